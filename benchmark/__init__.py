@@ -1,0 +1,1 @@
+"""The harness: tasks, metrics, evaluator, records and command line."""

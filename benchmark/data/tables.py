@@ -1,0 +1,154 @@
+"""Tabular data sets: what a table must look like, where it is found, and how it is checked."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from benchmark.data.download import fetch, write_atomically
+from benchmark.data.source import Sources
+from benchmark.errors import DataError
+from benchmark.types import Located
+
+SYNTHETIC_SEED = 0
+
+
+@dataclass(frozen=True)
+class TableData:
+    """A table with a label. `classes` maps each label in the file to its name, in class order.
+
+    `digest` is that of the parsed content (see `content_digest`), so it does not depend on how a file is written.
+    `synthesise` makes the stand-in: same columns, a known mechanism.
+    """
+
+    name: str
+    file: str
+    url: str
+    features: tuple[str, ...]
+    label: str
+    classes: dict[str, str]
+    rows: int
+    digest: str
+    licence: str
+    synthesise: Callable[[np.random.Generator], pd.DataFrame]
+
+    def locate(self, sources: Sources) -> Located:
+        """Find the table and check it.
+
+        Raises:
+            DataError: the table is damaged, or `sources` ask for real data and there are none.
+        """
+        if sources.kind == "synthetic":
+            return self._stand_in(())
+        path = sources.file(self.file)
+        if path is not None:
+            return self._check(path, path.read_bytes(), str(path), sources.verify)
+        missing = f"no {self.file} in a data folder" if sources.data_dir is None else f"no {self.file} there"
+        kept = sources.cache / "data" / f"{self.name}-{self.digest[:16]}.csv"
+        if kept.is_file():
+            return self._check(kept, kept.read_bytes(), self.url, verify=True)
+        if sources.offline:
+            why = f"{missing}, not downloaded before, and --offline forbids the network"
+        else:
+            try:
+                content = fetch(self.url)
+                located = self._check(kept, content, self.url, verify=True)
+                write_atomically(kept, content)
+                return located
+            except DataError as error:
+                why = f"{missing}, and {error}"
+        if sources.kind == "real":
+            raise DataError(
+                f"no real data for {self.name}: {why}. Name a data folder with --data-dir or BENCHMARK_DATA, "
+                f"put {self.file} into it, or use --source synthetic"
+            )
+        return self._stand_in((f"real data not found ({why}); using the synthetic stand-in",))
+
+    def load(self, located: Located) -> tuple[np.ndarray, np.ndarray]:
+        """Return features (N, G) float64 and class numbers (N,) int64."""
+        if located.source == "synthetic":
+            return self._parse(self._synthetic(), "the synthetic stand-in")
+        assert located.path is not None
+        return self._parse(_read_csv(Path(located.path).read_bytes(), located.path), located.path)
+
+    def _synthetic(self) -> pd.DataFrame:
+        return self.synthesise(np.random.default_rng(SYNTHETIC_SEED))
+
+    def _stand_in(self, notes: tuple[str, ...]) -> Located:
+        features, labels = self._parse(self._synthetic(), "the synthetic stand-in")
+        return Located("synthetic", "synthetic stand-in", content_digest(features, labels), notes)
+
+    def _check(self, path: Path, content: bytes, origin: str, verify: bool) -> Located:
+        features, labels = self._parse(_read_csv(content, origin), origin)
+        digest = content_digest(features, labels)
+        notes: tuple[str, ...] = ()
+        if digest != self.digest:
+            note = (
+                f"{origin} is not the pinned version of {self.name}: {len(labels)} rows (pinned {self.rows}), "
+                f"digest {digest[:12]} (pinned {self.digest[:12]})"
+            )
+            if verify:
+                raise DataError(f"{note}; get the original file, or run without --verify to use this one")
+            notes = (f"{note}; results are recorded under this digest",)
+        return Located("real", origin, digest, notes, str(path))
+
+    def _parse(self, frame: pd.DataFrame, origin: str) -> tuple[np.ndarray, np.ndarray]:
+        wanted = [*self.features, self.label]
+        absent = [column for column in wanted if column not in frame.columns]
+        if absent:
+            raise DataError(
+                f"{origin} has no column {', '.join(absent)}: expected {', '.join(wanted)}, "
+                f"got {', '.join(map(str, frame.columns))}"
+            )
+        columns = []
+        for column in self.features:
+            numbers = pd.to_numeric(frame[column], errors="coerce").to_numpy(np.float64)
+            bad = ~np.isfinite(numbers)
+            if bad.any():
+                row = int(bad.argmax())
+                raise DataError(
+                    f"{origin}, data row {row + 1}, column {column}: expected a finite number, "
+                    f"got {str(frame[column].iloc[row])!r} ({int(bad.sum())} such cells); mend or drop the row"
+                )
+            columns.append(numbers)
+        labels = frame[self.label].map(_label_text)
+        codes = {label: code for code, label in enumerate(self.classes)}
+        unknown = ~labels.isin(codes.keys())
+        if unknown.any():
+            row = int(unknown.to_numpy().argmax())
+            raise DataError(
+                f"{origin}, data row {row + 1}, column {self.label}: expected one of {', '.join(codes)}, "
+                f"got {labels.iloc[row]!r}"
+            )
+        y = labels.map(codes).to_numpy(np.int64)
+        counts = np.bincount(y, minlength=len(codes))
+        if counts.min() < 5:
+            raise DataError(
+                f"{origin}: expected at least 5 rows of each class of {self.label}, got {counts.tolist()}"
+            )
+        return np.stack(columns, 1), y
+
+
+def _label_text(value: object) -> str:
+    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
+
+
+def _read_csv(content: bytes, origin: str) -> pd.DataFrame:
+    try:
+        return pd.read_csv(io.BytesIO(content))
+    except (ValueError, pd.errors.ParserError) as error:
+        raise DataError(f"{origin} is not a readable CSV file: {error}") from error
+
+
+def content_digest(features: np.ndarray, labels: np.ndarray) -> str:
+    """Return the SHA-256 of a parsed table: shape, features as little-endian doubles, labels."""
+    sha = hashlib.sha256(repr(features.shape).encode())
+    sha.update(np.ascontiguousarray(features, "<f8").tobytes())
+    sha.update(np.ascontiguousarray(labels, "<i8").tobytes())
+    return sha.hexdigest()

@@ -1,0 +1,23 @@
+"""Errors a user can act on: one sentence that says what was expected, what came and what to do."""
+
+
+class BenchmarkError(Exception):
+    """Something a user can mend; `exit_code` is what the command line returns for it."""
+
+    exit_code = 1
+
+
+class UsageError(BenchmarkError):
+    """The call is wrong: an unknown name, a value of the wrong type or range."""
+
+    exit_code = 2
+
+
+class DataError(BenchmarkError):
+    """Data or weights are missing, or are not what they should be."""
+
+    exit_code = 3
+
+
+class RecordError(BenchmarkError):
+    """A stored record is damaged or was not written by this program."""

@@ -1,0 +1,59 @@
+"""Counts what a model is asked: rows forward, rows backward and seconds, by phase."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+
+@dataclass
+class Cost:
+    """Rows through the model forward and backward, and wall seconds."""
+
+    forwards: int = 0
+    backwards: int = 0
+    seconds: float = 0.0
+
+
+@dataclass
+class Meter:
+    """Costs by phase. A row is counted when it passes the model, whoever sends it (Captum's hooks included)."""
+
+    phases: dict[str, Cost] = field(default_factory=dict)
+
+    @contextmanager
+    def phase(self, name: str, model: nn.Module) -> Iterator[Cost]:
+        """Add what `model` is asked inside the block, and its seconds, to phase `name`."""
+        cost = self.phases.setdefault(name, Cost())
+
+        def forward(_module: nn.Module, _inputs: object, output: Tensor) -> None:
+            cost.forwards += len(output)
+            if output.requires_grad:
+                output.register_hook(backward)
+
+        def backward(gradient: Tensor) -> None:
+            cost.backwards += len(gradient)
+
+        hook = model.register_forward_hook(forward)
+        _synchronise()
+        start = time.perf_counter()
+        try:
+            yield cost
+        finally:
+            _synchronise()
+            cost.seconds += time.perf_counter() - start
+            hook.remove()
+
+    def summary(self) -> dict[str, dict[str, float]]:
+        """Return the costs as plain numbers for a record."""
+        return {name: asdict(cost) for name, cost in self.phases.items()}
+
+
+def _synchronise() -> None:
+    if torch.cuda.is_available() and torch.cuda.is_initialized():
+        torch.cuda.synchronize()

@@ -1,0 +1,309 @@
+"""Which features are removed together, in which order, and how the model is asked about it.
+
+A removal set is never stored as a mask until the moment it goes through the model: cumulative sets are an order
+and two bounds, random sets are a seed. Random bits come from a counter-based generator (a hash of seed, row and
+feature), so a set is the same on every device, in every batch and whichever sets were made before it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+from benchmark.types import Baseline, Budget, Task
+
+VALUE_TABLE_LIMIT = 12
+"""Up to this many features every removal set of a sample is asked once and looked up ever after."""
+
+_GOLDEN, _MIX1, _MIX2 = -0x61C8864680B583EB, -0x40A7B892E31B1A47, -0x6B2FB644ECCEEE15
+
+
+def _shift(z: Tensor, by: int) -> Tensor:
+    return (z >> by) & ((1 << (64 - by)) - 1)
+
+
+def random_bits(seed: Tensor, counter: Tensor) -> Tensor:
+    """Return 64 random bits as int64 for each broadcast (seed, counter): splitmix64 (Steele et al. 2014)."""
+    z = seed + (counter + 1) * _GOLDEN
+    z = (z ^ _shift(z, 30)) * _MIX1
+    z = (z ^ _shift(z, 27)) * _MIX2
+    return z ^ _shift(z, 31)
+
+
+class Removals(Protocol):
+    """Removal sets of B samples, S each."""
+
+    counted: Tensor
+    """(B, S) bool: False where a sample has fewer sets than its neighbours."""
+
+    def removed(self, sample: Tensor, which: Tensor) -> Tensor:
+        """Return the masks (n, G) of set `which` (n,) of `sample` (n,): True where a feature is removed."""
+
+
+@dataclass(frozen=True, eq=False)
+class Ordering:
+    """Features of each sample from most to least relevant, cut into K groups.
+
+    order (B, G): feature at each place, padding last; rank (B, G): the place of each feature; bounds (B, K+1):
+    group k holds places bounds[k-1] to bounds[k]; steps (B,): the sample's own number of groups.
+    """
+
+    order: Tensor
+    rank: Tensor
+    bounds: Tensor
+    steps: Tensor
+
+
+def order_features(scores: Tensor, valid: Tensor, tie_seeds: Tensor, steps: int) -> Ordering:
+    """Sort features by descending score; ties follow a random permutation drawn from `tie_seeds` (B,).
+
+    Group boundaries are round(k * G / K) with K = min(steps, G), G the sample's own number of features.
+    """
+    features = scores.shape[1]
+    lottery = random_bits(tie_seeds.unsqueeze(1), torch.arange(features, device=scores.device))
+    shuffled = lottery.argsort(dim=1)
+    keyed = scores.double().masked_fill(~valid, -float("inf")).gather(1, shuffled)
+    order = shuffled.gather(1, keyed.argsort(dim=1, descending=True, stable=True))
+    place = torch.arange(features, device=scores.device, dtype=torch.int32).expand_as(order)
+    rank = torch.empty_like(place).scatter_(1, order, place.contiguous())
+    count = valid.sum(1)
+    own_steps = count.clamp(max=steps)
+    k = torch.arange(steps + 1, device=scores.device)
+    exact = k * count.unsqueeze(1).double() / own_steps.unsqueeze(1).clamp(min=1)
+    bounds = torch.minimum(exact.round().long(), count.unsqueeze(1)).int()
+    return Ordering(order, rank, bounds, own_steps)
+
+
+@dataclass(frozen=True, eq=False)
+class Runs:
+    """Removal sets that are runs of one ordering: places low (inclusive) to high (exclusive)."""
+
+    ordering: Ordering
+    low: Tensor
+    high: Tensor
+    counted: Tensor
+
+    def removed(self, sample: Tensor, which: Tensor) -> Tensor:
+        """See `Removals`."""
+        rank = self.ordering.rank[sample]
+        return (rank >= self.low[sample, which, None]) & (rank < self.high[sample, which, None])
+
+
+def groups(ordering: Ordering) -> Runs:
+    """Each group alone: K sets."""
+    return Runs(ordering, ordering.bounds[:, :-1], ordering.bounds[:, 1:], _within(ordering, 1, 0))
+
+
+def inner_morf(ordering: Ordering) -> Runs:
+    """Most relevant first, k = 2..K-1 groups removed: what `groups` and the empty input do not answer."""
+    high = ordering.bounds[:, 2:-1]
+    return Runs(ordering, torch.zeros_like(high), high, _within(ordering, 2, 1))
+
+
+def inner_lerf(ordering: Ordering) -> Runs:
+    """Least relevant first, k = 2..K-1 groups removed: the last k groups of the same ordering."""
+    k = torch.arange(2, ordering.bounds.shape[1] - 1, device=ordering.bounds.device)
+    low = ordering.bounds.gather(1, (ordering.steps.unsqueeze(1) - k).clamp(min=0))
+    high = ordering.bounds[:, -1:].expand_as(low)
+    return Runs(ordering, low, high, _within(ordering, 2, 1))
+
+
+def insertions(ordering: Ordering) -> Runs:
+    """Insertion, k = 1..K-1 groups put back: what is still removed are the places after group k."""
+    low = ordering.bounds[:, 1:-1]
+    return Runs(ordering, low, ordering.bounds[:, -1:].expand_as(low), _within(ordering, 1, 1))
+
+
+def _within(ordering: Ordering, first: int, short: int) -> Tensor:
+    k = torch.arange(first, ordering.bounds.shape[1] - short, device=ordering.bounds.device)
+    return k <= (ordering.steps - short).unsqueeze(1)
+
+
+def join(parts: list[Runs]) -> Runs:
+    """Put runs of one ordering side by side, to be asked together."""
+    low, high, counted = (torch.cat([getattr(p, f) for p in parts], 1) for f in ("low", "high", "counted"))
+    return Runs(parts[0].ordering, low, high, counted)
+
+
+@dataclass(frozen=True, eq=False)
+class Draws:
+    """R random removal sets a sample: `size` (B,) features each, or each feature with probability 1/2 if None."""
+
+    seeds: Tensor
+    valid: Tensor
+    subsets: int
+    size: Tensor | None
+
+    @property
+    def counted(self) -> Tensor:
+        """See `Removals`."""
+        return torch.ones(len(self.seeds), self.subsets, dtype=torch.bool, device=self.seeds.device)
+
+    def removed(self, sample: Tensor, which: Tensor) -> Tensor:
+        """See `Removals`; a set of fixed size holds the features with the smallest random keys."""
+        features = self.valid.shape[1]
+        counter = which.unsqueeze(1) * features + torch.arange(features, device=which.device)
+        keys = random_bits(self.seeds[sample].unsqueeze(1), counter)
+        valid = self.valid[sample]
+        if self.size is None:
+            return (keys >= 0) & valid
+        keys = keys.masked_fill(~valid, torch.iinfo(torch.int64).max)
+        last = keys.sort(dim=1).values.gather(1, self.size[sample].unsqueeze(1) - 1)
+        return (keys <= last) & valid
+
+
+@dataclass(frozen=True, eq=False)
+class Listed:
+    """The same S removal sets for every sample: masks (S, G)."""
+
+    masks: Tensor
+    batch: int
+
+    @property
+    def counted(self) -> Tensor:
+        """See `Removals`."""
+        return torch.ones(self.batch, len(self.masks), dtype=torch.bool, device=self.masks.device)
+
+    def removed(self, sample: Tensor, which: Tensor) -> Tensor:
+        """See `Removals`."""
+        return self.masks[which]
+
+
+def group_mass(ordering: Ordering, scores: Tensor) -> Tensor:
+    """Return scores (B, G) summed over each group, (B, K) float64; equal members in equal places sum equally."""
+    start, end = ordering.bounds[:, :-1].long().unsqueeze(-1), ordering.bounds[:, 1:].unsqueeze(-1)
+    batch, steps = start.shape[:2]
+    width = -(-scores.shape[1] // steps)  # every group has floor or ceil of G / K features
+    place = start + torch.arange(width, device=scores.device)
+    ordered = scores.double().gather(1, ordering.order)
+    members = ordered.gather(1, place.clamp(max=scores.shape[1] - 1).reshape(batch, steps * width))
+    return (members.reshape(batch, steps, width) * (place < end)).sum(-1)
+
+
+def subset_mass(removals: Draws | Listed, scores: Tensor) -> Tensor:
+    """Return scores (B, G) summed over each removal set, (B, S) float64; one sample's masks exist at a time."""
+    if isinstance(removals, Listed):
+        return scores.double() @ removals.masks.double().T
+    which = torch.arange(removals.subsets, device=scores.device)
+    rows = [
+        removals.removed(torch.full_like(which, i), which).double() @ score
+        for i, score in enumerate(scores.double())
+    ]
+    return torch.stack(rows)
+
+
+def all_subsets(features: int, device: torch.device | str = "cpu") -> Tensor:
+    """Return the 2^G removal masks (2^G, G); row i removes feature g where bit g of i is set."""
+    codes = torch.arange(2**features, device=device).unsqueeze(1)
+    return (codes >> torch.arange(features, device=device)) & 1 == 1
+
+
+def subset_sizes(valid: Tensor, budget: Budget) -> Tensor:
+    """Return each sample's FC subset size (B,): max(minimum, round(fraction * G)), at most its own G."""
+    count = valid.sum(1)
+    size = (count.double() * budget.subset_fraction).round().long().clamp(min=budget.subset_minimum)
+    return torch.minimum(size, count.clamp(min=1))
+
+
+@dataclass(frozen=True, eq=False)
+class Answers:
+    """The target's probability (B, S) float64 and whether the predicted class is still the target (B, S)."""
+
+    prob: Tensor
+    kept: Tensor
+
+    def __getitem__(self, key: object) -> Answers:
+        """Index both alike."""
+        return Answers(self.prob[key], self.kept[key])  # type: ignore[index]
+
+
+class Prober:
+    """Asks a task's model about removal sets, packing rows of all samples into full forwards.
+
+    `byte_budget` bounds the memory of one forward: rows a forward = budget / (3 x the largest layer output + 2 x
+    the input) of one row.
+    """
+
+    def __init__(self, task: Task, byte_budget: int | None = None) -> None:
+        self.task = task
+        device = next(iter(task.model.parameters())).device
+        self.byte_budget = byte_budget or (2**26 if device.type == "cpu" else 2**31)
+        self._rows: int | None = None
+
+    def rows_per_forward(self, x: Tensor) -> int:
+        """Return how many rows like those of x fit one forward."""
+        if self._rows is None:
+            self._rows = max(1, min(2**17, self.byte_budget // bytes_per_row(self.task.model, x)))
+        return self._rows
+
+    @torch.inference_mode()
+    def clean(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the predicted class (B,) and its probability (B,) float64 on whole inputs."""
+        parts = [self.task.model(part).double().softmax(-1).max(-1) for part in x.split(self.rows_per_forward(x))]
+        return torch.cat([p.indices for p in parts]), torch.cat([p.values for p in parts])
+
+    @torch.inference_mode()
+    def ask(self, x: Tensor, target: Tensor, removals: Removals, kind: Baseline = "removal") -> Answers:
+        """Return the model's answers for every counted removal set; uncounted ones answer 0 and False."""
+        counted = removals.counted
+        prob = torch.zeros(counted.numel(), dtype=torch.float64, device=x.device)
+        kept = torch.zeros(counted.numel(), dtype=torch.bool, device=x.device)
+        baseline = self.task.removal.baseline(x, kind)
+        for row in self._packs(counted, self.rows_per_forward(x)):
+            sample, which = row // counted.shape[1], row % counted.shape[1]
+            removed = self.task.removal.expand(removals.removed(sample, which))
+            base = baseline if len(baseline) == 1 else baseline[sample]
+            logits = self.task.model(base.where(removed, x[sample]))
+            own = target[sample]
+            prob[row] = logits.double().softmax(-1).gather(1, own.unsqueeze(1)).squeeze(1)
+            kept[row] = logits.argmax(-1) == own
+        return Answers(prob.view_as(counted), kept.view_as(counted))
+
+    @staticmethod
+    def _packs(counted: Tensor, size: int) -> Iterator[Tensor]:
+        yield from counted.flatten().nonzero().squeeze(1).split(size)
+
+    def value_table(self, x: Tensor) -> tuple[Tensor, Answers]:
+        """Return the predicted class (B,) and the answers to all 2^G removal sets (B, 2^G), as in `all_subsets`."""
+        target, clean = self.clean(x)
+        rest = self.ask(x, target, Listed(all_subsets(self.task.n_features, x.device)[1:], len(x)))
+        prob = torch.cat([clean.unsqueeze(1), rest.prob], 1)
+        return target, Answers(prob, torch.cat([torch.ones_like(rest.kept[:, :1]), rest.kept], 1))
+
+
+def look_up(table: Answers, removals: Removals, features: int) -> Answers:
+    """Return the answers to `removals` from the value table (B, 2^G): exact, and no forward."""
+    counted = removals.counted
+    sample = torch.arange(counted.shape[0], device=counted.device).unsqueeze(1).expand_as(counted).flatten()
+    which = torch.arange(counted.shape[1], device=counted.device).expand_as(counted).flatten()
+    bit = 1 << torch.arange(features, device=counted.device)
+    code = (removals.removed(sample, which) * bit).sum(-1).view_as(counted)
+    return Answers(table.prob.gather(1, code), table.kept.gather(1, code))
+
+
+def bytes_per_row(model: nn.Module, x: Tensor) -> int:
+    """Return what one row of a forward holds at its peak: 3 x the largest layer output + 2 x the input."""
+    largest = 0
+
+    def measure(_module: nn.Module, _inputs: object, output: object) -> None:
+        nonlocal largest
+        if isinstance(output, Tensor):
+            largest = max(largest, output.nelement() * output.element_size())
+
+    hooks = [module.register_forward_hook(measure) for module in model.modules() if module is not model]
+    try:
+        with torch.inference_mode():
+            bare(model)(x[:1])
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return max(1, 3 * largest + 2 * x[:1].nelement() * x.element_size())
+
+
+def bare(model: nn.Module) -> Callable[[Tensor], Tensor]:
+    """Return the model's forward without the hooks on the model itself, so that a meter does not count it."""
+    return model.forward

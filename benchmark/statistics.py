@@ -1,0 +1,70 @@
+"""Batched correlations: along the last axis, one sample a row, over the entries marked as counted.
+
+Only tensor methods are used, so importing this file costs nothing; everything is differentiable except ranks.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+CONSTANT = 1e-12
+"""Values whose range is at most this share of their largest magnitude are one value seen through rounding."""
+
+
+def is_constant(x: Tensor, counted: Tensor, floor: float = 0.0) -> Tensor:
+    """Tell which rows of x (B, S) hold one value: (B,) bool.
+
+    The range over `counted` (B, S) entries is compared with `CONSTANT` times the largest magnitude, or times
+    `floor` where that is larger. Rows with fewer than two counted entries are constant.
+    """
+    inf = float("inf")
+    high = x.masked_fill(~counted, -inf).amax(-1)
+    low = x.masked_fill(~counted, inf).amin(-1)
+    scale = x.abs().masked_fill(~counted, 0).amax(-1).clamp(min=floor)
+    return ~(high - low > CONSTANT * scale)
+
+
+def pearson(a: Tensor, b: Tensor, counted: Tensor) -> Tensor:
+    """Return Pearson's r of a and b (B, S) over `counted` entries: (B,) in [-1, 1], NaN where a side is constant.
+
+    Each side is scaled by its largest deviation first, so the scale of an attribution cannot matter, however
+    small. Constancy by `is_constant` is for the caller to judge; here only an exact zero spread gives NaN.
+    """
+    a, b = _standardise(a, counted), _standardise(b, counted)
+    spread = (a * a).sum(-1) * (b * b).sum(-1)
+    flat = ~(spread > 0)
+    r = (a * b).sum(-1) / spread.masked_fill(flat, 1.0).sqrt()
+    return r.clamp(-1.0, 1.0).masked_fill(flat, float("nan"))
+
+
+def _standardise(x: Tensor, counted: Tensor) -> Tensor:
+    x = x.masked_fill(~counted, 0)
+    mean = x.sum(-1, keepdim=True) / counted.sum(-1, keepdim=True).clamp(min=1)
+    x = (x - mean).masked_fill(~counted, 0)
+    largest = x.detach().abs().amax(-1, keepdim=True)
+    return x / largest.masked_fill(largest == 0, 1.0)
+
+
+def mid_ranks(x: Tensor, counted: Tensor) -> Tensor:
+    """Return ranks from 1 of x (B, S) among its counted entries; ties share the mean of their ranks."""
+    import torch
+
+    n = x.shape[-1]
+    ordered, order = x.masked_fill(~counted, float("inf")).sort(dim=-1)
+    place = torch.arange(n, device=x.device).expand_as(order)
+    new = torch.ones_like(ordered, dtype=torch.bool)
+    new[..., 1:] = ordered[..., 1:] != ordered[..., :-1]
+    last = torch.ones_like(new)
+    last[..., :-1] = new[..., 1:]
+    first_of_run = place.masked_fill(~new, 0).cummax(-1).values
+    last_of_run = place.masked_fill(~last, n - 1).flip(-1).cummin(-1).values.flip(-1)
+    shared = (first_of_run + last_of_run).to(x.dtype) / 2 + 1
+    return torch.zeros_like(x).scatter(-1, order, shared)
+
+
+def spearman(a: Tensor, b: Tensor, counted: Tensor) -> Tensor:
+    """Return Spearman's rho with mid-ranks of a and b (B, S): (B,) in [-1, 1], NaN where a side is constant."""
+    return pearson(mid_ranks(a, counted), mid_ranks(b, counted), counted)

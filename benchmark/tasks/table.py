@@ -1,0 +1,129 @@
+"""A tabular task: one table, one MLP. A task file only fills in the blanks."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from benchmark.data.source import Sources, cache_folder
+from benchmark.data.split import stratified
+from benchmark.data.tables import TableData
+from benchmark.errors import DataError
+from benchmark.seeding import seed_for
+from benchmark.types import Budget, Located, Modality, Task
+
+TEST_SHARE = 0.2
+BUILD_VERSION = 1
+"""Raised when the way tasks of this kind are made changes, so that no cached model outlives it."""
+
+
+@dataclass(frozen=True)
+class TableTask:
+    """A table explained column by column: G columns, K = G steps, FC subsets of max(2, round(G / 3)) columns.
+
+    `width`, `depth`, `dropout` describe the MLP; the rest its training (see `benchmark.models.training.Recipe`).
+    `floor` is the least balanced accuracy on the test rows of a model worth explaining.
+    """
+
+    data: TableData
+    width: int
+    depth: int
+    dropout: float
+    epochs: int
+    batch: int
+    rate: float
+    decay: float
+    weighted: bool
+    floor: float
+    modality: Modality = "table"
+
+    @property
+    def n_features(self) -> int:
+        """Return G."""
+        return len(self.data.features)
+
+    @cached_property
+    def budget(self) -> Budget:
+        """Return how finely the task is probed."""
+        return Budget(steps=self.n_features)
+
+    def locate(self, sources: Sources) -> Located:
+        """See `TaskSpec`."""
+        return self.data.locate(sources)
+
+    def recipe(self) -> dict[str, Any]:
+        """Return every setting the model depends on, as plain data."""
+        settings = {key: value for key, value in asdict(self).items() if key not in ("data", "floor")}
+        return settings | {"features": self.data.features, "test_share": TEST_SHARE, "build": BUILD_VERSION}
+
+    def fingerprint(self, located: Located) -> str:
+        """See `TaskSpec`."""
+        identity = [self.recipe(), asdict(self.budget), located.source, located.digest]
+        return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
+
+    def build(self, located: Located, name: str, device: str, log: Callable[[str], None]) -> Task:
+        """See `TaskSpec`.
+
+        Raises:
+            DataError: cached weights do not fit.
+        """
+        import torch
+
+        from benchmark.models.cache import trained
+        from benchmark.models.mlp import mlp
+        from benchmark.models.training import Recipe, accuracies, train
+        from benchmark.tasks.removal import ColumnRemoval
+        from benchmark.types import Split
+
+        features, labels = self.data.load(located)
+        rows, held_out = stratified(labels, TEST_SHARE, seed_for(0, self.data.name, "split"))
+        mean, scale = features[rows].mean(0), features[rows].std(0)
+        if (scale == 0).any():
+            column = self.data.features[int((scale == 0).argmax())]
+            raise DataError(f"{located.origin}: column {column} holds one value in all training rows; drop it")
+
+        def part(which: np.ndarray) -> Split:
+            standard = (features[which] - mean) / scale
+            return Split(torch.tensor(standard, dtype=torch.float32), torch.tensor(labels[which]))
+
+        training, test = part(rows), part(held_out)
+        classes = len(self.data.classes)
+
+        def blank() -> torch.nn.Module:
+            return mlp(self.n_features, classes, self.width, self.depth, self.dropout)
+
+        def fit() -> torch.nn.Module:
+            log(f"training the model of {name} on {len(rows)} rows")
+            recipe = Recipe(self.epochs, self.batch, self.rate, self.decay, self.weighted)
+            return train(blank, training, classes, recipe)
+
+        key = self.fingerprint(located)[:16]
+        model, digest = trained(cache_folder() / "models" / f"{name}-{key}.safetensors", blank, fit)
+        quality = accuracies(model, test, classes)
+        if quality["predicted_classes"] == 1:
+            log(f"warning: the model of {name} predicts one class for every test row; its explanations say little")
+        elif quality["balanced_accuracy"] < self.floor:
+            log(f"warning: {name}: balanced accuracy {quality['balanced_accuracy']:.3f} is under {self.floor}")
+        return Task(
+            name=name,
+            modality=self.modality,
+            source=located.source,
+            model=model.to(device),
+            train=Split(training.x.to(device), training.y.to(device)),
+            test=Split(test.x.to(device), test.y.to(device)),
+            removal=ColumnRemoval(torch.zeros(self.n_features, device=device)),
+            budget=self.budget,
+            feature_names=self.data.features,
+            class_names=tuple(self.data.classes.values()),
+            provenance={
+                "data": {"name": self.data.name, "origin": located.origin, "digest": located.digest,
+                         "licence": self.data.licence, "train_rows": len(rows), "test_rows": len(held_out)},
+                "model": {"digest": digest, "recipe": self.recipe(), **quality},
+            },
+        )  # fmt: skip

@@ -1,0 +1,145 @@
+"""The words of the house: what a task, a method and an attribution are. No logic.
+
+Shapes: B batch, G features, K steps, R random subsets, C classes, N samples.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
+
+from benchmark.registry import Registry
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from benchmark.data.source import Sources
+
+Modality = Literal["table", "text", "image"]
+Source = Literal["real", "synthetic"]
+Baseline = Literal["removal", "insertion"]
+"""What takes a removed feature's place: the removal baseline, or, for INS, the insertion baseline."""
+
+Attribute = Callable[["Tensor", "Tensor"], "Tensor"]
+"""Maps inputs (B, ...) and targets (B,) to attributions (B, G): float, finite, signed, larger = more support."""
+
+
+@dataclass(frozen=True)
+class Budget:
+    """How finely a task is probed.
+
+    `steps` K is capped by a sample's own number of features; `subsets` R holds for FC and INF each; FC removes
+    max(`subset_minimum`, round(`subset_fraction` * features)) features at a time.
+    """
+
+    steps: int
+    subsets: int = 100
+    subset_fraction: float = 1 / 3
+    subset_minimum: int = 2
+
+
+class Removal(Protocol):
+    """How features are removed in one modality. True in `removed` (B, G) means the feature is taken away."""
+
+    n_features: int
+    shares_baseline: bool
+    """Whether removal and insertion use the same baseline, so that INS can be read off the LeRF curve."""
+
+    def baseline(self, x: Tensor, kind: Baseline = "removal") -> Tensor:
+        """Return what stands in x's place where everything is removed: (1, ...) for all samples or (B, ...)."""
+
+    def expand(self, removed: Tensor) -> Tensor:
+        """Return `removed` (B, G) in a shape that broadcasts against x."""
+
+    def valid(self, x: Tensor) -> Tensor:
+        """Return (B, G) bool: True where there is a feature, False for padding."""
+
+    def pool(self, raw: Tensor) -> Tensor:
+        """Sum what a gradient gives for x's own layout into one number a feature, (B, G)."""
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """Inputs (N, ...) and labels (N,)."""
+
+    x: Tensor
+    y: Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Task:
+    """Inputs, a frozen model and a way to remove features.
+
+    `model` is in eval mode, its parameters need no gradient, and it maps inputs to logits (B, C).
+    """
+
+    name: str
+    modality: Modality
+    source: Source
+    model: nn.Module
+    train: Split
+    test: Split
+    removal: Removal
+    budget: Budget
+    feature_names: tuple[str, ...]
+    class_names: tuple[str, ...]
+    provenance: dict[str, Any] = field(default_factory=dict)
+    """Data digest and origin, model digest and recipe, accuracy and balanced accuracy: copied into records."""
+
+    @property
+    def n_features(self) -> int:
+        """Return G."""
+        return self.removal.n_features
+
+    def remove(self, x: Tensor, removed: Tensor, kind: Baseline = "removal") -> Tensor:
+        """Return x with the features that are True in `removed` (B, G) replaced by the baseline."""
+        return self.removal.baseline(x, kind).where(self.removal.expand(removed), x)
+
+
+@dataclass(frozen=True)
+class Located:
+    """Where a task's data were found, before anything heavy is loaded."""
+
+    source: Source
+    origin: str
+    digest: str
+    notes: tuple[str, ...] = ()
+    path: str | None = None
+
+
+class TaskSpec(Protocol):
+    """What a task file registers: light enough to plan with, heavy only when built."""
+
+    modality: Modality
+    n_features: int
+    budget: Budget
+
+    def locate(self, sources: Sources) -> Located:
+        """Find and verify the data without loading torch."""
+
+    def fingerprint(self, located: Located) -> str:
+        """Return a hash of everything the task is made from: data, model recipe, seed, budget."""
+
+    def build(self, located: Located, name: str, device: str, log: Callable[[str], None]) -> Task:
+        """Load the data and the model, training the model where no weights are cached."""
+
+
+class Method(ABC):
+    """An explanation method: a frozen dataclass whose fields are its hyper-parameters."""
+
+    repeats: ClassVar[int] = 1
+    """How many seeds a record averages over; more than one only for controls that are pure chance."""
+
+    def unsupported(self, spec: TaskSpec) -> str | None:
+        """Return why this method cannot explain the task, or None where it can."""
+        return None
+
+    @abstractmethod
+    def prepare(self, task: Task, seed: int) -> Attribute:
+        """Get ready to explain `task`, training what has to be trained, and return the explainer."""
+
+
+METHODS: Registry[type[Method]] = Registry("method", "METHODS")
+TASKS: Registry[Callable[[], TaskSpec]] = Registry("task", "TASKS")

@@ -1,0 +1,1 @@
+"""DeepFaith, the amortised explainer of "Learning for Highly Faithful Explainability" (ICLR 2026)."""

@@ -1,0 +1,1 @@
+"""Boards made from records alone; nothing here needs torch."""

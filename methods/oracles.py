@@ -1,0 +1,76 @@
+"""Exact solutions from all 2^G removals of a sample, on probabilities: what can be reached where G is small."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import factorial
+
+import torch
+from torch import Tensor
+
+from benchmark.probes import VALUE_TABLE_LIMIT, Listed, Prober, all_subsets
+from benchmark.types import METHODS, Attribute, Method, Task, TaskSpec
+
+
+def shapley_weights(features: int) -> Tensor:
+    """Return W (2^G, G) with `values @ W` the Shapley values; row i of values has the bits of i removed."""
+    removed = all_subsets(features)
+    size = removed.sum(1)
+    order = [factorial(s) * factorial(features - s - 1) / factorial(features) for s in range(features)]
+    weight = torch.tensor([*order, 0.0], dtype=torch.float64)  # by the size of the coalition next to i
+    present = weight[size].unsqueeze(1).expand(-1, features)  # i kept: the others removed are `size`
+    absent = weight[(size - 1).clamp(min=0)].unsqueeze(1).expand(-1, features)
+    return torch.where(removed, -absent, present)
+
+
+def banzhaf_weights(features: int) -> Tensor:
+    """Return W (2^G, G) with `values @ W` the Banzhaf values: the mean effect of a feature over all subsets."""
+    removed = all_subsets(features)
+    return torch.where(removed, -1.0, 1.0).double() / 2 ** (features - 1)
+
+
+class Exact(Method):
+    """An attribution that is linear in the 2^G values of a sample."""
+
+    def weights(self, features: int) -> Tensor:
+        """Return W (2^G, G)."""
+        raise AssertionError("each oracle names its weights")
+
+    def unsupported(self, spec: TaskSpec) -> str | None:
+        """See `Method`."""
+        if spec.n_features > VALUE_TABLE_LIMIT:
+            return f"needs at most {VALUE_TABLE_LIMIT} features, the task has {spec.n_features}"
+        return None
+
+    def prepare(self, task: Task, seed: int) -> Attribute:
+        """See `Method`."""
+        prober, weights = Prober(task), self.weights(task.n_features)
+
+        def explain(x: Tensor, target: Tensor) -> Tensor:
+            values = prober.ask(x, target, Listed(all_subsets(task.n_features, x.device), len(x))).prob
+            return values @ weights.to(x.device)
+
+        return explain
+
+
+@METHODS.register("exact_shapley", kind="oracle", modalities=("table",))
+@dataclass(frozen=True)
+class ExactShapley(Exact):
+    """Shapley values of the target's probability, exact from all 2^G removals (Shapley 1953)."""
+
+    def weights(self, features: int) -> Tensor:
+        """See `shapley_weights`."""
+        return shapley_weights(features)
+
+
+@METHODS.register("exact_banzhaf", kind="oracle", modalities=("table",))
+@dataclass(frozen=True)
+class ExactBanzhaf(Exact):
+    """Banzhaf values of the target's probability, exact: the best possible INF (least squares over all subsets).
+
+    This is the subset-optimal S* of DeepFaith's Proposition 1 under Bernoulli subsets.
+    """
+
+    def weights(self, features: int) -> Tensor:
+        """See `banzhaf_weights`."""
+        return banzhaf_weights(features)
