@@ -10,65 +10,24 @@ Rows of the model asked for N samples of G features, K steps, R subsets and M me
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, fields
-from typing import Any
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
 from benchmark import probes
-from benchmark.errors import BenchmarkError
+from benchmark.errors import BenchmarkError, DataError
 from benchmark.metering import Meter
 from benchmark.metrics import METRICS, NON_FINITE, OK, Probe, Response
 from benchmark.probes import Answers, Draws, Listed, Ordering, Prober
 from benchmark.seeding import seed_for
+from benchmark.shared import Shared
 from benchmark.statistics import is_constant
 from benchmark.types import Method, Task
 
 
 class BadAttributionError(BenchmarkError):
     """A method returned something that is no attribution."""
-
-
-@dataclass(frozen=True, eq=False)
-class Shared:
-    """The model's answers that no method changes, for N samples.
-
-    `samples` are row numbers of the test split; `table` is the value table where there is one, and then the only
-    answers kept; `singles` (N, G) exist where every step removes one feature.
-    """
-
-    samples: Tensor
-    target: Tensor
-    clean: Tensor
-    empty: Answers
-    fixed: Answers
-    bernoulli: Answers
-    singles: Answers | None = None
-    table: Answers | None = None
-
-    def tensors(self) -> dict[str, Tensor]:
-        """Return all answers by name, for storing."""
-        flat: dict[str, Tensor] = {}
-        for part in fields(self):
-            value = getattr(self, part.name)
-            if isinstance(value, Answers):
-                flat |= {f"{part.name}.prob": value.prob, f"{part.name}.kept": value.kept}
-            elif value is not None:
-                flat[part.name] = value
-        return flat
-
-    @classmethod
-    def from_tensors(cls, flat: dict[str, Tensor]) -> Shared:
-        """Return what `tensors` gave."""
-        parts: dict[str, Any] = {key: value for key, value in flat.items() if "." not in key}
-        for key in {key.split(".")[0] for key in flat if "." in key}:
-            parts[key] = Answers(flat[f"{key}.prob"], flat[f"{key}.kept"])
-        return cls(**parts)
-
-    def __getitem__(self, rows: slice) -> Shared:
-        """Return the answers of some samples."""
-        return Shared(**{f.name: v if (v := getattr(self, f.name)) is None else v[rows] for f in fields(self)})
 
 
 @dataclass
@@ -81,6 +40,11 @@ class Evaluation:
     reasons: dict[str, Tensor]
     meter: Meter = field(default_factory=Meter)
     attributions: Tensor | None = None
+
+    @property
+    def failed(self) -> Tensor:
+        """Return (N,) bool: samples whose attribution is not finite."""
+        return torch.stack(list(self.reasons.values())).eq(NON_FINITE).any(0)
 
 
 class Evaluator:
@@ -97,10 +61,12 @@ class Evaluator:
         self.valid = task.removal.valid(self.x)
         self.prober = Prober(task, byte_budget)
         self.meter = Meter()
+        if not bool(self.valid.any(1).all()):
+            raise DataError(f"{task.name} has a test sample without any feature: drop empty inputs")
         small = task.n_features <= probes.VALUE_TABLE_LIMIT and bool(self.valid.all())
         self.uses_table = value_table and small
         self.batch = max(1, min(len(self.samples), self.prober.byte_budget // (task.n_features * 256)))
-        self.shared = shared if shared is not None else self._share()
+        self.shared = shared or self._share()
 
     def evaluate(self, method: Method, name: str, metrics: Sequence[str] = tuple(METRICS)) -> Evaluation:
         """Prepare `method`, explain the samples and score the explanations with `metrics`.

@@ -116,13 +116,16 @@ class TaskSpec(Protocol):
     n_features: int
     budget: Budget
 
+    def facts(self) -> dict[str, str]:
+        """Return what its card says beyond modality and features: data, model, training."""
+
     def locate(self, sources: Sources) -> Located:
         """Find and verify the data without loading torch."""
 
     def fingerprint(self, located: Located) -> str:
         """Return a hash of everything the task is made from: data, model recipe, seed, budget."""
 
-    def build(self, located: Located, name: str, device: str, log: Callable[[str], None]) -> Task:
+    def build(self, located: Located, name: str, device: str) -> Task:
         """Load the data and the model, training the model where no weights are cached."""
 
 

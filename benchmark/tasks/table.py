@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
+import logging
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any
@@ -17,6 +17,8 @@ from benchmark.data.tables import TableData
 from benchmark.errors import DataError
 from benchmark.seeding import seed_for
 from benchmark.types import Budget, Located, Modality, Task
+
+log = logging.getLogger("benchmark")
 
 TEST_SHARE = 0.2
 BUILD_VERSION = 1
@@ -53,6 +55,19 @@ class TableTask:
         """Return how finely the task is probed."""
         return Budget(steps=self.n_features)
 
+    def facts(self) -> dict[str, str]:
+        """See `TaskSpec`."""
+        widths = [str(self.width // 2**layer) for layer in range(self.depth)]
+        return {
+            "columns": ", ".join(self.data.features),
+            "classes": ", ".join(self.data.classes.values()),
+            "data": f"{self.data.file} in a data folder, else {self.data.url} ({self.data.rows} rows, "
+            f"{self.data.licence}), else a synthetic stand-in",
+            "model": f"MLP {'-'.join(widths)}, batch normalisation, dropout {self.dropout:g}",
+            "training": f"{self.epochs} epochs of AdamW, rate {self.rate:g}, one cycle, batches of {self.batch}"
+            + (", classes weighted" if self.weighted else ""),
+        }
+
     def locate(self, sources: Sources) -> Located:
         """See `TaskSpec`."""
         return self.data.locate(sources)
@@ -67,7 +82,7 @@ class TableTask:
         identity = [self.recipe(), asdict(self.budget), located.source, located.digest]
         return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
 
-    def build(self, located: Located, name: str, device: str, log: Callable[[str], None]) -> Task:
+    def build(self, located: Located, name: str, device: str) -> Task:
         """See `TaskSpec`.
 
         Raises:
@@ -99,7 +114,7 @@ class TableTask:
             return mlp(self.n_features, classes, self.width, self.depth, self.dropout)
 
         def fit() -> torch.nn.Module:
-            log(f"training the model of {name} on {len(rows)} rows")
+            log.info(f"training the model of {name} on {len(rows)} rows")
             recipe = Recipe(self.epochs, self.batch, self.rate, self.decay, self.weighted)
             return train(blank, training, classes, recipe)
 
@@ -107,9 +122,9 @@ class TableTask:
         model, digest = trained(cache_folder() / "models" / f"{name}-{key}.safetensors", blank, fit)
         quality = accuracies(model, test, classes)
         if quality["predicted_classes"] == 1:
-            log(f"warning: the model of {name} predicts one class for every test row; its explanations say little")
+            log.warning(f"the model of {name} predicts one class for every test row; its explanations say little")
         elif quality["balanced_accuracy"] < self.floor:
-            log(f"warning: {name}: balanced accuracy {quality['balanced_accuracy']:.3f} is under {self.floor}")
+            log.warning(f"{name}: balanced accuracy {quality['balanced_accuracy']:.3f} is under {self.floor}")
         return Task(
             name=name,
             modality=self.modality,

@@ -1,0 +1,321 @@
+"""The command line and composition root: the one module that knows methods and leaderboards, both lazily."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import os
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from benchmark.errors import BenchmarkError, UsageError
+from benchmark.metrics import METRICS, select_metrics
+from benchmark.types import METHODS, TASKS
+
+if TYPE_CHECKING:
+    from benchmark.plan import PlannedTask
+    from benchmark.records import RecordStore
+    from benchmark.runner import Outcome, Settings
+
+PACKAGES = ("methods", "deepfaith")
+INTERRUPTED = 130
+
+log = logging.getLogger("benchmark")
+
+
+def entry() -> None:
+    """Run the command line and exit."""
+    sys.exit(main(sys.argv[1:]))
+
+
+def main(words: Sequence[str]) -> int:
+    """Run one command and return its exit code.
+
+    0: all is well; 1: some cells failed; 2: the call is wrong; 3: data or weights are missing; 130: interrupted.
+    """
+    TASKS.discover("benchmark.tasks")
+    METHODS.discover(*PACKAGES)
+    arguments = build_parser().parse_args(words)
+    level = logging.WARNING - 10 * arguments.verbose + 10 * arguments.quiet
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    log.handlers, log.propagate = [handler], False
+    log.setLevel(min(level, logging.ERROR))
+    try:
+        for path in arguments.include:
+            METHODS.include(path)
+        return arguments.command(arguments)
+    except BenchmarkError as error:
+        log.error(f"error: {error}")
+        return error.exit_code
+    except KeyboardInterrupt:
+        log.error("interrupted; what is finished is stored: the same command goes on from there")
+        return INTERRUPTED
+    except BrokenPipeError:  # the reader of our output has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Return the parser of the whole command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmark", description="A faithfulness benchmark for feature attributions."
+    )
+    verbs = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    def verb(name: str, command: Callable[[argparse.Namespace], int], text: str) -> argparse.ArgumentParser:
+        sub = verbs.add_parser(name, help=text, description=text)
+        sub.set_defaults(command=command)
+        sub.add_argument("--include", type=Path, action="append", default=[], metavar="FILE.py",
+                         help="a file of yours that registers methods (may be given several times)")  # fmt: skip
+        sub.add_argument("-v", "--verbose", action="count", default=0, help="say more")
+        sub.add_argument("-q", "--quiet", action="count", default=0, help="say less")
+        return sub
+
+    run = verb("run", run_command, "Evaluate methods on tasks; what is stored already is kept.")
+    run.add_argument("--task", required=True, help="names, globs or all, separated by commas")
+    run.add_argument("--methods", required=True, help="names, globs, all, !name, name[parameter=value]")
+    run.add_argument("--metrics", default="all", help="names separated by commas (default: all ten)")
+    run.add_argument("--limit", type=positive, metavar="N", help="only the first N test samples")
+    run.add_argument("--seed", type=natural, default=0, help="base of every random draw (default: 0)")
+    run.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    run.add_argument("--jobs", type=positive, metavar="N", help="worker processes (default: cores; 1 on a GPU)")
+    add_out(run)
+    run.add_argument("--overwrite", choices=("never", "missing", "always"), default="missing",
+                     help="never: keep all that is there; missing: compute what is missing, stale or failed (default); "
+                     "always: compute everything again")  # fmt: skip
+    add_sources(run)
+    run.add_argument("--dry-run", action="store_true", help="say what would be computed, compute nothing")
+    run.add_argument("--json", action="store_true", help="print the result as JSON")
+
+    board = verb("leaderboard", leaderboard_command, "Print mean-rank boards made from stored records.")
+    board.add_argument("--task", default="all", help="names, globs or all (default), separated by commas")
+    board.add_argument("--source", choices=("auto", "real", "synthetic"), default="auto",
+                       help="which data the records are of (default: both, each on its own board)")  # fmt: skip
+    board.add_argument("--methods", default="all", help="names or globs of the methods to rank, !name")
+    board.add_argument("--format", choices=("table", "md", "csv", "json"), default="table")
+    board.add_argument("--partial", action="store_true", help="show boards with gaps, and the gaps")
+    add_out(board)
+
+    lists = verb("list", list_command, "List tasks, methods or metrics.")
+    lists.add_argument("what", choices=("tasks", "methods", "metrics"))
+    lists.add_argument("--json", action="store_true", help="print as JSON")
+
+    show = verb("show", show_command, "Show the card of a task, method or metric.")
+    show.add_argument("name")
+    show.add_argument("--json", action="store_true", help="print as JSON")
+    return parser
+
+
+def add_out(parser: argparse.ArgumentParser) -> None:
+    """Add the folder of records."""
+    parser.add_argument("--out", type=Path, default=Path("results"), help="folder of records (default: results)")
+
+
+def add_sources(parser: argparse.ArgumentParser) -> None:
+    """Add where data may come from."""
+    parser.add_argument("--source", choices=("auto", "real", "synthetic"), default="auto",
+                        help="auto: real data where they are found, else the synthetic stand-in")  # fmt: skip
+    parser.add_argument("--data-dir", type=Path, default=os.environ.get("BENCHMARK_DATA") or None,
+                        help="folder of real data (default: BENCHMARK_DATA)")  # fmt: skip
+    parser.add_argument("--offline", action="store_true", help="open no network connection")
+    parser.add_argument("--verify", action="store_true", help="refuse data that differ from the pinned version")
+
+
+def positive(text: str) -> int:
+    """Parse a whole number of at least 1."""
+    return _whole(text, 1)
+
+
+def natural(text: str) -> int:
+    """Parse a whole number of at least 0."""
+    return _whole(text, 0)
+
+
+def _whole(text: str, least: int) -> int:
+    if not text.isdecimal() or int(text) < least:
+        raise argparse.ArgumentTypeError(f"expected a whole number of at least {least}, got {text!r}")
+    return int(text)
+
+
+def run_command(arguments: argparse.Namespace) -> int:
+    """Evaluate methods on tasks."""
+    from benchmark.data.source import Sources
+    from benchmark.plan import parse_methods, plan_task
+    from benchmark.records import RecordStore
+    from benchmark.runner import Settings
+
+    signal.signal(signal.SIGTERM, _interrupt)
+    names = TASKS.select(arguments.task.split(","))
+    choices = parse_methods(arguments.methods)
+    metrics = tuple(select_metrics(arguments.metrics.split(",")))
+    sources = Sources(
+        arguments.source,
+        arguments.data_dir and Path(arguments.data_dir),
+        arguments.offline,
+        arguments.verify,
+    )
+    device = pick_device(arguments.device)
+    jobs = arguments.jobs or (1 if device == "cuda" else len(os.sched_getaffinity(0)))
+    store = RecordStore(arguments.out)
+    if not arguments.dry_run:
+        store.open()
+    settings = Settings(
+        metrics, device, jobs, arguments.overwrite, PACKAGES, tuple(arguments.include), arguments.out.absolute()
+    )
+    plans = []
+    for name in names:
+        plan = plan_task(name, choices, sources, arguments.seed, arguments.limit)
+        plans.append(plan)
+        for note in plan.located.notes:
+            log.warning(f"{name}: {note}")
+        log.warning(f"{name}: {plan.located.source} data, {plan.located.origin}")
+    if arguments.dry_run:
+        return _dry_run(plans, store, settings, arguments.json)
+    outcomes = _run_all(plans, store, settings)
+    return _report(plans, outcomes, store, arguments.json)
+
+
+def _interrupt(_signal: int, _frame: object) -> None:
+    raise KeyboardInterrupt
+
+
+def pick_device(wanted: str) -> str:
+    """Return cpu or cuda.
+
+    Raises:
+        UsageError: a GPU was asked for and there is none.
+    """
+    if wanted == "cpu":
+        return wanted
+    import torch
+
+    if torch.cuda.is_available():
+        return "cuda"
+    if wanted == "cuda":
+        raise UsageError("--device cuda: torch sees no CUDA device here; use --device cpu or auto")
+    return "cpu"
+
+
+def _dry_run(plans: list[PlannedTask], store: RecordStore, settings: Settings, as_json: bool) -> int:
+    from benchmark.runner import Outcome, pending
+
+    rows = []
+    for plan in plans:
+        for item in pending(plan, store, settings, touch=False):
+            known = isinstance(item, Outcome)
+            state = item.state if isinstance(item, Outcome) else "to compute"
+            label = item.label if isinstance(item, Outcome) else item.choice.label
+            rows.append({"task": plan.name, "method": label, "state": state, "reason": item.reason if known else ""})  # type: ignore[union-attr]
+    if as_json:
+        print(json.dumps(rows, indent=1))
+        return 0
+    for row in rows:
+        print(f"{row['task']:<20} {row['method']:<28} {row['state']}{row['reason'] and ': ' + row['reason']}")
+    print(f"{sum(row['state'] == 'to compute' for row in rows)} of {len(rows)} cells to compute")
+    return 0
+
+
+def _run_all(plans: list[PlannedTask], store: RecordStore, settings: Settings) -> list[Outcome]:
+    from tqdm import tqdm
+    from tqdm.contrib.logging import logging_redirect_tqdm
+
+    from benchmark.runner import run_task
+
+    outcomes: list[Outcome] = []
+    total = sum(len(plan.cells) for plan in plans)
+    shown = sys.stderr.isatty() and log.level < logging.ERROR
+    with logging_redirect_tqdm([log]), tqdm(total=total, unit="cell", disable=not shown, leave=False) as bar:
+        for plan in plans:
+            bar.set_description(plan.name)
+            for outcome in run_task(plan, store, settings):
+                outcomes.append(outcome)
+                bar.update()
+                say = log.warning if outcome.bad else log.info
+                say(f"{outcome.cell.label}: {outcome.state}{outcome.reason and ': ' + outcome.reason}")
+    return outcomes
+
+
+def _report(plans: list[PlannedTask], outcomes: list[Outcome], store: RecordStore, as_json: bool) -> int:
+    from leaderboards.rank import boards
+    from leaderboards.tables import render
+
+    chosen = [store.read(store.folder(o.cell)) for o in outcomes if o.state in ("kept", "computed")]
+    made = boards(chosen, partial=True)
+    counts = {state: sum(o.state == state for o in outcomes) for state in ("computed", "kept", "skipped", "failed")}
+    if as_json:
+        cells = [
+            {"task": o.cell.task, "source": o.cell.source, "method": o.label, "state": o.state, "reason": o.reason,
+             "failed_samples": o.n_failed, "samples": o.n_total, "folder": str(store.folder(o.cell))}
+            for o in outcomes
+        ]  # fmt: skip
+        print(json.dumps({"counts": counts, "cells": cells, "boards": json.loads(render(made, "json"))}, indent=1))
+    else:
+        if made:
+            print(render(made, "table"))
+        for o in outcomes:
+            if o.state in ("skipped", "failed"):
+                print(f"{o.state}: {o.cell.task} {o.label}: {o.reason}")
+        print("cells: " + ", ".join(f"{n} {state}" for state, n in counts.items()) + f"; records in {store.root}")
+    return int(any(outcome.bad for outcome in outcomes))
+
+
+def leaderboard_command(arguments: argparse.Namespace) -> int:
+    """Print boards made from stored records."""
+    from benchmark.records import RecordStore
+    from leaderboards.rank import boards, choose
+    from leaderboards.tables import render
+
+    names = TASKS.select(arguments.task.split(","))
+    store = RecordStore(arguments.out)
+    if not arguments.out.is_dir():
+        raise UsageError(f"no records in {str(arguments.out)!r}: run some first, or name another --out")
+    records, problems = store.scan(None if arguments.source == "auto" else arguments.source)
+    for problem in problems:
+        log.warning(f"left out: {problem}")
+    records = choose([record for record in records if record.cell.task in names], arguments.methods.split(","))
+    if not records:
+        raise UsageError(f"no records of {arguments.task} in {str(arguments.out)!r}: run some first")
+    print(render(boards(records, arguments.partial), arguments.format))
+    return 0
+
+
+def list_command(arguments: argparse.Namespace) -> int:
+    """List what there is."""
+    if arguments.what == "metrics":
+        rows = [{"name": m.name, "summary": m.title, "better": _better(m.higher_is_better)} for m in METRICS.values()]
+    else:
+        registry: Any = TASKS if arguments.what == "tasks" else METHODS
+        rows = [{"name": e.name, "summary": e.summary, **e.facts} for e in map(registry.entry, registry.names())]
+    if arguments.json:
+        print(json.dumps(rows, indent=1))
+    else:
+        for row in rows:
+            extra = row.get("better") or row.get("kind") or row.get("modality")
+            print(f"{row['name']:<22} {extra:<9} {row['summary']}")
+    return 0
+
+
+def show_command(arguments: argparse.Namespace) -> int:
+    """Show one card."""
+    from benchmark.cards import card
+
+    facts = card(arguments.name)
+    if arguments.json:
+        print(json.dumps(facts, indent=1))
+    else:
+        width = max(map(len, facts))
+        print("\n".join(f"{key:<{width}}  {value}" for key, value in facts.items()))
+    return 0
+
+
+def _better(higher: bool) -> str:
+    return "higher" if higher else "lower"
+
+
+if __name__ == "__main__":
+    entry()

@@ -1,0 +1,79 @@
+"""Cards: what there is to know of a metric, a method or a task, from the registry itself."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+from typing import Any
+
+from benchmark.errors import UsageError
+from benchmark.metrics import METRICS, Metric
+from benchmark.registry import did_you_mean
+from benchmark.types import METHODS, TASKS
+
+ROWS = {
+    "fixed": "R, shared by all methods; none where there is a value table",
+    "bernoulli": "R, shared by all methods; none where there is a value table",
+    "groups": "K a method (shared by all methods where each step removes one feature)",
+    "morf": "K - 2 a method beyond the single groups; shared by DEL, POS, RP and IROF",
+    "lerf": "K - 2 a method beyond the single groups; shared by NEG and INS",
+    "insert": "none where both baselines are the same (read off the LeRF curve), else K - 1 a method",
+}
+"""Rows of the model a sample that a probe costs."""
+
+
+def card(name: str) -> dict[str, Any]:
+    """Return the card of the metric, method or task called `name`.
+
+    Raises:
+        UsageError: there is no such thing.
+    """
+    if name.upper() in METRICS:
+        return metric_card(METRICS[name.upper()])
+    if name in METHODS.names():
+        return method_card(name)
+    if name in TASKS.names():
+        return task_card(name)
+    known = [*METRICS, *METHODS.names(), *TASKS.names()]
+    raise UsageError(f"nothing is called {name!r}{did_you_mean(name, known)}")
+
+
+def metric_card(metric: Metric) -> dict[str, Any]:
+    """Return what there is to know of a metric."""
+    return {
+        "metric": f"{metric.name}: {metric.title}",
+        "question": metric.meaning,
+        "formula": metric.formula,
+        "direction": "higher is better" if metric.higher_is_better else "lower is better",
+        "range": f"[{metric.low:g}, {metric.high:g}]",
+        "cost": f"rows of the model a sample: {ROWS[metric.probe.kind]}",
+        "family": metric.family,
+        "source": metric.source,
+        "version": metric.version,
+    }
+
+
+def method_card(name: str) -> dict[str, Any]:
+    """Return what there is to know of a method."""
+    entry, cls = METHODS.entry(name), METHODS.get(name)
+    parameters = {f.name: f.default for f in dataclasses.fields(cls)}  # type: ignore[arg-type]
+    return {
+        "method": name,
+        "kind": entry.facts.get("kind", ""),
+        "explains": ", ".join(entry.facts.get("modalities", ())),
+        "parameters": ", ".join(f"{key}={value}" for key, value in parameters.items()) or "none",
+        "description": " ".join((inspect.getdoc(cls) or "").split()),
+    }
+
+
+def task_card(name: str) -> dict[str, Any]:
+    """Return what there is to know of a task."""
+    spec = TASKS.get(name)()
+    return {
+        "task": name,
+        "description": TASKS.entry(name).summary,
+        "modality": spec.modality,
+        "features": spec.n_features,
+        "budget": ", ".join(f"{key} {value:g}" for key, value in dataclasses.asdict(spec.budget).items()),
+        **spec.facts(),
+    }

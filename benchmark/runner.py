@@ -1,0 +1,263 @@
+"""Runs planned cells: keeps what is stored, computes the rest in one or several processes, stores each at once."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import traceback
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from benchmark.data.source import cache_folder
+from benchmark.errors import BenchmarkError, RecordError
+from benchmark.metrics import OK, REASONS
+from benchmark.plan import MethodChoice, PlannedTask, metric_facts
+from benchmark.records import Cell, Record, RecordStore, same_work
+from benchmark.registry import configure
+from benchmark.types import METHODS, TASKS, Located
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from benchmark.evaluator import Evaluation, Evaluator
+
+Overwrite = Literal["never", "missing", "always"]
+log = logging.getLogger("benchmark")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How cells are run. `packages` and `included` say where workers find methods and tasks."""
+
+    metrics: tuple[str, ...]
+    device: str
+    jobs: int
+    overwrite: Overwrite
+    packages: tuple[str, ...]
+    included: tuple[Path, ...]
+    root: Path
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a cell: kept (stored before), computed, skipped or failed; why; samples that failed in it."""
+
+    cell: Cell
+    label: str
+    state: str
+    reason: str = ""
+    n_failed: int = 0
+    n_total: int = 0
+
+    @property
+    def bad(self) -> bool:
+        """Tell whether something did not work."""
+        return self.state == "failed" or self.n_failed > 0
+
+
+@dataclass(frozen=True)
+class Job:
+    """One cell for a worker, with all it needs to build the task on its own."""
+
+    cell: Cell
+    choice: MethodChoice
+    located: Located
+    metrics: tuple[str, ...]
+    settings: Settings
+
+
+def pending(
+    plan: PlannedTask, store: RecordStore, settings: Settings, touch: bool = True
+) -> Iterator[Outcome | Job]:
+    """Yield an outcome for each cell that needs no work and a job for each that does.
+
+    Damaged records are set aside if `touch`, else passed over.
+    """
+    for cell, choice in plan.cells:
+        job = Job(cell, choice, plan.located, settings.metrics, settings)
+        if cell.key in plan.skips:
+            yield Outcome(cell, choice.label, "skipped", plan.skips[cell.key])
+            continue
+        record = _stored(store, cell, touch)
+        yield job if record is None else _judge(record, job)
+
+
+def _stored(store: RecordStore, cell: Cell, touch: bool = True) -> Record | None:
+    folder = store.folder(cell)
+    if not (folder / "run.json").exists():  # written last: without it nothing was finished
+        return None
+    try:
+        return store.read(folder)
+    except RecordError as error:
+        log.warning(f"{error}; " + (f"set aside as {store.set_aside(folder)}" if touch else "to be set aside"))
+        return None
+
+
+def _judge(record: Record, job: Job) -> Outcome | Job:
+    """Return the outcome a stored record stands for, or the job that replaces it."""
+    kept = Outcome(
+        record.cell, job.choice.label, "failed" if record.status == "failed" else "kept", record.reason,
+        record.n_failed, record.n_total,
+    )  # fmt: skip
+    if job.settings.overwrite == "never":
+        return kept
+    if job.settings.overwrite == "always" or record.status == "failed":
+        return job
+    if same_work(record, job.cell, metric_facts(list(job.metrics))) is None:
+        return kept
+    same_task = record.cell.fingerprint == job.cell.fingerprint
+    both = set(job.metrics) | (set(record.metrics) if same_task else set())
+    return replace(job, metrics=tuple(sorted(both)))
+
+
+def run_task(plan: PlannedTask, store: RecordStore, settings: Settings) -> Iterator[Outcome]:
+    """Yield the outcome of every cell of a task, as each is known.
+
+    Raises:
+        DataError: the task cannot be built.
+        BenchmarkError: a record cannot be stored.
+    """
+    jobs: list[Job] = []
+    for item in pending(plan, store, settings):
+        if isinstance(item, Job):
+            jobs.append(item)
+        else:
+            yield item
+    if not jobs:
+        return
+    _prepare_process(settings)
+    evaluator_for(jobs[0])  # trains the model and asks the shared questions once, before any worker starts
+    if settings.jobs == 1 or len(jobs) == 1:
+        for job in jobs:
+            yield work(job)
+        return
+    from joblib import Parallel, delayed
+    from joblib.externals.loky import get_reusable_executor
+
+    workers = Parallel(n_jobs=min(settings.jobs, len(jobs)), return_as="generator_unordered")
+    try:
+        yield from workers(delayed(_work_elsewhere)(job) for job in jobs)
+    except BaseException:
+        get_reusable_executor().shutdown(wait=False, kill_workers=True)
+        raise
+
+
+def _work_elsewhere(job: Job) -> Outcome:
+    """Work on one cell in a worker process, which leaves the talking to its parent."""
+    log.setLevel(logging.CRITICAL)
+    return work(job)
+
+
+def work(job: Job) -> Outcome:
+    """Evaluate one cell and store its record, unless another run has done so meanwhile."""
+    _prepare_process(job.settings)
+    store = RecordStore(job.settings.root)
+    with store.lock(job.cell):
+        if job.settings.overwrite != "always" and (record := _stored(store, job.cell)) is not None:
+            judged = _judge(record, job)
+            if isinstance(judged, Outcome):
+                return judged
+            job = judged
+        record = _evaluate(job)
+        store.write(record)
+    state = "computed" if record.status == "done" else record.status
+    return Outcome(job.cell, job.choice.label, state, record.reason, record.n_failed, record.n_total)
+
+
+def _evaluate(job: Job) -> Record:
+    from benchmark.provenance import environment
+
+    evaluator = evaluator_for(job)
+    kind = METHODS.entry(job.choice.name).facts.get("kind", "other")
+    blank = Record(job.cell, "failed", label=job.choice.label, kind=kind, n_total=len(evaluator.samples))
+    provenance = evaluator.task.provenance | {"environment": environment(job.settings.device)}
+    try:
+        method = configure(METHODS.get(job.choice.name), job.choice.name, dict(job.choice.given))
+        evaluation = evaluator.evaluate(method, job.choice.name, job.metrics)
+    except Exception as error:  # whatever a method raises ends its own cell and no other
+        reason = f"{type(error).__name__}: {error}" if not isinstance(error, BenchmarkError) else str(error)
+        return replace(
+            blank, reason=reason, n_failed=blank.n_total, provenance=provenance | {"traceback": traceback.format_exc()}
+        )
+    n_failed = int(evaluation.failed.sum())
+    if n_failed == blank.n_total:
+        return replace(
+            blank, reason="the attribution of every sample is not finite", n_failed=n_failed, provenance=provenance
+        )
+    return replace(
+        blank,
+        status="done",
+        reason=f"the attribution of {n_failed} of {blank.n_total} samples is not finite" if n_failed else "",
+        metrics=metric_facts(list(job.metrics)),
+        n_failed=n_failed,
+        repeats=method.repeats,
+        costs=evaluator.meter.summary() | evaluation.meter.summary(),
+        provenance=provenance,
+        scores=score_table(evaluation),
+    )
+
+
+def score_table(evaluation: Evaluation) -> pd.DataFrame:
+    """Return an evaluation as rows of sample, target, metric, score, valid, reason."""
+    import pandas as pd
+
+    tables = []
+    for metric, scores in evaluation.scores.items():
+        codes = evaluation.reasons[metric].tolist()
+        tables.append(
+            pd.DataFrame(
+                {
+                    "sample": evaluation.samples,
+                    "target": evaluation.target,
+                    "metric": metric,
+                    "score": scores.numpy(),
+                    "valid": scores.isfinite().numpy(),
+                    "reason": [None if code == OK else REASONS[code] for code in codes],
+                }
+            )
+        )
+    return pd.concat(tables, ignore_index=True)
+
+
+def _prepare_process(settings: Settings) -> None:
+    """Make this process see the registered methods, and use one torch thread."""
+    import torch
+
+    torch.set_num_threads(1)
+    METHODS.discover(*settings.packages)
+    TASKS.discover("benchmark.tasks")
+    for path in settings.included:
+        METHODS.include(path)
+
+
+def evaluator_for(job: Job) -> Evaluator:
+    """Return the evaluator of a job's task, seed and samples; made once in a process, its shared answers once at all."""
+    return _evaluator(job.cell.task, job.located, job.cell.fingerprint, job.cell.seed, job.cell.limit, job.settings.device)
+
+
+@lru_cache(maxsize=1)
+def _evaluator(
+    name: str, located: Located, fingerprint: str, seed: int, limit: int | None, device: str
+) -> Evaluator:
+    from benchmark.evaluator import Evaluator
+    from benchmark.metering import Cost
+    from benchmark.provenance import code_digest
+    from benchmark.shared import Shared
+
+    task = TASKS.get(name)().build(located, name, device)
+    samples = list(range(len(task.test.x)))[:limit]
+    model = task.provenance["model"]["digest"]
+    identity = json.dumps([fingerprint, model, seed, len(samples), device, code_digest()])
+    path = cache_folder() / "shared" / f"{name}-{hashlib.sha256(identity.encode()).hexdigest()[:16]}.safetensors"
+    if not path.exists():
+        asked = Evaluator(task, seed, samples)
+        asked.shared.save(path, asked.meter.summary())
+        return asked
+    shared, costs = Shared.load(path, device)
+    evaluator = Evaluator(task, seed, samples, shared=shared)
+    evaluator.meter.phases = {phase: Cost(**cost) for phase, cost in costs.items()}  # type: ignore[arg-type]
+    return evaluator

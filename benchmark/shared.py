@@ -1,0 +1,68 @@
+"""The model's answers that no method changes: asked once for a task, seed and samples, kept on disk for all workers."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from safetensors import safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from benchmark.data.download import write_atomically
+from benchmark.probes import Answers
+
+
+@dataclass(frozen=True, eq=False)
+class Shared:
+    """The model's answers that no method changes, for N samples.
+
+    `samples` are row numbers of the test split; `table` is the value table where there is one, and then the only
+    answers kept; `singles` (N, G) exist where every step removes one feature.
+    """
+
+    samples: Tensor
+    target: Tensor
+    clean: Tensor
+    empty: Answers
+    fixed: Answers
+    bernoulli: Answers
+    singles: Answers | None = None
+    table: Answers | None = None
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Return all answers by name, for storing."""
+        flat: dict[str, Tensor] = {}
+        for part in fields(self):
+            value = getattr(self, part.name)
+            if isinstance(value, Answers):
+                flat |= {f"{part.name}.prob": value.prob, f"{part.name}.kept": value.kept}
+            elif value is not None:
+                flat[part.name] = value
+        return flat
+
+    @classmethod
+    def from_tensors(cls, flat: dict[str, Tensor]) -> Shared:
+        """Return what `tensors` gave."""
+        parts: dict[str, Any] = {key: value for key, value in flat.items() if "." not in key}
+        for key in {key.split(".")[0] for key in flat if "." in key}:
+            parts[key] = Answers(flat[f"{key}.prob"], flat[f"{key}.kept"])
+        return cls(**parts)
+
+    def __getitem__(self, rows: slice) -> Shared:
+        """Return the answers of some samples."""
+        return Shared(**{f.name: v if (v := getattr(self, f.name)) is None else v[rows] for f in fields(self)})
+
+    def save(self, path: Path, costs: dict[str, dict[str, float]]) -> None:
+        """Write the answers and what they cost to `path`, atomically."""
+        tensors = {key: value.cpu().contiguous() for key, value in self.tensors().items()}
+        write_atomically(path, save(tensors, {"costs": json.dumps(costs)}))
+
+    @classmethod
+    def load(cls, path: Path, device: str) -> tuple[Shared, dict[str, dict[str, float]]]:
+        """Return what `save` wrote."""
+        with safe_open(path, "pt", device=device) as file:
+            flat = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - no mapping
+            return cls.from_tensors(flat), json.loads(file.metadata()["costs"])

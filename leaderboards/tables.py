@@ -1,0 +1,108 @@
+"""Boards as text: aligned for a terminal, Markdown, CSV and JSON."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+from dataclasses import asdict
+
+from leaderboards.rank import ORDER, Board, Row
+
+COSTS = ("forwards", "ms", "train s")
+
+
+def render(boards: list[Board], form: str) -> str:
+    """Return boards in one of the forms table, md, csv, json."""
+    match form:
+        case "csv":
+            return to_csv(boards)
+        case "json":
+            return json.dumps([_plain(asdict(board)) for board in boards], indent=1)
+        case "md":
+            return "\n\n".join(to_markdown(board) for board in boards)
+        case _:
+            return "\n\n".join(to_text(board) for board in boards)
+
+
+def title(board: Board) -> str:
+    """Return one line that says what a board was made from."""
+    data = "SYNTHETIC stand-in data" if board.source == "synthetic" else "real data"
+    rows = f"{board.samples} test samples" + (f" (limit {board.limit})" if board.limit else "")
+    seeds = f"seed{'s' * (len(board.seeds) > 1)} {', '.join(map(str, board.seeds))}"
+    quality = ", ".join(f"{key.replace('_', ' ')} {value:.3f}" for key, value in board.quality.items())
+    return f"{board.task} · {data} · {rows} · {seeds} · model: {quality}"
+
+
+def footer(board: Board) -> list[str]:
+    """Return the lines under a board: how to read it, and its gaps."""
+    lines = [
+        "↑ higher is better, ↓ lower is better. rank: mean over the metrics of the rank among these methods, ties "
+        "shared; fam. rank: nearly equal metrics count once.",
+        "valid: scores averaged / scores expected. forwards, ms: rows of the model and milliseconds an explanation; "
+        "train s: seconds of training, once.",
+        *board.notes,
+    ]
+    lines += [f"{row.method}*: {gap}" for row in board.rows for gap in row.gaps]
+    return lines
+
+
+def cells(board: Board) -> tuple[list[str], list[list[str]]]:
+    """Return header and rows of a board as text."""
+    arrows = [f"{name}{'↑' if higher else '↓'}" for name, higher in board.metrics.items()]
+    header = ["method", "rank", "fam. rank", *arrows, "valid", *COSTS]
+    return header, [_line(row, board) for row in board.rows]
+
+
+def _line(row: Row, board: Board) -> list[str]:
+    name = row.method + (f" ({row.kind})" if row.kind in ("control", "oracle") else "") + ("*" if row.gaps else "")
+    scores = [_number(row.means.get(metric), 3) for metric in board.metrics]
+    costs = [_number(row.forwards, 0), _number(row.milliseconds, 2), _number(row.train_seconds, 1)]
+    return [
+        name, _number(row.mean_rank, 2), _number(row.family_rank, 2), *scores, f"{row.valid[0]}/{row.valid[1]}", *costs
+    ]  # fmt: skip
+
+
+def to_text(board: Board) -> str:
+    """Return a board aligned for a terminal."""
+    header, rows = cells(board)
+    widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
+    lines = [
+        "  ".join(text.ljust(w) if i == 0 else text.rjust(w) for i, (text, w) in enumerate(zip(row, widths, strict=True)))
+        for row in [header, ["-" * w for w in widths], *rows]
+    ]
+    return "\n".join([title(board), "", *lines, "", *footer(board)])
+
+
+def to_markdown(board: Board) -> str:
+    """Return a board as a Markdown table."""
+    header, rows = cells(board)
+    lines = [header, ["---"] + ["---:"] * (len(header) - 1), *rows]
+    table = ["| " + " | ".join(row) + " |" for row in lines]
+    return "\n".join([f"**{title(board)}**", "", *table, "", *(f"{line}  " for line in footer(board))])
+
+
+def to_csv(boards: list[Board]) -> str:
+    """Return boards as CSV: one row a method; task, method, mean_rank, then one column a metric."""
+    sink = io.StringIO()
+    writer = csv.writer(sink, lineterminator="\n")
+    named = [name for name in ORDER if any(name in board.metrics for board in boards)]
+    writer.writerow(["task", "method", "mean_rank", *named])
+    for board in boards:
+        for row in board.rows:
+            writer.writerow([board.task, row.method, row.mean_rank, *(row.means.get(name, "") for name in named)])
+    return sink.getvalue().rstrip("\n")
+
+
+def _number(value: float | None, digits: int) -> str:
+    return "–" if value is None or math.isnan(value) else f"{value:.{digits}f}"
+
+
+def _plain(value: object) -> object:
+    """Return `value` with NaN as null, which is all that JSON knows."""
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return None if isinstance(value, float) and math.isnan(value) else value
