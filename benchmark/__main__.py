@@ -159,13 +159,11 @@ def run_command(arguments: argparse.Namespace) -> int:
         arguments.offline,
         arguments.verify,
     )
-    device = pick_device(arguments.device)
-    jobs = arguments.jobs or (1 if device == "cuda" else len(os.sched_getaffinity(0)))
     store = RecordStore(arguments.out)
     if not arguments.dry_run:
         store.open()
     settings = Settings(
-        metrics, device, jobs, arguments.overwrite, PACKAGES, tuple(arguments.include), arguments.out.absolute()
+        metrics, arguments.device, arguments.jobs, arguments.overwrite, PACKAGES, tuple(arguments.include), arguments.out.absolute()
     )
     plans = []
     for name in names:
@@ -182,23 +180,6 @@ def run_command(arguments: argparse.Namespace) -> int:
 
 def _interrupt(_signal: int, _frame: object) -> None:
     raise KeyboardInterrupt
-
-
-def pick_device(wanted: str) -> str:
-    """Return cpu or cuda.
-
-    Raises:
-        UsageError: a GPU was asked for and there is none.
-    """
-    if wanted == "cpu":
-        return wanted
-    import torch
-
-    if torch.cuda.is_available():
-        return "cuda"
-    if wanted == "cuda":
-        raise UsageError("--device cuda: torch sees no CUDA device here; use --device cpu or auto")
-    return "cpu"
 
 
 def _dry_run(plans: list[PlannedTask], store: RecordStore, settings: Settings, as_json: bool) -> int:

@@ -23,7 +23,7 @@ from benchmark.probes import Answers, Draws, Listed, Ordering, Prober
 from benchmark.seeding import seed_for
 from benchmark.shared import Shared
 from benchmark.statistics import is_constant
-from benchmark.types import Method, Task
+from benchmark.types import VALUE_TABLE_LIMIT, Method, Task
 
 
 class BadAttributionError(BenchmarkError):
@@ -63,10 +63,20 @@ class Evaluator:
         self.meter = Meter()
         if not bool(self.valid.any(1).all()):
             raise DataError(f"{task.name} has a test sample without any feature: drop empty inputs")
-        small = task.n_features <= probes.VALUE_TABLE_LIMIT and bool(self.valid.all())
+        self._check_model()
+        small = task.n_features <= VALUE_TABLE_LIMIT and bool(self.valid.all())
         self.uses_table = value_table and small
         self.batch = max(1, min(len(self.samples), self.prober.byte_budget // (task.n_features * 256)))
         self.shared = shared or self._share()
+
+    def _check_model(self) -> None:
+        with torch.inference_mode():
+            shape = tuple(probes.bare(self.task.model)(self.x[:1]).shape)
+        if len(shape) != 2 or shape[1] < 2:
+            raise DataError(
+                f"the model of {self.task.name} must give logits of shape (batch, classes) with at least two classes, "
+                f"got {shape} for one sample"
+            )
 
     def evaluate(self, method: Method, name: str, metrics: Sequence[str] = tuple(METRICS)) -> Evaluation:
         """Prepare `method`, explain the samples and score the explanations with `metrics`.

@@ -16,9 +16,6 @@ from torch import Tensor, nn
 
 from benchmark.types import Baseline, Budget, Task
 
-VALUE_TABLE_LIMIT = 12
-"""Up to this many features every removal set of a sample is asked once and looked up ever after."""
-
 _GOLDEN, _MIX1, _MIX2 = -0x61C8864680B583EB, -0x40A7B892E31B1A47, -0x6B2FB644ECCEEE15
 
 
@@ -106,7 +103,7 @@ def inner_morf(ordering: Ordering) -> Runs:
 
 def inner_lerf(ordering: Ordering) -> Runs:
     """Least relevant first, k = 2..K-1 groups removed: the last k groups of the same ordering."""
-    k = torch.arange(2, ordering.bounds.shape[1] - 1, device=ordering.bounds.device)
+    k = _steps(ordering, 2, 1)
     low = ordering.bounds.gather(1, (ordering.steps.unsqueeze(1) - k).clamp(min=0))
     high = ordering.bounds[:, -1:].expand_as(low)
     return Runs(ordering, low, high, _within(ordering, 2, 1))
@@ -119,8 +116,13 @@ def insertions(ordering: Ordering) -> Runs:
 
 
 def _within(ordering: Ordering, first: int, short: int) -> Tensor:
-    k = torch.arange(first, ordering.bounds.shape[1] - short, device=ordering.bounds.device)
-    return k <= (ordering.steps - short).unsqueeze(1)
+    return _steps(ordering, first, short) <= (ordering.steps - short).unsqueeze(1)
+
+
+def _steps(ordering: Ordering, first: int, short: int) -> Tensor:
+    """Return k = first..K - short, or nothing where K is too small."""
+    last = ordering.bounds.shape[1] - 1 - short
+    return torch.arange(first, max(first, last + 1), device=ordering.bounds.device)
 
 
 def join(parts: list[Runs]) -> Runs:

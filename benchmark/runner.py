@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import os
 import traceback
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -13,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from benchmark.data.source import cache_folder
-from benchmark.errors import BenchmarkError, RecordError
+from benchmark.errors import BenchmarkError, RecordError, UsageError
 from benchmark.metrics import OK, REASONS
 from benchmark.plan import MethodChoice, PlannedTask, metric_facts
 from benchmark.records import Cell, Record, RecordStore, same_work
@@ -31,15 +32,33 @@ log = logging.getLogger("benchmark")
 
 @dataclass(frozen=True)
 class Settings:
-    """How cells are run. `packages` and `included` say where workers find methods and tasks."""
+    """How cells are run. `packages` and `included` say where workers find methods and tasks.
+
+    `device` is auto, cpu or cuda; `jobs` None means one worker a core, or one for a GPU. Both are settled by
+    `settled` when there is something to compute, so that a run that has nothing to do never loads torch.
+    """
 
     metrics: tuple[str, ...]
     device: str
-    jobs: int
+    jobs: int | None
     overwrite: Overwrite
     packages: tuple[str, ...]
     included: tuple[Path, ...]
     root: Path
+
+    def settled(self) -> Settings:
+        """Return these settings with a real device and number of workers.
+
+        Raises:
+            UsageError: a GPU was asked for and there is none.
+        """
+        import torch
+
+        there = self.device != "cpu" and torch.cuda.is_available()
+        if self.device == "cuda" and not there:
+            raise UsageError("--device cuda: torch sees no CUDA device here; use --device cpu or auto")
+        jobs = self.jobs or (1 if there else len(os.sched_getaffinity(0)))
+        return replace(self, device="cuda" if there else "cpu", jobs=jobs)
 
 
 @dataclass(frozen=True)
@@ -122,6 +141,7 @@ def run_task(plan: PlannedTask, store: RecordStore, settings: Settings) -> Itera
         BenchmarkError: a record cannot be stored.
     """
     jobs: list[Job] = []
+    settings = settings.settled() if settings.device == "cuda" else settings
     for item in pending(plan, store, settings):
         if isinstance(item, Job):
             jobs.append(item)
@@ -129,18 +149,21 @@ def run_task(plan: PlannedTask, store: RecordStore, settings: Settings) -> Itera
             yield item
     if not jobs:
         return
+    settings = settings.settled()
+    jobs = [replace(job, settings=settings) for job in jobs]
     _prepare_process(settings)
     evaluator_for(jobs[0])  # trains the model and asks the shared questions once, before any worker starts
-    if settings.jobs == 1 or len(jobs) == 1:
+    workers = min(settings.jobs or 1, len(jobs))
+    if workers == 1:
         for job in jobs:
             yield work(job)
         return
     from joblib import Parallel, delayed
     from joblib.externals.loky import get_reusable_executor
 
-    workers = Parallel(n_jobs=min(settings.jobs, len(jobs)), return_as="generator_unordered")
+    pool = Parallel(n_jobs=workers, return_as="generator_unordered")
     try:
-        yield from workers(delayed(_work_elsewhere)(job) for job in jobs)
+        yield from pool(delayed(_work_elsewhere)(job) for job in jobs)
     except BaseException:
         get_reusable_executor().shutdown(wait=False, kill_workers=True)
         raise
@@ -225,6 +248,7 @@ def score_table(evaluation: Evaluation) -> pd.DataFrame:
 
 def _prepare_process(settings: Settings) -> None:
     """Make this process see the registered methods, and use one torch thread."""
+    import captum.attr  # noqa: F401 - here, so that no method's time holds the import
     import torch
 
     torch.set_num_threads(1)

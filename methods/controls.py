@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
-import torch
-from torch import Tensor
-
-from benchmark.probes import random_bits
 from benchmark.seeding import content_seeds
 from benchmark.types import METHODS, Attribute, Method, Task
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 @METHODS.register("random", kind="control", modalities=("table", "text", "image"))
 @dataclass(frozen=True)
@@ -21,6 +20,9 @@ class Random(Method):
 
     def prepare(self, task: Task, seed: int) -> Attribute:
         """See `Method`; noise follows the sample's content, not its place."""
+        import torch
+
+        from benchmark.probes import random_bits
 
         def explain(x: Tensor, target: Tensor) -> Tensor:
             seeds = torch.tensor(content_seeds(seed, x), device=x.device).unsqueeze(1)
@@ -37,4 +39,6 @@ class Constant(Method):
 
     def prepare(self, task: Task, seed: int) -> Attribute:
         """See `Method`."""
+        import torch
+
         return lambda x, target: torch.ones(len(x), task.n_features, device=x.device)

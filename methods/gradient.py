@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass
-
-import torch
-from captum import attr
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from benchmark.registry import bounded
 from benchmark.seeding import content_seeds, seed_for, seeded
 from benchmark.types import METHODS, Attribute, Method, Task
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 def _leaf(x: Tensor) -> Tensor:
@@ -30,7 +30,9 @@ class IntegratedGradients(Method):
 
     def prepare(self, task: Task, seed: int) -> Attribute:
         """See `Method`."""
-        explainer = attr.IntegratedGradients(task.model)
+        from captum.attr import IntegratedGradients as Captum
+
+        explainer = Captum(task.model)
 
         def explain(x: Tensor, target: Tensor) -> Tensor:
             base = task.removal.baseline(x).expand_as(x)
@@ -52,7 +54,10 @@ class GradientShap(Method):
 
     def prepare(self, task: Task, seed: int) -> Attribute:
         """See `Method`; the background rows are drawn from `seed`, the points from the sample's own seed."""
-        explainer = attr.GradientShap(task.model)
+        import torch
+        from captum.attr import GradientShap as Captum
+
+        explainer = Captum(task.model)
         shuffle = torch.Generator().manual_seed(seed)
         rows = torch.randperm(len(task.train.x), generator=shuffle)[: self.background]
         background = task.train.x[rows.to(task.train.x.device)]
@@ -78,7 +83,9 @@ class DeepLift(Method):
 
     def prepare(self, task: Task, seed: int) -> Attribute:
         """See `Method`."""
-        explainer = attr.DeepLift(task.model)
+        from captum.attr import DeepLift as Captum
+
+        explainer = Captum(task.model)
 
         def explain(x: Tensor, target: Tensor) -> Tensor:
             base = task.removal.baseline(x).expand_as(x)
@@ -96,5 +103,7 @@ class Saliency(Method):
 
     def prepare(self, task: Task, seed: int) -> Attribute:
         """See `Method`."""
-        explainer = attr.Saliency(task.model)
+        from captum.attr import Saliency as Captum
+
+        explainer = Captum(task.model)
         return lambda x, target: task.removal.pool(explainer.attribute(_leaf(x), target=target))

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import factorial
+from typing import TYPE_CHECKING
 
-import torch
-from torch import Tensor
+from benchmark.types import METHODS, VALUE_TABLE_LIMIT, Attribute, Method, Task, TaskSpec
 
-from benchmark.probes import VALUE_TABLE_LIMIT, Listed, Prober, all_subsets
-from benchmark.types import METHODS, Attribute, Method, Task, TaskSpec
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 def shapley_weights(features: int) -> Tensor:
     """Return W (2^G, G) with `values @ W` the Shapley values; row i of values has the bits of i removed."""
+    import torch
+
+    from benchmark.probes import all_subsets
+
     removed = all_subsets(features)
     size = removed.sum(1)
     order = [factorial(s) * factorial(features - s - 1) / factorial(features) for s in range(features)]
@@ -25,6 +29,10 @@ def shapley_weights(features: int) -> Tensor:
 
 def banzhaf_weights(features: int) -> Tensor:
     """Return W (2^G, G) with `values @ W` the Banzhaf values: the mean effect of a feature over all subsets."""
+    import torch
+
+    from benchmark.probes import all_subsets
+
     removed = all_subsets(features)
     return torch.where(removed, -1.0, 1.0).double() / 2 ** (features - 1)
 
@@ -44,6 +52,8 @@ class Exact(Method):
 
     def prepare(self, task: Task, seed: int) -> Attribute:
         """See `Method`."""
+        from benchmark.probes import Listed, Prober, all_subsets
+
         prober, weights = Prober(task), self.weights(task.n_features)
 
         def explain(x: Tensor, target: Tensor) -> Tensor:

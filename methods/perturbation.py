@@ -8,20 +8,23 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-
-import torch
-from captum import attr
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from benchmark.registry import bounded
 from benchmark.seeding import content_seeds, seeded
 from benchmark.types import METHODS, Attribute, Method, Task
+
+if TYPE_CHECKING:
+    from captum import attr
+    from torch import Tensor
 
 OUTPUTS = ("logit", "probability")
 
 
 def presence_game(task: Task, output: str) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
     """Return (present (n, G), x (n, ...), target (n,)) -> (n,), the target's logit or probability."""
+
+    import torch
 
     @torch.no_grad()
     def play(present: Tensor, x: Tensor, target: Tensor) -> Tensor:
@@ -33,6 +36,8 @@ def presence_game(task: Task, output: str) -> Callable[[Tensor, Tensor, Tensor],
 
 
 def _whole(task: Task, x: Tensor) -> Tensor:
+    import torch
+
     return torch.ones(len(x), task.n_features, device=x.device)
 
 
@@ -49,7 +54,9 @@ class Occlusion(Method):
 
     def prepare(self, task: Task, seed: int) -> Attribute:
         """See `Method`."""
-        explainer = attr.Occlusion(presence_game(task, self.output))
+        from captum.attr import Occlusion as Captum
+
+        explainer = Captum(presence_game(task, self.output))
         window = (min(self.window, task.n_features),)
 
         def explain(x: Tensor, target: Tensor) -> Tensor:
@@ -70,7 +77,9 @@ class FeatureAblation(Method):
 
     def prepare(self, task: Task, seed: int) -> Attribute:
         """See `Method`."""
-        explainer = attr.FeatureAblation(presence_game(task, self.output))
+        from captum.attr import FeatureAblation as Captum
+
+        explainer = Captum(presence_game(task, self.output))
 
         def explain(x: Tensor, target: Tensor) -> Tensor:
             return explainer.attribute(
@@ -83,6 +92,8 @@ class FeatureAblation(Method):
 
 def _one_by_one(explainer: attr.Lime, task: Task, seed: int, n_samples: int) -> Attribute:
     """Explain each sample under its own seed: Captum draws from torch's global generator."""
+
+    import torch
 
     def explain(x: Tensor, target: Tensor) -> Tensor:
         whole, parts = _whole(task, x[:1]), []
@@ -114,9 +125,10 @@ class Lime(Method):
     def prepare(self, task: Task, seed: int) -> Attribute:
         """See `Method`."""
         from captum._utils.models.linear_model import SkLearnLasso
+        from captum.attr import Lime as Captum
 
         game = presence_game(task, self.output)
-        return _one_by_one(attr.Lime(game, SkLearnLasso(alpha=self.penalty)), task, seed, self.n_samples)
+        return _one_by_one(Captum(game, SkLearnLasso(alpha=self.penalty)), task, seed, self.n_samples)
 
 
 @METHODS.register("kernel_shap", kind="baseline", modalities=("table",))
@@ -132,4 +144,6 @@ class KernelShap(Method):
 
     def prepare(self, task: Task, seed: int) -> Attribute:
         """See `Method`."""
-        return _one_by_one(attr.KernelShap(presence_game(task, self.output)), task, seed, self.n_samples)
+        from captum.attr import KernelShap as Captum
+
+        return _one_by_one(Captum(presence_game(task, self.output)), task, seed, self.n_samples)

@@ -1,0 +1,71 @@
+"""Methods that misbehave, each in its own way, for --include."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from benchmark.types import METHODS, Method
+
+
+def bad(name, **facts):
+    """Register a method whose attribution is what the decorated function returns."""
+
+    def put(function):
+        @METHODS.register(name, kind="baseline", **facts)
+        @dataclass(frozen=True)
+        class Bad(Method):
+            __doc__ = function.__doc__ or name
+
+            def prepare(self, task, seed):
+                return lambda x, target: function(x)
+
+        return function
+
+    return put
+
+
+@bad("raises")
+def raises(x):
+    raise RuntimeError("no luck today")
+
+
+@bad("wrong_shape")
+def wrong_shape(x):
+    return x[:, :-1]
+
+
+@bad("no_tensor")
+def no_tensor(x):
+    return x.numpy()
+
+
+@bad("integers")
+def integers(x):
+    return x.long()
+
+
+@bad("all_nan")
+def all_nan(x):
+    return x * float("nan")
+
+
+@bad("all_inf")
+def all_inf(x):
+    return x * 0 + float("inf")
+
+
+@bad("some_nan")
+def some_nan(x):
+    return torch.where(torch.arange(len(x)).unsqueeze(1) < 2, x * float("nan"), x)
+
+
+@bad("still")
+def still(x):
+    return x * 0 + 4
+
+
+@bad("for_images", modalities=("image",))
+def for_images(x):
+    return x

@@ -1,0 +1,229 @@
+"""Where data come from, and what is refused."""
+
+from __future__ import annotations
+
+import http.server
+import threading
+import time
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from benchmark.data.download import fetch
+from benchmark.data.source import Sources
+from benchmark.data.split import stratified
+from benchmark.errors import DataError
+from benchmark.tasks.nap import NAP
+from benchmark.tasks.wcd import WCD
+
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    """Behaves as its path says."""
+
+    def do_GET(self):  # noqa: N802
+        body = self.server.body
+        match self.path:
+            case "/missing":
+                self.send_error(404)
+                return
+            case "/other":
+                body = b"<html>please log in</html>"
+            case "/endless":
+                body = b"x" * 100
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body) * (2 if self.path == "/cut" else 1)))
+        self.end_headers()
+        if self.path in ("/slow", "/endless"):
+            for byte in body:
+                if self.server.done.is_set():
+                    return
+                try:
+                    self.wfile.write(bytes([byte]))
+                    self.wfile.flush()
+                except OSError:
+                    return
+                time.sleep(0.05)
+            return
+        if self.path == "/silent":
+            self.server.done.wait(5)
+            return
+        self.wfile.write(body)
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture
+def server():
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as made:
+        made.body, made.done = b"a,b\n1,2\n", threading.Event()
+        thread = threading.Thread(target=made.serve_forever, kwargs={"poll_interval": 0.02})
+        thread.start()
+        made.url = f"http://127.0.0.1:{made.server_address[1]}"
+        yield made
+        made.done.set()
+        made.shutdown()
+        thread.join()
+
+
+def test_fetch(server):
+    assert fetch(f"{server.url}/good") == server.body
+
+
+@pytest.mark.parametrize(
+    ("path", "message"),
+    [
+        ("/missing", "404"),
+        ("/cut", "cut off after 8 of 16 bytes|IncompleteRead"),
+        ("/endless", "too slow|not there after|timed out"),
+        ("/silent", "timed out|not there after"),
+    ],
+)
+def test_fetch_gives_up(server, path, message):
+    start = time.monotonic()
+    with pytest.raises(DataError, match=message):
+        fetch(server.url + path, deadline=0.6)
+    assert time.monotonic() - start < 3
+
+
+def test_fetch_from_nobody():
+    with pytest.raises(DataError, match="could not be fetched"):
+        fetch("http://127.0.0.1:9/x", deadline=2)
+
+
+def frame(data, rows=60, seed=5):
+    return data.synthesise(np.random.default_rng(seed)).iloc[:rows]
+
+
+def pinned(data, url, table):
+    """Return `data` with the digest of `table`, as if that were the real thing at `url`."""
+    from benchmark.data.tables import content_digest
+
+    return replace(data, url=url, rows=len(table), digest=content_digest(*data._parse(table, "pinned")))
+
+
+def test_the_hub_is_used_when_there_is_no_folder(server, tmp_path):
+    table = frame(WCD)
+    server.body = table.to_csv(index=False).encode()
+    data = pinned(WCD, f"{server.url}/good", table)
+    located = data.locate(Sources(cache=tmp_path))
+    assert (located.source, located.origin, located.digest) == ("real", data.url, data.digest)
+    features, labels = data.load(located)
+    assert features.shape == (60, 7)
+    assert set(labels) == {0, 1}
+    server.shutdown()  # what was fetched is kept
+    assert data.locate(Sources(cache=tmp_path, offline=True)).source == "real"
+
+
+@pytest.mark.parametrize("path", ["/missing", "/cut", "/other"])
+def test_a_bad_hub_leads_to_the_stand_in_or_a_refusal(server, tmp_path, path):
+    table = frame(WCD)
+    server.body = table.to_csv(index=False).encode()
+    data = pinned(WCD, server.url + path, table)
+    located = data.locate(Sources(cache=tmp_path))
+    assert located.source == "synthetic"
+    assert "using the synthetic stand-in" in located.notes[0]
+    with pytest.raises(DataError, match="no real data for wcd: .*--data-dir"):
+        data.locate(Sources("real", cache=tmp_path))
+    assert not (tmp_path / "data").exists()
+
+
+def test_other_content_from_the_hub_is_refused(server, tmp_path):
+    server.body = frame(WCD, seed=6).to_csv(index=False).encode()
+    data = pinned(WCD, f"{server.url}/good", frame(WCD, seed=5))
+    with pytest.raises(DataError, match="not the pinned version"):
+        data.locate(Sources("real", cache=tmp_path))
+
+
+def test_offline_opens_no_socket(tmp_path, monkeypatch):
+    import socket
+
+    def refuse(*_args, **_words):
+        raise AssertionError("a socket was opened")
+
+    monkeypatch.setattr(socket, "socket", refuse)
+    monkeypatch.setattr(socket, "getaddrinfo", refuse)
+    located = NAP.locate(Sources(offline=True, cache=tmp_path))
+    assert located.source == "synthetic"
+    assert "--offline" in located.notes[0]
+
+
+def in_folder(tmp_path, data, table):
+    path = tmp_path / data.file
+    path.parent.mkdir(parents=True)
+    table.to_csv(path, index=False)
+    return Sources(data_dir=tmp_path, cache=tmp_path / "cache", offline=True)
+
+
+def test_another_number_of_rows_warns_or_is_refused(tmp_path):
+    sources = in_folder(tmp_path, NAP, frame(NAP, 300))
+    located = NAP.locate(sources)
+    assert located.source == "real"
+    assert "300 rows (pinned 2278)" in located.notes[0]
+    with pytest.raises(DataError, match="not the pinned version of nap"):
+        NAP.locate(replace(sources, verify=True))
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda t: t.drop(columns="LBXIN"), "no column LBXIN: expected RIAGENDR"),
+        (lambda t: t.assign(LBXIN=t.LBXIN.where(t.index != 4)), "data row 5, column LBXIN: .* got 'nan'"),
+        (lambda t: t.assign(LBXIN=["12"] * 7 + ["twelve"] + ["9"] * (len(t) - 8)), "data row 8, .* got 'twelve'"),
+        (lambda t: t.assign(LBXIN=np.inf), "column LBXIN: expected a finite number"),
+        (lambda t: t.assign(age_group="Adult"), "at least 5 rows of each class"),
+        (lambda t: t.assign(age_group="Child"), "expected one of Adult, Senior, got 'Child'"),
+        (lambda t: t.iloc[:0], "at least 5 rows of each class"),
+    ],
+)
+def test_a_damaged_table_is_refused(tmp_path, spoil, message):
+    with pytest.raises(DataError, match=message):
+        NAP.locate(in_folder(tmp_path, NAP, spoil(frame(NAP, 300))))
+
+
+def test_a_file_that_is_no_table_is_refused(tmp_path):
+    sources = in_folder(tmp_path, NAP, frame(NAP))
+    for content in (b"", b'"unclosed\n1,2'):
+        (tmp_path / NAP.file).write_bytes(content)
+        with pytest.raises(DataError, match="not a readable CSV|no column"):
+            NAP.locate(sources)
+
+
+def test_a_named_folder_must_be_one(tmp_path):
+    with pytest.raises(DataError, match="does not exist"):
+        NAP.locate(Sources(data_dir=tmp_path / "nowhere", cache=tmp_path))
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DataError, match="is empty"):
+        NAP.locate(Sources(data_dir=tmp_path / "empty", cache=tmp_path))
+
+
+@pytest.mark.parametrize("data", [NAP, WCD], ids=["nap", "wcd"])
+def test_stand_ins_have_the_columns_and_come_from_a_seed(data):
+    a, b = (data.load(data.locate(Sources("synthetic"))) for _ in range(2))
+    assert a[0].shape[1] == len(data.features)
+    np.testing.assert_array_equal(a[0], b[0])
+    pd.testing.assert_frame_equal(frame(data), frame(data))
+    assert not frame(data).equals(frame(data, seed=6))
+    assert 0.1 < a[1].mean() < 0.5
+
+
+@pytest.mark.parametrize("data", [NAP, WCD], ids=["nap", "wcd"])
+def test_the_real_data_are_the_pinned_ones(data, real_data):
+    located = data.locate(Sources("real", real_data, offline=True, verify=True))
+    assert (located.source, located.notes) == ("real", ())
+    features, labels = data.load(located)
+    assert len(labels) == data.rows
+    assert not {"SEQN", "RIDAGEYR"} & set(data.features)
+    assert features.shape[1] == 7
+
+
+def test_stratified_split():
+    labels = np.array([0] * 80 + [1] * 20)
+    train, test = stratified(labels, 0.2, 3)
+    assert sorted([*train, *test]) == list(range(100))
+    assert np.bincount(labels[test]).tolist() == [16, 4]
+    again = stratified(labels, 0.2, 3)
+    np.testing.assert_array_equal(test, again[1])
+    assert (stratified(labels, 0.2, 4)[1] != test).any()

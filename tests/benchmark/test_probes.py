@@ -1,0 +1,183 @@
+"""Removal sets, orders and how the model is asked."""
+
+from __future__ import annotations
+
+from collections import Counter
+from itertools import combinations
+
+import pytest
+import torch
+
+from benchmark import probes
+from benchmark.evaluator import Evaluator
+from benchmark.probes import Draws, Listed, Prober
+from benchmark.types import Budget
+from tests import references, toys
+
+
+def test_random_bits_are_splitmix64():
+    seeds = [0, 1, 2**62, -5]
+    counters = [0, 1, 17, 2**40]
+    fast = probes.random_bits(torch.tensor(seeds).unsqueeze(1), torch.tensor(counters))
+    slow = [[references.splitmix64(s, c) for c in counters] for s in seeds]
+    assert fast.tolist() == slow
+
+
+def draws(size, subsets=4000, features=9, valid=None):
+    valid = torch.ones(2, features, dtype=torch.bool) if valid is None else valid
+    sizes = None if size is None else torch.tensor([size, size])
+    return Draws(torch.tensor([11, 12]), valid, subsets, sizes)
+
+
+def masks(removals, sample):
+    which = torch.arange(removals.counted.shape[1])
+    return removals.removed(torch.full_like(which, sample), which)
+
+
+def test_fixed_draws_have_their_size_and_reach_every_subset_alike():
+    found = masks(draws(3), 0)
+    assert (found.sum(1) == 3).all()
+    counts = Counter(tuple(row.nonzero().flatten().tolist()) for row in found)
+    assert set(counts) == set(combinations(range(9), 3))
+    expected = 4000 / 84
+    chi = sum((n - expected) ** 2 / expected for n in counts.values())
+    assert chi < 83 + 4 * (2 * 83) ** 0.5
+
+
+def test_bernoulli_draws_are_fair_and_independent():
+    found = masks(draws(None), 1).double()
+    assert (found.mean(0) - 0.5).abs().max() < 0.04
+    assert (torch.corrcoef(found.T) - torch.eye(9)).abs().max() < 0.06
+    assert not torch.equal(found, masks(draws(None), 0).double())
+
+
+def test_draws_avoid_padding():
+    valid = torch.ones(2, 9, dtype=torch.bool)
+    valid[0, 4:] = False
+    for size in (2, None):
+        found = masks(draws(size, 200, valid=valid), 0)
+        assert not found[:, 4:].any()
+        assert found[:, :4].any(0).all()
+
+
+def test_subset_sizes():
+    valid = torch.arange(40).unsqueeze(0) < torch.tensor([[40], [7], [1]])
+    assert probes.subset_sizes(valid, Budget(7)).tolist() == [13, 2, 1]
+    assert probes.subset_sizes(valid, Budget(20, 100, 1 / 20, 1)).tolist() == [2, 1, 1]
+
+
+def test_order_is_descending_and_ties_are_drawn_by_seed_alone():
+    scores = torch.tensor([[1.0, 3.0, 2.0, 2.0, 2.0]]).double().expand(400, 5)
+    valid = torch.ones(400, 5, dtype=torch.bool)
+    ordering = probes.order_features(scores, valid, torch.arange(400), 5)
+    assert (ordering.order[:, 0] == 1).all()
+    assert (ordering.order[:, 4] == 0).all()
+    middle = Counter(tuple(row) for row in ordering.order[:, 1:4].tolist())
+    assert len(middle) == 6
+    assert min(middle.values()) > 35
+    again = probes.order_features(scores[:1], valid[:1], torch.tensor([7]), 5)
+    assert torch.equal(again.order[0], ordering.order[7])
+
+
+def test_groups_partition_the_valid_features():
+    task = toys.text()
+    valid = task.removal.valid(task.test.x)
+    ordering = probes.order_features(toys.scores(task), valid, torch.arange(len(valid)), 6)
+    runs = probes.groups(ordering)
+    for row in range(len(valid)):
+        total = masks(runs, row).sum(0)
+        assert torch.equal(total.bool(), valid[row])
+        assert total.max() == 1
+        sizes = masks(runs, row)[runs.counted[row]].sum(1)
+        assert sizes.min() >= 1
+        assert sizes.max() - sizes.min() <= 1
+
+
+def test_least_relevant_sets_are_the_last_groups():
+    task = toys.image(steps=7)
+    valid = task.removal.valid(task.test.x)
+    ordering = probes.order_features(toys.scores(task), valid, torch.arange(len(valid)), 7)
+    alone, lerf = masks(probes.groups(ordering), 0), masks(probes.inner_lerf(ordering), 0)
+    for place, k in enumerate(range(2, 7)):
+        assert torch.equal(lerf[place], alone[7 - k :].any(0))
+
+
+def test_group_mass_of_equal_groups_is_equal():
+    scores = torch.tensor([[0.1, 0.2, 0.3, 0.1, 0.2, 0.3]], dtype=torch.float64)
+    valid = torch.ones(1, 6, dtype=torch.bool)
+    ordering = probes.order_features(scores, valid, torch.tensor([3]), 3)
+    assert probes.group_mass(ordering, scores).tolist() == [[0.6, 0.4, 0.2]]
+
+
+def test_all_subsets_follow_their_codes():
+    found = probes.all_subsets(3)
+    assert found.long().tolist() == [[c & 1, c >> 1 & 1, c >> 2 & 1] for c in range(8)]
+
+
+@pytest.mark.parametrize("make", toys.TASKS.values(), ids=toys.TASKS)
+def test_answers_do_not_depend_on_how_rows_are_packed(make):
+    task = make()
+    x, valid = task.test.x, task.removal.valid(task.test.x)
+    removals = Draws(torch.arange(len(x)), valid, 5, None)
+    big, small = Prober(task, 2**30), Prober(task, 1)
+    assert small.rows_per_forward(x) == 1
+    target, _ = big.clean(x)
+    a, b = big.ask(x, target, removals), small.ask(x, target, removals)
+    torch.testing.assert_close(a.prob, b.prob, rtol=0, atol=1e-12)
+    assert torch.equal(a.kept, b.kept)
+
+
+def test_rows_of_a_forward_stay_within_the_byte_budget():
+    task = toys.image()
+    prober = Prober(task, 50_000)
+    each = probes.bytes_per_row(task.model, task.test.x)
+    seen = []
+    hook = task.model.register_forward_hook(lambda _m, inputs, _o: seen.append(len(inputs[0])))
+    valid = task.removal.valid(task.test.x)
+    prober.ask(task.test.x, prober.clean(task.test.x)[0], Draws(torch.arange(len(valid)), valid, 20, None))
+    hook.remove()
+    assert max(seen) * each <= 50_000
+    assert max(seen) == 50_000 // each
+
+
+def test_value_table_holds_what_the_model_says():
+    task = toys.table(4)
+    prober = Prober(task)
+    target, table = prober.value_table(task.test.x)
+    asked = prober.ask(task.test.x, target, Listed(probes.all_subsets(4), len(task.test.x)))
+    torch.testing.assert_close(table.prob, asked.prob, rtol=0, atol=1e-14)
+    assert torch.equal(table.kept, asked.kept)
+    assert table.kept[:, 0].all()
+
+
+def rows_asked(task, methods, **options):
+    """Return rows shared by all methods and rows for each method, a sample."""
+    evaluator = Evaluator(task, **options)
+    shared = evaluator.meter.phases["shared"].forwards
+    own = [
+        evaluator.score(toys.scores(task, seed)).meter.phases["probe"].forwards for seed in range(methods)
+    ]
+    assert len(set(own)) == 1
+    return shared / len(task.test.x), own[0] / len(task.test.x)
+
+
+def test_the_model_is_asked_no_more_than_the_fused_counts():
+    """Never more than 2+2R+n + M 2(n-1) with single features, 2+2R + M(K+2(K-1)) in groups, +K-1 for a blur."""
+    n, r = 13, 100
+    shared, own = rows_asked(toys.table(n), 2)
+    assert (shared, own) == (2 + 2 * r + n, 2 * (n - 2))
+    assert own <= 2 * (n - 1)
+    shared, own = rows_asked(toys.table(7), 2)
+    assert (shared, own) == (2**7, 0)
+    task = toys.image(steps=5)
+    shared, own = rows_asked(task, 2)
+    r, k = task.budget.subsets, 5
+    assert (shared, own) == (2 + 2 * r, k + 2 * (k - 2) + (k - 1))
+    assert own <= k + 2 * (k - 1) + (k - 1)
+
+
+def test_a_metric_alone_costs_only_its_own_probe():
+    task = toys.image(steps=5)
+    evaluator = Evaluator(task)
+    meter = evaluator.score(toys.scores(task), ["FC", "INF"]).meter
+    assert meter.phases["probe"].forwards == 0

@@ -1,0 +1,176 @@
+"""Names, globs, parameters, and files of the user's own."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pytest
+
+from benchmark.errors import UsageError
+from benchmark.plan import MethodChoice, method_params, parse_methods
+from benchmark.registry import Registry, bounded, configure, did_you_mean
+from benchmark.seeding import content_seeds, seed_for, seeded
+
+
+@dataclass(frozen=True)
+class Thing:
+    """A thing.
+
+    With more to say.
+    """
+
+    count: int = bounded(3, low=1, high=9)
+    share: float = 0.5
+    loud: bool = False
+    mode: str = bounded("fast", among=("fast", "slow"))
+
+
+def registry():
+    things: Registry[type] = Registry("thing", "THINGS")
+    for name in ("alpha", "beta", "alphabet"):
+        things.register(name, kind="x")(type(name, (), {"__doc__": f"The {name}."}))
+    return things
+
+
+def test_register_and_get():
+    things = registry()
+    assert things.names() == ["alpha", "beta", "alphabet"]
+    assert things.get("beta").__doc__ == "The beta."
+    assert things.entry("beta").summary == "The beta."
+    assert things.entry("beta").facts == {"kind": "x"}
+    with pytest.raises(ValueError, match="two things are called 'beta'"):
+        things.register("beta")(Thing)
+
+
+def test_select():
+    things = registry()
+    assert things.select(["all"]) == ["alpha", "beta", "alphabet"]
+    assert things.select(["alpha*"]) == ["alpha", "alphabet"]
+    assert things.select(["all", "!beta"]) == things.select(["!beta"]) == ["alpha", "alphabet"]
+    assert things.select(["beta", "alpha"]) == ["beta", "alpha"]
+    with pytest.raises(UsageError, match="unknown thing 'bta'; did you mean 'beta'"):
+        things.select(["bta"])
+    with pytest.raises(UsageError, match="unknown thing"):
+        things.select(["all", "!nothing"])
+
+
+def test_discovery_reads_source_and_imports_late(tmp_path, monkeypatch):
+    package = tmp_path / "late_package"
+    package.mkdir()
+    (package / "__init__.py").write_text("")
+    (package / "one.py").write_text(
+        "from tests.benchmark.test_registry import LATE as THINGS\n"
+        "IMPORTED.append(1) if False else None\n"
+        "@THINGS.register('one', kind='y')\nclass One:\n    '''The one.'''\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    LATE.discover("late_package")
+    assert LATE.entry("one").summary == "The one."
+    assert LATE.entry("one").facts == {"kind": "y"}
+    assert "late_package.one" not in __import__("sys").modules
+    assert LATE.get("one").__name__ == "One"
+
+
+LATE: Registry[type] = Registry("thing", "THINGS")
+
+
+def test_include(tmp_path):
+    from benchmark.types import METHODS
+
+    with pytest.raises(UsageError, match="no such file"):
+        METHODS.include(tmp_path / "nothing.py")
+    broken = tmp_path / "broken_file.py"
+    broken.write_text("1 / 0\n")
+    with pytest.raises(UsageError, match="ZeroDivisionError"):
+        METHODS.include(broken)
+
+
+def test_configure():
+    assert configure(Thing, "thing", {}) == Thing()
+    assert configure(Thing, "thing", {"count": "9", "share": "1e-3", "loud": "True", "mode": "slow"}) == Thing(
+        9, 1e-3, True, "slow"
+    )
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"cuont": "1"}, r"thing has no parameter 'cuont'; did you mean 'count'"),
+        ({"count": "two"}, r"thing\[count\] expects a whole number, got 'two'"),
+        ({"count": "1.5"}, "expects a whole number"),
+        ({"count": "0"}, r"expects 1 to 9, got 0"),
+        ({"share": "x"}, "expects a number"),
+        ({"loud": "maybe"}, "expects true or false"),
+        ({"mode": "lazy"}, "expects one of fast, slow, got 'lazy'"),
+    ],
+)
+def test_configure_refuses(given, message):
+    with pytest.raises(UsageError, match=message):
+        configure(Thing, "thing", given)
+
+
+def test_did_you_mean_ignores_case():
+    assert did_you_mean("fc", ["FC", "DEL"]).startswith("; did you mean 'FC'?")
+    assert did_you_mean("zzz", ["FC"]) == "; known: FC"
+
+
+def test_parse_methods():
+    assert parse_methods("lime,saliency") == [MethodChoice("lime"), MethodChoice("saliency")]
+    assert parse_methods("lime[n_samples=200,penalty=0.1],lime") == [
+        MethodChoice("lime"),
+        MethodChoice("lime", (("n_samples", "200"), ("penalty", "0.1"))),
+    ]
+    names = [choice.name for choice in parse_methods("all,!exact_*,!random")]
+    assert "lime" in names
+    assert not {"exact_shapley", "exact_banzhaf", "random"} & set(names)
+    assert method_params(MethodChoice("lime", (("n_samples", "200"),)))["n_samples"] == 200
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("lmie", "did you mean 'lime'"),
+        ("lmie[n_samples=2]", "did you mean 'lime'"),
+        ("lime[n_samples]", "expected parameter=value"),
+        ("lime[n_samples=2", "cannot read --methods"),
+        ("lime,!lime", "chooses no method"),
+    ],
+)
+def test_parse_methods_refuses(text, message):
+    with pytest.raises(UsageError, match=message):
+        parse_methods(text)
+
+
+def test_seeds_are_hashes_of_identity():
+    assert seed_for(0, "a", 1) == seed_for(0, "a", 1)
+    assert len({seed_for(0, "a", 1), seed_for(1, "a", 1), seed_for(0, "a1"), seed_for(0, "a", "1")}) == 4
+    assert all(0 <= seed_for(0, i) < 2**63 for i in range(100))
+
+
+def test_seeded_puts_generators_back():
+    import random
+
+    import numpy as np
+    import torch
+
+    def draw():
+        return random.random(), np.random.rand(), torch.rand(1).item()
+
+    random.seed(1), np.random.seed(1), torch.manual_seed(1)
+    expected = draw()
+    random.seed(1), np.random.seed(1), torch.manual_seed(1)
+    with seeded(5):
+        inside = draw()
+    assert draw() == expected
+    with seeded(5):
+        assert draw() == inside
+
+
+def test_content_seeds_follow_content():
+    import torch
+
+    x = torch.randn(4, 3)
+    a = content_seeds(0, x)
+    assert content_seeds(0, x[[2, 0]]) == [a[2], a[0]]
+    assert len(set(a)) == 4
+    assert content_seeds(1, x) != a

@@ -1,0 +1,70 @@
+"""Correlations and ranks against scipy."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from scipy import stats
+
+from benchmark.statistics import is_constant, mid_ranks, pearson, spearman
+
+ALL = torch.ones(5, 12, dtype=torch.bool)
+
+
+def pairs(seed, ties=False):
+    rng = np.random.default_rng(seed)
+    a, b = rng.normal(size=(2, 5, 12))
+    b += 0.5 * a
+    return torch.tensor(a.round(0) if ties else a), torch.tensor(b.round(0) if ties else b)
+
+
+@pytest.mark.parametrize("ties", [False, True])
+@pytest.mark.parametrize("seed", range(5))
+def test_correlations_equal_scipy(seed, ties):
+    a, b = pairs(seed, ties)
+    for ours, theirs in ((pearson, stats.pearsonr), (spearman, stats.spearmanr)):
+        expected = [theirs(x, y).statistic for x, y in zip(a, b, strict=True)]
+        np.testing.assert_allclose(ours(a, b, ALL), expected, atol=1e-13)
+    np.testing.assert_array_equal(mid_ranks(a, ALL), stats.rankdata(a, axis=1))
+
+
+def test_entries_that_do_not_count_change_nothing():
+    a, b = pairs(3, ties=True)
+    counted = torch.arange(12).unsqueeze(0) < torch.tensor([12, 9, 5, 3, 2]).unsqueeze(1)
+    for statistic in (pearson, spearman):
+        whole = statistic(a.masked_fill(~counted, 1e9), b.masked_fill(~counted, -1e9), counted)
+        for row, n in enumerate([12, 9, 5, 3, 2]):
+            alone = statistic(a[row : row + 1, :n], b[row : row + 1, :n], ALL[:1, :n])
+            torch.testing.assert_close(whole[row : row + 1], alone, equal_nan=True)
+
+
+def test_a_constant_side_gives_nan():
+    a, b = pairs(0)
+    a[2] = 4.2
+    assert pearson(a, b, ALL).isnan().tolist() == [False, False, True, False, False]
+    assert spearman(a, b, ALL).isnan().tolist() == [False, False, True, False, False]
+
+
+@pytest.mark.parametrize("scale", [1e-300, 1e-12, 1e300])
+def test_scale_does_not_matter(scale):
+    a, b = pairs(1)
+    torch.testing.assert_close(pearson(a * scale, b, ALL), pearson(a, b, ALL), rtol=0, atol=1e-12)
+    assert not is_constant(a * scale, ALL).any()
+
+
+def test_is_constant():
+    x = torch.tensor([[1.0, 1.0, 5.0], [1.0, 1.0 + 1e-14, 5.0], [1.0, 1.0 + 1e-9, 5.0], [0.0, 0.0, 5.0]]).double()
+    x[1, 1], x[2, 1] = 1 + 1e-14, 1 + 1e-9
+    counted = torch.tensor([[True, True, False]]).expand(4, 3)
+    assert is_constant(x, counted).tolist() == [True, True, False, True]
+    assert is_constant(x[:, :1], counted[:, :1]).all()  # one entry is constant
+    tiny = torch.tensor([[0.0, 1e-13]]).double()
+    assert not is_constant(tiny, counted[:1, :2]).any()
+    assert is_constant(tiny, counted[:1, :2], floor=1.0).all()
+
+
+def test_pearson_is_differentiable():
+    a, b = pairs(2)
+    a = a[:, :6].clone().requires_grad_()
+    assert torch.autograd.gradcheck(lambda x: pearson(x, b[:, :6], ALL[:, :6]), a)

@@ -1,0 +1,160 @@
+"""Tasks: conformance of every registered one, training, cached weights."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from benchmark.data.source import Sources
+from benchmark.errors import DataError
+from benchmark.evaluator import Evaluator
+from benchmark.models.mlp import mlp
+from benchmark.models.training import Recipe, accuracies, train
+from benchmark.types import TASKS, Split
+from tests import toys
+
+
+def build(name, kind="synthetic", data_dir=None):
+    spec = TASKS.get(name)()
+    located = spec.locate(Sources(kind, data_dir, offline=True))
+    return spec, located, spec.build(located, name, "cpu")
+
+
+@pytest.mark.parametrize("name", TASKS.names())
+def test_every_task_keeps_its_promises(name):
+    spec, located, task = build(name)
+    assert TASKS.entry(name).summary.endswith(".")
+    assert TASKS.entry(name).facts["modality"] == spec.modality == task.modality
+    assert task.source == located.source == "synthetic"
+    assert spec.n_features == task.n_features == len(task.feature_names)
+    assert spec.budget == task.budget
+    assert not task.model.training
+    assert not any(p.requires_grad for p in task.model.parameters())
+    x = task.test.x[:5]
+    assert task.model(x).shape == (5, len(task.class_names))
+    valid = task.removal.valid(x)
+    assert valid.shape == (5, task.n_features)
+    nothing, everything = torch.zeros_like(valid), valid
+    torch.testing.assert_close(task.remove(x, nothing), x)
+    torch.testing.assert_close(task.remove(x, everything), task.removal.baseline(x).expand_as(x))
+    assert {"accuracy", "balanced_accuracy", "digest", "recipe"} <= set(task.provenance["model"])
+    assert {"origin", "digest", "licence"} <= set(task.provenance["data"])
+    assert task.provenance["model"]["balanced_accuracy"] >= spec.floor
+    assert set(spec.facts()) >= {"data", "model", "training"}
+
+
+@pytest.mark.parametrize("name", TASKS.names())
+def test_a_task_is_the_same_every_time(name):
+    first, second = build(name)[2], build(name)[2]
+    assert first.provenance == second.provenance
+    assert torch.equal(first.test.x, second.test.x)
+    os.environ["BENCHMARK_CACHE"], before = str(Path(os.environ["BENCHMARK_CACHE"]) / "again"), os.environ["BENCHMARK_CACHE"]
+    try:
+        trained_anew = build(name)[2]
+    finally:
+        os.environ["BENCHMARK_CACHE"] = before
+    assert trained_anew.provenance["model"]["digest"] == first.provenance["model"]["digest"]
+
+
+@pytest.mark.parametrize("name", TASKS.names())
+def test_train_and_test_rows_are_apart_and_scaled_on_training_rows_only(name):
+    spec, located, task = build(name)
+    features, labels = spec.data.load(located)
+    assert len(task.train.y) + len(task.test.y) == len(labels)
+    torch.testing.assert_close(task.train.x.mean(0), torch.zeros(7), atol=1e-5, rtol=0)
+    torch.testing.assert_close(task.train.x.std(0, correction=0), torch.ones(7), atol=1e-4, rtol=0)
+    assert task.test.x.mean(0).abs().max() > 1e-4
+    share = [split.y.double().mean().item() for split in (task.train, task.test)]
+    assert share[0] == pytest.approx(share[1], abs=0.02)
+
+
+def test_real_models_are_good_enough(real_data):
+    quality = {name: build(name, "real", real_data)[2].provenance["model"] for name in ("nap_mlp", "wcd_mlp")}
+    assert quality["nap_mlp"]["balanced_accuracy"] >= 0.62
+    assert quality["wcd_mlp"]["accuracy"] >= 0.88
+
+
+def test_fingerprints_follow_what_a_task_is_made_of():
+    spec, located, _ = build("nap_mlp")
+    same = spec.fingerprint(located)
+    assert replace(spec, epochs=9).fingerprint(located) != same
+    assert spec.fingerprint(replace(located, digest="x")) != same
+    assert spec.fingerprint(replace(located, source="real")) != same
+    assert replace(spec, floor=0.1).fingerprint(located) == same
+
+
+def weights_file(name):
+    return next((Path(os.environ["BENCHMARK_CACHE"]) / "models").glob(f"{name}-*.safetensors"))
+
+
+@pytest.mark.parametrize("spoil", ["extra", "missing", "truncated", "shape"])
+def test_weights_that_do_not_fit_are_refused(spoil, tmp_path, monkeypatch):
+    monkeypatch.setenv("BENCHMARK_CACHE", str(tmp_path))
+    build("nap_mlp")
+    path = weights_file("nap_mlp")
+    state = load_file(path)
+    if spoil == "extra":
+        state["more"] = torch.zeros(1)
+    elif spoil == "missing":
+        state.pop("0.weight")
+    elif spoil == "shape":
+        state["0.weight"] = torch.zeros(2, 2)
+    save_file(state, path)
+    if spoil == "truncated":
+        path.write_bytes(path.read_bytes()[:100])
+    before = path.read_bytes()
+    with pytest.raises(DataError, match="does not fit the model: .*; delete it to train again"):
+        build("nap_mlp")
+    assert path.read_bytes() == before
+
+
+def test_a_constant_column_is_refused(tmp_path):
+    from benchmark.tasks.nap import NAP
+    from tests.benchmark.test_data import frame, in_folder
+
+    sources = in_folder(tmp_path, NAP, frame(NAP, 300).assign(BMXBMI=20))
+    spec = TASKS.get("nap_mlp")()
+    with pytest.raises(DataError, match="column BMXBMI holds one value"):
+        spec.build(spec.locate(sources), "nap_mlp", "cpu")
+
+
+def test_a_model_that_sees_one_class_is_said(caplog, tmp_path, monkeypatch):
+    monkeypatch.setenv("BENCHMARK_CACHE", str(tmp_path))
+    monkeypatch.setattr("benchmark.models.training.Recipe", lambda *a: Recipe(1, 1500, 1e-6, 0, False))
+    spec = TASKS.get("nap_mlp")()
+    located = spec.locate(Sources("synthetic"))
+    monkeypatch.setattr("logging.Logger.propagate", True, raising=False)
+    with caplog.at_level("WARNING", "benchmark"):
+        task = spec.build(located, "nap_mlp", "cpu")
+    quality = task.provenance["model"]
+    wanted = "predicts one class" if quality["predicted_classes"] == 1 else "is under 0.62"
+    assert any(wanted in message for message in caplog.messages)
+
+
+def test_a_model_with_one_output_is_refused():
+    task = toys.table()
+    with pytest.raises(DataError, match="at least two classes, got \\(1, 1\\)"):
+        Evaluator(replace(task, model=torch.nn.Linear(7, 1).double()))
+
+
+def test_a_sample_without_features_is_refused():
+    task = toys.text()
+    task.test.x[3] = 0
+    with pytest.raises(DataError, match="without any feature"):
+        Evaluator(task)
+
+
+def test_training_weighs_classes():
+    torch.manual_seed(0)
+    y = (torch.arange(600) % 10 == 0).long()
+    data = Split(torch.randn(600, 4) + y.unsqueeze(1) * 0.7, y)
+    recalls = []
+    for weighted in (False, True):
+        model = train(lambda: mlp(4, 2, 8, 1, 0.0), data, 2, Recipe(30, 60, 1e-2, 0, weighted))
+        recalls.append(accuracies(model, data, 2)["balanced_accuracy"])
+    assert recalls[1] > recalls[0] + 0.1

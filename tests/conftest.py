@@ -1,0 +1,37 @@
+"""What all tests share: one torch thread, a cache of their own, real data where they are."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+from benchmark.__main__ import PACKAGES
+from benchmark.types import METHODS, TASKS
+
+torch.set_num_threads(1)
+TASKS.discover("benchmark.tasks")
+METHODS.discover(*PACKAGES)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _own_cache(tmp_path_factory):
+    """Keep trained weights in a folder of this session, never the user's."""
+    before = os.environ.get("BENCHMARK_CACHE")
+    os.environ["BENCHMARK_CACHE"] = str(tmp_path_factory.mktemp("cache"))
+    yield
+    if before is None:
+        del os.environ["BENCHMARK_CACHE"]
+    else:
+        os.environ["BENCHMARK_CACHE"] = before
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """Return the folder of real data, or skip."""
+    folder = os.environ.get("BENCHMARK_DATA")
+    if not folder or not Path(folder).is_dir():
+        pytest.skip("BENCHMARK_DATA names no folder of real data")
+    return Path(folder).resolve()

@@ -1,0 +1,95 @@
+"""Small random tasks of each modality, in float64, for comparing fast code with its slow twin."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from benchmark.models.training import freeze
+from benchmark.seeding import seeded
+from benchmark.tasks.removal import ColumnRemoval, PixelRemoval, TokenRemoval
+from benchmark.types import Budget, Split, Task
+
+SAMPLES = 11
+
+
+def make(model, x, removal, budget, modality, name="toy"):
+    labels = torch.zeros(len(x), dtype=torch.long)
+    return Task(
+        name=name,
+        modality=modality,
+        source="synthetic",
+        model=freeze(model.double()),
+        train=Split(x, labels),
+        test=Split(x, labels),
+        removal=removal,
+        budget=budget,
+        feature_names=tuple(f"f{i}" for i in range(removal.n_features)),
+        class_names=("a", "b", "c"),
+        provenance={"model": {"digest": "toy"}, "data": {"origin": "toy"}},
+    )
+
+
+def table(features=7, samples=SAMPLES, seed=0):
+    with seeded(seed):
+        model = nn.Sequential(nn.Linear(features, 16), nn.Tanh(), nn.Linear(16, 3))
+        x, means = torch.randn(samples, features).double() * 2, torch.randn(features).double()
+    return make(model, x, ColumnRemoval(means), Budget(features), "table")
+
+
+class BagOfTokens(nn.Module):
+    """Attention-free token model that honours padding: mean of embeddings of real tokens, then an MLP."""
+
+    def __init__(self):
+        super().__init__()
+        self.embed = nn.Embedding(30, 8)
+        self.head = nn.Sequential(nn.Linear(8, 16), nn.Tanh(), nn.Linear(16, 3))
+
+    def forward(self, ids):
+        real = (ids != 0).unsqueeze(-1)
+        place = 1 + torch.arange(ids.shape[1], device=ids.device).view(1, -1, 1) / 10
+        vectors = torch.sin(self.embed(ids) * place * 3)
+        return self.head((vectors * real).sum(1) / real.sum(1) * 3)
+
+
+def text(length=23, steps=6, samples=SAMPLES, seed=0):
+    """Texts of 1 to `length` tokens: shorter than, equal to and longer than the number of steps."""
+    with seeded(seed):
+        model = BagOfTokens()
+        x = torch.randint(2, 30, (samples, length))
+        lengths = [1, 2, steps - 1, steps, steps + 1, length, *torch.randint(1, length, (samples,)).tolist()]
+    for row, keep in zip(x, lengths, strict=False):
+        row[keep:] = 0
+    budget = Budget(steps, subsets=13, subset_fraction=1 / steps, subset_minimum=1)
+    return make(model, x, TokenRemoval(length, mask_id=1, pad_id=0), budget, "text")
+
+
+def image(side=6, steps=5, samples=SAMPLES, seed=0):
+    with seeded(seed):
+        model = nn.Sequential(
+            nn.Conv2d(3, 4, 3), nn.Tanh(), nn.Flatten(), nn.Linear(4 * (side - 2) ** 2, 3)
+        )
+        x, means = torch.randn(samples, 3, side, side).double(), torch.randn(3).double()
+    budget = Budget(steps, subsets=13, subset_fraction=1 / steps, subset_minimum=1)
+    return make(model, x, PixelRemoval(means, side, side, sigma=1.0), budget, "image")
+
+
+TASKS = {"table": table, "text": text, "image": image}
+
+
+def scores(task, seed=1):
+    """Return tie-free random attributions for the task's test samples."""
+    with seeded(seed):
+        return torch.randn(len(task.test.x), task.n_features).double()
+
+
+class Linear(nn.Module):
+    """A model whose target probability is exactly linear in which features are there (two classes)."""
+
+    def __init__(self, weights):
+        super().__init__()
+        self.weights = nn.Parameter(weights)
+
+    def forward(self, x):
+        p = 0.6 + x @ self.weights
+        return torch.stack([p, 1 - p], -1).log()
