@@ -163,7 +163,13 @@ def run_command(arguments: argparse.Namespace) -> int:
     if not arguments.dry_run:
         store.open()
     settings = Settings(
-        metrics, arguments.device, arguments.jobs, arguments.overwrite, PACKAGES, tuple(arguments.include), arguments.out.absolute()
+        metrics,
+        arguments.device,
+        arguments.jobs,
+        arguments.overwrite,
+        PACKAGES,
+        tuple(arguments.include),
+        arguments.out.absolute(),
     )
     plans = []
     for name in names:
@@ -175,7 +181,7 @@ def run_command(arguments: argparse.Namespace) -> int:
     if arguments.dry_run:
         return _dry_run(plans, store, settings, arguments.json)
     outcomes = _run_all(plans, store, settings)
-    return _report(plans, outcomes, store, arguments.json)
+    return _report(outcomes, store, arguments.json)
 
 
 def _interrupt(_signal: int, _frame: object) -> None:
@@ -221,7 +227,7 @@ def _run_all(plans: list[PlannedTask], store: RecordStore, settings: Settings) -
     return outcomes
 
 
-def _report(plans: list[PlannedTask], outcomes: list[Outcome], store: RecordStore, as_json: bool) -> int:
+def _report(outcomes: list[Outcome], store: RecordStore, as_json: bool) -> int:
     from leaderboards.rank import boards
     from leaderboards.tables import render
 

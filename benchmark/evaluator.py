@@ -145,9 +145,7 @@ class Evaluator:
             look = {purpose: self._look_up(table, self.subsets(purpose, rows)) for purpose in ("fixed", "bernoulli")}
             return Shared(samples, target, table.prob[:, 0], table[:, -1:], **look, table=table)
         target, clean = self.prober.clean(x)
-        asked = {
-            purpose: self.prober.ask(x, target, self.subsets(purpose, rows)) for purpose in ("fixed", "bernoulli")
-        }
+        asked = {purpose: self.prober.ask(x, target, self.subsets(purpose, rows)) for purpose in ("fixed", "bernoulli")}
         everything = self._ask_runs(x, target, valid, 1)
         singles = None
         if self.task.budget.steps >= self.task.n_features and bool(valid.all()):
@@ -222,8 +220,8 @@ class Evaluator:
         elif shared.singles is not None:
             order = ordering.order
             alone = Answers(shared.singles.prob.gather(1, order), shared.singles.kept.gather(1, order))
-            inner = self.prober.ask(x, shared.target, probes.join(parts[1:]))
-            answers = Answers(torch.cat([alone.prob, inner.prob], 1), torch.cat([alone.kept, inner.kept], 1))
+            rest = self.prober.ask(x, shared.target, probes.join(parts[1:]))
+            answers = Answers(torch.cat([alone.prob, rest.prob], 1), torch.cat([alone.kept, rest.kept], 1))
         else:
             answers = self.prober.ask(x, shared.target, probes.join(parts))
         inner = max(0, steps - 2)

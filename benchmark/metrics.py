@@ -62,7 +62,7 @@ Scores = tuple["Tensor", "Tensor"]
 
 
 def probability(r: Response) -> Tensor:
-    """v."""
+    """V."""
     return r.prob
 
 

@@ -34,8 +34,9 @@ def random_bits(seed: Tensor, counter: Tensor) -> Tensor:
 class Removals(Protocol):
     """Removal sets of B samples, S each."""
 
-    counted: Tensor
-    """(B, S) bool: False where a sample has fewer sets than its neighbours."""
+    @property
+    def counted(self) -> Tensor:
+        """Return (B, S) bool: False where a sample has fewer sets than its neighbours."""
 
     def removed(self, sample: Tensor, which: Tensor) -> Tensor:
         """Return the masks (n, G) of set `which` (n,) of `sample` (n,): True where a feature is removed."""
@@ -192,8 +193,7 @@ def subset_mass(removals: Draws | Listed, scores: Tensor) -> Tensor:
         return scores.double() @ removals.masks.double().T
     which = torch.arange(removals.subsets, device=scores.device)
     rows = [
-        removals.removed(torch.full_like(which, i), which).double() @ score
-        for i, score in enumerate(scores.double())
+        removals.removed(torch.full_like(which, i), which).double() @ score for i, score in enumerate(scores.double())
     ]
     return torch.stack(rows)
 

@@ -13,6 +13,7 @@ import hashlib
 import io
 import json
 import shutil
+import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, fields
@@ -96,8 +97,8 @@ class RecordStore:
         """
         try:
             self.root.mkdir(parents=True, exist_ok=True)
-            write_atomically(self.root / ".writable", b"")
-            (self.root / ".writable").unlink()
+            with tempfile.TemporaryFile(dir=self.root):
+                pass
         except OSError as error:
             raise UsageError(f"cannot write to --out {str(self.root)!r}: {error.strerror}; name another") from error
         return self
@@ -215,5 +216,3 @@ def same_work(record: Record, cell: Cell, metrics: dict[str, dict[str, Any]]) ->
         if record.status == "done" and record.metrics[name]["version"] != facts["version"]:
             return f"metric {name} changed"
     return None
-
-

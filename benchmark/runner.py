@@ -89,9 +89,7 @@ class Job:
     settings: Settings
 
 
-def pending(
-    plan: PlannedTask, store: RecordStore, settings: Settings, touch: bool = True
-) -> Iterator[Outcome | Job]:
+def pending(plan: PlannedTask, store: RecordStore, settings: Settings, touch: bool = True) -> Iterator[Outcome | Job]:
     """Yield an outcome for each cell that needs no work and a job for each that does.
 
     Damaged records are set aside if `touch`, else passed over.
@@ -259,14 +257,14 @@ def _prepare_process(settings: Settings) -> None:
 
 
 def evaluator_for(job: Job) -> Evaluator:
-    """Return the evaluator of a job's task, seed and samples; made once in a process, its shared answers once at all."""
-    return _evaluator(job.cell.task, job.located, job.cell.fingerprint, job.cell.seed, job.cell.limit, job.settings.device)
+    """Return the evaluator of a job's task, seed and samples; made once in a process."""
+    return _evaluator(
+        job.cell.task, job.located, job.cell.fingerprint, job.cell.seed, job.cell.limit, job.settings.device
+    )
 
 
 @lru_cache(maxsize=1)
-def _evaluator(
-    name: str, located: Located, fingerprint: str, seed: int, limit: int | None, device: str
-) -> Evaluator:
+def _evaluator(name: str, located: Located, fingerprint: str, seed: int, limit: int | None, device: str) -> Evaluator:
     from benchmark.evaluator import Evaluator
     from benchmark.metering import Cost
     from benchmark.provenance import code_digest

@@ -53,7 +53,9 @@ class Shared:
 
     def __getitem__(self, rows: slice) -> Shared:
         """Return the answers of some samples."""
-        return Shared(**{f.name: v if (v := getattr(self, f.name)) is None else v[rows] for f in fields(self)})
+        whole: dict[str, Any] = {part.name: getattr(self, part.name) for part in fields(self)}
+        some: dict[str, Any] = {name: value if value is None else value[rows] for name, value in whole.items()}
+        return Shared(**some)
 
     def save(self, path: Path, costs: dict[str, dict[str, float]]) -> None:
         """Write the answers and what they cost to `path`, atomically."""

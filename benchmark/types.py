@@ -46,9 +46,13 @@ class Budget:
 class Removal(Protocol):
     """How features are removed in one modality. True in `removed` (B, G) means the feature is taken away."""
 
-    n_features: int
-    shares_baseline: bool
-    """Whether removal and insertion use the same baseline, so that INS can be read off the LeRF curve."""
+    @property
+    def n_features(self) -> int:
+        """Return G."""
+
+    @property
+    def shares_baseline(self) -> bool:
+        """Tell whether removal and insertion use the same baseline, so that INS can be read off the LeRF curve."""
 
     def baseline(self, x: Tensor, kind: Baseline = "removal") -> Tensor:
         """Return what stands in x's place where everything is removed: (1, ...) for all samples or (B, ...)."""
@@ -115,9 +119,17 @@ class Located:
 class TaskSpec(Protocol):
     """What a task file registers: light enough to plan with, heavy only when built."""
 
-    modality: Modality
-    n_features: int
-    budget: Budget
+    @property
+    def modality(self) -> Modality:
+        """Return table, text or image."""
+
+    @property
+    def n_features(self) -> int:
+        """Return G."""
+
+    @property
+    def budget(self) -> Budget:
+        """Return how finely the task is probed."""
 
     def facts(self) -> dict[str, str]:
         """Return what its card says beyond modality and features: data, model, training."""

@@ -141,7 +141,7 @@ def choose(records: list[Record], patterns: list[str]) -> list[Record]:
     unwanted = [p[1:] for p in patterns if p.startswith("!")]
 
     def matches(record: Record, pattern: str) -> bool:
-        return pattern == "all" or pattern == record.label or fnmatch(record.cell.method, pattern)
+        return pattern in ("all", record.label) or fnmatch(record.cell.method, pattern)
 
     return [
         record
@@ -168,8 +168,8 @@ def _means(done: list[Record]) -> tuple[dict[Key, float], dict[Key, tuple[int, i
     kept = scores[used].groupby(["method", "metric"], observed=True)["score"]
     means, sizes = kept.mean(), kept.size()
     return (
-        {(str(m), str(k)): float(v) for (m, k), v in means.items()},  # type: ignore[misc]
-        {(str(m), str(k)): (int(sizes.get((m, k), 0)), int(n)) for (m, k), n in total.items()},  # type: ignore[misc]
+        {(str(key[0]), str(key[1])): float(value) for key, value in means.items()},  # type: ignore[index]
+        {(str(key[0]), str(key[1])): (int(sizes.get(key, 0)), int(n)) for key, n in total.items()},  # type: ignore[index]
         excluded,
     )
 

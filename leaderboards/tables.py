@@ -69,7 +69,9 @@ def to_text(board: Board) -> str:
     header, rows = cells(board)
     widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
     lines = [
-        "  ".join(text.ljust(w) if i == 0 else text.rjust(w) for i, (text, w) in enumerate(zip(row, widths, strict=True)))
+        "  ".join(
+            text.ljust(w) if i == 0 else text.rjust(w) for i, (text, w) in enumerate(zip(row, widths, strict=True))
+        )
         for row in [header, ["-" * w for w in widths], *rows]
     ]
     return "\n".join([title(board), "", *lines, "", *footer(board)])

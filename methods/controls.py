@@ -11,6 +11,7 @@ from benchmark.types import METHODS, Attribute, Method, Task
 if TYPE_CHECKING:
     from torch import Tensor
 
+
 @METHODS.register("random", kind="control", modalities=("table", "text", "image"))
 @dataclass(frozen=True)
 class Random(Method):

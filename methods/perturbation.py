@@ -23,7 +23,6 @@ OUTPUTS = ("logit", "probability")
 
 def presence_game(task: Task, output: str) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
     """Return (present (n, G), x (n, ...), target (n,)) -> (n,), the target's logit or probability."""
-
     import torch
 
     @torch.no_grad()
@@ -92,7 +91,6 @@ class FeatureAblation(Method):
 
 def _one_by_one(explainer: attr.Lime, task: Task, seed: int, n_samples: int) -> Attribute:
     """Explain each sample under its own seed: Captum draws from torch's global generator."""
-
     import torch
 
     def explain(x: Tensor, target: Tensor) -> Tensor:

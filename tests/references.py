@@ -7,6 +7,7 @@ passes in.
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -22,7 +23,7 @@ class Sample:
         self.order = sorted(features, key=lambda i: -self.s[i])
         self.steps = min(task.budget.steps, len(features))
         bounds = [round(k * len(features) / self.steps) for k in range(self.steps + 1)]
-        self.groups = [self.order[a:b] for a, b in zip(bounds, bounds[1:], strict=False)]
+        self.groups = [self.order[a:b] for a, b in pairwise(bounds)]
         whole = self._probabilities(x)
         self.target = int(np.argmax(whole))
         self.v0 = whole[self.target]

@@ -66,9 +66,7 @@ def text(length=23, steps=6, samples=SAMPLES, seed=0):
 
 def image(side=6, steps=5, samples=SAMPLES, seed=0):
     with seeded(seed):
-        model = nn.Sequential(
-            nn.Conv2d(3, 4, 3), nn.Tanh(), nn.Flatten(), nn.Linear(4 * (side - 2) ** 2, 3)
-        )
+        model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Tanh(), nn.Flatten(), nn.Linear(4 * (side - 2) ** 2, 3))
         x, means = torch.randn(samples, 3, side, side).double(), torch.randn(3).double()
     budget = Budget(steps, subsets=13, subset_fraction=1 / steps, subset_minimum=1)
     return make(model, x, PixelRemoval(means, side, side, sigma=1.0), budget, "image")

@@ -129,9 +129,7 @@ class TableData:
         y = labels.map(codes).to_numpy(np.int64)
         counts = np.bincount(y, minlength=len(codes))
         if counts.min() < 5:
-            raise DataError(
-                f"{origin}: expected at least 5 rows of each class of {self.label}, got {counts.tolist()}"
-            )
+            raise DataError(f"{origin}: expected at least 5 rows of each class of {self.label}, got {counts.tolist()}")
         return np.stack(columns, 1), y
 
 

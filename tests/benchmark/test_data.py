@@ -22,7 +22,7 @@ from benchmark.tasks.wcd import WCD
 class Handler(http.server.BaseHTTPRequestHandler):
     """Behaves as its path says."""
 
-    def do_GET(self):  # noqa: N802
+    def do_GET(self):
         body = self.server.body
         match self.path:
             case "/missing":

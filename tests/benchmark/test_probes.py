@@ -154,9 +154,7 @@ def rows_asked(task, methods, **options):
     """Return rows shared by all methods and rows for each method, a sample."""
     evaluator = Evaluator(task, **options)
     shared = evaluator.meter.phases["shared"].forwards
-    own = [
-        evaluator.score(toys.scores(task, seed)).meter.phases["probe"].forwards for seed in range(methods)
-    ]
+    own = [evaluator.score(toys.scores(task, seed)).meter.phases["probe"].forwards for seed in range(methods)]
     assert len(set(own)) == 1
     return shared / len(task.test.x), own[0] / len(task.test.x)
 

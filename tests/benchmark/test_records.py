@@ -23,8 +23,14 @@ def cell(**changes):
 
 def scores(n=4):
     return pd.DataFrame(
-        {"sample": np.arange(n), "target": 1, "metric": "FC", "score": np.linspace(0, 1, n), "valid": True,
-         "reason": [None] * (n - 1) + ["why"]}  # fmt: skip
+        {
+            "sample": np.arange(n),
+            "target": 1,
+            "metric": "FC",
+            "score": np.linspace(0, 1, n),
+            "valid": True,
+            "reason": [None] * (n - 1) + ["why"],
+        }
     )
 
 

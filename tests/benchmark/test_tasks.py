@@ -53,7 +53,10 @@ def test_a_task_is_the_same_every_time(name):
     first, second = build(name)[2], build(name)[2]
     assert first.provenance == second.provenance
     assert torch.equal(first.test.x, second.test.x)
-    os.environ["BENCHMARK_CACHE"], before = str(Path(os.environ["BENCHMARK_CACHE"]) / "again"), os.environ["BENCHMARK_CACHE"]
+    os.environ["BENCHMARK_CACHE"], before = (
+        str(Path(os.environ["BENCHMARK_CACHE"]) / "again"),
+        os.environ["BENCHMARK_CACHE"],
+    )
     try:
         trained_anew = build(name)[2]
     finally:
@@ -64,7 +67,7 @@ def test_a_task_is_the_same_every_time(name):
 @pytest.mark.parametrize("name", TASKS.names())
 def test_train_and_test_rows_are_apart_and_scaled_on_training_rows_only(name):
     spec, located, task = build(name)
-    features, labels = spec.data.load(located)
+    _, labels = spec.data.load(located)
     assert len(task.train.y) + len(task.test.y) == len(labels)
     torch.testing.assert_close(task.train.x.mean(0), torch.zeros(7), atol=1e-5, rtol=0)
     torch.testing.assert_close(task.train.x.std(0, correction=0), torch.ones(7), atol=1e-4, rtol=0)

@@ -68,7 +68,9 @@ def linear(samples=9):
     return task, x * weights
 
 
-@pytest.mark.parametrize("name", ["feature_ablation", "occlusion", "kernel_shap", "lime", "exact_shapley", "exact_banzhaf"])
+@pytest.mark.parametrize(
+    "name", ["feature_ablation", "occlusion", "kernel_shap", "lime", "exact_shapley", "exact_banzhaf"]
+)
 def test_a_linear_probability_is_recovered(name):
     task, exact = linear()
     cls = METHODS.get(name)

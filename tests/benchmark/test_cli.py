@@ -1,0 +1,480 @@
+"""The command line, end to end, in a folder of its own."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from safetensors.torch import save_file
+
+from benchmark.__main__ import main
+from benchmark.records import RecordStore
+
+BAD = Path(__file__).parent.parent / "bad_methods.py"
+FAST = "saliency,feature_ablation,deeplift,exact_banzhaf,random"
+
+
+def run(out, *words, task="nap_mlp", methods="saliency", jobs="1"):
+    return main(
+        ["run", "--task", task, "--methods", methods, "--source", "synthetic", "--limit", "12",
+         "--jobs", jobs, "--out", str(out), "--device", "cpu", *words]
+    )  # fmt: skip
+
+
+def files(out, name="scores.parquet"):
+    return {str(path.relative_to(out)): path.read_bytes() for path in sorted(Path(out).rglob(name))}
+
+
+def command(*words, **options):
+    return subprocess.run(
+        [sys.executable, "-m", "benchmark", *map(str, words)], capture_output=True, text=True, **options
+    )
+
+
+def test_run_prints_a_board_and_says_what_data_it_used(tmp_path, capsys):
+    assert run(tmp_path, methods="all") == 0
+    captured = capsys.readouterr()
+    assert "SYNTHETIC stand-in data · 12 test samples (limit 12)" in captured.out
+    assert "nap_mlp: synthetic data, synthetic stand-in" in captured.err
+    assert "12 computed, 0 kept" in captured.out
+    assert "balanced accuracy" in captured.out
+    for arrow in ("FC↑", "DEL↓", "valid", "forwards", "train s"):
+        assert arrow in captured.out
+
+
+def test_a_second_run_computes_nothing_and_needs_no_torch(tmp_path):
+    assert run(tmp_path) == 0
+    before = files(tmp_path, "run.json")
+    code = (
+        "import sys; from benchmark.__main__ import main; rc = main(sys.argv[1:]);"
+        "assert 'torch' not in sys.modules; sys.exit(rc)"
+    )
+    words = ["run", "--task", "nap_mlp", "--methods", "saliency", "--source", "synthetic", "--limit", "12"]
+    done = subprocess.run([sys.executable, "-c", code, *words, "--out", str(tmp_path)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "0 computed, 1 kept" in done.stdout
+    assert files(tmp_path, "run.json") == before
+
+
+def test_the_record_says_everything(tmp_path):
+    assert run(tmp_path, methods="integrated_gradients[steps=20]") == 0
+    (text,) = files(tmp_path, "run.json").values()
+    meta = json.loads(text)
+    assert meta["cell"]["params"] == {"steps": 20}
+    assert meta["costs"]["attribute"]["forwards"] == meta["costs"]["attribute"]["backwards"] == 12 * 20
+    assert meta["costs"]["shared"]["forwards"] == 12 * 2**7  # the value table, for all methods
+    assert meta["costs"]["probe"]["forwards"] == 0
+    environment = meta["provenance"]["environment"]
+    assert {"torch", "captum", "numpy", "python"} <= set(environment["versions"])
+    assert environment["threads"] == 1
+    assert environment["peak_bytes"] > 0
+    assert len(environment["code"]) == 64
+    assert {"accuracy", "balanced_accuracy", "digest"} <= set(meta["provenance"]["model"])
+    assert meta["metrics"]["DEL"] == {"version": 1, "higher_is_better": False, "family": "deletion"}
+
+
+def test_bytes_do_not_depend_on_workers_or_on_company(tmp_path):
+    assert run(tmp_path / "one", methods=FAST) == 0
+    assert run(tmp_path / "two", methods=FAST, jobs="2") == 0
+    one = files(tmp_path / "one")
+    assert len(one) == 5
+    assert files(tmp_path / "two") == one
+    assert run(tmp_path / "alone", methods="random") == 0
+    (alone,) = files(tmp_path / "alone").items()
+    assert one[alone[0]] == alone[1]
+
+
+def test_seeds_limits_and_parameters_have_cells_of_their_own(tmp_path, capsys):
+    assert run(tmp_path, methods="random,integrated_gradients[steps=5],integrated_gradients") == 0
+    assert run(tmp_path, "--seed", "1", methods="random") == 0
+    scores = list(files(tmp_path).values())
+    assert len(scores) == 4
+    assert len(set(scores)) == 4
+    capsys.readouterr()
+    assert main(["leaderboard", "--out", str(tmp_path), "--partial"]) == 0
+    out = capsys.readouterr().out
+    assert "integrated_gradients[steps=5]" in out
+    assert "seeds 0, 1" in out
+    assert "no record for seed 1" in out
+
+
+def test_metrics_are_added_to_a_record(tmp_path, capsys):
+    assert run(tmp_path, "--metrics", "FC,del") == 0
+    assert "FE" not in capsys.readouterr().out.splitlines()[2]
+    assert run(tmp_path, "--metrics", "RP") == 0
+    (meta,) = files(tmp_path, "run.json").values()
+    assert set(json.loads(meta)["metrics"]) == {"FC", "DEL", "RP"}
+
+
+def test_overwrite(tmp_path, capsys):
+    run(tmp_path)
+    for policy, state in (("never", "1 kept"), ("missing", "1 kept"), ("always", "1 computed")):
+        capsys.readouterr()
+        assert run(tmp_path, "--overwrite", policy) == 0
+        assert state in capsys.readouterr().out
+
+
+def test_a_stale_record_is_computed_again_unless_never(tmp_path, capsys, monkeypatch):
+    run(tmp_path)
+    monkeypatch.setattr("benchmark.tasks.table.BUILD_VERSION", 99)
+    assert run(tmp_path, "--overwrite", "never") == 0
+    assert "1 kept" in capsys.readouterr().out
+    assert run(tmp_path) == 0
+    assert "1 computed" in capsys.readouterr().out
+
+
+def test_dry_run_writes_nothing(tmp_path, capsys):
+    assert run(tmp_path / "none", "--dry-run", methods="saliency,lime") == 0
+    assert "2 of 2 cells to compute" in capsys.readouterr().out
+    assert not (tmp_path / "none").exists()
+    run(tmp_path)
+    capsys.readouterr()
+    assert run(tmp_path, "--dry-run", "--json", methods="saliency,lime") == 0
+    assert [row["state"] for row in json.loads(capsys.readouterr().out)] == ["kept", "to compute"]
+
+
+def test_json(tmp_path, capsys):
+    assert run(tmp_path, "--json") == 0
+    result = json.loads(capsys.readouterr().out)
+    assert result["counts"]["computed"] == 1
+    assert result["boards"][0]["rows"][0]["method"] == "saliency"
+
+
+@pytest.mark.parametrize("what", ["tasks", "methods", "metrics"])
+def test_list_and_help_need_no_torch_and_little_time(what):
+    code = (
+        "import sys; from benchmark.__main__ import main\ntry: main(sys.argv[1:])\nexcept SystemExit: pass\n"
+        "assert not {'torch', 'pandas', 'scipy'} & set(sys.modules)"
+    )
+    for words in (["list", what], ["--help"], ["run", "--help"]):
+        done = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        assert done.stdout
+
+
+@pytest.mark.parametrize("name", ["FC", "del", "lime", "random", "nap_mlp", "exact_shapley"])
+def test_show(name, capsys):
+    assert main(["show", name]) == 0
+    text = capsys.readouterr().out
+    assert len(text.splitlines()) >= 5
+    assert main(["show", name, "--json"]) == 0
+    assert name.lower() in json.dumps(json.loads(capsys.readouterr().out)).lower()
+
+
+# Bad input
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--task", "nap_mpl"], "unknown task 'nap_mpl'; did you mean 'nap_mlp'"),
+        (["--methods", "salency"], "did you mean 'saliency'"),
+        (["--metrics", "DLE"], "did you mean 'DEL'"),
+        (["--methods", "lime[samples=3]"], "did you mean 'n_samples'"),
+        (["--methods", "lime[n_samples=many]"], "expects a whole number, got 'many'"),
+        (["--methods", "lime[n_samples=0]"], "expects at least 2, got 0"),
+        (["--methods", "lime[output=class]"], "expects one of logit, probability"),
+        (["--include", "nowhere.py"], "no such file"),
+    ],
+)
+def test_usage_errors_say_what_to_do(tmp_path, capsys, words, message):
+    assert run(tmp_path, *words) == 2
+    err = capsys.readouterr().err
+    assert message in err
+    assert "Traceback" not in err
+    assert files(tmp_path, "*") == {}
+
+
+@pytest.mark.parametrize(
+    "words",
+    [["--limit", "0"], ["--limit", "x"], ["--jobs", "0"], ["--seed", "-1"], ["--device", "tpu"], ["--tsk", "x"]],
+)
+def test_argparse_errors(tmp_path, capsys, words):
+    with pytest.raises(SystemExit) as stop:
+        run(tmp_path, *words)
+    assert stop.value.code == 2
+    assert "Traceback" not in capsys.readouterr().err
+
+
+def test_cuda_asked_for_and_absent(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    assert run(tmp_path, "--device", "cuda") == 2
+    assert "no CUDA device here; use --device cpu" in capsys.readouterr().err
+
+
+def test_unwritable_out(tmp_path, capsys):
+    (tmp_path / "file").write_text("")
+    assert run(tmp_path / "file" / "x") == 2
+    assert "cannot write to --out" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("kind", ["missing", "empty"])
+def test_a_named_data_folder_that_is_none(tmp_path, capsys, kind):
+    folder = tmp_path / "data"
+    if kind == "empty":
+        folder.mkdir()
+    assert run(tmp_path / "out", "--source", "auto", "--data-dir", str(folder)) == 3
+    assert ("does not exist" if kind == "missing" else "is empty") in capsys.readouterr().err
+
+
+def test_real_data_asked_for_and_absent(tmp_path, capsys, monkeypatch):
+    monkeypatch.delenv("BENCHMARK_DATA", raising=False)
+    monkeypatch.setenv("BENCHMARK_CACHE", str(tmp_path))
+    assert run(tmp_path / "out", "--source", "real", "--offline") == 3
+    assert "no real data for nap" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("method", "message"),
+    [
+        ("raises", "RuntimeError: no luck today"),
+        ("wrong_shape", "expected an attribution of shape (12, 7) (samples, features), got (12, 6)"),
+        ("no_tensor", "got ndarray: return a tensor"),
+        ("integers", "expected a floating-point attribution"),
+        ("all_nan", "the attribution of every sample is not finite"),
+        ("all_inf", "the attribution of every sample is not finite"),
+    ],
+)
+def test_a_bad_method_fails_alone(tmp_path, capsys, method, message):
+    assert run(tmp_path, "--include", str(BAD), methods=f"{method},saliency") == 1
+    captured = capsys.readouterr()
+    assert message in captured.err
+    assert "1 computed, 0 kept, 0 skipped, 1 failed" in captured.out
+    assert run(tmp_path, "--include", str(BAD), methods=f"{method},saliency") == 1  # a failure is tried again
+    assert "0 computed, 1 kept, 0 skipped, 1 failed" in capsys.readouterr().out
+    assert run(tmp_path, "--include", str(BAD), "--overwrite", "never", methods=method) == 1
+    assert main(["leaderboard", "--out", str(tmp_path)]) == 1
+    assert "has gaps" in capsys.readouterr().err
+    assert main(["leaderboard", "--out", str(tmp_path), "--partial"]) == 0
+    out = capsys.readouterr().out
+    assert f"{method}*: failed (" in out
+    assert message in out
+
+
+def test_a_bad_method_fails_in_a_worker_too(tmp_path, capsys):
+    assert run(tmp_path, "--include", str(BAD), methods="raises,saliency", jobs="2") == 1
+    assert "no luck today" in capsys.readouterr().err
+
+
+def test_samples_that_fail_are_counted_and_leave_a_gap(tmp_path, capsys):
+    assert run(tmp_path, "--include", str(BAD), methods="some_nan,saliency") == 1
+    captured = capsys.readouterr()
+    assert "the attribution of 2 of 12 samples is not finite" in captured.err
+    assert "100/120" in captured.out
+    assert main(["leaderboard", "--out", str(tmp_path)]) == 1
+
+
+def test_a_constant_method_is_valid_and_flagged(tmp_path):
+    import pandas as pd
+
+    assert run(tmp_path, "--include", str(BAD), methods="still") == 0
+    table = pd.read_parquet(next(tmp_path.rglob("scores.parquet")))
+    flagged = table[table["metric"].isin(["FC", "FE", "MC", "INF"])]
+    assert (flagged["score"] == 0).all()
+    assert flagged["valid"].all()
+    assert flagged["reason"].str.startswith("constant attribution").all()
+    assert table[table["metric"] == "DEL"]["reason"].isna().all()
+
+
+def test_a_method_for_another_modality_is_skipped_with_its_reason(tmp_path, capsys):
+    assert run(tmp_path, "--include", str(BAD), methods="for_images,saliency") == 0
+    assert "skipped: nap_mlp for_images: explains image, not table" in capsys.readouterr().out
+
+
+def test_weights_that_do_not_fit(tmp_path, capsys, monkeypatch):
+    import torch
+
+    from benchmark.runner import _evaluator
+
+    monkeypatch.setenv("BENCHMARK_CACHE", str(tmp_path / "cache"))
+    _evaluator.cache_clear()
+    assert run(tmp_path / "a") == 0
+    (weights,) = (tmp_path / "cache" / "models").glob("*.safetensors")
+    save_file({"foreign": torch.zeros(1)}, weights)
+    _evaluator.cache_clear()
+    assert run(tmp_path / "b") == 3
+    assert "does not fit the model" in capsys.readouterr().err
+
+
+def test_a_truncated_parquet_is_set_aside_and_made_again(tmp_path, capsys):
+    assert run(tmp_path, methods="saliency,deeplift") == 0
+    before = files(tmp_path)
+    victim = next(path for path in tmp_path.rglob("scores.parquet") if "saliency" in str(path))
+    victim.write_bytes(victim.read_bytes()[:200])
+    capsys.readouterr()
+    assert main(["leaderboard", "--out", str(tmp_path)]) == 0
+    captured = capsys.readouterr()
+    assert "left out:" in captured.err
+    assert "deeplift" in captured.out
+    assert run(tmp_path, methods="saliency,deeplift") == 0
+    captured = capsys.readouterr()
+    assert "set aside as" in captured.err
+    assert "1 computed, 1 kept" in captured.out
+    kept = {name: content for name, content in files(tmp_path).items() if not name.startswith("_set_aside")}
+    assert kept == before
+
+
+def test_foreign_files_among_the_records_do_no_harm(tmp_path, capsys):
+    assert run(tmp_path) == 0
+    (tmp_path / "notes.txt").write_text("mine")
+    foreign = tmp_path / "synthetic" / "nap_mlp" / "foreign"
+    foreign.mkdir()
+    (foreign / "run.json").write_text('{"something": "else"}')
+    capsys.readouterr()
+    assert main(["leaderboard", "--out", str(tmp_path)]) == 0
+    assert "foreign: not a readable record" in capsys.readouterr().err
+
+
+def test_a_full_disk_stops_with_one_sentence_and_keeps_the_rest(tmp_path, capsys, monkeypatch):
+    assert run(tmp_path) == 0
+    kept = files(tmp_path)
+
+    def full(path, _content):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("benchmark.records.write_atomically", full)
+    assert run(tmp_path, methods="saliency,deeplift") == 1
+    assert "the disk is full; free some space and run again" in capsys.readouterr().err
+    monkeypatch.undo()
+    assert files(tmp_path) == kept
+    assert run(tmp_path, methods="saliency,deeplift") == 0
+
+
+def test_leaderboard_without_records(tmp_path, capsys):
+    assert main(["leaderboard", "--out", str(tmp_path / "none")]) == 2
+    assert main(["leaderboard", "--out", str(tmp_path)]) == 2
+    assert "run some first" in capsys.readouterr().err
+
+
+def test_leaderboard_formats(tmp_path, capsys):
+    run(tmp_path, methods="saliency,deeplift")
+    shown = {}
+    for form in ("table", "md", "csv", "json"):
+        capsys.readouterr()
+        assert main(["leaderboard", "--out", str(tmp_path), "--format", form]) == 0
+        shown[form] = capsys.readouterr().out
+    assert shown["csv"].splitlines()[0] == "task,method,mean_rank,FC,FE,MC,INF,DEL,INS,NEG,POS,RP,IROF"
+    assert len(shown["csv"].splitlines()) == 3
+    assert json.loads(shown["json"])[0]["task"] == "nap_mlp"
+    assert shown["md"].count("| saliency |") == 1
+    assert main(["leaderboard", "--out", str(tmp_path), "--methods", "!sal*", "--format", "csv"]) == 0
+    assert "saliency" not in capsys.readouterr().out
+
+
+def test_exit_codes_reach_the_shell(tmp_path):
+    assert command("run", "--task", "x", "--methods", "all", "--out", tmp_path).returncode == 2
+    assert command("run", "--task", "nap_mlp", "--methods", "lime", "--data-dir", tmp_path / "no").returncode == 3
+    assert command("list", "metrics").returncode == 0
+
+
+# Interruptions
+
+
+def forked(words):
+    """Start a run in a fork of this process, which has torch loaded already; return its process id."""
+    pid = os.fork()
+    if pid:
+        return pid
+    code = 99
+    try:
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, 1)
+        os.dup2(null, 2)
+        sys.stdout, sys.stderr = open(1, "w", closefd=False), open(2, "w", closefd=False)  # noqa: SIM115
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        code = main(words)
+    finally:
+        os._exit(code)
+
+
+def words_for(folder, methods=FAST):
+    os.environ["BENCHMARK_CACHE"] = str(folder / "cache")
+    return ["run", "--task", "nap_mlp", "--methods", methods, "--source", "synthetic", "--limit", "40",
+            "--jobs", "1", "--device", "cpu", "--out", str(folder / "out")]  # fmt: skip
+
+
+@pytest.fixture
+def _cache_back():
+    before = os.environ["BENCHMARK_CACHE"]
+    yield
+    os.environ["BENCHMARK_CACHE"] = before
+
+
+@pytest.mark.usefixtures("_cache_back")
+def test_twenty_kills_change_no_byte(tmp_path):
+    from benchmark.runner import _evaluator
+
+    _evaluator.cache_clear()
+    methods = FAST + ",integrated_gradients,lime,kernel_shap[n_samples=50]"
+    start = time.monotonic()
+    assert os.waitpid(forked(words_for(tmp_path / "whole", methods)), 0)[1] == 0
+    whole_run = time.monotonic() - start
+    expected = files(tmp_path / "whole" / "out")
+    assert len(expected) == 8
+    rng, finished, stopped = random.Random(0), 0, 0
+    folder = tmp_path / "killed"
+    for kill in range(20):
+        if finished > 2:  # start afresh so that later kills also meet training and the shared questions
+            shutil.rmtree(folder)
+            finished = 0
+        pid = forked(words_for(folder, methods))
+        time.sleep(rng.uniform(0.02, 1.0 if kill % 2 else 0.5) * whole_run)
+        os.kill(pid, signal.SIGKILL)
+        finished += os.waitpid(pid, 0)[1] == 0
+        stopped += 1
+        so_far = files(folder / "out") if folder.exists() else {}
+        assert all(expected[name] == content for name, content in so_far.items())
+    assert stopped == 20
+    assert os.waitpid(forked(words_for(folder, methods)), 0)[1] == 0
+    assert files(folder / "out") == expected
+    records, problems = RecordStore(folder / "out").scan()
+    assert (len(records), problems) == (8, [])
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.usefixtures("_cache_back")
+def test_an_interrupted_run_ends_with_130_and_resumes(tmp_path, number):
+    words = words_for(tmp_path, "saliency,lime[n_samples=2000]")
+    pid = forked(words)
+    while not list((tmp_path / "out").rglob("run.json")):
+        time.sleep(0.02)
+    os.kill(pid, number)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 130
+    assert len(files(tmp_path / "out")) == 1
+
+
+def test_interrupted_workers_end_too(tmp_path):
+    words = ["run", "--task", "nap_mlp", "--methods", "lime[n_samples=3000],kernel_shap[n_samples=3000],saliency",
+             "--source", "synthetic", "--jobs", "2", "--out", tmp_path]  # fmt: skip
+    child = subprocess.Popen([sys.executable, "-m", "benchmark", *map(str, words)], stderr=subprocess.PIPE, text=True)
+    while not list(tmp_path.rglob("run.json")):
+        time.sleep(0.05)
+        assert child.poll() is None
+    child.send_signal(signal.SIGINT)
+    _, err = child.communicate(timeout=30)
+    assert child.returncode == 130
+    assert "the same command goes on from there" in err
+    assert "Traceback" not in err
+
+
+def test_two_runs_at_once_agree(tmp_path):
+    words = ["run", "--task", "nap_mlp", "--methods", "lime,kernel_shap,saliency", "--source", "synthetic",
+             "--limit", "30", "--jobs", "1", "--out", tmp_path]  # fmt: skip
+    runs = [
+        subprocess.Popen([sys.executable, "-m", "benchmark", *map(str, words)], stdout=subprocess.PIPE, text=True)
+        for _ in range(2)
+    ]
+    outs = [run.communicate(timeout=120)[0] for run in runs]
+    assert [run.returncode for run in runs] == [0, 0]
+    counts = [[int(part.split()[0]) for part in out.splitlines()[-1][7:].split(";")[0].split(", ")] for out in outs]
+    assert sum(c[0] for c in counts) == 3, "each cell is computed by one of the two"
+    assert all(c[0] + c[1] == 3 for c in counts)
