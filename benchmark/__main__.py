@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from benchmark.errors import BenchmarkError, UsageError
+from benchmark.errors import BenchmarkError, DataError, UsageError
 from benchmark.metrics import METRICS, select_metrics
 from benchmark.types import METHODS, TASKS
 
@@ -171,17 +171,23 @@ def run_command(arguments: argparse.Namespace) -> int:
         tuple(arguments.include),
         arguments.out.absolute(),
     )
-    plans = []
+    plans, missing = [], []
     for name in names:
-        plan = plan_task(name, choices, sources, arguments.seed, arguments.limit)
+        try:
+            plan = plan_task(name, choices, sources, arguments.seed, arguments.limit)
+        except DataError as error:
+            missing.append(error)
+            log.error(f"error: {name}: {error}")
+            continue
         plans.append(plan)
         for note in plan.located.notes:
             log.warning(f"{name}: {note}")
         log.warning(f"{name}: {plan.located.source} data, {plan.located.origin}")
     if arguments.dry_run:
         return _dry_run(plans, store, settings, arguments.json)
-    outcomes = _run_all(plans, store, settings)
-    return _report(outcomes, store, arguments.json)
+    outcomes, unbuilt = _run_all(plans, store, settings)
+    code = _report(outcomes, store, arguments.json)
+    return DataError.exit_code if missing or unbuilt else code
 
 
 def _interrupt(_signal: int, _frame: object) -> None:
@@ -207,24 +213,32 @@ def _dry_run(plans: list[PlannedTask], store: RecordStore, settings: Settings, a
     return 0
 
 
-def _run_all(plans: list[PlannedTask], store: RecordStore, settings: Settings) -> list[Outcome]:
+def _run_all(
+    plans: list[PlannedTask], store: RecordStore, settings: Settings
+) -> tuple[list[Outcome], list[DataError]]:
+    """Run all cells; a task that cannot be built is said and passed over."""
     from tqdm import tqdm
     from tqdm.contrib.logging import logging_redirect_tqdm
 
     from benchmark.runner import run_task
 
     outcomes: list[Outcome] = []
+    unbuilt: list[DataError] = []
     total = sum(len(plan.cells) for plan in plans)
     shown = sys.stderr.isatty() and log.level < logging.ERROR
     with logging_redirect_tqdm([log]), tqdm(total=total, unit="cell", disable=not shown, leave=False) as bar:
         for plan in plans:
             bar.set_description(plan.name)
-            for outcome in run_task(plan, store, settings):
-                outcomes.append(outcome)
-                bar.update()
-                say = log.warning if outcome.bad else log.info
-                say(f"{outcome.cell.label}: {outcome.state}{outcome.reason and ': ' + outcome.reason}")
-    return outcomes
+            try:
+                for outcome in run_task(plan, store, settings):
+                    outcomes.append(outcome)
+                    bar.update()
+                    say = log.warning if outcome.bad else log.info
+                    say(f"{outcome.cell.label}: {outcome.state}{outcome.reason and ': ' + outcome.reason}")
+            except DataError as error:
+                unbuilt.append(error)
+                log.error(f"error: {plan.name}: {error}")
+    return outcomes, unbuilt
 
 
 def _report(outcomes: list[Outcome], store: RecordStore, as_json: bool) -> int:

@@ -170,6 +170,16 @@ def test_show(name, capsys):
     assert name.lower() in json.dumps(json.loads(capsys.readouterr().out)).lower()
 
 
+def test_controls_stand_last_and_banzhaf_first_on_inf(tmp_path, capsys):
+    for task in ("nap_mlp", "wcd_mlp"):
+        assert run(tmp_path, "--json", "--limit", "80", task=task, methods="all", jobs="2") == 0
+        rows = json.loads(capsys.readouterr().out)["boards"][0]["rows"]
+        ranked = [row["method"] for row in rows]
+        assert set(ranked[-2:]) == {"random", "constant"}
+        assert {"exact_banzhaf", "exact_shapley"} <= set(ranked[: len(ranked) // 2])
+        assert [row["method"] for row in rows if row["ranks"]["INF"] == 1] == ["exact_banzhaf"]
+
+
 # Bad input
 
 
@@ -231,6 +241,19 @@ def test_real_data_asked_for_and_absent(tmp_path, capsys, monkeypatch):
     monkeypatch.setenv("BENCHMARK_CACHE", str(tmp_path))
     assert run(tmp_path / "out", "--source", "real", "--offline") == 3
     assert "no real data for nap" in capsys.readouterr().err
+
+
+def test_a_task_without_data_leaves_the_others(tmp_path, capsys):
+    data = tmp_path / "data"
+    (data / "wcd").mkdir(parents=True)
+    (data / "wcd" / "wholesale_customers.csv").write_text("Channel,Region\n1,2\n")
+    words = ["run", "--task", "all", "--methods", "saliency", "--limit", "9", "--jobs", "1", "--offline",
+             "--data-dir", str(data), "--out", str(tmp_path / "out")]  # fmt: skip
+    assert main(words) == 3
+    captured = capsys.readouterr()
+    assert "wcd_mlp: " in captured.err
+    assert "has no column Fresh" in captured.err
+    assert "nap_mlp · SYNTHETIC" in captured.out
 
 
 @pytest.mark.parametrize(
