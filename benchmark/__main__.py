@@ -108,6 +108,15 @@ def build_parser() -> argparse.ArgumentParser:
     show = verb("show", show_command, "Show the card of a task, method or metric.")
     show.add_argument("name")
     show.add_argument("--json", action="store_true", help="print as JSON")
+
+    verify = verb("verify-metrics", verify_command, "Compare every metric with Quantus, Captum and plain loops.")
+    verify.add_argument("--json", action="store_true", help="print as JSON")
+
+    regress = verb("regress", regress_command, "Compare scores and forward counts of fixed cases with golden ones.")
+    regress.add_argument("--update", action="store_true", help="make the present scores golden, and say what changed")
+    regress.add_argument("--golden", type=Path, metavar="FILE", help="golden values (default: the committed ones)")
+    regress.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    regress.add_argument("--json", action="store_true", help="print as JSON")
     return parser
 
 
@@ -312,6 +321,49 @@ def show_command(arguments: argparse.Namespace) -> int:
         width = max(map(len, facts))
         print("\n".join(f"{key:<{width}}  {value}" for key, value in facts.items()))
     return 0
+
+
+def verify_command(arguments: argparse.Namespace) -> int:
+    """Print the agreement of every metric with code that is not ours."""
+    from benchmark.crosscheck.regress import single_threaded
+    from benchmark.crosscheck.verify import DIFFERENCES, verify
+
+    single_threaded()
+    checks = verify()
+    if arguments.json:
+        print(json.dumps({"checks": [check.row() for check in checks], "differences": DIFFERENCES}, indent=1))
+    else:
+        print(f"{'metric':<11}{'reference':<53}{'precision':<10}{'samples':>7}{'max |diff|':>12}{'tolerance':>11}  verdict")
+        for c in checks:
+            print(f"{c.metric:<11}{c.reference:<53}{c.precision:<10}{c.samples:>7}{c.difference:>12.1e}{c.tolerance:>11.0e}"
+                  f"  {'ok' if c.passed else 'DIFFERS'}")  # fmt: skip
+        print("\nDifferent by definition:")
+        print("\n".join(f"- {name} {reason}." for name, reason in DIFFERENCES.items()))
+    return int(not all(check.passed for check in checks))
+
+
+def regress_command(arguments: argparse.Namespace) -> int:
+    """Compare with golden values, or renew them."""
+    from benchmark.crosscheck import regress
+
+    regress.single_threaded()
+    path = arguments.golden or regress.GOLDEN
+    if arguments.device == "cuda":
+        from benchmark.runner import require_cuda
+
+        require_cuda()
+    found = regress.measure(arguments.device)
+    golden = {} if arguments.update and not path.exists() else regress.read(path)
+    changes = regress.compare(golden, found, arguments.device)
+    if arguments.update:
+        regress.write(found, path)
+    if arguments.json:
+        print(json.dumps([vars(change) for change in changes], indent=1))
+    else:
+        print("\n".join(map(str, changes[:100])) or "nothing moved", *["..."] * (len(changes) > 100), sep="\n")
+        values = sum(len(values) for columns in found.values() for values in columns.values())
+        print(f"{len(changes)} of {values} golden values {'changed' if arguments.update else 'moved'}")
+    return int(bool(changes) and not arguments.update)
 
 
 def _better(higher: bool) -> str:

@@ -54,11 +54,23 @@ class Settings:
         """
         import torch
 
+        if self.device == "cuda":
+            require_cuda()
         there = self.device != "cpu" and torch.cuda.is_available()
-        if self.device == "cuda" and not there:
-            raise UsageError("--device cuda: torch sees no CUDA device here; use --device cpu or auto")
         jobs = self.jobs or (1 if there else len(os.sched_getaffinity(0)))
         return replace(self, device="cuda" if there else "cpu", jobs=jobs)
+
+
+def require_cuda() -> None:
+    """Make sure there is a GPU.
+
+    Raises:
+        UsageError: there is none.
+    """
+    import torch
+
+    if not torch.cuda.is_available():
+        raise UsageError("--device cuda: torch sees no CUDA device here; use --device cpu or auto")
 
 
 @dataclass(frozen=True)

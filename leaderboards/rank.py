@@ -168,8 +168,8 @@ def _means(done: list[Record]) -> tuple[dict[Key, float], dict[Key, tuple[int, i
     kept = scores[used].groupby(["method", "metric"], observed=True)["score"]
     means, sizes = kept.mean(), kept.size()
     return (
-        {(str(key[0]), str(key[1])): float(value) for key, value in means.items()},  # type: ignore[index]
-        {(str(key[0]), str(key[1])): (int(sizes.get(key, 0)), int(n)) for key, n in total.items()},  # type: ignore[index]
+        {(str(key[0]), str(key[1])): float(value) for key, value in means.items()},
+        {(str(key[0]), str(key[1])): (int(sizes.get(key, 0)), int(n)) for key, n in total.items()},
         excluded,
     )
 

@@ -15,7 +15,7 @@ LAYERS = [  # lower may not import higher; modules of one layer may import each 
     {"benchmark.statistics", "benchmark.seeding", "benchmark.data.download", "benchmark.data.source"},
     {"benchmark.records", "benchmark.metering", "benchmark.provenance", "benchmark.data", "benchmark.models"},
     {"benchmark.metrics", "benchmark.probes", "benchmark.shared", "benchmark.tasks"},
-    {"benchmark.evaluator", "benchmark.plan", "benchmark.runner", "benchmark.cards"},
+    {"benchmark.evaluator", "benchmark.crosscheck", "benchmark.plan", "benchmark.runner", "benchmark.cards"},
     {"methods", "deepfaith", "leaderboards"},
     {"benchmark.__main__"},
 ]
@@ -81,5 +81,7 @@ def test_leaderboards_load_without_torch():
 
 
 def test_quantus_stays_out_of_the_core():
-    for _, path in modules():
+    for name, path in modules():
+        if name == "benchmark.crosscheck.references":  # reached by verify-metrics alone
+            continue
         assert "quantus" not in {target.split(".")[0] for target in imports(path)}, path
