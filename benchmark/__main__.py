@@ -83,6 +83,9 @@ def build_parser() -> argparse.ArgumentParser:
     run.add_argument("--limit", type=positive, metavar="N", help="only the first N test samples")
     run.add_argument("--seed", type=natural, default=0, help="base of every random draw (default: 0)")
     run.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    run.add_argument("--precision", choices=("fp32", "bf16"), default="fp32",
+                     help="of the model's forwards while it is probed; boards never mix them")  # fmt: skip
+    run.add_argument("--compile", action="store_true", help="run the model through torch.compile while it is probed")
     run.add_argument("--jobs", type=positive, metavar="N", help="worker processes (default: cores; 1 on a GPU)")
     add_out(run)
     run.add_argument("--overwrite", choices=("never", "missing", "always"), default="missing",
@@ -179,11 +182,12 @@ def run_command(arguments: argparse.Namespace) -> int:
         PACKAGES,
         tuple(arguments.include),
         arguments.out.absolute(),
+        arguments.compile,
     )
     plans, missing = [], []
     for name in names:
         try:
-            plan = plan_task(name, choices, sources, arguments.seed, arguments.limit)
+            plan = plan_task(name, choices, sources, arguments.seed, arguments.limit, arguments.precision)
         except DataError as error:
             missing.append(error)
             log.error(f"error: {name}: {error}")
@@ -222,9 +226,7 @@ def _dry_run(plans: list[PlannedTask], store: RecordStore, settings: Settings, a
     return 0
 
 
-def _run_all(
-    plans: list[PlannedTask], store: RecordStore, settings: Settings
-) -> tuple[list[Outcome], list[DataError]]:
+def _run_all(plans: list[PlannedTask], store: RecordStore, settings: Settings) -> tuple[list[Outcome], list[DataError]]:
     """Run all cells; a task that cannot be built is said and passed over."""
     from tqdm import tqdm
     from tqdm.contrib.logging import logging_redirect_tqdm
@@ -333,7 +335,10 @@ def verify_command(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print(json.dumps({"checks": [check.row() for check in checks], "differences": DIFFERENCES}, indent=1))
     else:
-        print(f"{'metric':<11}{'reference':<53}{'precision':<10}{'samples':>7}{'max |diff|':>12}{'tolerance':>11}  verdict")
+        print(
+            f"{'metric':<11}{'reference':<53}{'precision':<10}{'samples':>7}{'max |diff|':>12}{'tolerance':>11}"
+            "  verdict"
+        )
         for c in checks:
             print(f"{c.metric:<11}{c.reference:<53}{c.precision:<10}{c.samples:>7}{c.difference:>12.1e}{c.tolerance:>11.0e}"
                   f"  {'ok' if c.passed else 'DIFFERS'}")  # fmt: skip

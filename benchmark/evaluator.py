@@ -19,11 +19,11 @@ from benchmark import probes
 from benchmark.errors import BenchmarkError, DataError
 from benchmark.metering import Meter
 from benchmark.metrics import METRICS, NON_FINITE, OK, Probe, Response
-from benchmark.probes import Answers, Draws, Listed, Ordering, Prober
+from benchmark.probes import Answers, Draws, Listed, Ordering, Prober, Runs
 from benchmark.seeding import seed_for
 from benchmark.shared import Shared
 from benchmark.statistics import is_constant
-from benchmark.types import VALUE_TABLE_LIMIT, Method, Task
+from benchmark.types import VALUE_TABLE_LIMIT, Method, Precision, Task
 
 
 class BadAttributionError(BenchmarkError):
@@ -48,18 +48,24 @@ class Evaluation:
 
 
 class Evaluator:
-    """Evaluates any number of methods on one task, under one seed, on the same samples and the same subsets."""
+    """Evaluates any number of methods on one task, under one seed, on the same samples and the same subsets.
+
+    Only what `metrics` need is asked. `value_table=False` asks each removal as it comes even where G <= 12; `shared`
+    takes answers made before; `byte_budget` bounds a forward (see `Prober`).
+    """
 
     def __init__(
         self, task: Task, seed: int = 0, samples: Sequence[int] | None = None, *,
-        value_table: bool = True, byte_budget: int | None = None, shared: Shared | None = None,
+        metrics: Sequence[str] = tuple(METRICS), value_table: bool = True, byte_budget: int | None = None,
+        precision: Precision = "fp32", shared: Shared | None = None,
     ) -> None:  # fmt: skip
-        self.task, self.seed = task, seed
+        self.task, self.seed, self.metrics = task, seed, tuple(metrics)
+        self.kinds = {METRICS[name].probe.kind for name in metrics}
         self.samples = list(range(len(task.test.x)) if samples is None else samples)
         self.device = task.test.x.device
         self.x = task.test.x[self.samples]
         self.valid = task.removal.valid(self.x)
-        self.prober = Prober(task, byte_budget)
+        self.prober = Prober(task, byte_budget, precision)
         self.meter = Meter()
         if not bool(self.valid.any(1).all()):
             raise DataError(f"{task.name} has a test sample without any feature: drop empty inputs")
@@ -78,8 +84,8 @@ class Evaluator:
                 f"got {shape} for one sample"
             )
 
-    def evaluate(self, method: Method, name: str, metrics: Sequence[str] = tuple(METRICS)) -> Evaluation:
-        """Prepare `method`, explain the samples and score the explanations with `metrics`.
+    def evaluate(self, method: Method, name: str) -> Evaluation:
+        """Prepare `method`, explain the samples and score the explanations.
 
         A method with `repeats` is run under that many seeds and its scores are averaged sample by sample.
 
@@ -96,22 +102,20 @@ class Evaluator:
                     x, target = self.x[rows], self.shared.target[rows]
                     parts.append(check_attribution(explain(x, target), (len(x), self.task.n_features)))
             attributions = torch.cat(parts).to(self.device)
-            runs.append(self.score(attributions, metrics, meter))
+            runs.append(self.score(attributions, meter))
         first = runs[0]
-        for metric in metrics if len(runs) > 1 else ():
+        for metric in self.metrics if len(runs) > 1 else ():
             first.scores[metric] = torch.stack([run.scores[metric] for run in runs]).mean(0)
             first.reasons[metric] = torch.stack([run.reasons[metric] for run in runs]).amax(0)
         return first
 
-    def score(
-        self, attributions: Tensor, metrics: Sequence[str] = tuple(METRICS), meter: Meter | None = None
-    ) -> Evaluation:
+    def score(self, attributions: Tensor, meter: Meter | None = None) -> Evaluation:
         """Score attributions (N, G) of this evaluator's samples, wherever they come from."""
         meter = meter or Meter()
-        columns: dict[str, list[tuple[Tensor, Tensor]]] = {name: [] for name in metrics}
+        columns: dict[str, list[tuple[Tensor, Tensor]]] = {name: [] for name in self.metrics}
         with meter.phase("probe", self.task.model):
             for rows in self._batches():
-                for name, column in self._score_batch(attributions[rows], rows, metrics).items():
+                for name, column in self._score_batch(attributions[rows], rows).items():
                     columns[name].append(column)
         return Evaluation(
             samples=self.samples,
@@ -140,23 +144,20 @@ class Evaluator:
     def _share_batch(self, rows: slice) -> Shared:
         x, valid = self.x[rows], self.valid[rows]
         samples = torch.tensor(self.samples[rows], device=self.device)
+        random = {kind: self.subsets(kind, rows) for kind in sorted(self.kinds & {"fixed", "bernoulli"})}
         if self.uses_table:
             target, table = self.prober.value_table(x)
-            look = {purpose: self._look_up(table, self.subsets(purpose, rows)) for purpose in ("fixed", "bernoulli")}
-            return Shared(samples, target, table.prob[:, 0], table[:, -1:], **look, table=table)
+            found = {kind: self._look_up(table, subsets) for kind, subsets in random.items()}
+            return Shared(samples, target, table.prob[:, 0], table[:, -1:], **found, table=table)
         target, clean = self.prober.clean(x)
-        asked = {purpose: self.prober.ask(x, target, self.subsets(purpose, rows)) for purpose in ("fixed", "bernoulli")}
-        everything = self._ask_runs(x, target, valid, 1)
-        singles = None
-        if self.task.budget.steps >= self.task.n_features and bool(valid.all()):
-            singles = self.prober.ask(
-                x, target, Listed(torch.eye(self.task.n_features, dtype=torch.bool, device=x.device), len(x))
-            )
-        return Shared(samples, target, clean, everything, **asked, singles=singles)
-
-    def _ask_runs(self, x: Tensor, target: Tensor, valid: Tensor, steps: int) -> Answers:
-        ordering = probes.order_features(valid.double(), valid, torch.zeros_like(target), steps)
-        return self.prober.ask(x, target, probes.groups(ordering))
+        asked = {kind: self.prober.ask(x, target, subsets) for kind, subsets in random.items()}
+        if self.kinds & {"morf", "lerf", "insert"}:
+            whole = probes.order_features(valid.double(), valid, torch.zeros_like(target), 1)
+            asked["empty"] = self.prober.ask(x, target, probes.groups(whole))
+        if "groups" in self.kinds and self.task.budget.steps >= self.task.n_features and bool(valid.all()):
+            alone = torch.eye(self.task.n_features, dtype=torch.bool, device=x.device)
+            asked["singles"] = self.prober.ask(x, target, Listed(alone, len(x)))
+        return Shared(samples, target, clean, **asked)
 
     def _look_up(self, table: Answers, removals: probes.Removals) -> Answers:
         return probes.look_up(table, removals, self.task.n_features)
@@ -173,86 +174,93 @@ class Evaluator:
 
     # What each method changes
 
-    def _score_batch(
-        self, attributions: Tensor, rows: slice, metrics: Sequence[str]
-    ) -> dict[str, tuple[Tensor, Tensor]]:
-        valid, shared = self.valid[rows], self.shared[rows]
+    def _score_batch(self, attributions: Tensor, rows: slice) -> dict[str, tuple[Tensor, Tensor]]:
+        valid = self.valid[rows]
         finite = (attributions.isfinite() | ~valid).all(1)
-        scores = attributions.double().masked_fill(~finite.unsqueeze(1) | ~valid, 0.0)
-        flat = is_constant(scores, valid)
-        wanted = {METRICS[name].probe for name in metrics}
-        responses = self._respond(scores, flat, rows, shared, wanted)
+        responses = self.respond(attributions.double().masked_fill(~finite.unsqueeze(1) | ~valid, 0.0), rows)
         columns = {}
-        for name in metrics:
+        for name in self.metrics:
             values, reasons = METRICS[name].score(responses[METRICS[name].probe])
             values = values.masked_fill(~finite, float("nan"))
             columns[name] = values, reasons.masked_fill(~finite, NON_FINITE)
         return columns
 
-    def _respond(
-        self, scores: Tensor, flat: Tensor, rows: slice, shared: Shared, wanted: set[Probe]
-    ) -> dict[Probe, Response]:
-        responses = {}
-        for probe in wanted:
-            if probe.kind in ("fixed", "bernoulli"):
-                answers: Answers = getattr(shared, probe.kind)
-                subsets = self.subsets(probe.kind, rows)
-                mass = probes.subset_mass(subsets, scores)
-                responses[probe] = Response(answers.prob, answers.kept, mass, subsets.counted, shared.clean, flat)
-        kinds = {probe.kind for probe in wanted} - {"fixed", "bernoulli"}
-        if kinds:
-            valid = self.valid[rows]
+    def respond(self, scores: Tensor, rows: slice) -> dict[Probe, Response]:
+        """Return the model's response to every probe of this evaluator's metrics, for finite scores (B, G)."""
+        shared, flat = self.shared[rows], is_constant(scores, self.valid[rows])
+        answers: dict[str, tuple[Answers, Tensor, Tensor]] = {}
+        for kind in self.kinds & {"fixed", "bernoulli"}:
+            subsets = self.subsets(kind, rows)
+            answers[kind] = getattr(shared, kind), probes.subset_mass(subsets, scores), subsets.counted
+        if self.kinds - {"fixed", "bernoulli"}:
             steps = min(self.task.budget.steps, self.task.n_features)
-            ordering = probes.order_features(scores, valid, self._seeds("ties", rows), steps)
-            mass = probes.group_mass(ordering, scores)
-            counted = probes.groups(ordering).counted
-            curves = self._curves(ordering, self.x[rows], shared, kinds)
-            for kind, answers in curves.items():
-                responses[Probe(kind)] = Response(answers.prob, answers.kept, mass, counted, shared.clean, flat)
-        return responses
+            ordering = probes.order_features(scores, self.valid[rows], self._seeds("ties", rows), steps)
+            mass, counted = probes.group_mass(ordering, scores), probes.groups(ordering).counted
+            for kind, found in self._ordered(ordering, self.x[rows], shared).items():
+                answers[kind] = found, mass, counted
+        return {
+            Probe(kind): Response(found.prob, found.kept, mass, counted, shared.clean, flat)
+            for kind, (found, mass, counted) in answers.items()
+        }
 
-    def _curves(self, ordering: Ordering, x: Tensor, shared: Shared, kinds: set[str]) -> dict[str, Answers]:
-        """Return the answers to each kind of run, (B, K): what two kinds have in common is asked once."""
-        steps = ordering.bounds.shape[1] - 1
-        parts = [probes.groups(ordering), probes.inner_morf(ordering), probes.inner_lerf(ordering)]
-        if shared.table is not None:
-            answers = self._look_up(shared.table, probes.join(parts))
-        elif shared.singles is not None:
-            order = ordering.order
-            alone = Answers(shared.singles.prob.gather(1, order), shared.singles.kept.gather(1, order))
-            rest = self.prober.ask(x, shared.target, probes.join(parts[1:]))
-            answers = Answers(torch.cat([alone.prob, rest.prob], 1), torch.cat([alone.kept, rest.kept], 1))
-        else:
-            answers = self.prober.ask(x, shared.target, probes.join(parts))
-        inner = max(0, steps - 2)
-        alone, middle = answers[:, :steps], answers[:, steps : steps + inner]
-        first = (ordering.steps - 1).unsqueeze(1)
-        last_alone = Answers(alone.prob.gather(1, first), alone.kept.gather(1, first))
-        morf = _curve(alone[:, :1], middle, shared.empty, ordering)
-        lerf = _curve(last_alone, answers[:, steps + inner :], shared.empty, ordering)
-        curves = {"groups": alone, "morf": morf, "lerf": lerf}
-        if "insert" in kinds:
-            whole = Answers(shared.clean.unsqueeze(1), torch.ones_like(first, dtype=torch.bool))
+    def _ordered(self, ordering: Ordering, x: Tensor, shared: Shared) -> dict[str, Answers]:
+        """Return the answers to each ordered kind of probe, (B, K); what two of them have in common is asked once."""
+        reads_lerf = "lerf" in self.kinds or ("insert" in self.kinds and self.task.removal.shares_baseline)
+        alone = "groups" in self.kinds
+        parts: dict[str, Runs] = {"groups": probes.groups(ordering)} if alone else {}
+        first = 2 if alone else 1  # a curve of which the single groups answer the first step
+        if "morf" in self.kinds:
+            parts["morf"] = probes.morf(ordering, first)
+        if reads_lerf:
+            parts["lerf"] = probes.lerf(ordering, first)
+        found = self._ask_runs(parts, ordering, x, shared)
+        nothing = Answers(ordering.bounds[:, :0].double(), ordering.bounds[:, :0].bool())
+        last = (ordering.steps - 1).unsqueeze(1)
+        if "morf" in found:
+            head = found["groups"][:, :1] if alone else nothing
+            found["morf"] = _curve(head, found["morf"], shared.empty, ordering)
+        if reads_lerf:
+            head = found["groups"].gather(last) if alone else nothing
+            found["lerf"] = _curve(head, found["lerf"], shared.empty, ordering)
+        if "insert" in self.kinds:
+            whole = Answers(shared.clean.unsqueeze(1), torch.ones_like(last, dtype=torch.bool))
             if self.task.removal.shares_baseline:
-                k = torch.arange(1, steps + 1, device=x.device)
-                back = (ordering.steps.unsqueeze(1) - k - 1).clamp(min=0)
-                inserted = Answers(lerf.prob.gather(1, back), lerf.kept.gather(1, back))
+                back = (last - 1 - torch.arange(ordering.bounds.shape[1] - 2, device=x.device)).clamp(min=0)
+                inserted = found["lerf"].gather(back)
             else:
                 inserted = self.prober.ask(x, shared.target, probes.insertions(ordering), "insertion")
-            curves["insert"] = _curve(inserted[:, :1], inserted[:, 1 : steps - 1], whole, ordering)
-        return {kind: answers for kind, answers in curves.items() if kind in kinds}
+            found["insert"] = _curve(nothing, inserted, whole, ordering)
+        return {kind: answers for kind, answers in found.items() if kind in self.kinds}
+
+    def _ask_runs(self, parts: dict[str, Runs], ordering: Ordering, x: Tensor, shared: Shared) -> dict[str, Answers]:
+        """Answer runs of one ordering from the value table, from the single removals, or by asking the model."""
+        found = {}
+        if shared.table is None and shared.singles is not None and "groups" in parts:
+            found["groups"] = shared.singles.gather(ordering.order)
+        rest = {kind: runs for kind, runs in parts.items() if kind not in found}
+        if rest:
+            runs = probes.join(list(rest.values()))
+            if shared.table is not None:
+                answers = self._look_up(shared.table, runs)
+            else:
+                answers = self.prober.ask(x, shared.target, runs)
+            start = 0
+            for kind, part in rest.items():
+                found[kind] = answers[:, start : start + part.low.shape[1]]
+                start += part.low.shape[1]
+        return found
 
 
-def _curve(first: Answers, middle: Answers, last: Answers, ordering: Ordering) -> Answers:
-    """Join k = 1, k = 2..K-1 and k = K into (B, K); `last` goes to each sample's own K."""
+def _curve(head: Answers, body: Answers, end: Answers | None, ordering: Ordering) -> Answers:
+    """Join the first steps, the middle and k = K into (B, K); `end` goes to each sample's own K."""
+    assert end is not None, "a curve ends in an answer that is shared"
     steps = ordering.bounds.shape[1] - 1
-    at = (ordering.steps - 1).unsqueeze(1).clamp(min=0)
+    at = (ordering.steps - 1).unsqueeze(1)
 
-    def lay(head: Tensor, body: Tensor, tail: Tensor) -> Tensor:
-        head = head if head.shape[1] else tail
-        return torch.cat([head, body, tail], 1)[:, :steps].scatter(1, at, tail)
+    def lay(*parts: Tensor) -> Tensor:
+        return torch.cat(parts, 1)[:, :steps].scatter(1, at, parts[-1])
 
-    return Answers(lay(first.prob, middle.prob, last.prob), lay(first.kept, middle.kept, last.kept))
+    return Answers(lay(head.prob, body.prob, end.prob), lay(head.kept, body.kept, end.kept))
 
 
 def check_attribution(attribution: object, shape: tuple[int, int]) -> Tensor:

@@ -12,7 +12,7 @@ from benchmark.errors import UsageError
 from benchmark.metrics import METRICS
 from benchmark.records import Cell
 from benchmark.registry import configure
-from benchmark.types import METHODS, TASKS, Located, TaskSpec
+from benchmark.types import METHODS, TASKS, Located, Precision, TaskSpec
 
 _ITEM = re.compile(r"(?P<name>!?[^\[\],]+)(?:\[(?P<params>[^\]]*)\])?(?:,|$)")
 
@@ -82,7 +82,14 @@ class PlannedTask:
     skips: dict[str, str]
 
 
-def plan_task(name: str, choices: list[MethodChoice], sources: Sources, seed: int, limit: int | None) -> PlannedTask:
+def plan_task(
+    name: str,
+    choices: list[MethodChoice],
+    sources: Sources,
+    seed: int,
+    limit: int | None,
+    precision: Precision = "fp32",
+) -> PlannedTask:
     """Find a task's data and lay out its cells.
 
     Raises:
@@ -93,7 +100,7 @@ def plan_task(name: str, choices: list[MethodChoice], sources: Sources, seed: in
     fingerprint = spec.fingerprint(located)
     cells, skips = [], {}
     for choice in choices:
-        cell = Cell(located.source, name, choice.name, method_params(choice), seed, limit, fingerprint)
+        cell = Cell(located.source, name, choice.name, method_params(choice), seed, limit, fingerprint, precision)
         cells.append((cell, choice))
         modalities = METHODS.entry(choice.name).facts.get("modalities", ())
         method = configure(METHODS.get(choice.name), choice.name, dict(choice.given))

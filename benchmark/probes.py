@@ -7,14 +7,14 @@ feature), so a set is the same on every device, in every batch and whichever set
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 
-from benchmark.types import Baseline, Budget, Task
+from benchmark.types import Baseline, Budget, Precision, Task
 
 _GOLDEN, _MIX1, _MIX2 = -0x61C8864680B583EB, -0x40A7B892E31B1A47, -0x6B2FB644ECCEEE15
 
@@ -96,18 +96,18 @@ def groups(ordering: Ordering) -> Runs:
     return Runs(ordering, ordering.bounds[:, :-1], ordering.bounds[:, 1:], _within(ordering, 1, 0))
 
 
-def inner_morf(ordering: Ordering) -> Runs:
-    """Most relevant first, k = 2..K-1 groups removed: what `groups` and the empty input do not answer."""
-    high = ordering.bounds[:, 2:-1]
-    return Runs(ordering, torch.zeros_like(high), high, _within(ordering, 2, 1))
+def morf(ordering: Ordering, first: int = 1) -> Runs:
+    """Most relevant first, k = `first`..K-1 groups removed; with k = K nothing is left, whatever the order."""
+    high = ordering.bounds[:, first:-1]
+    return Runs(ordering, torch.zeros_like(high), high, _within(ordering, first, 1))
 
 
-def inner_lerf(ordering: Ordering) -> Runs:
-    """Least relevant first, k = 2..K-1 groups removed: the last k groups of the same ordering."""
-    k = _steps(ordering, 2, 1)
+def lerf(ordering: Ordering, first: int = 1) -> Runs:
+    """Least relevant first, k = `first`..K-1 groups removed: the last k groups of the same ordering."""
+    k = _steps(ordering, first, 1)
     low = ordering.bounds.gather(1, (ordering.steps.unsqueeze(1) - k).clamp(min=0))
     high = ordering.bounds[:, -1:].expand_as(low)
-    return Runs(ordering, low, high, _within(ordering, 2, 1))
+    return Runs(ordering, low, high, _within(ordering, first, 1))
 
 
 def insertions(ordering: Ordering) -> Runs:
@@ -222,18 +222,26 @@ class Answers:
         """Index both alike."""
         return Answers(self.prob[key], self.kept[key])  # type: ignore[index]
 
+    def gather(self, which: Tensor) -> Answers:
+        """Return the answers to sets `which` (B, n) of each sample."""
+        return Answers(self.prob.gather(1, which), self.kept.gather(1, which))
+
 
 class Prober:
     """Asks a task's model about removal sets, packing rows of all samples into full forwards.
 
-    `byte_budget` bounds the memory of one forward: rows a forward = budget / (3 x the largest layer output + 2 x
-    the input) of one row.
+    `byte_budget` bounds the memory of one forward: rows a forward = budget / what one row holds (`bytes_per_row`).
+    By default it is 2 GiB on a GPU; on a CPU 8 MiB, about what caches hold, or the size of the weights where that is
+    more. It does not follow from timings, so that the same machine always packs alike. Out of memory on a GPU halves
+    the rows and goes on; `halvings` counts that. `precision` bf16 runs the model under autocast.
     """
 
-    def __init__(self, task: Task, byte_budget: int | None = None) -> None:
-        self.task = task
-        device = next(iter(task.model.parameters())).device
-        self.byte_budget = byte_budget or (2**26 if device.type == "cpu" else 2**31)
+    def __init__(self, task: Task, byte_budget: int | None = None, precision: Precision = "fp32") -> None:
+        self.task, self.precision, self.halvings = task, precision, 0
+        weights = list(task.model.parameters())
+        self.device = weights[0].device
+        held = sum(weight.nelement() * weight.element_size() for weight in weights)
+        self.byte_budget = byte_budget or (max(2**23, held) if self.device.type == "cpu" else 2**31)
         self._rows: int | None = None
 
     def rows_per_forward(self, x: Tensor) -> int:
@@ -242,32 +250,63 @@ class Prober:
             self._rows = max(1, min(2**17, self.byte_budget // bytes_per_row(self.task.model, x)))
         return self._rows
 
+    def packing(self) -> dict[str, int]:
+        """Return what a record says of how rows were packed."""
+        return {"rows_per_forward": self._rows or 0, "byte_budget": self.byte_budget, "halvings": self.halvings}
+
+    def probabilities(self, x: Tensor) -> Tensor:
+        """Return class probabilities (n, C) float64 of one forward."""
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
+            logits = self.task.model(x)
+        return logits.double().softmax(-1)
+
     @torch.inference_mode()
     def clean(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Return the predicted class (B,) and its probability (B,) float64 on whole inputs."""
-        parts = [self.task.model(part).double().softmax(-1).max(-1) for part in x.split(self.rows_per_forward(x))]
-        return torch.cat([p.indices for p in parts]), torch.cat([p.values for p in parts])
+        target = torch.zeros(len(x), dtype=torch.long, device=x.device)
+        prob = torch.zeros(len(x), dtype=torch.float64, device=x.device)
+
+        def answer(rows: Tensor) -> None:
+            prob[rows], target[rows] = self.probabilities(x[rows]).max(-1)
+
+        self._in_packs(torch.arange(len(x), device=x.device), x, answer)
+        return target, prob
 
     @torch.inference_mode()
     def ask(self, x: Tensor, target: Tensor, removals: Removals, kind: Baseline = "removal") -> Answers:
         """Return the model's answers for every counted removal set; uncounted ones answer 0 and False."""
         counted = removals.counted
+        sets = counted.shape[1]
         prob = torch.zeros(counted.numel(), dtype=torch.float64, device=x.device)
         kept = torch.zeros(counted.numel(), dtype=torch.bool, device=x.device)
         baseline = self.task.removal.baseline(x, kind)
-        for row in self._packs(counted, self.rows_per_forward(x)):
-            sample, which = row // counted.shape[1], row % counted.shape[1]
+
+        def answer(rows: Tensor) -> None:
+            sample, which = rows // sets, rows % sets
             removed = self.task.removal.expand(removals.removed(sample, which))
             base = baseline if len(baseline) == 1 else baseline[sample]
-            logits = self.task.model(base.where(removed, x[sample]))
+            probabilities = self.probabilities(base.where(removed, x[sample]))
             own = target[sample]
-            prob[row] = logits.double().softmax(-1).gather(1, own.unsqueeze(1)).squeeze(1)
-            kept[row] = logits.argmax(-1) == own
+            prob[rows] = probabilities.gather(1, own.unsqueeze(1)).squeeze(1)
+            kept[rows] = probabilities.argmax(-1) == own
+
+        self._in_packs(counted.flatten().nonzero().squeeze(1), x, answer)
         return Answers(prob.view_as(counted), kept.view_as(counted))
 
-    @staticmethod
-    def _packs(counted: Tensor, size: int) -> Iterator[Tensor]:
-        yield from counted.flatten().nonzero().squeeze(1).split(size)
+    def _in_packs(self, rows: Tensor, x: Tensor, answer: Callable[[Tensor], None]) -> None:
+        start = 0
+        while start < len(rows):
+            size = self.rows_per_forward(x)
+            try:
+                answer(rows[start : start + size])
+            except torch.OutOfMemoryError:
+                if size == 1:
+                    raise
+                self._rows = max(1, size // 2)
+                self.halvings += 1
+                torch.cuda.empty_cache()
+            else:
+                start += size
 
     def value_table(self, x: Tensor) -> tuple[Tensor, Answers]:
         """Return the predicted class (B,) and the answers to all 2^G removal sets (B, 2^G), as in `all_subsets`."""

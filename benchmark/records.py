@@ -2,8 +2,8 @@
 
 A cell's folder, `<root>/<source>/<task>/<method>-<hash>/`, holds `scores.parquet` (one row a sample and metric:
 sample, target, metric, score, valid, reason) and `run.json` (what was run, on what, at what cost), which is
-written last and carries the digest of the scores. The hash is that of the method's parameters, the seed and the
-samples. No torch here: boards read records alone.
+written last and carries the digest of the scores. The hash is that of the method's parameters, the seed, the
+samples and the precision. No torch here: boards read records alone.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from filelock import FileLock
 
 from benchmark.data.download import write_atomically
 from benchmark.errors import BenchmarkError, RecordError, UsageError
+from benchmark.types import Precision
 
 SCHEMA = 1
 STATUSES = ("done", "failed")
@@ -47,11 +48,12 @@ class Cell:
     seed: int
     limit: int | None
     fingerprint: str
+    precision: Precision = "fp32"
 
     @property
     def key(self) -> str:
         """Return the name of the cell's folder."""
-        identity = json.dumps([self.params, self.seed, self.limit], sort_keys=True)
+        identity = json.dumps([self.params, self.seed, self.limit, self.precision], sort_keys=True)
         return f"{self.method}-{hashlib.sha256(identity.encode()).hexdigest()[:10]}"
 
     @property

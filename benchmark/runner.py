@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import logging
 import os
 import traceback
@@ -19,7 +18,7 @@ from benchmark.metrics import OK, REASONS
 from benchmark.plan import MethodChoice, PlannedTask, metric_facts
 from benchmark.records import Cell, Record, RecordStore, same_work
 from benchmark.registry import configure
-from benchmark.types import METHODS, TASKS, Located
+from benchmark.types import METHODS, TASKS, Located, Precision
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -45,6 +44,7 @@ class Settings:
     packages: tuple[str, ...]
     included: tuple[Path, ...]
     root: Path
+    compiled: bool = False
 
     def settled(self) -> Settings:
         """Return these settings with a real device and number of workers.
@@ -208,9 +208,10 @@ def _evaluate(job: Job) -> Record:
     kind = METHODS.entry(job.choice.name).facts.get("kind", "other")
     blank = Record(job.cell, "failed", label=job.choice.label, kind=kind, n_total=len(evaluator.samples))
     provenance = evaluator.task.provenance | {"environment": environment(job.settings.device)}
+    provenance["environment"] |= {"compiled": job.settings.compiled}
     try:
         method = configure(METHODS.get(job.choice.name), job.choice.name, dict(job.choice.given))
-        evaluation = evaluator.evaluate(method, job.choice.name, job.metrics)
+        evaluation = evaluator.evaluate(method, job.choice.name)
     except Exception as error:  # whatever a method raises ends its own cell and no other
         reason = f"{type(error).__name__}: {error}" if not isinstance(error, BenchmarkError) else str(error)
         return replace(
@@ -229,7 +230,7 @@ def _evaluate(job: Job) -> Record:
         n_failed=n_failed,
         repeats=method.repeats,
         costs=evaluator.meter.summary() | evaluation.meter.summary(),
-        provenance=provenance,
+        provenance=provenance | {"packing": evaluator.prober.packing()},
         scores=score_table(evaluation),
     )
 
@@ -268,30 +269,50 @@ def _prepare_process(settings: Settings) -> None:
         METHODS.include(path)
 
 
+@dataclass(frozen=True)
+class Basis:
+    """What cells of one task have in common, and what their shared answers follow from."""
+
+    task: str
+    located: Located
+    fingerprint: str
+    seed: int
+    limit: int | None
+    metrics: tuple[str, ...]
+    precision: Precision
+    device: str
+    compiled: bool
+
+
 def evaluator_for(job: Job) -> Evaluator:
     """Return the evaluator of a job's task, seed and samples; made once in a process."""
+    cell, settings = job.cell, job.settings
     return _evaluator(
-        job.cell.task, job.located, job.cell.fingerprint, job.cell.seed, job.cell.limit, job.settings.device
-    )
+        Basis(
+            cell.task, job.located, cell.fingerprint, cell.seed, cell.limit, job.metrics, cell.precision,
+            settings.device, settings.compiled,
+        )
+    )  # fmt: skip
 
 
 @lru_cache(maxsize=1)
-def _evaluator(name: str, located: Located, fingerprint: str, seed: int, limit: int | None, device: str) -> Evaluator:
+def _evaluator(basis: Basis) -> Evaluator:
     from benchmark.evaluator import Evaluator
     from benchmark.metering import Cost
     from benchmark.provenance import code_digest
     from benchmark.shared import Shared
 
-    task = TASKS.get(name)().build(located, name, device)
-    samples = list(range(len(task.test.x)))[:limit]
-    model = task.provenance["model"]["digest"]
-    identity = json.dumps([fingerprint, model, seed, len(samples), device, code_digest()])
-    path = cache_folder() / "shared" / f"{name}-{hashlib.sha256(identity.encode()).hexdigest()[:16]}.safetensors"
-    if not path.exists():
-        asked = Evaluator(task, seed, samples)
-        asked.shared.save(path, asked.meter.summary())
-        return asked
-    shared, costs = Shared.load(path, device)
-    evaluator = Evaluator(task, seed, samples, shared=shared)
-    evaluator.meter.phases = {phase: Cost(**cost) for phase, cost in costs.items()}  # type: ignore[arg-type]
+    task = TASKS.get(basis.task)().build(basis.located, basis.task, basis.device)
+    if basis.compiled:
+        task.model.compile()
+    samples = list(range(len(task.test.x)))[: basis.limit]
+    identity = repr((basis, task.provenance["model"]["digest"], code_digest()))
+    key = hashlib.sha256(identity.encode()).hexdigest()[:16]
+    path = cache_folder() / "shared" / f"{basis.task}-{key}.safetensors"
+    shared, costs = Shared.load(path, basis.device) if path.exists() else (None, {})
+    evaluator = Evaluator(task, basis.seed, samples, metrics=basis.metrics, precision=basis.precision, shared=shared)
+    if shared is None:
+        evaluator.shared.save(path, evaluator.meter.summary())
+    else:
+        evaluator.meter.phases = {phase: Cost(**cost) for phase, cost in costs.items()}  # type: ignore[arg-type]
     return evaluator

@@ -19,16 +19,17 @@ from benchmark.probes import Answers
 class Shared:
     """The model's answers that no method changes, for N samples.
 
-    `samples` are row numbers of the test split; `table` is the value table where there is one, and then the only
-    answers kept; `singles` (N, G) exist where every step removes one feature.
+    `samples` are row numbers of the test split; `empty` has everything removed; `fixed` and `bernoulli` (N, R) are for
+    FC and INF; `singles` (N, G) exist where every step removes one feature; `table` (N, 2^G) is the value table where
+    there is one. What the chosen metrics do not need is None.
     """
 
     samples: Tensor
     target: Tensor
     clean: Tensor
-    empty: Answers
-    fixed: Answers
-    bernoulli: Answers
+    empty: Answers | None = None
+    fixed: Answers | None = None
+    bernoulli: Answers | None = None
     singles: Answers | None = None
     table: Answers | None = None
 

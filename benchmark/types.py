@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 Modality = Literal["table", "text", "image"]
 Source = Literal["real", "synthetic"]
+Precision = Literal["fp32", "bf16"]
+"""What a model's forwards are computed in; probabilities and scores are float64 in any case."""
 Baseline = Literal["removal", "insertion"]
 """What takes a removed feature's place: the removal baseline, or, for INS, the insertion baseline."""
 

@@ -56,6 +56,7 @@ class Board:
     samples: int
     seeds: tuple[int, ...]
     limit: int | None
+    precision: str
     metrics: dict[str, bool]
     rows: tuple[Row, ...]
     origin: str
@@ -64,16 +65,17 @@ class Board:
 
 
 def boards(records: Iterable[Record], partial: bool = False) -> list[Board]:
-    """Return one board for each source, task and number of samples among `records`.
+    """Return one board for each source, task, precision and number of samples among `records`.
 
     Raises:
         GapError: a cell is missing, failed or incomplete, and `partial` is False.
         BenchmarkError: records that do not belong together (other data, another model, another metric version).
     """
-    kinds: dict[tuple[str, str, int | None], list[Record]] = defaultdict(list)
+    kinds: dict[tuple[str, str, str, int | None], list[Record]] = defaultdict(list)
     for record in records:
-        kinds[record.cell.source, record.cell.task, record.cell.limit].append(record)
-    ordered = sorted(kinds.items(), key=lambda item: (item[0][:2], item[0][2] is not None, item[0][2] or 0))
+        cell = record.cell
+        kinds[cell.source, cell.task, cell.precision, cell.limit].append(record)
+    ordered = sorted(kinds.items(), key=lambda item: (item[0][:3], item[0][3] is not None, item[0][3] or 0))
     return [board(group, partial) for _, group in ordered]
 
 
@@ -111,6 +113,7 @@ def board(records: list[Record], partial: bool = False) -> Board:
         samples=max(record.n_total for record in done),
         seeds=seeds,
         limit=first.cell.limit,
+        precision=first.cell.precision,
         metrics={name: directions[name] for name in metrics},
         rows=tuple(sorted(rows, key=lambda row: (np.isnan(row.mean_rank), row.mean_rank, row.method))),
         origin=first.provenance["data"]["origin"],

@@ -32,7 +32,8 @@ def title(board: Board) -> str:
     rows = f"{board.samples} test samples" + (f" (limit {board.limit})" if board.limit else "")
     seeds = f"seed{'s' * (len(board.seeds) > 1)} {', '.join(map(str, board.seeds))}"
     quality = ", ".join(f"{key.replace('_', ' ')} {value:.3f}" for key, value in board.quality.items())
-    return f"{board.task} · {data} · {rows} · {seeds} · model: {quality}"
+    precision = "" if board.precision == "fp32" else f" · {board.precision}"
+    return f"{board.task} · {data} · {rows} · {seeds}{precision} · model: {quality}"
 
 
 def footer(board: Board) -> list[str]:

@@ -272,7 +272,7 @@ def irof(sample: Sample) -> float:
     with mock.patch("quantus.helpers.utils.get_superpixel_segments", lambda **_: segments):
         given = float(_ask(metric, sample, sample.s))
     v0 = sample.without(np.array([], dtype=int))[sample.target]
-    first, last = (sample.without(sample.order[: k])[sample.target] / v0 for k in (sample.step, sample.n))
+    first, last = (sample.without(sample.order[:k])[sample.target] / v0 for k in (sample.step, sample.n))
     return float((given - (first + last) / 2) / (sample.n // sample.step))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,9 +13,8 @@ import torch
 from benchmark.crosscheck.cases import CASES, Case
 from benchmark.data.download import write_atomically
 from benchmark.errors import DataError
-from benchmark.evaluator import Evaluator
+from benchmark.evaluator import Evaluation, Evaluator
 from benchmark.metering import Meter
-from benchmark.metrics import METRICS
 from benchmark.types import METHODS
 
 GOLDEN = Path(__file__).with_name("golden.json")
@@ -29,7 +29,7 @@ RANKED = {"MC": 1e-6}
 
 @dataclass(frozen=True)
 class Change:
-    """One golden value that moved. `before` or `after` is None where there was or is no such value."""
+    """One golden value that moved. `before` or `after` is None where it was or is undefined, or not there."""
 
     where: str
     before: float | None
@@ -39,7 +39,7 @@ class Change:
     def __str__(self) -> str:
         """Return the change as one line."""
         if self.before is None or self.after is None:
-            return f"{self.where}: {'new' if self.before is None else 'gone'}"
+            return f"{self.where}: {self.before} -> {self.after}"
         return (
             f"{self.where}: {self.before:.12g} -> {self.after:.12g} "
             f"(moved {abs(self.after - self.before):.3g}, tolerance {self.tolerance:g})"
@@ -60,8 +60,8 @@ def measure(device: str = "cpu") -> dict[str, Any]:
         result = evaluator.score(case.attributions(task))
         ties = evaluator.score(case.attributions(task).mul(2).round())
         found[case.name] = {
-            **{f"{name}": result.scores[name].tolist() for name in METRICS},
-            **{f"{name} with ties": ties.scores[name].tolist() for name in METRICS},
+            **_columns(result),
+            **{f"{name} with ties": values for name, values in _columns(ties).items()},
             "target": result.target,
             **_rows(evaluator.meter, result.meter),
         }
@@ -85,8 +85,15 @@ def _method(case: Case, name: str, device: str) -> dict[str, Any]:
     task = case.task(device=device)
     evaluator = Evaluator(task, value_table=case.lookup)
     result = evaluator.evaluate(METHODS.get(name)(), name)
-    scores = {metric: column.tolist() for metric, column in result.scores.items()}
-    return scores | _rows(evaluator.meter, result.meter)
+    return _columns(result) | _rows(evaluator.meter, result.meter)
+
+
+def _columns(result: Evaluation) -> dict[str, list[float | None]]:
+    """Return scores by metric; an undefined score is None, which JSON knows."""
+    return {
+        name: [None if math.isnan(score) else score for score in column.tolist()]
+        for name, column in result.scores.items()
+    }
 
 
 def _rows(*meters: Meter) -> dict[str, list[int]]:
@@ -106,16 +113,14 @@ def compare(golden: dict[str, Any], found: dict[str, Any], device: str = "cpu") 
             for i in range(max(len(old), len(new))):
                 a = old[i] if i < len(old) else None
                 b = new[i] if i < len(new) else None
-                if _moved(a, b, allowed):
+                if len(old) != len(new) or _moved(a, b, allowed):
                     changes.append(Change(f"{case} / {column} [{i}]", a, b, allowed))
     return changes
 
 
 def _moved(a: float | None, b: float | None, allowed: float) -> bool:
     if a is None or b is None:
-        return True
-    if a != a or b != b:  # NaN
-        return (a == a) != (b == b)
+        return a is not b
     return abs(a - b) > allowed
 
 

@@ -18,14 +18,14 @@ from benchmark.types import Task
 TOLERANCE = {torch.float64: 1e-10, torch.float32: 5e-5}
 
 DIFFERENCES = {
-    "Quantus IROF": "integrates r_1..r_K by trapezoids and subtracts from K, so a constant model scores 1 instead of 0; "
+    "Quantus IROF": "integrates r_1..r_K by trapezoids and subtracts from K, so a constant model scores 1, not 0; "
     "we take the mean over k = 1..K, and compare after adding the end-points back",
     'Quantus baseline "black"': "is each sample's own minimum, not 0; ours is the task's removal baseline, passed as "
     "values",
     "Quantus MonotonicityCorrelation": "sorts by |s| before grouping, ours by s; compared on |s|, where they agree",
     "Quantus PixelFlipping": "has no stop at a change of class: POS and NEG cut its curve by our own loop",
-    "Quantus Infidelity, captum infidelity": "are squared errors; INF is Pearson's r on the same draws, checked by loop, "
-    "and its draws, masses and drops are checked through the squared error",
+    "Quantus Infidelity, captum infidelity": "are squared errors; INF is Pearson's r on the same draws, by loop; "
+    "its draws, masses and drops are checked through the squared error",
     "DeepFaith's released code, MC": "averages the squared change over the batch, so that a score depends on its "
     "neighbours; ours is per sample",
     "DeepFaith's released code, spearman": "takes argsort for ranks; ours are mid-ranks",
@@ -111,9 +111,7 @@ def verify() -> list[Check]:
                 found.setdefault(line, []).append(difference)
         for line in LINES:
             worst = float(np.max(found[line]))  # NaN stays NaN, and fails
-            checks.append(
-                Check(line.metric, line.name, str(dtype).split(".")[1], len(found[line]), worst, tolerance)
-            )
+            checks.append(Check(line.metric, line.name, str(dtype).split(".")[1], len(found[line]), worst, tolerance))
     return checks
 
 

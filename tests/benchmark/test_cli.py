@@ -463,13 +463,19 @@ def test_twenty_kills_change_no_byte(tmp_path):
     assert (len(records), problems) == (8, [])
 
 
+def wait_for_a_record(folder):
+    end = time.monotonic() + 60
+    while not list(folder.rglob("run.json")):
+        assert time.monotonic() < end, "the run stored nothing"
+        time.sleep(0.02)
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.usefixtures("_cache_back")
 def test_an_interrupted_run_ends_with_130_and_resumes(tmp_path, number):
     words = words_for(tmp_path, "saliency,lime[n_samples=2000]")
     pid = forked(words)
-    while not list((tmp_path / "out").rglob("run.json")):
-        time.sleep(0.02)
+    wait_for_a_record(tmp_path / "out")
     os.kill(pid, number)
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 130
     assert len(files(tmp_path / "out")) == 1
@@ -479,9 +485,7 @@ def test_interrupted_workers_end_too(tmp_path):
     words = ["run", "--task", "nap_mlp", "--methods", "lime[n_samples=3000],kernel_shap[n_samples=3000],saliency",
              "--source", "synthetic", "--jobs", "2", "--out", tmp_path]  # fmt: skip
     child = subprocess.Popen([sys.executable, "-m", "benchmark", *map(str, words)], stderr=subprocess.PIPE, text=True)
-    while not list(tmp_path.rglob("run.json")):
-        time.sleep(0.05)
-        assert child.poll() is None
+    wait_for_a_record(tmp_path)
     child.send_signal(signal.SIGINT)
     _, err = child.communicate(timeout=30)
     assert child.returncode == 130

@@ -97,7 +97,7 @@ def test_least_relevant_sets_are_the_last_groups():
     task = toys.image(steps=7)
     valid = task.removal.valid(task.test.x)
     ordering = probes.order_features(toys.scores(task), valid, torch.arange(len(valid)), 7)
-    alone, lerf = masks(probes.groups(ordering), 0), masks(probes.inner_lerf(ordering), 0)
+    alone, lerf = masks(probes.groups(ordering), 0), masks(probes.lerf(ordering, 2), 0)
     for place, k in enumerate(range(2, 7)):
         assert torch.equal(lerf[place], alone[7 - k :].any(0))
 
@@ -176,6 +176,28 @@ def test_the_model_is_asked_no_more_than_the_fused_counts():
 
 def test_a_metric_alone_costs_only_its_own_probe():
     task = toys.image(steps=5)
-    evaluator = Evaluator(task)
-    meter = evaluator.score(toys.scores(task), ["FC", "INF"]).meter
-    assert meter.phases["probe"].forwards == 0
+    r, k = task.budget.subsets, 5
+    for metrics, shared, own in [
+        (["FC"], 1 + r, 0),
+        (["FC", "INF"], 1 + 2 * r, 0),
+        (["FE"], 1, k),
+        (["DEL", "POS", "RP"], 2, k - 1),
+        (["NEG"], 2, k - 1),
+        (["INS"], 2, k - 1),
+        (["FE", "DEL"], 2, k + k - 2),
+    ]:
+        evaluator = Evaluator(task, metrics=metrics)
+        found = evaluator.score(toys.scores(task))
+        assert evaluator.meter.phases["shared"].forwards == shared * len(task.test.x), metrics
+        assert found.meter.phases["probe"].forwards == own * len(task.test.x), metrics
+        assert set(found.scores) == set(metrics)
+
+
+@pytest.mark.parametrize("make", [*toys.TASKS.values(), lambda: toys.table(13)])
+def test_a_metric_alone_scores_as_in_company(make):
+    task = make()
+    attributions = toys.scores(task)
+    together = Evaluator(task).score(attributions)
+    for name in together.scores:
+        alone = Evaluator(task, metrics=[name]).score(attributions)
+        torch.testing.assert_close(alone.scores[name], together.scores[name], rtol=0, atol=1e-12, equal_nan=True)

@@ -136,12 +136,12 @@ def test_shapley_values_are_efficient():
 @pytest.mark.parametrize("size", [1e-4, 1e-2, 1.0])
 def test_banzhaf_attains_the_maximum_of_inf(size):
     task = toys.table()
-    evaluator = Evaluator(task)
+    evaluator = Evaluator(task, metrics=["INF"])
     best = ExactBanzhaf().prepare(task, 0)(task.test.x, evaluator.shared.target)
-    top = evaluator.score(best, ["INF"]).scores["INF"]
+    top = evaluator.score(best).scores["INF"]
     for seed in range(40):
         other = best + size * best.abs().mean() * toys.scores(task, seed)
-        assert (evaluator.score(other, ["INF"]).scores["INF"] <= top + 1e-12).all()
+        assert (evaluator.score(other).scores["INF"] <= top + 1e-12).all()
 
 
 def test_oracles_refuse_many_features():
@@ -158,7 +158,7 @@ def test_random_is_uniform_and_averaged(task):
     assert -1 <= found.min() < -0.8
     assert 0.8 < found.max() < 1
     assert abs(found.mean()) < 0.1
-    evaluation = Evaluator(task, samples=range(20)).evaluate(cls(), "random", ["FC", "DEL"])
+    evaluation = Evaluator(task, samples=range(20), metrics=["FC", "DEL"]).evaluate(cls(), "random")
     assert evaluation.scores["FC"].shape == (20,)
 
 
