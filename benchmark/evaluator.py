@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -19,11 +20,15 @@ from benchmark import probes
 from benchmark.errors import BenchmarkError, DataError
 from benchmark.metering import Meter
 from benchmark.metrics import METRICS, NON_FINITE, OK, Probe, Response
-from benchmark.probes import Answers, Draws, Listed, Ordering, Prober, Runs
+from benchmark.probes import Answers, Draws, Listed, Ordering, Packed, Prober, Runs
 from benchmark.seeding import seed_for
 from benchmark.shared import Shared
 from benchmark.statistics import is_constant
 from benchmark.types import VALUE_TABLE_LIMIT, Method, Precision, Task
+
+
+DRAWN_BYTES = 2**29
+"""Drawn subsets are kept up to this size; beyond it they are drawn again, which gives the same ones."""
 
 
 class BadAttributionError(BenchmarkError):
@@ -63,26 +68,18 @@ class Evaluator:
         self.kinds = {METRICS[name].probe.kind for name in metrics}
         self.samples = list(range(len(task.test.x)) if samples is None else samples)
         self.device = task.test.x.device
-        self.x = task.test.x[self.samples]
+        self.numbers = torch.as_tensor(np.asarray(self.samples), device=self.device)
+        self.x = task.test.x[self.numbers]
         self.valid = task.removal.valid(self.x)
+        self._drawn: dict[tuple[str, int, int], Packed] = {}
         self.prober = Prober(task, byte_budget, precision)
         self.meter = Meter()
         if not bool(self.valid.any(1).all()):
             raise DataError(f"{task.name} has a test sample without any feature: drop empty inputs")
-        self._check_model()
         small = task.n_features <= VALUE_TABLE_LIMIT and bool(self.valid.all())
         self.uses_table = value_table and small
         self.batch = max(1, min(len(self.samples), self.prober.byte_budget // (task.n_features * 256)))
         self.shared = shared or self._share()
-
-    def _check_model(self) -> None:
-        with torch.inference_mode():
-            shape = tuple(probes.bare(self.task.model)(self.x[:1]).shape)
-        if len(shape) != 2 or shape[1] < 2:
-            raise DataError(
-                f"the model of {self.task.name} must give logits of shape (batch, classes) with at least two classes, "
-                f"got {shape} for one sample"
-            )
 
     def evaluate(self, method: Method, name: str) -> Evaluation:
         """Prepare `method`, explain the samples and score the explanations.
@@ -130,8 +127,8 @@ class Evaluator:
         return [slice(i, i + self.batch) for i in range(0, len(self.samples), self.batch)]
 
     def _seeds(self, purpose: str, rows: slice) -> Tensor:
-        seeds = [seed_for(self.seed, self.task.name, purpose, sample) for sample in self.samples[rows]]
-        return torch.tensor(seeds, device=self.device)
+        base = torch.tensor(seed_for(self.seed, self.task.name, purpose), device=self.device)
+        return probes.random_bits(base, self.numbers[rows])
 
     # What no method changes
 
@@ -143,17 +140,18 @@ class Evaluator:
 
     def _share_batch(self, rows: slice) -> Shared:
         x, valid = self.x[rows], self.valid[rows]
-        samples = torch.tensor(self.samples[rows], device=self.device)
+        samples = self.numbers[rows]
         random = {kind: self.subsets(kind, rows) for kind in sorted(self.kinds & {"fixed", "bernoulli"})}
         if self.uses_table:
             target, table = self.prober.value_table(x)
             found = {kind: self._look_up(table, subsets) for kind, subsets in random.items()}
             return Shared(samples, target, table.prob[:, 0], table[:, -1:], **found, table=table)
-        target, clean = self.prober.clean(x)
-        asked = {kind: self.prober.ask(x, target, subsets) for kind, subsets in random.items()}
+        asked: dict[str, Answers] = {}
         if self.kinds & {"morf", "lerf", "insert"}:
-            whole = probes.order_features(valid.double(), valid, torch.zeros_like(target), 1)
-            asked["empty"] = self.prober.ask(x, target, probes.groups(whole))
+            target, clean, asked["empty"] = self.prober.clean_and_empty(x)
+        else:
+            target, clean = self.prober.clean(x)
+        asked |= {kind: self.prober.ask(x, target, subsets) for kind, subsets in random.items()}
         if "groups" in self.kinds and self.task.budget.steps >= self.task.n_features and bool(valid.all()):
             alone = torch.eye(self.task.n_features, dtype=torch.bool, device=x.device)
             asked["singles"] = self.prober.ask(x, target, Listed(alone, len(x)))
@@ -162,7 +160,7 @@ class Evaluator:
     def _look_up(self, table: Answers, removals: probes.Removals) -> Answers:
         return probes.look_up(table, removals, self.task.n_features)
 
-    def subsets(self, purpose: str, rows: slice) -> Draws | Listed:
+    def subsets(self, purpose: str, rows: slice) -> Packed | Listed:
         """Return the removal sets of FC (`fixed`) or INF (`bernoulli`): enumerated where there is a value table."""
         valid = self.valid[rows]
         size = probes.subset_sizes(valid, self.task.budget) if purpose == "fixed" else None
@@ -170,7 +168,11 @@ class Evaluator:
             masks = probes.all_subsets(self.task.n_features, self.device)
             masks = masks if size is None else masks[masks.sum(1) == size[0]]
             return Listed(masks, len(valid))
-        return Draws(self._seeds(purpose, rows), valid, self.task.budget.subsets, size)
+        key = purpose, rows.start, rows.stop
+        if key not in self._drawn:
+            self._drawn.clear() if sum(d.bits.nelement() for d in self._drawn.values()) > DRAWN_BYTES else None
+            self._drawn[key] = Draws(self._seeds(purpose, rows), valid, self.task.budget.subsets, size).pack()
+        return self._drawn[key]
 
     # What each method changes
 
@@ -187,7 +189,9 @@ class Evaluator:
 
     def respond(self, scores: Tensor, rows: slice) -> dict[Probe, Response]:
         """Return the model's response to every probe of this evaluator's metrics, for finite scores (B, G)."""
-        shared, flat = self.shared[rows], is_constant(scores, self.valid[rows])
+        shared, correlates = self.shared[rows], self.kinds & {"fixed", "bernoulli", "groups"}
+        nothing = scores.new_zeros(len(scores), 0)  # what the curves have no use for
+        flat = is_constant(scores, self.valid[rows]) if correlates else nothing
         answers: dict[str, tuple[Answers, Tensor, Tensor]] = {}
         for kind in self.kinds & {"fixed", "bernoulli"}:
             subsets = self.subsets(kind, rows)
@@ -195,8 +199,9 @@ class Evaluator:
         if self.kinds - {"fixed", "bernoulli"}:
             steps = min(self.task.budget.steps, self.task.n_features)
             ordering = probes.order_features(scores, self.valid[rows], self._seeds("ties", rows), steps)
-            mass, counted = probes.group_mass(ordering, scores), probes.groups(ordering).counted
+            counted = probes.groups(ordering).counted
             for kind, found in self._ordered(ordering, self.x[rows], shared).items():
+                mass = probes.group_mass(ordering, scores) if kind == "groups" else nothing
                 answers[kind] = found, mass, counted
         return {
             Probe(kind): Response(found.prob, found.kept, mass, counted, shared.clean, flat)

@@ -9,26 +9,29 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 
+from benchmark.errors import DataError
 from benchmark.types import Baseline, Budget, Precision, Task
 
+WORKING_SET = 2**25
+"""Bytes that masks may take while they are made or summed over."""
+
 _GOLDEN, _MIX1, _MIX2 = -0x61C8864680B583EB, -0x40A7B892E31B1A47, -0x6B2FB644ECCEEE15
-
-
-def _shift(z: Tensor, by: int) -> Tensor:
-    return (z >> by) & ((1 << (64 - by)) - 1)
 
 
 def random_bits(seed: Tensor, counter: Tensor) -> Tensor:
     """Return 64 random bits as int64 for each broadcast (seed, counter): splitmix64 (Steele et al. 2014)."""
     z = seed + (counter + 1) * _GOLDEN
-    z = (z ^ _shift(z, 30)) * _MIX1
-    z = (z ^ _shift(z, 27)) * _MIX2
-    return z ^ _shift(z, 31)
+    for by, factor in ((30, _MIX1), (27, _MIX2), (31, 1)):
+        high = (z >> by).bitwise_and_((1 << (64 - by)) - 1)  # a shift that brings in zeros, not the sign
+        z = z.bitwise_xor_(high)
+        z = z.mul_(factor) if factor != 1 else z
+    return z
 
 
 class Removals(Protocol):
@@ -87,7 +90,7 @@ class Runs:
 
     def removed(self, sample: Tensor, which: Tensor) -> Tensor:
         """See `Removals`."""
-        rank = self.ordering.rank[sample]
+        rank = self.ordering.rank.index_select(0, sample)
         return (rank >= self.low[sample, which, None]) & (rank < self.high[sample, which, None])
 
 
@@ -154,9 +157,59 @@ class Draws:
         valid = self.valid[sample]
         if self.size is None:
             return (keys >= 0) & valid
-        keys = keys.masked_fill(~valid, torch.iinfo(torch.int64).max)
-        last = keys.sort(dim=1).values.gather(1, self.size[sample].unsqueeze(1) - 1)
-        return (keys <= last) & valid
+        keys, size = keys.masked_fill(~valid, torch.iinfo(torch.int64).max), self.size[sample].unsqueeze(1)
+        if features <= 32:  # counting smaller keys is much faster than sorting short rows
+            smaller = torch.zeros_like(keys, dtype=torch.int8)
+            for column in keys.split(1, dim=1):
+                smaller += keys > column
+            return (smaller < size) & valid
+        return (keys <= keys.sort(dim=1).values.gather(1, size - 1)) & valid
+
+    def pack(self) -> Packed:
+        """Draw all sets once and keep them as bits; a slice of rows exists unpacked at a time."""
+        batch, features = self.valid.shape
+        rows = torch.arange(batch * self.subsets, device=self.seeds.device)
+        parts = [
+            pack_bits(self.removed(part // self.subsets, part % self.subsets))
+            for part in rows.split(max(1, WORKING_SET // (64 * features)))
+        ]
+        return Packed(torch.cat(parts).view(batch, self.subsets, -1), features)
+
+
+def pack_bits(masks: Tensor) -> Tensor:
+    """Return masks (..., G) bool as bytes (..., ceil(G / 8)), the first feature in the lowest bit."""
+    short = -masks.shape[-1] % 8
+    padded = torch.nn.functional.pad(masks, (0, short)).unflatten(-1, (-1, 8))
+    return (padded << torch.arange(8, device=masks.device)).sum(-1).to(torch.uint8)
+
+
+def unpack_bits(packed: Tensor, features: int) -> Tensor:
+    """Return what `pack_bits` packed, as (..., features) bool."""
+    bits = (packed.unsqueeze(-1) >> torch.arange(8, device=packed.device, dtype=torch.uint8)) & 1
+    return bits.flatten(-2)[..., :features].bool()
+
+
+@dataclass(frozen=True, eq=False)
+class Packed:
+    """Removal sets of each sample as bits (B, S, ceil(G / 8)) uint8: an eighth of a mask."""
+
+    bits: Tensor
+    features: int
+
+    @property
+    def counted(self) -> Tensor:
+        """See `Removals`."""
+        return torch.ones(self.bits.shape[:2], dtype=torch.bool, device=self.bits.device)
+
+    @cached_property
+    def dense(self) -> Tensor | None:
+        """Return the masks (B, S, G) as float64 for summing, or None where they would take too much memory."""
+        small = 8 * self.bits.shape[0] * self.bits.shape[1] * self.features <= WORKING_SET
+        return unpack_bits(self.bits, self.features).double() if small else None
+
+    def removed(self, sample: Tensor, which: Tensor) -> Tensor:
+        """See `Removals`."""
+        return unpack_bits(self.bits[sample, which], self.features)
 
 
 @dataclass(frozen=True, eq=False)
@@ -187,15 +240,17 @@ def group_mass(ordering: Ordering, scores: Tensor) -> Tensor:
     return (members.reshape(batch, steps, width) * (place < end)).sum(-1)
 
 
-def subset_mass(removals: Draws | Listed, scores: Tensor) -> Tensor:
-    """Return scores (B, G) summed over each removal set, (B, S) float64; one sample's masks exist at a time."""
+def subset_mass(removals: Packed | Listed, scores: Tensor) -> Tensor:
+    """Return scores (B, G) summed over each removal set, (B, S) float64; a few samples' masks exist at a time."""
     if isinstance(removals, Listed):
         return scores.double() @ removals.masks.double().T
-    which = torch.arange(removals.subsets, device=scores.device)
-    rows = [
-        removals.removed(torch.full_like(which, i), which).double() @ score for i, score in enumerate(scores.double())
-    ]
-    return torch.stack(rows)
+    if removals.dense is not None:
+        return (removals.dense @ scores.double().unsqueeze(-1)).squeeze(-1)
+    batch = max(1, WORKING_SET // (8 * removals.bits.shape[1] * removals.features))
+    parts = zip(removals.bits.split(batch), scores.double().split(batch), strict=True)
+    return torch.cat(
+        [(unpack_bits(bits, removals.features).double() @ part.unsqueeze(-1)).squeeze(-1) for bits, part in parts]
+    )
 
 
 def all_subsets(features: int, device: torch.device | str = "cpu") -> Tensor:
@@ -256,41 +311,57 @@ class Prober:
 
     def probabilities(self, x: Tensor) -> Tensor:
         """Return class probabilities (n, C) float64 of one forward."""
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
-            logits = self.task.model(x)
-        return logits.double().softmax(-1)
+        if self.precision == "fp32":
+            return softmax(self.task.model(x))
+        with torch.autocast(self.device.type, torch.bfloat16):
+            return softmax(self.task.model(x))
 
     @torch.inference_mode()
     def clean(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Return the predicted class (B,) and its probability (B,) float64 on whole inputs."""
-        target = torch.zeros(len(x), dtype=torch.long, device=x.device)
-        prob = torch.zeros(len(x), dtype=torch.float64, device=x.device)
-
-        def answer(rows: Tensor) -> None:
-            prob[rows], target[rows] = self.probabilities(x[rows]).max(-1)
-
-        self._in_packs(torch.arange(len(x), device=x.device), x, answer)
+        prob, target = self._all_classes(x).max(-1)
         return target, prob
+
+    @torch.inference_mode()
+    def clean_and_empty(self, x: Tensor) -> tuple[Tensor, Tensor, Answers]:
+        """Return what `clean` does, and the answers (B, 1) where every feature is removed."""
+        emptied = self.task.remove(x, self.task.removal.valid(x))
+        clean, empty = self._all_classes(torch.cat([x, emptied])).chunk(2)
+        prob, target = clean.max(-1)
+        left = empty.gather(1, target.unsqueeze(1))
+        return target, prob, Answers(left, (empty.argmax(-1) == target).unsqueeze(1))
+
+    def _all_classes(self, x: Tensor) -> Tensor:
+        parts: list[Tensor] = []
+        self._in_packs(torch.arange(len(x), device=x.device), x, lambda rows: parts.append(self.probabilities(x[rows])))
+        return torch.cat(parts)
 
     @torch.inference_mode()
     def ask(self, x: Tensor, target: Tensor, removals: Removals, kind: Baseline = "removal") -> Answers:
         """Return the model's answers for every counted removal set; uncounted ones answer 0 and False."""
         counted = removals.counted
         sets = counted.shape[1]
-        prob = torch.zeros(counted.numel(), dtype=torch.float64, device=x.device)
-        kept = torch.zeros(counted.numel(), dtype=torch.bool, device=x.device)
+        rows = counted.flatten().nonzero().squeeze(1)
+        parts: list[Answers] = []
         baseline = self.task.removal.baseline(x, kind)
 
         def answer(rows: Tensor) -> None:
             sample, which = rows // sets, rows % sets
             removed = self.task.removal.expand(removals.removed(sample, which))
-            base = baseline if len(baseline) == 1 else baseline[sample]
-            probabilities = self.probabilities(base.where(removed, x[sample]))
-            own = target[sample]
-            prob[rows] = probabilities.gather(1, own.unsqueeze(1)).squeeze(1)
-            kept[rows] = probabilities.argmax(-1) == own
+            base = baseline if len(baseline) == 1 else baseline.index_select(0, sample)
+            probabilities = self.probabilities(base.where(removed, x.index_select(0, sample)))
+            own = target.index_select(0, sample)
+            parts.append(
+                Answers(probabilities.gather(1, own.unsqueeze(1)).squeeze(1), probabilities.argmax(-1) == own)
+            )
 
-        self._in_packs(counted.flatten().nonzero().squeeze(1), x, answer)
+        self._in_packs(rows, x, answer)
+        if not parts:
+            return Answers(counted.double() * 0, counted & False)
+        prob, kept = torch.cat([part.prob for part in parts]), torch.cat([part.kept for part in parts])
+        if len(rows) < counted.numel():
+            prob = prob.new_zeros(counted.numel()).scatter(0, rows, prob)
+            kept = kept.new_zeros(counted.numel()).scatter(0, rows, kept)
         return Answers(prob.view_as(counted), kept.view_as(counted))
 
     def _in_packs(self, rows: Tensor, x: Tensor, answer: Callable[[Tensor], None]) -> None:
@@ -316,6 +387,12 @@ class Prober:
         return target, Answers(prob, torch.cat([torch.ones_like(rest.kept[:, :1]), rest.kept], 1))
 
 
+def softmax(logits: Tensor) -> Tensor:
+    """Return probabilities (n, C) float64; few classes are normalised along the long axis, which is 5 times faster."""
+    logits = logits.double()
+    return logits.softmax(-1) if logits.shape[1] > 32 else logits.T.contiguous().softmax(0).T.contiguous()
+
+
 def look_up(table: Answers, removals: Removals, features: int) -> Answers:
     """Return the answers to `removals` from the value table (B, 2^G): exact, and no forward."""
     counted = removals.counted
@@ -327,7 +404,11 @@ def look_up(table: Answers, removals: Removals, features: int) -> Answers:
 
 
 def bytes_per_row(model: nn.Module, x: Tensor) -> int:
-    """Return what one row of a forward holds at its peak: 3 x the largest layer output + 2 x the input."""
+    """Return what one row of a forward holds at its peak: 3 x the largest layer output + 2 x the input.
+
+    Raises:
+        DataError: the model gives anything but logits (B, C) of two classes or more.
+    """
     largest = 0
 
     def measure(_module: nn.Module, _inputs: object, output: object) -> None:
@@ -338,10 +419,15 @@ def bytes_per_row(model: nn.Module, x: Tensor) -> int:
     hooks = [module.register_forward_hook(measure) for module in model.modules() if module is not model]
     try:
         with torch.inference_mode():
-            bare(model)(x[:1])
+            shape = tuple(bare(model)(x[:1]).shape)
     finally:
         for hook in hooks:
             hook.remove()
+    if len(shape) != 2 or shape[1] < 2:
+        raise DataError(
+            "a model must give logits of shape (batch, classes) with at least two classes, "
+            f"got {shape} for one sample"
+        )
     return max(1, 3 * largest + 2 * x[:1].nelement() * x.element_size())
 
 

@@ -72,6 +72,12 @@ def image(side=6, steps=5, samples=SAMPLES, seed=0):
     return make(model, x, PixelRemoval(means, side, side, sigma=1.0), budget, "image")
 
 
+def flat_image():
+    """Images that are inserted into the same baseline that removal uses."""
+    task = image()
+    return make(task.model, task.test.x, PixelRemoval(task.removal.means, 6, 6, sigma=None), task.budget, "image")
+
+
 TASKS = {"table": table, "text": text, "image": image}
 
 

@@ -71,14 +71,18 @@ class PixelRemoval:
     """Images (B, C, H, W): a feature is a pixel site, its channels together; G = H * W in raster order.
 
     A removed site takes the channels' means over the training images, `means` (C,); the insertion baseline is the
-    image under a Gaussian blur of `sigma` pixels, cut at three sigma, with reflected edges.
+    image under a Gaussian blur of `sigma` pixels, cut at three sigma, with reflected edges, or the same means if None.
     """
 
     means: Tensor
     height: int
     width: int
-    sigma: float
-    shares_baseline = False
+    sigma: float | None
+
+    @property
+    def shares_baseline(self) -> bool:
+        """Tell whether images are inserted into the means that removal uses."""
+        return self.sigma is None
 
     @property
     def n_features(self) -> int:
@@ -87,7 +91,7 @@ class PixelRemoval:
 
     def baseline(self, x: Tensor, kind: Baseline = "removal") -> Tensor:
         """Return the channel means (1, C, H, W), or for insertion the blurred images (B, C, H, W)."""
-        if kind == "insertion":
+        if kind == "insertion" and self.sigma is not None:
             return blur(x, self.sigma)
         return self.means.to(x).view(1, -1, 1, 1).expand(1, -1, self.height, self.width)
 

@@ -53,8 +53,8 @@ def differences(fast, slow):
 @pytest.mark.parametrize("seed", [0, 1])
 @pytest.mark.parametrize(
     ("task", "table"),
-    [(toys.table(), True), (toys.table(), False), (toys.text(), True), (toys.image(), True), (toys.table(13), True)],
-    ids=["table-lookup", "table-asked", "text", "image", "table-of-13"],
+    [(toys.table(), True), (toys.table(), False), (toys.text(), True), (toys.image(), True), (toys.flat_image(), True), (toys.table(13), True)],
+    ids=["table-lookup", "table-asked", "text", "image", "image-same-baseline", "table-of-13"],
 )
 def test_every_metric_equals_its_slow_twin(task, table, seed):
     attributions = toys.scores(task, seed)

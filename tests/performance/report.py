@@ -1,0 +1,203 @@
+"""Measures speed beside Quantus, overhead, scaling and memory, and writes docs/performance.md.
+
+Run as `python -m tests.performance.report [--write]`; one thread, about five minutes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import platform
+import resource
+import subprocess
+import sys
+import time
+import warnings
+from pathlib import Path
+
+import torch
+
+from benchmark.metrics import METRICS
+from benchmark.provenance import versions
+from benchmark.types import Budget
+from tests.performance import workloads
+
+TARGET = Path(__file__).resolve().parents[2] / "docs" / "performance.md"
+
+
+def best(call, rounds):
+    """Return the least seconds of `rounds` calls: what the machine can do when it is left alone."""
+    least = float("inf")
+    for _ in range(rounds):
+        start = time.perf_counter()
+        call()
+        least = min(least, time.perf_counter() - start)
+    return least
+
+
+def table(header, rows):
+    """Return a Markdown table."""
+    lines = [header, ["---"] + ["---:"] * (len(header) - 1), *rows]
+    return "\n".join("| " + " | ".join(map(str, line)) + " |" for line in lines)
+
+
+def beside_quantus():
+    """Return the tables of ratios for the table and the image model."""
+    task = workloads.table()
+    one, nine = workloads.attributions(task), workloads.attributions(task, 9)
+    rows, total = [], 0.0
+    for metric in METRICS:
+        ours = best(lambda m=metric: workloads.ours(task, one, [m]), 40)
+        theirs = best(lambda m=metric: workloads.quantus(task, one[0], m), 2)
+        total += theirs
+        rows.append([metric, f"{ours * 1e3:.2f}", f"{theirs * 1e3:.0f}", f"{theirs / ours:.0f}"])
+    ours = best(lambda: workloads.ours(task, nine), 10)
+    rows.append(["nine methods, all ten", f"{ours * 1e3:.0f}", f"{9 * total * 1e3:.0f}", f"{9 * total / ours:.0f}"])
+    first = table(["MLP, n = 10, 512 samples", "ours, ms", "Quantus, ms", "ratio"], rows)
+
+    task = workloads.image()
+    nine = workloads.attributions(task, 9)
+    ours = best(lambda: workloads.ours(task, nine), 2)
+    total = sum(best(lambda m=metric: workloads.quantus(task, nine[0], m), 1) for metric in METRICS)
+    line = ["nine methods, all ten", f"{ours:.1f}", f"{9 * total:.1f}", f"{9 * total / ours:.1f}"]
+    second = table(["CNN 1 x 28 x 28, 64 samples, K = 48", "ours, s", "Quantus, s", "ratio"], [line])
+    return f"{first}\n\n{second}"
+
+
+def rows_asked(results, evaluator):
+    """Return the rows of the model that an evaluation took."""
+    own = sum(result.meter.phases["probe"].forwards for result in results)
+    return evaluator.meter.phases["shared"].forwards + own
+
+
+def overhead():
+    """Return wall time against the same rows through the bare model, at the best number of rows a forward."""
+    lines = []
+    for name, task, rounds in (("MLP", workloads.table(), 10), ("CNN", workloads.image(samples=16), 2)):
+        methods = workloads.attributions(task, 9)
+        evaluator = workloads.Evaluator(task, value_table=False)
+        rows = rows_asked([evaluator.score(a) for a in methods], evaluator)
+        x = task.test.x.repeat(rows // len(task.test.x) + 1, *[1] * (task.test.x.dim() - 1))[:rows]
+        seconds = {}
+        with torch.inference_mode():
+            for size in (16, 64, 256, 1024, 4096, 16384):
+                seconds[size] = best(lambda n=size: [task.model(part) for part in x.split(n)], rounds)
+        chosen = evaluator.prober.rows_per_forward(task.test.x)
+        with torch.inference_mode():
+            own = best(lambda: [task.model(part) for part in x.split(chosen)], rounds)
+        fastest = min([*seconds.values(), own])
+        wall = best(lambda: workloads.ours(task, methods), rounds)
+        lines.append([name, rows, chosen, f"{own / fastest:.2f}", f"{wall / fastest:.2f}"])
+    header = ["model", "rows", "rows a forward (ours)", "bare at ours / bare at best", "evaluator / bare at best"]
+    return table(header, lines)
+
+
+def scaling():
+    """Return seconds over four sizes of samples, K, R and methods."""
+    sizes = {
+        "samples": [(n, lambda n=n: workloads.table(samples=n, features=16), 1) for n in (256, 512, 1024, 2048)],
+        "subsets R": [(r, lambda r=r: workloads.table(features=16, subsets=r), 1) for r in (100, 200, 400, 800)],
+        "steps K": [(k, lambda k=k: workloads.image(samples=4, steps=k, subsets=1), 1) for k in (24, 48, 96, 192)],
+        "methods": [(m, lambda: workloads.image(samples=4, subsets=1), m) for m in (1, 2, 4, 8)],
+    }
+    lines = []
+    for name, cases in sizes.items():
+        cells = []
+        for size, make, methods in cases:
+            task = make()
+            seconds = best(lambda t=task, m=methods: workloads.ours(t, workloads.attributions(t, m)), 2)
+            cells.append(f"{size}: {seconds:.3f}")
+        lines.append([name, *cells])
+    return table(["seconds over", "", "", "", ""], lines)
+
+
+def memory():
+    """Return the growth of peak memory under three byte budgets, each in a process of its own."""
+    lines = []
+    for budget in (8, 32, 128):
+        done = subprocess.run(
+            [sys.executable, "-m", "tests.performance.report", "--peak", str(budget)],
+            capture_output=True, text=True, check=True,
+        )  # fmt: skip
+        lines.append([f"{budget} MiB", f"{float(done.stdout):.0f} MiB"])
+    return table(["byte budget of a forward", "growth of peak memory, CNN, 64 samples"], lines)
+
+
+def peak(mebibytes):
+    """Print by how much an evaluation raises this process's peak memory."""
+    task = workloads.image()
+    task = workloads.Task(**{**vars(task), "budget": Budget(8, 100, 1 / 49, 1)})
+    (attribution,) = workloads.attributions(task)
+    with torch.inference_mode():
+        task.model(task.test.x[:1])
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    workloads.ours(task, [attribution], byte_budget=mebibytes * 2**20)
+    print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)
+
+
+def processor():
+    """Return the processor's name."""
+    names = [line.split(":")[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line]
+    return names[0] if names else platform.processor()
+
+
+def report():
+    """Return the whole document."""
+    import quantus
+
+    found = versions() | {"quantus": quantus.__version__}
+    return f"""# Performance
+
+Made by `tox -e perf -- --write` (`python -m tests.performance.report --write`) on {processor()}, one torch thread;
+{', '.join(f'{name} {version}' for name, version in found.items())}.
+Times are the least of several runs; machines are noisy, ratios travel better than seconds.
+
+## Beside Quantus
+
+The same model, samples, number of subsets, steps and removals; without our value table, which would ask more rows for
+one method and none for the next. For Quantus one method is timed, and nine methods are nine times that. MC runs with
+one draw a step and INF with 100 removals a sample, as ours.
+
+{beside_quantus()}
+
+## Overhead
+
+The evaluator's wall time against the time of the same number of rows through the bare model, nine methods and ten
+metrics. Rows a forward follow from bytes: the memory of one row's largest layer, and a budget of 8 MiB or the size of
+the weights on a CPU, 2 GiB on a GPU.
+
+{overhead()}
+
+## Scaling
+
+{scaling()}
+
+## Memory
+
+{memory()}
+
+## Not measured here
+
+No figure of this page was made on a GPU; the code for it (one device for masks and model, `--precision bf16`,
+`--compile`, out of memory halves the rows) is tested on a CPU only.
+"""
+
+
+def main():
+    """Print the report, or write it."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--write", action="store_true", help=f"write {TARGET.name}")
+    parser.add_argument("--peak", type=int, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    warnings.simplefilter("ignore")
+    if arguments.peak:
+        peak(arguments.peak)
+        return
+    text = report()
+    print(text)
+    if arguments.write:
+        TARGET.write_text(text, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

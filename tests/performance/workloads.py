@@ -1,0 +1,108 @@
+"""What is timed: our evaluator and Quantus on the same models, samples, subsets and steps."""
+
+from __future__ import annotations
+
+from unittest import mock
+
+import numpy as np
+import torch
+from torch import nn
+
+from benchmark.evaluator import Evaluator
+from benchmark.metrics import METRICS
+from benchmark.models.training import freeze
+from benchmark.seeding import seeded
+from benchmark.tasks.removal import ColumnRemoval, PixelRemoval
+from benchmark.types import Budget, Split, Task
+
+
+def _task(name, modality, model, x, removal, budget):
+    split = Split(x, torch.zeros(len(x), dtype=torch.long))
+    names = tuple(f"f{i}" for i in range(removal.n_features))
+    return Task(name, modality, "synthetic", freeze(model), split, split, removal, budget, names, ("a", "b", "c"))
+
+
+def table(samples=512, features=10, subsets=100):
+    """Return an MLP 10-32-32-3 on 512 random rows; FC subsets of 3 columns, K = 10."""
+    with seeded(0):
+        model = nn.Sequential(nn.Linear(features, 32), nn.ReLU(), nn.Linear(32, 32), nn.ReLU(), nn.Linear(32, 3))
+        x = torch.randn(samples, features)
+    return _task("mlp", "table", model, x, ColumnRemoval(torch.zeros(features)), Budget(features, subsets))
+
+
+def image(samples=64, steps=48, subsets=100):
+    """Return a small CNN on 64 random images of 1 x 28 x 28; K = 48, FC subsets of 16 pixels."""
+    with seeded(0):
+        model = nn.Sequential(
+            nn.Conv2d(1, 16, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(16, 32, 3, padding=1), nn.ReLU(),
+            nn.MaxPool2d(2), nn.Flatten(), nn.Linear(32 * 49, 3),
+        )  # fmt: skip
+        x = torch.randn(samples, 1, 28, 28)
+    removal = PixelRemoval(torch.zeros(1), 28, 28, sigma=None)  # Quantus inserts into the same baseline
+    return _task("cnn", "image", model, x, removal, Budget(steps, subsets, 1 / 49, 1))
+
+
+def attributions(task, methods=1):
+    """Return random attributions (N, G) of as many methods."""
+    with seeded(1):
+        return [torch.randn(len(task.test.x), task.n_features) for _ in range(methods)]
+
+
+def ours(task, methods, metrics=tuple(METRICS), **options):
+    """Score all methods with our evaluator, as sampled as Quantus does it: no value table."""
+    evaluator = Evaluator(task, metrics=metrics, value_table=False, **options)
+    return [evaluator.score(attribution) for attribution in methods]
+
+
+def quantus(task, attribution, metric):
+    """Score one method by Quantus with the settings nearest to ours: as many subsets, steps and removals."""
+    import quantus as q
+
+    features, steps = task.n_features, task.budget.steps
+    side = {"table": (1, features), "image": tuple(task.test.x.shape[-2:])}[task.modality]
+    common = {"normalise": False, "abs": False, "return_aggregate": False, "disable_warnings": True,
+              "perturb_baseline": 0.0}  # fmt: skip
+    step = -(-features // steps) if features % steps else features // steps
+    while features % step:  # Quantus wants steps of one size: the nearest that divides
+        step += 1
+    flipping = q.PixelFlipping(features_in_step=step, **common)
+    made = {
+        "FC": lambda: q.FaithfulnessCorrelation(
+            nr_runs=task.budget.subsets, subset_size=max(1, round(features * task.budget.subset_fraction)),
+            similarity_func=q.similarity_func.correlation_pearson, **common),
+        "FE": lambda: q.FaithfulnessEstimate(
+            features_in_step=step, similarity_func=q.similarity_func.correlation_pearson, **common),
+        "MC": lambda: q.MonotonicityCorrelation(nr_samples=1, features_in_step=step, **common),
+        "INF": lambda: q.Infidelity(**_hundred_removals(task), **common),
+        "DEL": lambda: flipping, "INS": lambda: flipping, "NEG": lambda: flipping, "POS": lambda: flipping,
+        "RP": lambda: q.RegionPerturbation(
+            patch_size=1 if task.modality == "table" else 4, regions_evaluation=min(steps, 100), **common),
+        "IROF": lambda: q.IROF(**common),
+    }[metric]()  # fmt: skip
+    flat = metric not in ("INF", "IROF") and task.modality == "table"
+    shape = (len(task.test.x), 1, features) if flat else (len(task.test.x), 1, *side)
+    segments = (np.arange(features) * steps // features).reshape(side)
+    with torch.no_grad():
+        target = task.model(task.test.x).argmax(-1).numpy()
+    with mock.patch("quantus.helpers.utils.get_superpixel_segments", lambda **_: segments):
+        return made(
+            model=_Shaped(task).eval(), x_batch=task.test.x.numpy().reshape(shape), y_batch=target,
+            a_batch=attribution.numpy().reshape(shape), softmax=True, channel_first=True,
+            batch_size=len(task.test.x), device="cpu",
+        )  # fmt: skip
+
+
+def _hundred_removals(task):
+    """Return settings of Infidelity that remove as often as our INF does: 100 times a sample."""
+    if task.modality == "table":
+        return {"perturb_patch_sizes": [1], "n_perturb_samples": task.budget.subsets // task.n_features}
+    return {"perturb_patch_sizes": [4], "n_perturb_samples": 2}  # 49 blocks, twice
+
+
+class _Shaped(nn.Module):
+    def __init__(self, task):
+        super().__init__()
+        self.model, self.shape = task.model, task.test.x.shape[1:]
+
+    def forward(self, x):
+        return self.model(x.reshape(-1, *self.shape))
