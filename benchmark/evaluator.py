@@ -26,7 +26,6 @@ from benchmark.shared import Shared
 from benchmark.statistics import is_constant
 from benchmark.types import VALUE_TABLE_LIMIT, Method, Precision, Task
 
-
 DRAWN_BYTES = 2**29
 """Drawn subsets are kept up to this size; beyond it they are drawn again, which gives the same ones."""
 
@@ -76,7 +75,8 @@ class Evaluator:
         self.meter = Meter()
         if not bool(self.valid.any(1).all()):
             raise DataError(f"{task.name} has a test sample without any feature: drop empty inputs")
-        small = task.n_features <= VALUE_TABLE_LIMIT and bool(self.valid.all())
+        self.even = bool(self.valid.all())
+        small = task.n_features <= VALUE_TABLE_LIMIT and self.even
         self.uses_table = value_table and small
         self.batch = max(1, min(len(self.samples), self.prober.byte_budget // (task.n_features * 256)))
         self.shared = shared or self._share()
@@ -139,7 +139,7 @@ class Evaluator:
         return Shared.from_tensors({key: torch.cat([part[key] for part in flat]) for key in flat[0]})
 
     def _share_batch(self, rows: slice) -> Shared:
-        x, valid = self.x[rows], self.valid[rows]
+        x = self.x[rows]
         samples = self.numbers[rows]
         random = {kind: self.subsets(kind, rows) for kind in sorted(self.kinds & {"fixed", "bernoulli"})}
         if self.uses_table:
@@ -152,7 +152,7 @@ class Evaluator:
         else:
             target, clean = self.prober.clean(x)
         asked |= {kind: self.prober.ask(x, target, subsets) for kind, subsets in random.items()}
-        if "groups" in self.kinds and self.task.budget.steps >= self.task.n_features and bool(valid.all()):
+        if "groups" in self.kinds and self.task.budget.steps >= self.task.n_features and self.even:
             alone = torch.eye(self.task.n_features, dtype=torch.bool, device=x.device)
             asked["singles"] = self.prober.ask(x, target, Listed(alone, len(x)))
         return Shared(samples, target, clean, **asked)
@@ -191,14 +191,14 @@ class Evaluator:
         """Return the model's response to every probe of this evaluator's metrics, for finite scores (B, G)."""
         shared, correlates = self.shared[rows], self.kinds & {"fixed", "bernoulli", "groups"}
         nothing = scores.new_zeros(len(scores), 0)  # what the curves have no use for
-        flat = is_constant(scores, self.valid[rows]) if correlates else nothing
-        answers: dict[str, tuple[Answers, Tensor, Tensor]] = {}
+        flat = is_constant(scores, None if self.even else self.valid[rows]) if correlates else nothing
+        answers: dict[str, tuple[Answers, Tensor, Tensor | None]] = {}
         for kind in self.kinds & {"fixed", "bernoulli"}:
             subsets = self.subsets(kind, rows)
             answers[kind] = getattr(shared, kind), probes.subset_mass(subsets, scores), subsets.counted
         if self.kinds - {"fixed", "bernoulli"}:
             steps = min(self.task.budget.steps, self.task.n_features)
-            ordering = probes.order_features(scores, self.valid[rows], self._seeds("ties", rows), steps)
+            ordering = probes.order_features(scores, self.valid[rows], self._seeds("ties", rows), steps, self.even)
             counted = probes.groups(ordering).counted
             for kind, found in self._ordered(ordering, self.x[rows], shared).items():
                 mass = probes.group_mass(ordering, scores) if kind == "groups" else nothing

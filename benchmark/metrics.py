@@ -46,13 +46,13 @@ class Response:
 
     prob (B, S) float64: the target's probability; kept (B, S) bool: the predicted class is still the target;
     mass (B, S) float64: attribution summed over what was removed; counted (B, S) bool: False where a sample has
-    fewer sets than its neighbours; clean (B,): v_0; flat (B,) bool: the attribution is constant.
+    fewer sets than its neighbours, or None where none has; clean (B,): v_0; flat (B,) bool: constant attribution.
     """
 
     prob: Tensor
     kept: Tensor
     mass: Tensor
-    counted: Tensor
+    counted: Tensor | None
     clean: Tensor
     flat: Tensor
 
@@ -83,18 +83,23 @@ def share_lost(r: Response) -> Tensor:
 
 def mean(values: Tensor, r: Response) -> Scores:
     """Mean over k = 1..K."""
+    if r.counted is None:
+        return _unflagged(values.mean(-1))
     return _unflagged((values * r.counted).sum(-1) / r.counted.sum(-1))
 
 
 def mean_with_start(values: Tensor, r: Response) -> Scores:
     """Sum over k = 0..K divided by K + 1; the term of k = 0 is 0."""
+    if r.counted is None:
+        return _unflagged(values.sum(-1) / (values.shape[-1] + 1))
     return _unflagged((values * r.counted).sum(-1) / (r.counted.sum(-1) + 1))
 
 
 def mean_until_flip(values: Tensor, r: Response) -> Scores:
     """Mean over k = 1..t; t is the first k at which another class is predicted, or K."""
-    flips_before = (~r.kept & r.counted).cumsum(-1) - (~r.kept & r.counted).long()
-    until = r.counted & (flips_before == 0)
+    flips = ~r.kept if r.counted is None else ~r.kept & r.counted
+    until = (flips.cumsum(-1) - flips.long()) == 0
+    until = until if r.counted is None else until & r.counted
     return _unflagged((values * until).sum(-1) / until.sum(-1))
 
 

@@ -38,8 +38,12 @@ class Removals(Protocol):
     """Removal sets of B samples, S each."""
 
     @property
-    def counted(self) -> Tensor:
-        """Return (B, S) bool: False where a sample has fewer sets than its neighbours."""
+    def shape(self) -> tuple[int, int]:
+        """Return (B, S)."""
+
+    @property
+    def counted(self) -> Tensor | None:
+        """Return (B, S) bool, False where a sample has fewer sets than its neighbours, or None where none has."""
 
     def removed(self, sample: Tensor, which: Tensor) -> Tensor:
         """Return the masks (n, G) of set `which` (n,) of `sample` (n,): True where a feature is removed."""
@@ -50,19 +54,22 @@ class Ordering:
     """Features of each sample from most to least relevant, cut into K groups.
 
     order (B, G): feature at each place, padding last; rank (B, G): the place of each feature; bounds (B, K+1):
-    group k holds places bounds[k-1] to bounds[k]; steps (B,): the sample's own number of groups.
+    group k holds places bounds[k-1] to bounds[k]; steps (B,): the sample's own number
+    of groups; even: all are the same.
     """
 
     order: Tensor
     rank: Tensor
     bounds: Tensor
     steps: Tensor
+    even: bool
 
 
-def order_features(scores: Tensor, valid: Tensor, tie_seeds: Tensor, steps: int) -> Ordering:
+def order_features(scores: Tensor, valid: Tensor, tie_seeds: Tensor, steps: int, even: bool = False) -> Ordering:
     """Sort features by descending score; ties follow a random permutation drawn from `tie_seeds` (B,).
 
-    Group boundaries are round(k * G / K) with K = min(steps, G), G the sample's own number of features.
+    Group boundaries are round(k * G / K) with K = min(steps, G), G the sample's own number of features. `even` says
+    that all samples have the same number of features, which saves work.
     """
     features = scores.shape[1]
     lottery = random_bits(tie_seeds.unsqueeze(1), torch.arange(features, device=scores.device))
@@ -76,7 +83,7 @@ def order_features(scores: Tensor, valid: Tensor, tie_seeds: Tensor, steps: int)
     k = torch.arange(steps + 1, device=scores.device)
     exact = k * count.unsqueeze(1).double() / own_steps.unsqueeze(1).clamp(min=1)
     bounds = torch.minimum(exact.round().long(), count.unsqueeze(1)).int()
-    return Ordering(order, rank, bounds, own_steps)
+    return Ordering(order, rank, bounds, own_steps, even)
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,7 +93,12 @@ class Runs:
     ordering: Ordering
     low: Tensor
     high: Tensor
-    counted: Tensor
+    counted: Tensor | None
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """See `Removals`."""
+        return len(self.low), self.low.shape[1]
 
     def removed(self, sample: Tensor, which: Tensor) -> Tensor:
         """See `Removals`."""
@@ -119,7 +131,9 @@ def insertions(ordering: Ordering) -> Runs:
     return Runs(ordering, low, ordering.bounds[:, -1:].expand_as(low), _within(ordering, 1, 1))
 
 
-def _within(ordering: Ordering, first: int, short: int) -> Tensor:
+def _within(ordering: Ordering, first: int, short: int) -> Tensor | None:
+    if ordering.even:
+        return None
     return _steps(ordering, first, short) <= (ordering.steps - short).unsqueeze(1)
 
 
@@ -131,8 +145,28 @@ def _steps(ordering: Ordering, first: int, short: int) -> Tensor:
 
 def join(parts: list[Runs]) -> Runs:
     """Put runs of one ordering side by side, to be asked together."""
-    low, high, counted = (torch.cat([getattr(p, f) for p in parts], 1) for f in ("low", "high", "counted"))
-    return Runs(parts[0].ordering, low, high, counted)
+    if len(parts) == 1:
+        return parts[0]
+    low, high = torch.cat([part.low for part in parts], 1), torch.cat([part.high for part in parts], 1)
+    counted = [part.counted for part in parts if part.counted is not None]
+    return Runs(parts[0].ordering, low, high, torch.cat(counted, 1) if counted else None)
+
+
+def _smallest_short(seeds: Tensor, which: Tensor, valid: Tensor, size: Tensor) -> Tensor:
+    """Return masks (n, G) of the `size` smallest keys for G <= 32: keys of 26 bits, two a draw; ties fall by index.
+
+    Counting smaller keys is much faster than sorting short rows.
+    """
+    features = valid.shape[1]
+    draws = (features + 1) // 2
+    bits = random_bits(seeds, which.unsqueeze(1) * draws + torch.arange(draws, device=which.device))
+    halves = bits.view(torch.int32)[:, :features] & 0x7FFFFFE0  # 26 bits of key, and room for the index
+    keys = halves | torch.arange(features, device=which.device, dtype=torch.int32)
+    keys = keys.masked_fill(~valid, torch.iinfo(torch.int32).max)
+    smaller = torch.zeros_like(keys, dtype=torch.int8)
+    for column in keys.split(1, dim=1):
+        smaller += keys > column
+    return (smaller < size) & valid
 
 
 @dataclass(frozen=True, eq=False)
@@ -143,27 +177,27 @@ class Draws:
     valid: Tensor
     subsets: int
     size: Tensor | None
+    counted = None
 
     @property
-    def counted(self) -> Tensor:
+    def shape(self) -> tuple[int, int]:
         """See `Removals`."""
-        return torch.ones(len(self.seeds), self.subsets, dtype=torch.bool, device=self.seeds.device)
+        return len(self.seeds), self.subsets
 
     def removed(self, sample: Tensor, which: Tensor) -> Tensor:
         """See `Removals`; a set of fixed size holds the features with the smallest random keys."""
         features = self.valid.shape[1]
+        seeds, valid = self.seeds[sample].unsqueeze(1), self.valid[sample]
+        if self.size is None:  # each draw of 64 bits serves 64 features
+            words = -(-features // 64)
+            counter = which.unsqueeze(1) * words + torch.arange(words, device=which.device)
+            bits = random_bits(seeds, counter).unsqueeze(-1) >> torch.arange(min(64, features), device=which.device)
+            return (bits & 1).flatten(1)[:, :features].bool() & valid
+        if features <= 32:
+            return _smallest_short(seeds, which, valid, self.size[sample].unsqueeze(1))
         counter = which.unsqueeze(1) * features + torch.arange(features, device=which.device)
-        keys = random_bits(self.seeds[sample].unsqueeze(1), counter)
-        valid = self.valid[sample]
-        if self.size is None:
-            return (keys >= 0) & valid
-        keys, size = keys.masked_fill(~valid, torch.iinfo(torch.int64).max), self.size[sample].unsqueeze(1)
-        if features <= 32:  # counting smaller keys is much faster than sorting short rows
-            smaller = torch.zeros_like(keys, dtype=torch.int8)
-            for column in keys.split(1, dim=1):
-                smaller += keys > column
-            return (smaller < size) & valid
-        return (keys <= keys.sort(dim=1).values.gather(1, size - 1)) & valid
+        keys = random_bits(seeds, counter).masked_fill(~valid, torch.iinfo(torch.int64).max)
+        return (keys <= keys.sort(dim=1).values.gather(1, self.size[sample].unsqueeze(1) - 1)) & valid
 
     def pack(self) -> Packed:
         """Draw all sets once and keep them as bits; a slice of rows exists unpacked at a time."""
@@ -179,8 +213,8 @@ class Draws:
 def pack_bits(masks: Tensor) -> Tensor:
     """Return masks (..., G) bool as bytes (..., ceil(G / 8)), the first feature in the lowest bit."""
     short = -masks.shape[-1] % 8
-    padded = torch.nn.functional.pad(masks, (0, short)).unflatten(-1, (-1, 8))
-    return (padded << torch.arange(8, device=masks.device)).sum(-1).to(torch.uint8)
+    padded = torch.nn.functional.pad(masks.to(torch.uint8), (0, short)).unflatten(-1, (-1, 8))
+    return (padded << torch.arange(8, device=masks.device, dtype=torch.uint8)).sum(-1, dtype=torch.uint8)
 
 
 def unpack_bits(packed: Tensor, features: int) -> Tensor:
@@ -195,17 +229,18 @@ class Packed:
 
     bits: Tensor
     features: int
+    counted = None
 
     @property
-    def counted(self) -> Tensor:
+    def shape(self) -> tuple[int, int]:
         """See `Removals`."""
-        return torch.ones(self.bits.shape[:2], dtype=torch.bool, device=self.bits.device)
+        return self.bits.shape[0], self.bits.shape[1]
 
     @cached_property
     def dense(self) -> Tensor | None:
-        """Return the masks (B, S, G) as float64 for summing, or None where they would take too much memory."""
+        """Return the masks as (B, G, S) float64 for summing, or None where they would take too much memory."""
         small = 8 * self.bits.shape[0] * self.bits.shape[1] * self.features <= WORKING_SET
-        return unpack_bits(self.bits, self.features).double() if small else None
+        return unpack_bits(self.bits, self.features).double().mT.contiguous() if small else None
 
     def removed(self, sample: Tensor, which: Tensor) -> Tensor:
         """See `Removals`."""
@@ -218,11 +253,12 @@ class Listed:
 
     masks: Tensor
     batch: int
+    counted = None
 
     @property
-    def counted(self) -> Tensor:
+    def shape(self) -> tuple[int, int]:
         """See `Removals`."""
-        return torch.ones(self.batch, len(self.masks), dtype=torch.bool, device=self.masks.device)
+        return self.batch, len(self.masks)
 
     def removed(self, sample: Tensor, which: Tensor) -> Tensor:
         """See `Removals`."""
@@ -245,7 +281,7 @@ def subset_mass(removals: Packed | Listed, scores: Tensor) -> Tensor:
     if isinstance(removals, Listed):
         return scores.double() @ removals.masks.double().T
     if removals.dense is not None:
-        return (removals.dense @ scores.double().unsqueeze(-1)).squeeze(-1)
+        return (scores.double().unsqueeze(1) @ removals.dense).squeeze(1)
     batch = max(1, WORKING_SET // (8 * removals.bits.shape[1] * removals.features))
     parts = zip(removals.bits.split(batch), scores.double().split(batch), strict=True)
     return torch.cat(
@@ -339,9 +375,11 @@ class Prober:
     @torch.inference_mode()
     def ask(self, x: Tensor, target: Tensor, removals: Removals, kind: Baseline = "removal") -> Answers:
         """Return the model's answers for every counted removal set; uncounted ones answer 0 and False."""
-        counted = removals.counted
-        sets = counted.shape[1]
-        rows = counted.flatten().nonzero().squeeze(1)
+        counted, (batch, sets) = removals.counted, removals.shape
+        if counted is None:
+            rows = torch.arange(batch * sets, device=x.device)
+        else:
+            rows = counted.flatten().nonzero().squeeze(1)
         parts: list[Answers] = []
         baseline = self.task.removal.baseline(x, kind)
 
@@ -351,18 +389,17 @@ class Prober:
             base = baseline if len(baseline) == 1 else baseline.index_select(0, sample)
             probabilities = self.probabilities(base.where(removed, x.index_select(0, sample)))
             own = target.index_select(0, sample)
-            parts.append(
-                Answers(probabilities.gather(1, own.unsqueeze(1)).squeeze(1), probabilities.argmax(-1) == own)
-            )
+            parts.append(Answers(probabilities.gather(1, own.unsqueeze(1)).squeeze(1), probabilities.argmax(-1) == own))
 
         self._in_packs(rows, x, answer)
         if not parts:
-            return Answers(counted.double() * 0, counted & False)
+            nothing = torch.zeros(batch, sets, dtype=torch.bool, device=x.device)
+            return Answers(nothing.double(), nothing)
         prob, kept = torch.cat([part.prob for part in parts]), torch.cat([part.kept for part in parts])
-        if len(rows) < counted.numel():
-            prob = prob.new_zeros(counted.numel()).scatter(0, rows, prob)
-            kept = kept.new_zeros(counted.numel()).scatter(0, rows, kept)
-        return Answers(prob.view_as(counted), kept.view_as(counted))
+        if counted is not None:
+            prob = prob.new_zeros(batch * sets).scatter(0, rows, prob)
+            kept = kept.new_zeros(batch * sets).scatter(0, rows, kept)
+        return Answers(prob.view(batch, sets), kept.view(batch, sets))
 
     def _in_packs(self, rows: Tensor, x: Tensor, answer: Callable[[Tensor], None]) -> None:
         start = 0
@@ -395,12 +432,10 @@ def softmax(logits: Tensor) -> Tensor:
 
 def look_up(table: Answers, removals: Removals, features: int) -> Answers:
     """Return the answers to `removals` from the value table (B, 2^G): exact, and no forward."""
-    counted = removals.counted
-    sample = torch.arange(counted.shape[0], device=counted.device).unsqueeze(1).expand_as(counted).flatten()
-    which = torch.arange(counted.shape[1], device=counted.device).expand_as(counted).flatten()
-    bit = 1 << torch.arange(features, device=counted.device)
-    code = (removals.removed(sample, which) * bit).sum(-1).view_as(counted)
-    return Answers(table.prob.gather(1, code), table.kept.gather(1, code))
+    batch, sets = removals.shape
+    rows = torch.arange(batch * sets, device=table.prob.device)
+    bit = 1 << torch.arange(features, device=rows.device)
+    return table.gather((removals.removed(rows // sets, rows % sets) * bit).sum(-1).view(batch, sets))
 
 
 def bytes_per_row(model: nn.Module, x: Tensor) -> int:
@@ -425,8 +460,7 @@ def bytes_per_row(model: nn.Module, x: Tensor) -> int:
             hook.remove()
     if len(shape) != 2 or shape[1] < 2:
         raise DataError(
-            "a model must give logits of shape (batch, classes) with at least two classes, "
-            f"got {shape} for one sample"
+            f"a model must give logits of shape (batch, classes) with at least two classes, got {shape} for one sample"
         )
     return max(1, 3 * largest + 2 * x[:1].nelement() * x.element_size())
 

@@ -155,7 +155,7 @@ def _samples(evaluator: Evaluator, attributions: torch.Tensor) -> list[Sample]:
         features = evaluator.valid[i].nonzero().flatten().tolist()
         sets = {}
         for kind, removal in removals.items():
-            which = torch.arange(removal.counted.shape[1])
+            which = torch.arange(removal.shape[1])
             masks = removal.removed(torch.full_like(which, i), which)[:, features]
             sets[kind] = [np.flatnonzero(mask) for mask in masks.numpy()]
         s = attributions[i, features].numpy()

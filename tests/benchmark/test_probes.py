@@ -30,7 +30,7 @@ def draws(size, subsets=4000, features=9, valid=None):
 
 
 def masks(removals, sample):
-    which = torch.arange(removals.counted.shape[1])
+    which = torch.arange(removals.shape[1])
     return removals.removed(torch.full_like(which, sample), which)
 
 

@@ -26,6 +26,7 @@ def test_correlations_equal_scipy(seed, ties):
     for ours, theirs in ((pearson, stats.pearsonr), (spearman, stats.spearmanr)):
         expected = [theirs(x, y).statistic for x, y in zip(a, b, strict=True)]
         np.testing.assert_allclose(ours(a, b, ALL), expected, atol=1e-13)
+        np.testing.assert_allclose(ours(a, b, None), expected, atol=1e-13)
     np.testing.assert_array_equal(mid_ranks(a, ALL), stats.rankdata(a, axis=1))
 
 
@@ -57,6 +58,7 @@ def test_is_constant():
     x = torch.tensor([[1.0, 1.0, 5.0], [1.0, 1.0 + 1e-14, 5.0], [1.0, 1.0 + 1e-9, 5.0], [0.0, 0.0, 5.0]]).double()
     x[1, 1], x[2, 1] = 1 + 1e-14, 1 + 1e-9
     counted = torch.tensor([[True, True, False]]).expand(4, 3)
+    assert torch.equal(is_constant(x[:, :2], None), is_constant(x, counted))
     assert is_constant(x, counted).tolist() == [True, True, False, True]
     assert is_constant(x[:, :1], counted[:, :1]).all()  # one entry is constant
     tiny = torch.tensor([[0.0, 1e-13]]).double()
