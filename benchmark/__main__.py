@@ -17,6 +17,7 @@ from benchmark.metrics import METRICS, select_metrics
 from benchmark.types import METHODS, TASKS
 
 if TYPE_CHECKING:
+    from benchmark.data.source import Sources
     from benchmark.plan import PlannedTask
     from benchmark.records import RecordStore
     from benchmark.runner import Outcome, Settings
@@ -109,7 +110,7 @@ def build_parser() -> argparse.ArgumentParser:
     lists.add_argument("--json", action="store_true", help="print as JSON")
 
     show = verb("show", show_command, "Show the card of a task, method or metric.")
-    show.add_argument("name")
+    show.add_argument("name", help="of a task, method or metric; metrics for all of them as Markdown")
     show.add_argument("--json", action="store_true", help="print as JSON")
 
     verify = verb("verify-metrics", verify_command, "Compare every metric with Quantus, Captum and plain loops.")
@@ -120,6 +121,16 @@ def build_parser() -> argparse.ArgumentParser:
     regress.add_argument("--golden", type=Path, metavar="FILE", help="golden values (default: the committed ones)")
     regress.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     regress.add_argument("--json", action="store_true", help="print as JSON")
+
+    audit = verb("audit", audit_command, "Examine the metrics themselves on a task, and draw how they agree.")
+    audit.add_argument("--task", required=True)
+    audit.add_argument("--methods", default="all", help="names, globs, all, !name, name[parameter=value]")
+    audit.add_argument("--limit", type=positive, default=100, metavar="N", help="test samples (default: 100)")
+    audit.add_argument("--seeds", type=positive, default=5, metavar="N", help="seeds of subsets and ties (default: 5)")
+    audit.add_argument("--sampled", action="store_true", help="draw subsets even where all can be enumerated")
+    audit.add_argument("--json", action="store_true", help="print as JSON")
+    add_out(audit)
+    add_sources(audit)
     return parser
 
 
@@ -156,7 +167,6 @@ def _whole(text: str, least: int) -> int:
 
 def run_command(arguments: argparse.Namespace) -> int:
     """Evaluate methods on tasks."""
-    from benchmark.data.source import Sources
     from benchmark.plan import parse_methods, plan_task
     from benchmark.records import RecordStore
     from benchmark.runner import Settings
@@ -165,12 +175,7 @@ def run_command(arguments: argparse.Namespace) -> int:
     names = TASKS.select(arguments.task.split(","))
     choices = parse_methods(arguments.methods)
     metrics = tuple(select_metrics(arguments.metrics.split(",")))
-    sources = Sources(
-        arguments.source,
-        arguments.data_dir and Path(arguments.data_dir),
-        arguments.offline,
-        arguments.verify,
-    )
+    sources = chosen_sources(arguments)
     store = RecordStore(arguments.out)
     if not arguments.dry_run:
         store.open()
@@ -201,6 +206,14 @@ def run_command(arguments: argparse.Namespace) -> int:
     outcomes, unbuilt = _run_all(plans, store, settings)
     code = _report(outcomes, store, arguments.json)
     return DataError.exit_code if missing or unbuilt else code
+
+
+def chosen_sources(arguments: argparse.Namespace) -> Sources:
+    """Return where data may come from."""
+    from benchmark.data.source import Sources
+
+    folder = arguments.data_dir and Path(arguments.data_dir)
+    return Sources(arguments.source, folder, arguments.offline, arguments.verify)
 
 
 def _interrupt(_signal: int, _frame: object) -> None:
@@ -314,8 +327,11 @@ def list_command(arguments: argparse.Namespace) -> int:
 
 def show_command(arguments: argparse.Namespace) -> int:
     """Show one card."""
-    from benchmark.cards import card
+    from benchmark.cards import card, metrics_document
 
+    if arguments.name == "metrics":
+        print(metrics_document(), end="")
+        return 0
     facts = card(arguments.name)
     if arguments.json:
         print(json.dumps(facts, indent=1))
@@ -327,8 +343,8 @@ def show_command(arguments: argparse.Namespace) -> int:
 
 def verify_command(arguments: argparse.Namespace) -> int:
     """Print the agreement of every metric with code that is not ours."""
-    from benchmark.crosscheck.regress import single_threaded
     from benchmark.crosscheck.verify import DIFFERENCES, verify
+    from benchmark.runner import single_threaded
 
     single_threaded()
     checks = verify()
@@ -350,8 +366,9 @@ def verify_command(arguments: argparse.Namespace) -> int:
 def regress_command(arguments: argparse.Namespace) -> int:
     """Compare with golden values, or renew them."""
     from benchmark.crosscheck import regress
+    from benchmark.runner import single_threaded
 
-    regress.single_threaded()
+    single_threaded()
     path = arguments.golden or regress.GOLDEN
     if arguments.device == "cuda":
         from benchmark.runner import require_cuda
@@ -369,6 +386,36 @@ def regress_command(arguments: argparse.Namespace) -> int:
         values = sum(len(values) for columns in found.values() for values in columns.values())
         print(f"{len(changes)} of {values} golden values {'changed' if arguments.update else 'moved'}")
     return int(bool(changes) and not arguments.update)
+
+
+def audit_command(arguments: argparse.Namespace) -> int:
+    """Examine the metrics on a task."""
+    from benchmark.audit import audit, heat_map
+    from benchmark.plan import parse_methods, plan_task
+    from benchmark.records import RecordStore
+    from benchmark.registry import configure
+    from benchmark.runner import single_threaded
+
+    RecordStore(arguments.out).open()
+    plan = plan_task(
+        TASKS.entry(arguments.task).name, parse_methods(arguments.methods), chosen_sources(arguments), 0, None
+    )
+    for note in plan.located.notes:
+        log.warning(f"{plan.name}: {note}")
+    single_threaded()
+    task = plan.spec.build(plan.located, plan.name, "cpu")
+    methods = [
+        (choice.name, configure(METHODS.get(choice.name), choice.name, dict(choice.given)))
+        for cell, choice in plan.cells
+        if cell.key not in plan.skips
+    ]
+    result = audit(task, methods, arguments.limit, arguments.seeds, not arguments.sampled)
+    path = heat_map(result, arguments.out / "audit" / f"{result.source}-{result.task}-agreement.png")
+    if arguments.json:
+        print(json.dumps(result.plain() | {"figure": str(path)}, indent=1))
+    else:
+        print(f"{result.task}, {result.source} data, {result.samples} samples\n\n{result.text()}\n\nheat map: {path}")
+    return 0
 
 
 def _better(higher: bool) -> str:

@@ -38,19 +38,48 @@ def card(name: str) -> dict[str, Any]:
     raise UsageError(f"nothing is called {name!r}{did_you_mean(name, known)}")
 
 
+BASELINE = (
+    "a removed feature takes the task's baseline: the training mean on tables, a <mask> token in texts, the channel means "
+    "in images; insertion starts from the same, but from a blurred image where the task has one"
+)
+TIES = "equal attributions are ordered by a random permutation drawn from (seed, sample), the same for all methods"
+NO_TIES = "the order of features plays no part"
+
+
 def metric_card(metric: Metric) -> dict[str, Any]:
     """Return what there is to know of a metric."""
+    ordered = metric.probe.kind not in ("fixed", "bernoulli")
     return {
         "metric": f"{metric.name}: {metric.title}",
         "question": metric.meaning,
         "formula": metric.formula,
         "direction": "higher is better" if metric.higher_is_better else "lower is better",
         "range": f"[{metric.low:g}, {metric.high:g}]",
+        "baseline": BASELINE,
+        "ties": TIES if ordered else NO_TIES,
+        "cannot see": metric.blind_to,
+        "redundancy": metric.redundancy,
         "cost": f"rows of the model a sample: {ROWS[metric.probe.kind]}",
         "family": metric.family,
         "source": metric.source,
         "version": metric.version,
     }
+
+
+def metrics_document() -> str:
+    """Return the cards of all metrics as the Markdown document docs/metrics.md."""
+    parts = [
+        "# The ten metrics",
+        "Made by `python -m benchmark show metrics`. v_I is the target's probability with the features of I removed, v_0 "
+        "with none removed; the target is the class predicted on the whole input; s is the attribution. Features are "
+        "sorted by descending attribution and cut into K groups. "
+        f"Baseline of all: {BASELINE}.",
+    ]
+    for metric in METRICS.values():
+        facts = metric_card(metric)
+        lines = [f"- **{key}**: {facts[key]}" for key in facts if key not in ("metric", "question", "baseline")]
+        parts.append("\n".join([f"## {facts['metric']}", "", facts["question"], "", *lines]))
+    return "\n\n".join(parts) + "\n"
 
 
 def method_card(name: str) -> dict[str, Any]:

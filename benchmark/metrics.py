@@ -140,6 +140,8 @@ class Metric:
     family: str
     formula: str
     meaning: str
+    blind_to: str
+    redundancy: str
     source: str
     version: int = 1
 
@@ -157,12 +159,16 @@ _ROWS = (
         "FC", "Faithfulness correlation", FIXED, drop, correlation, True, -1, 1, "FC",
         "Pearson over R random subsets I of fixed size m of (sum of s over I, v_0 - v_I)",
         "Does the attribution of a random handful of features predict what removing them costs?",
+        "Features whose removal alone changes nothing; on tables subsets are small, so interactions of many features.",
+        "Close to INF where the subsets are large.",
         "Bhatt et al. 2020, eq. 4; probabilities instead of logits; all subsets where their number is small",
     ),
     Metric(
         "FE", "Faithfulness estimate", GROUPS, drop, correlation, True, -1, 1, "FE",
         "Pearson over the K groups of (sum of s over the group, v_0 - v without it)",
         "Do features matter one step at a time as much as they are said to?",
+        "Interactions: each group goes alone, so two copies of one signal both look useless.",
+        "Shares its removals with MC.",
         "Alvarez-Melis and Jaakkola 2018, section 4; probabilities",
     ),
     Metric(
@@ -170,48 +176,64 @@ _ROWS = (
         True, -1, 1, "MC",
         "Spearman with mid-ranks over the K groups of (|sum of s over the group|, ((v_0 - v) / v_0)^2)",
         "Does the strength of an attribution order features by the size of their effect?",
+        "Sign: it takes absolute mass, so an attribution and its negation score alike. Interactions, as FE.",
+        "Shares its removals with FE.",
         "Nguyen and Martinez 2020, section 3.2; per sample, one removal baseline instead of random draws",
     ),
     Metric(
         "INF", "Infidelity (correlation form)", BERNOULLI, drop, correlation, True, -1, 1, "INF",
         "Pearson over R subsets I, each feature in I with probability 1/2, of (sum of s over I, v_0 - v_I)",
         "Does the attribution of half of the input predict what removing that half costs?",
+        "Features that matter only when nearly all others are there or gone: half of the input is always missing.",
+        "Close to FC.",
         "Yeh et al. 2019, eq. 1, with Pearson's r in place of the squared error so that scale cannot matter",
     ),
     Metric(
         "DEL", "Deletion", MORF, probability, mean, False, 0, 1, "deletion",
         "mean over k = 1..K of v_k, most relevant removed first",
         "How quickly does the prediction fall when the most relevant features go first?",
+        "The order within a step, all values beyond their order, and what happens among the least relevant features.",
+        "Ranks methods on a sample exactly as RP and IROF do.",
         "Petsiuk et al. 2018, section 3.2; the integral of a step function is this mean",
     ),
     Metric(
         "INS", "Insertion", INSERT, probability, mean, True, 0, 1, "insertion",
         "mean over k = 1..K of v with only the k most relevant groups put into the insertion baseline",
         "How quickly does the prediction return when the most relevant features come first?",
+        "As DEL; with few classes a baseline that already predicts the target leaves little to gain.",
+        "Nearly NEG without the cut, where both baselines are the same.",
         "Petsiuk et al. 2018, section 3.2",
     ),
     Metric(
         "NEG", "Negative perturbation", LERF, probability, mean_until_flip, True, 0, 1, "insertion",
         "mean over k = 1..t of v_k, least relevant removed first, t = first k with another class predicted",
         "Does the prediction hold while the least relevant features go?",
+        "Everything after the first change of class: an early change is not punished, its mean may even be high.",
+        "Nearly INS, where no class changes and both baselines are the same.",
         "Chefer et al. 2021, section 4; curve cut at the first change of class",
     ),
     Metric(
         "POS", "Positive perturbation", MORF, probability, mean_until_flip, False, 0, 1, "POS",
         "mean over k = 1..t of v_k, most relevant removed first, t = first k with another class predicted",
         "How low does the prediction go before it changes when the most relevant features go first?",
+        "Everything after the first change of class, so how completely the prediction collapses.",
+        "DEL where no class changes.",
         "Chefer et al. 2021, section 4; curve cut at the first change of class",
     ),
     Metric(
         "RP", "Region perturbation", MORF, drop, mean_with_start, True, -1, 1, "deletion",
         "sum over k = 0..K of (v_0 - v_k), divided by K + 1, most relevant removed first",
         "How much probability is lost, on average, along the way?",
+        "As DEL: for one sample it is K / (K + 1) * (v_0 - DEL).",
+        "Ranks methods on a sample exactly as DEL and IROF do.",
         "Samek et al. 2017, eq. 12 (AOPC)",
     ),
     Metric(
         "IROF", "Iterative removal of features", MORF, share_lost, mean, True, -INF_, 1, "deletion",
         "mean over k = 1..K of (1 - v_k / v_0), most relevant removed first",
         "Which share of the prediction is lost, on average, along the way?",
+        "As DEL: for one sample it is 1 - DEL / v_0. Samples with a small v_0 weigh more in its mean.",
+        "Ranks methods on a sample exactly as DEL and RP do.",
         "Rieger and Hansen 2020, section 2.1; the task's features in place of superpixels",
     ),
 )  # fmt: skip

@@ -257,12 +257,18 @@ def score_table(evaluation: Evaluation) -> pd.DataFrame:
     return pd.concat(tables, ignore_index=True)
 
 
-def _prepare_process(settings: Settings) -> None:
-    """Make this process see the registered methods, and use one torch thread."""
-    import captum.attr  # noqa: F401 - here, so that no method's time holds the import
+def single_threaded() -> None:
+    """Use one torch thread: two fight over small models, and sums are made in one order."""
     import torch
 
     torch.set_num_threads(1)
+
+
+def _prepare_process(settings: Settings) -> None:
+    """Make this process see the registered methods, and use one torch thread."""
+    import captum.attr  # noqa: F401 - here, so that no method's time holds the import
+
+    single_threaded()
     METHODS.discover(*settings.packages)
     TASKS.discover("benchmark.tasks")
     for path in settings.included:

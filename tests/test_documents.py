@@ -43,6 +43,13 @@ def test_the_example_method_runs(tmp_path, capsys):
     assert "gradient_x_input" in capsys.readouterr().out
 
 
+def test_metric_cards_are_those_of_the_registry():
+    from benchmark.cards import metrics_document
+
+    text = (ROOT / "docs" / "metrics.md").read_text()
+    assert text == metrics_document(), "renew it: python -m benchmark show metrics > docs/metrics.md"
+
+
 def test_commands_in_the_readme_parse():
     from benchmark.__main__ import build_parser
 

@@ -15,7 +15,14 @@ LAYERS = [  # lower may not import higher; modules of one layer may import each 
     {"benchmark.statistics", "benchmark.seeding", "benchmark.data.download", "benchmark.data.source"},
     {"benchmark.records", "benchmark.metering", "benchmark.provenance", "benchmark.data", "benchmark.models"},
     {"benchmark.metrics", "benchmark.probes", "benchmark.shared", "benchmark.tasks"},
-    {"benchmark.evaluator", "benchmark.crosscheck", "benchmark.plan", "benchmark.runner", "benchmark.cards"},
+    {
+        "benchmark.evaluator",
+        "benchmark.crosscheck",
+        "benchmark.audit",
+        "benchmark.plan",
+        "benchmark.runner",
+        "benchmark.cards",
+    },
     {"methods", "deepfaith", "leaderboards"},
     {"benchmark.__main__"},
 ]

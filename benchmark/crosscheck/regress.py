@@ -8,8 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from benchmark.crosscheck.cases import CASES, Case
 from benchmark.data.download import write_atomically
 from benchmark.errors import DataError
@@ -143,8 +141,3 @@ def write(found: dict[str, Any], path: Path = GOLDEN) -> None:
         inner = ",\n".join(f"  {json.dumps(name)}: {json.dumps(values)}" for name, values in columns.items())
         lines.append(f" {json.dumps(case)}: {{\n{inner}\n }}")
     write_atomically(path, ("{\n" + ",\n".join(lines) + "\n}\n").encode())
-
-
-def single_threaded() -> None:
-    """Use one torch thread, so that sums are made in one order."""
-    torch.set_num_threads(1)

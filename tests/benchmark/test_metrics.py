@@ -268,6 +268,8 @@ def test_metric_table_is_complete():
         assert metric.formula
         assert metric.source
         assert metric.meaning.endswith("?")
+        assert metric.blind_to
+        assert metric.redundancy
 
 
 def test_directions_agree_with_an_oracle():
