@@ -22,10 +22,10 @@ from benchmark.types import METHODS, Method, Task
 class Audit:
     """What was found. Rows are metrics, but for `ties`, whose rows are methods.
 
-    noise: standard deviation over seeds of a method's mean score, the largest among methods that are no controls; `gap`: the median
-    distance between neighbouring methods' means, which noise should stay under. agreement: Spearman between metrics,
-    over methods, mean over samples, 1 where two metrics order methods alike. controls: how many methods beat
-    `random`, and the rank of the best oracle. ties: share of features that share their value with another.
+    noise: standard deviation over seeds of a method's mean score, the largest among methods that are no controls;
+    `gap`: the median distance between neighbouring methods' means, which noise should stay under. agreement: Spearman
+    between metrics, over methods, mean over samples, 1 where two metrics order methods alike. controls: how many
+    methods beat `random`, and the rank of the best oracle. ties: share of features that share their value with another.
     """
 
     task: str
@@ -40,7 +40,7 @@ class Audit:
     def text(self) -> str:
         """Return the audit for a terminal."""
         parts = {
-            f"noise over {self.seeds} seeds of subsets and ties (standard deviation of a mean over samples)": self.noise,
+            f"noise over {self.seeds} seeds of subsets and ties (standard deviation of the mean score)": self.noise,
             "agreement of metrics (Spearman over methods, mean over samples)": self.agreement,
             "controls and oracles": self.controls,
             "ties (share of features that share their value with another)": self.ties.to_frame("tied"),

@@ -39,8 +39,8 @@ def card(name: str) -> dict[str, Any]:
 
 
 BASELINE = (
-    "a removed feature takes the task's baseline: the training mean on tables, a <mask> token in texts, the channel means "
-    "in images; insertion starts from the same, but from a blurred image where the task has one"
+    "a removed feature takes the task's baseline: the training mean on tables, a <mask> token in texts, the channel "
+    "means in images; insertion starts from the same, but from a blurred image where the task has one"
 )
 TIES = "equal attributions are ordered by a random permutation drawn from (seed, sample), the same for all methods"
 NO_TIES = "the order of features plays no part"
@@ -70,9 +70,9 @@ def metrics_document() -> str:
     """Return the cards of all metrics as the Markdown document docs/metrics.md."""
     parts = [
         "# The ten metrics",
-        "Made by `python -m benchmark show metrics`. v_I is the target's probability with the features of I removed, v_0 "
-        "with none removed; the target is the class predicted on the whole input; s is the attribution. Features are "
-        "sorted by descending attribution and cut into K groups. "
+        "Made by `python -m benchmark show metrics`. v_I is the target's probability with the features of I removed, "
+        "v_0 with none removed; the target is the class predicted on the whole input; s is the attribution. Features "
+        "are sorted by descending attribution and cut into K groups. "
         f"Baseline of all: {BASELINE}.",
     ]
     for metric in METRICS.values():

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from benchmark.errors import DataError
 from benchmark.types import Baseline, Budget, Precision, Task
 
-WORKING_SET = 2**25
+WORKING_SET = 2**26
 """Bytes that masks may take while they are made or summed over."""
 
 _GOLDEN, _MIX1, _MIX2 = -0x61C8864680B583EB, -0x40A7B892E31B1A47, -0x6B2FB644ECCEEE15
@@ -48,14 +48,17 @@ class Removals(Protocol):
     def removed(self, sample: Tensor, which: Tensor) -> Tensor:
         """Return the masks (n, G) of set `which` (n,) of `sample` (n,): True where a feature is removed."""
 
+    def block(self, samples: slice, sets: slice) -> Tensor:
+        """Return the masks (b, s, G) of some samples and sets."""
+
 
 @dataclass(frozen=True, eq=False)
 class Ordering:
     """Features of each sample from most to least relevant, cut into K groups.
 
     order (B, G): feature at each place, padding last; rank (B, G): the place of each feature; bounds (B, K+1):
-    group k holds places bounds[k-1] to bounds[k]; steps (B,): the sample's own number
-    of groups; even: all are the same.
+    group k holds places bounds[k-1] to bounds[k]; steps (B,): the sample's own number of
+    groups; even: all are the same.
     """
 
     order: Tensor
@@ -104,6 +107,11 @@ class Runs:
         """See `Removals`."""
         rank = self.ordering.rank.index_select(0, sample)
         return (rank >= self.low[sample, which, None]) & (rank < self.high[sample, which, None])
+
+    def block(self, samples: slice, sets: slice) -> Tensor:
+        """See `Removals`."""
+        rank = self.ordering.rank[samples].unsqueeze(1)
+        return (rank >= self.low[samples, sets, None]) & (rank < self.high[samples, sets, None])
 
 
 def groups(ordering: Ordering) -> Runs:
@@ -177,15 +185,12 @@ class Draws:
     valid: Tensor
     subsets: int
     size: Tensor | None
-    counted = None
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        """See `Removals`."""
-        return len(self.seeds), self.subsets
 
     def removed(self, sample: Tensor, which: Tensor) -> Tensor:
-        """See `Removals`; a set of fixed size holds the features with the smallest random keys."""
+        """Return the masks (n, G) of set `which` (n,) of `sample` (n,).
+
+        A set of fixed size holds the features with the smallest random keys.
+        """
         features = self.valid.shape[1]
         seeds, valid = self.seeds[sample].unsqueeze(1), self.valid[sample]
         if self.size is None:  # each draw of 64 bits serves 64 features
@@ -197,7 +202,13 @@ class Draws:
             return _smallest_short(seeds, which, valid, self.size[sample].unsqueeze(1))
         counter = which.unsqueeze(1) * features + torch.arange(features, device=which.device)
         keys = random_bits(seeds, counter).masked_fill(~valid, torch.iinfo(torch.int64).max)
-        return (keys <= keys.sort(dim=1).values.gather(1, self.size[sample].unsqueeze(1) - 1)) & valid
+        smallest = keys.topk(self.largest, dim=1, largest=False).values
+        return (keys <= smallest.gather(1, self.size[sample].unsqueeze(1) - 1)) & valid
+
+    @cached_property
+    def largest(self) -> int:
+        """Return the size of the largest set."""
+        return 0 if self.size is None else int(self.size.max())
 
     def pack(self) -> Packed:
         """Draw all sets once and keep them as bits; a slice of rows exists unpacked at a time."""
@@ -246,6 +257,10 @@ class Packed:
         """See `Removals`."""
         return unpack_bits(self.bits[sample, which], self.features)
 
+    def block(self, samples: slice, sets: slice) -> Tensor:
+        """See `Removals`."""
+        return unpack_bits(self.bits[samples, sets], self.features)
+
 
 @dataclass(frozen=True, eq=False)
 class Listed:
@@ -263,6 +278,10 @@ class Listed:
     def removed(self, sample: Tensor, which: Tensor) -> Tensor:
         """See `Removals`."""
         return self.masks[which]
+
+    def block(self, samples: slice, sets: slice) -> Tensor:
+        """See `Removals`."""
+        return self.masks[sets].expand(samples.stop - samples.start, -1, -1)
 
 
 def group_mass(ordering: Ordering, scores: Tensor) -> Tensor:
@@ -345,76 +364,115 @@ class Prober:
         """Return what a record says of how rows were packed."""
         return {"rows_per_forward": self._rows or 0, "byte_budget": self.byte_budget, "halvings": self.halvings}
 
-    def probabilities(self, x: Tensor) -> Tensor:
-        """Return class probabilities (n, C) float64 of one forward."""
+    def logits(self, x: Tensor) -> Tensor:
+        """Return the logits (n, C) of one forward, float64."""
         if self.precision == "fp32":
-            return softmax(self.task.model(x))
+            return self.task.model(x).double()
         with torch.autocast(self.device.type, torch.bfloat16):
-            return softmax(self.task.model(x))
+            return self.task.model(x).double()
 
     @torch.inference_mode()
     def clean(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Return the predicted class (B,) and its probability (B,) float64 on whole inputs."""
-        prob, target = self._all_classes(x).max(-1)
-        return target, prob
+        logits = self._all_logits(x)
+        target = logits.argmax(-1)
+        return target, judge(logits, target).prob
 
     @torch.inference_mode()
     def clean_and_empty(self, x: Tensor) -> tuple[Tensor, Tensor, Answers]:
         """Return what `clean` does, and the answers (B, 1) where every feature is removed."""
         emptied = self.task.remove(x, self.task.removal.valid(x))
-        clean, empty = self._all_classes(torch.cat([x, emptied])).chunk(2)
-        prob, target = clean.max(-1)
-        left = empty.gather(1, target.unsqueeze(1))
-        return target, prob, Answers(left, (empty.argmax(-1) == target).unsqueeze(1))
+        whole, empty = self._all_logits(torch.cat([x, emptied])).chunk(2)
+        target = whole.argmax(-1)
+        return target, judge(whole, target).prob, judge(empty, target)[:, None]
 
-    def _all_classes(self, x: Tensor) -> Tensor:
+    def _all_logits(self, x: Tensor) -> Tensor:
         parts: list[Tensor] = []
-        self._in_packs(torch.arange(len(x), device=x.device), x, lambda rows: parts.append(self.probabilities(x[rows])))
+
+        def answer(size: int) -> None:
+            done = sum(map(len, parts))
+            parts.append(self.logits(x[done : done + size]))
+
+        while sum(map(len, parts)) < len(x):
+            self._try(x, answer)
         return torch.cat(parts)
 
     @torch.inference_mode()
     def ask(self, x: Tensor, target: Tensor, removals: Removals, kind: Baseline = "removal") -> Answers:
         """Return the model's answers for every counted removal set; uncounted ones answer 0 and False."""
         counted, (batch, sets) = removals.counted, removals.shape
+        baseline = self.task.removal.baseline(x, kind)
+        parts: list[Answers] = []
         if counted is None:
-            rows = torch.arange(batch * sets, device=x.device)
+            self._ask_blocks(x, target, removals, baseline, parts)
+            rows = None
         else:
             rows = counted.flatten().nonzero().squeeze(1)
-        parts: list[Answers] = []
-        baseline = self.task.removal.baseline(x, kind)
-
-        def answer(rows: Tensor) -> None:
-            sample, which = rows // sets, rows % sets
-            removed = self.task.removal.expand(removals.removed(sample, which))
-            base = baseline if len(baseline) == 1 else baseline.index_select(0, sample)
-            probabilities = self.probabilities(base.where(removed, x.index_select(0, sample)))
-            own = target.index_select(0, sample)
-            parts.append(Answers(probabilities.gather(1, own.unsqueeze(1)).squeeze(1), probabilities.argmax(-1) == own))
-
-        self._in_packs(rows, x, answer)
+            self._ask_rows(x, target, removals, baseline, rows, parts)
         if not parts:
             nothing = torch.zeros(batch, sets, dtype=torch.bool, device=x.device)
             return Answers(nothing.double(), nothing)
         prob, kept = torch.cat([part.prob for part in parts]), torch.cat([part.kept for part in parts])
-        if counted is not None:
+        if rows is not None:
             prob = prob.new_zeros(batch * sets).scatter(0, rows, prob)
             kept = kept.new_zeros(batch * sets).scatter(0, rows, kept)
         return Answers(prob.view(batch, sets), kept.view(batch, sets))
 
-    def _in_packs(self, rows: Tensor, x: Tensor, answer: Callable[[Tensor], None]) -> None:
-        start = 0
-        while start < len(rows):
-            size = self.rows_per_forward(x)
-            try:
-                answer(rows[start : start + size])
-            except torch.OutOfMemoryError:
-                if size == 1:
-                    raise
-                self._rows = max(1, size // 2)
-                self.halvings += 1
-                torch.cuda.empty_cache()
-            else:
-                start += size
+    def _ask_blocks(
+        self, x: Tensor, target: Tensor, removals: Removals, baseline: Tensor, parts: list[Answers]
+    ) -> None:
+        """Ask about whole samples at a time, or where one has too many sets, about runs of its sets."""
+        batch, sets = removals.shape
+        place = 0  # sample * sets + set
+
+        def answer(size: int) -> None:
+            nonlocal place
+            first, begin = divmod(place, sets)
+            whole = min(size // sets, batch - first) if begin == 0 else 0
+            samples = slice(first, first + max(1, whole))
+            block = slice(begin, sets if whole else min(sets, begin + size))
+            masks = removals.block(samples, block)
+            b, s = masks.shape[:2]
+            masks = self.task.removal.expand(masks.reshape(b * s, -1))
+            masks = masks.view(b, s, *masks.shape[1:])
+            base = baseline if len(baseline) == 1 else baseline[samples]
+            rows = base.unsqueeze(1).where(masks, x[samples].unsqueeze(1)).flatten(0, 1)
+            parts.append(judge(self.logits(rows), target[samples].repeat_interleave(s)))
+            place += b * s
+
+        while place < batch * sets:
+            self._try(x, answer)
+
+    def _ask_rows(
+        self, x: Tensor, target: Tensor, removals: Removals, baseline: Tensor, rows: Tensor, parts: list[Answers]
+    ) -> None:
+        """Ask about chosen pairs of sample and set."""
+        sets, place = removals.shape[1], 0
+
+        def answer(size: int) -> None:
+            nonlocal place
+            pack = rows[place : place + size]
+            sample, which = pack // sets, pack % sets
+            masks = self.task.removal.expand(removals.removed(sample, which))
+            base = baseline if len(baseline) == 1 else baseline.index_select(0, sample)
+            logits = self.logits(base.where(masks, x.index_select(0, sample)))
+            parts.append(judge(logits, target.index_select(0, sample)))
+            place += len(pack)
+
+        while place < len(rows):
+            self._try(x, answer)
+
+    def _try(self, x: Tensor, answer: Callable[[int], None]) -> None:
+        """Call `answer` with the rows a forward may have; where memory runs out, halve them for the next try."""
+        size = self.rows_per_forward(x)
+        try:
+            answer(size)
+        except torch.OutOfMemoryError:
+            if size == 1:
+                raise
+            self._rows = max(1, size // 2)
+            self.halvings += 1
+            torch.cuda.empty_cache()
 
     def value_table(self, x: Tensor) -> tuple[Tensor, Answers]:
         """Return the predicted class (B,) and the answers to all 2^G removal sets (B, 2^G), as in `all_subsets`."""
@@ -424,18 +482,25 @@ class Prober:
         return target, Answers(prob, torch.cat([torch.ones_like(rest.kept[:, :1]), rest.kept], 1))
 
 
-def softmax(logits: Tensor) -> Tensor:
-    """Return probabilities (n, C) float64; few classes are normalised along the long axis, which is 5 times faster."""
-    logits = logits.double()
-    return logits.softmax(-1) if logits.shape[1] > 32 else logits.T.contiguous().softmax(0).T.contiguous()
+def judge(logits: Tensor, target: Tensor) -> Answers:
+    """Return the probability of `target` (n,) under logits (n, C) and whether no class has a higher logit.
+
+    It is 1 / sum of exp(z_j - z_target). Few classes are summed along the long axis, which is 5 times faster.
+    """
+    if logits.shape[1] <= 32:
+        classes = logits.T.contiguous()
+        ahead = classes - classes.gather(0, target.unsqueeze(0))
+        return Answers(ahead.exp().sum(0).reciprocal(), ahead.amax(0) <= 0)
+    ahead = logits - logits.gather(1, target.unsqueeze(1))
+    return Answers(ahead.exp().sum(1).reciprocal(), ahead.amax(1) <= 0)
 
 
 def look_up(table: Answers, removals: Removals, features: int) -> Answers:
     """Return the answers to `removals` from the value table (B, 2^G): exact, and no forward."""
     batch, sets = removals.shape
-    rows = torch.arange(batch * sets, device=table.prob.device)
-    bit = 1 << torch.arange(features, device=rows.device)
-    return table.gather((removals.removed(rows // sets, rows % sets) * bit).sum(-1).view(batch, sets))
+    bit = (1 << torch.arange(features, device=table.prob.device)).double()
+    codes = removals.block(slice(0, batch), slice(0, sets)).double() @ bit  # exact: far under 2^53
+    return table.gather(codes.long())
 
 
 def bytes_per_row(model: nn.Module, x: Tensor) -> int:

@@ -30,7 +30,7 @@ def draws(size, subsets=4000, features=9, valid=None):
 
 
 def masks(removals, sample):
-    which = torch.arange(removals.shape[1])
+    which = torch.arange(removals.subsets if isinstance(removals, Draws) else removals.shape[1])
     return removals.removed(torch.full_like(which, sample), which)
 
 
@@ -79,6 +79,23 @@ def test_order_is_descending_and_ties_are_drawn_by_seed_alone():
     assert torch.equal(again.order[0], ordering.order[7])
 
 
+@pytest.mark.parametrize("make", toys.TASKS.values(), ids=toys.TASKS)
+def test_blocks_hold_the_same_masks_as_rows(make):
+    task = make()
+    valid = task.removal.valid(task.test.x)
+    ordering = probes.order_features(toys.scores(task), valid, torch.arange(len(valid)), 4)
+    for removals in (
+        probes.groups(ordering),
+        probes.lerf(ordering),
+        Draws(torch.arange(len(valid)), valid, 5, None).pack(),
+        Draws(torch.arange(len(valid)), valid, 5, torch.ones(len(valid), dtype=torch.long)).pack(),
+        Listed(torch.eye(task.n_features, dtype=torch.bool), len(valid)),
+    ):
+        block = removals.block(slice(2, 5), slice(1, 3))
+        for row, sample in enumerate(range(2, 5)):
+            assert torch.equal(block[row], masks(removals, sample)[1:3])
+
+
 def test_groups_partition_the_valid_features():
     task = toys.text()
     valid = task.removal.valid(task.test.x)
@@ -118,7 +135,7 @@ def test_all_subsets_follow_their_codes():
 def test_answers_do_not_depend_on_how_rows_are_packed(make):
     task = make()
     x, valid = task.test.x, task.removal.valid(task.test.x)
-    removals = Draws(torch.arange(len(x)), valid, 5, None)
+    removals = Draws(torch.arange(len(x)), valid, 5, None).pack()
     big, small = Prober(task, 2**30), Prober(task, 1)
     assert small.rows_per_forward(x) == 1
     target, _ = big.clean(x)
@@ -134,7 +151,7 @@ def test_rows_of_a_forward_stay_within_the_byte_budget():
     seen = []
     hook = task.model.register_forward_hook(lambda _m, inputs, _o: seen.append(len(inputs[0])))
     valid = task.removal.valid(task.test.x)
-    prober.ask(task.test.x, prober.clean(task.test.x)[0], Draws(torch.arange(len(valid)), valid, 20, None))
+    prober.ask(task.test.x, prober.clean(task.test.x)[0], Draws(torch.arange(len(valid)), valid, 20, None).pack())
     hook.remove()
     assert max(seen) * each <= 50_000
     assert max(seen) == 50_000 // each
