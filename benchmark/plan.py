@@ -98,9 +98,12 @@ def plan_task(
     spec = TASKS.get(name)()
     located = spec.locate(sources)
     fingerprint = spec.fingerprint(located)
-    cells, skips = [], {}
+    cells: list[tuple[Cell, MethodChoice]] = []
+    skips: dict[str, str] = {}
     for choice in choices:
         cell = Cell(located.source, name, choice.name, method_params(choice), seed, limit, fingerprint, precision)
+        if any(cell.key == other.key for other, _ in cells):
+            continue  # the same method, once with its defaults spelt out
         cells.append((cell, choice))
         modalities = METHODS.entry(choice.name).facts.get("modalities", ())
         method = configure(METHODS.get(choice.name), choice.name, dict(choice.given))

@@ -10,6 +10,7 @@ import ast
 import dataclasses
 import difflib
 import fnmatch
+import hashlib
 import importlib
 import importlib.util
 import sys
@@ -49,13 +50,12 @@ class Registry(Generic[T]):
         """
 
         def put(thing: T) -> T:
-            if name in self._objects:
+            module = getattr(thing, "__module__", "")
+            if name in self._objects or (name in self._entries and self._entries[name].module != module):
                 raise ValueError(f"two {self.noun}s are called {name!r}: rename one of them")
             summary = (getattr(thing, "__doc__", None) or "").strip().splitlines()
             self._objects[name] = thing
-            self._entries.setdefault(
-                name, Entry(name, getattr(thing, "__module__", ""), summary[0] if summary else "", facts)
-            )
+            self._entries.setdefault(name, Entry(name, module, summary[0] if summary else "", facts))
             return thing
 
         return put
@@ -74,7 +74,7 @@ class Registry(Generic[T]):
         Raises:
             UsageError: the file is missing or fails to import.
         """
-        module = f"included_{path.stem}"
+        module = f"included_{path.stem}_{hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:8]}"
         if module in sys.modules:
             return
         spec = importlib.util.spec_from_file_location(module, path)

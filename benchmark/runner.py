@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import os
 import traceback
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -52,12 +51,13 @@ class Settings:
         Raises:
             UsageError: a GPU was asked for and there is none.
         """
+        import joblib
         import torch
 
         if self.device == "cuda":
             require_cuda()
         there = self.device != "cpu" and torch.cuda.is_available()
-        jobs = self.jobs or (1 if there else len(os.sched_getaffinity(0)))
+        jobs = self.jobs or (1 if there else joblib.cpu_count())
         return replace(self, device="cuda" if there else "cpu", jobs=jobs)
 
 

@@ -107,6 +107,11 @@ def test_seeds_limits_and_parameters_have_cells_of_their_own(tmp_path, capsys):
     assert "no record for seed 1" in out
 
 
+def test_defaults_spelt_out_are_the_same_cell(tmp_path, capsys):
+    assert run(tmp_path, methods="integrated_gradients,integrated_gradients[steps=50]") == 0
+    assert "1 computed, 0 kept" in capsys.readouterr().out
+
+
 def test_metrics_are_added_to_a_record(tmp_path, capsys):
     assert run(tmp_path, "--metrics", "FC,del") == 0
     assert "FE" not in capsys.readouterr().out.splitlines()[2]

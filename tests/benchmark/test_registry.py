@@ -79,6 +79,16 @@ def test_include(tmp_path):
 
     with pytest.raises(UsageError, match="no such file"):
         METHODS.include(tmp_path / "nothing.py")
+    text = "from benchmark.types import METHODS, Method\n@METHODS.register({!r})\nclass A(Method): ...\n"
+    for folder, name in (("a", "first_of_two"), ("b", "second_of_two")):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "mine.py").write_text(text.format(name))
+        METHODS.include(tmp_path / folder / "mine.py")
+        assert METHODS.get(name).__name__ == "A"
+        METHODS._entries.pop(name), METHODS._objects.pop(name)
+    (tmp_path / "taken.py").write_text(text.format("lime"))
+    with pytest.raises(UsageError, match="two methods are called 'lime'"):
+        METHODS.include(tmp_path / "taken.py")
     broken = tmp_path / "broken_file.py"
     broken.write_text("1 / 0\n")
     with pytest.raises(UsageError, match="ZeroDivisionError"):
