@@ -70,6 +70,7 @@ class Evaluator:
         self.numbers = torch.as_tensor(np.asarray(self.samples), device=self.device)
         self.x = task.test.x[self.numbers]
         self.valid = task.removal.valid(self.x)
+        self._constant: dict[tuple[str, int, int], Tensor] = {}
         self._drawn: dict[tuple[str, int, int], Packed] = {}
         self.prober = Prober(task, byte_budget, precision)
         self.meter = Meter()
@@ -192,21 +193,29 @@ class Evaluator:
         shared, correlates = self.shared[rows], self.kinds & {"fixed", "bernoulli", "groups"}
         nothing = scores.new_zeros(len(scores), 0)  # what the curves have no use for
         flat = is_constant(scores, None if self.even else self.valid[rows]) if correlates else nothing
-        answers: dict[str, tuple[Answers, Tensor, Tensor | None]] = {}
+        responses: dict[Probe, Response] = {}
         for kind in self.kinds & {"fixed", "bernoulli"}:
             subsets = self.subsets(kind, rows)
-            answers[kind] = getattr(shared, kind), probes.subset_mass(subsets, scores), subsets.counted
+            found: Answers = getattr(shared, kind)
+            mass, silent = probes.subset_mass(subsets, scores), self._silent(kind, rows, found.prob)
+            responses[Probe(kind)] = Response(found.prob, found.kept, mass, None, shared.clean, flat, silent)
         if self.kinds - {"fixed", "bernoulli"}:
             steps = min(self.task.budget.steps, self.task.n_features)
             ordering = probes.order_features(scores, self.valid[rows], self._seeds("ties", rows), steps, self.even)
             counted = probes.groups(ordering).counted
             for kind, found in self._ordered(ordering, self.x[rows], shared).items():
-                mass = probes.group_mass(ordering, scores) if kind == "groups" else nothing
-                answers[kind] = found, mass, counted
-        return {
-            Probe(kind): Response(found.prob, found.kept, mass, counted, shared.clean, flat)
-            for kind, (found, mass, counted) in answers.items()
-        }
+                alone = kind == "groups"
+                mass = probes.group_mass(ordering, scores) if alone else nothing
+                silent = is_constant(found.prob, counted, floor=1.0) if alone else nothing
+                responses[Probe(kind)] = Response(found.prob, found.kept, mass, counted, shared.clean, flat, silent)
+        return responses
+
+    def _silent(self, kind: str, rows: slice, prob: Tensor) -> Tensor:
+        """Tell where the model's answers to drawn subsets are constant, (B,); no method changes them."""
+        key = kind, rows.start, rows.stop
+        if key not in self._constant:
+            self._constant[key] = is_constant(prob, None, floor=1.0)
+        return self._constant[key]
 
     def _ordered(self, ordering: Ordering, x: Tensor, shared: Shared) -> dict[str, Answers]:
         """Return the answers to each ordered kind of probe, (B, K); what two of them have in common is asked once."""

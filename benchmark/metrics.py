@@ -46,7 +46,8 @@ class Response:
 
     prob (B, S) float64: the target's probability; kept (B, S) bool: the predicted class is still the target;
     mass (B, S) float64: attribution summed over what was removed; counted (B, S) bool: False where a sample has
-    fewer sets than its neighbours, or None where none has; clean (B,): v_0; flat (B,) bool: constant attribution.
+    fewer sets than its neighbours, or None where none has; clean (B,): v_0; flat (B,) bool: constant attribution;
+    silent (B,) bool: constant answers. What a metric has no use for may be empty.
     """
 
     prob: Tensor
@@ -55,6 +56,7 @@ class Response:
     counted: Tensor | None
     clean: Tensor
     flat: Tensor
+    silent: Tensor
 
 
 Scores = tuple["Tensor", "Tensor"]
@@ -114,8 +116,7 @@ def absolute_rank_correlation(values: Tensor, r: Response) -> Scores:
 
 
 def _correlation(statistic: Callable[..., Tensor], mass: Tensor, values: Tensor, r: Response) -> Scores:
-    silent = is_constant(r.prob, r.counted, floor=1.0)
-    flat = (r.flat | is_constant(mass, r.counted)) & ~silent
+    flat, silent = (r.flat | is_constant(mass, r.counted)) & ~r.silent, r.silent
     scores, reasons = _unflagged(statistic(mass, values, r.counted))
     scores = scores.masked_fill(flat, 0.0).masked_fill(silent, float("nan"))
     return scores, reasons.masked_fill(flat, CONSTANT_ATTRIBUTION).masked_fill(silent, CONSTANT_RESPONSE)

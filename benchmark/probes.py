@@ -7,6 +7,8 @@ feature), so a set is the same on every device, in every batch and whichever set
 
 from __future__ import annotations
 
+import itertools
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
@@ -20,6 +22,9 @@ from benchmark.types import Baseline, Budget, Precision, Task
 
 WORKING_SET = 2**26
 """Bytes that masks may take while they are made or summed over."""
+
+LISTED = 2**14
+"""Up to this many subsets of one size are listed, so that a draw only picks one."""
 
 _GOLDEN, _MIX1, _MIX2 = -0x61C8864680B583EB, -0x40A7B892E31B1A47, -0x6B2FB644ECCEEE15
 
@@ -160,23 +165,6 @@ def join(parts: list[Runs]) -> Runs:
     return Runs(parts[0].ordering, low, high, torch.cat(counted, 1) if counted else None)
 
 
-def _smallest_short(seeds: Tensor, which: Tensor, valid: Tensor, size: Tensor) -> Tensor:
-    """Return masks (n, G) of the `size` smallest keys for G <= 32: keys of 26 bits, two a draw; ties fall by index.
-
-    Counting smaller keys is much faster than sorting short rows.
-    """
-    features = valid.shape[1]
-    draws = (features + 1) // 2
-    bits = random_bits(seeds, which.unsqueeze(1) * draws + torch.arange(draws, device=which.device))
-    halves = bits.view(torch.int32)[:, :features] & 0x7FFFFFE0  # 26 bits of key, and room for the index
-    keys = halves | torch.arange(features, device=which.device, dtype=torch.int32)
-    keys = keys.masked_fill(~valid, torch.iinfo(torch.int32).max)
-    smaller = torch.zeros_like(keys, dtype=torch.int8)
-    for column in keys.split(1, dim=1):
-        smaller += keys > column
-    return (smaller < size) & valid
-
-
 @dataclass(frozen=True, eq=False)
 class Draws:
     """R random removal sets a sample: `size` (B,) features each, or each feature with probability 1/2 if None."""
@@ -189,7 +177,8 @@ class Draws:
     def removed(self, sample: Tensor, which: Tensor) -> Tensor:
         """Return the masks (n, G) of set `which` (n,) of `sample` (n,).
 
-        A set of fixed size holds the features with the smallest random keys.
+        A set of fixed size is picked among all such sets where they can be listed, and otherwise holds the features
+        with the smallest random keys.
         """
         features = self.valid.shape[1]
         seeds, valid = self.seeds[sample].unsqueeze(1), self.valid[sample]
@@ -198,12 +187,24 @@ class Draws:
             counter = which.unsqueeze(1) * words + torch.arange(words, device=which.device)
             bits = random_bits(seeds, counter).unsqueeze(-1) >> torch.arange(min(64, features), device=which.device)
             return (bits & 1).flatten(1)[:, :features].bool() & valid
-        if features <= 32:
-            return _smallest_short(seeds, which, valid, self.size[sample].unsqueeze(1))
+        if self.choices is not None:
+            number = random_bits(seeds.squeeze(1), which) & torch.iinfo(torch.int64).max
+            return self.choices[number % len(self.choices)]
         counter = which.unsqueeze(1) * features + torch.arange(features, device=which.device)
         keys = random_bits(seeds, counter).masked_fill(~valid, torch.iinfo(torch.int64).max)
         smallest = keys.topk(self.largest, dim=1, largest=False).values
         return (keys <= smallest.gather(1, self.size[sample].unsqueeze(1) - 1)) & valid
+
+    @cached_property
+    def choices(self) -> Tensor | None:
+        """Return all sets of the one size there is, (C(G, m), G), or None where sizes differ or sets are many."""
+        features = self.valid.shape[1]
+        if self.size is None or not bool(self.valid.all() & (self.size == self.largest).all()):
+            return None
+        if math.comb(features, self.largest) > LISTED:
+            return None
+        members = torch.tensor(list(itertools.combinations(range(features), self.largest)), device=self.seeds.device)
+        return torch.zeros(len(members), features, dtype=torch.bool, device=members.device).scatter(1, members, True)
 
     @cached_property
     def largest(self) -> int:
@@ -248,10 +249,15 @@ class Packed:
         return self.bits.shape[0], self.bits.shape[1]
 
     @cached_property
+    def masks(self) -> Tensor | None:
+        """Return the masks (B, S, G) bool, or None where they would take too much memory."""
+        small = 8 * self.bits.shape[0] * self.bits.shape[1] * self.features <= WORKING_SET
+        return unpack_bits(self.bits, self.features) if small else None
+
+    @cached_property
     def dense(self) -> Tensor | None:
         """Return the masks as (B, G, S) float64 for summing, or None where they would take too much memory."""
-        small = 8 * self.bits.shape[0] * self.bits.shape[1] * self.features <= WORKING_SET
-        return unpack_bits(self.bits, self.features).double().mT.contiguous() if small else None
+        return None if self.masks is None else self.masks.double().mT.contiguous()
 
     def removed(self, sample: Tensor, which: Tensor) -> Tensor:
         """See `Removals`."""
@@ -259,6 +265,8 @@ class Packed:
 
     def block(self, samples: slice, sets: slice) -> Tensor:
         """See `Removals`."""
+        if self.masks is not None:
+            return self.masks[samples, sets]
         return unpack_bits(self.bits[samples, sets], self.features)
 
 

