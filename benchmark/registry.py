@@ -78,8 +78,10 @@ class Registry(Generic[T]):
         if module in sys.modules:
             return
         spec = importlib.util.spec_from_file_location(module, path)
-        if not path.is_file() or spec is None or spec.loader is None:
+        if not path.is_file():
             raise UsageError(f"--include expects a Python file, got {str(path)!r}: no such file")
+        if spec is None or spec.loader is None:
+            raise UsageError(f"--include expects a Python file, got {str(path)!r}: its name must end in .py")
         sys.modules[module] = loaded = importlib.util.module_from_spec(spec)
         try:
             spec.loader.exec_module(loaded)

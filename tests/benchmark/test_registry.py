@@ -79,6 +79,9 @@ def test_include(tmp_path):
 
     with pytest.raises(UsageError, match="no such file"):
         METHODS.include(tmp_path / "nothing.py")
+    (tmp_path / "notes.md").write_text("")
+    with pytest.raises(UsageError, match="must end in .py"):
+        METHODS.include(tmp_path / "notes.md")
     text = "from benchmark.types import METHODS, Method\n@METHODS.register({!r})\nclass A(Method): ...\n"
     for folder, name in (("a", "first_of_two"), ("b", "second_of_two")):
         (tmp_path / folder).mkdir()
