@@ -133,7 +133,9 @@ class Registry(Generic[T]):
         return self._objects[name]
 
     def select(self, patterns: Iterable[str]) -> list[str]:
-        """Return the names that `patterns` choose: a name, a glob, `all`, and `!pattern` to take away.
+        """Return the names that `patterns` choose: a name, a glob, a group, `all`, and `!pattern` to take away.
+
+        `all` is every entry that belongs to no group.
 
         Raises:
             UsageError: a pattern matches nothing.
@@ -144,7 +146,9 @@ class Registry(Generic[T]):
             patterns.insert(0, "all")
         for pattern in patterns:
             word = pattern.removeprefix("!")
-            found = self.names() if word == "all" else fnmatch.filter(self.names(), word)
+            group = None if word == "all" else word
+            found = [name for name, entry in self._entries.items() if entry.facts.get("group") == group]
+            found = found or fnmatch.filter(self.names(), word)
             if not found:
                 self.entry(word)  # raises, with the nearest name
             for name in found:

@@ -19,17 +19,15 @@ from benchmark.types import Located
 SYNTHETIC_SEED = 0
 
 
-@dataclass(frozen=True)
-class TableData:
-    """A table with a label. `classes` maps each label in the file to its name, in class order.
+@dataclass(frozen=True, kw_only=True)
+class Table:
+    """A table with a label. `classes` maps each label in the data to its name, in class order.
 
     `digest` is that of the parsed content (see `content_digest`), so it does not depend on how a file is written.
     `synthesise` makes the stand-in: same columns, a known mechanism.
     """
 
     name: str
-    file: str
-    url: str
     features: tuple[str, ...]
     label: str
     classes: dict[str, str]
@@ -38,44 +36,24 @@ class TableData:
     licence: str
     synthesise: Callable[[np.random.Generator], pd.DataFrame]
 
-    def locate(self, sources: Sources) -> Located:
-        """Find the table and check it.
+    @property
+    def origin(self) -> str:
+        """Return where real data come from, for the task's card."""
+        raise AssertionError("each kind of table says where it comes from")
 
-        Raises:
-            DataError: the table is damaged, or `sources` ask for real data and there are none.
-        """
-        if sources.kind == "synthetic":
-            return self._stand_in(())
-        path = sources.file(self.file)
-        if path is not None:
-            return self._check(path, path.read_bytes(), str(path), sources.verify)
-        missing = f"no {self.file} in a data folder" if sources.data_dir is None else f"no {self.file} there"
-        kept = sources.cache / "data" / f"{self.name}-{self.digest[:16]}.csv"
-        if kept.is_file():
-            return self._check(kept, kept.read_bytes(), self.url, verify=True)
-        if sources.offline:
-            why = f"{missing}, not downloaded before, and --offline forbids the network"
-        else:
-            try:
-                content = fetch(self.url)
-                located = self._check(kept, content, self.url, verify=True)
-                write_atomically(kept, content)
-                return located
-            except DataError as error:
-                why = f"{missing}, and {error}"
-        if sources.kind == "real":
-            raise DataError(
-                f"no real data for {self.name}: {why}. Name a data folder with --data-dir or BENCHMARK_DATA, "
-                f"put {self.file} into it, or use --source synthetic"
-            )
-        return self._stand_in((f"real data not found ({why}); using the synthetic stand-in",))
+    def locate(self, sources: Sources) -> Located:
+        """Find the table and check it."""
+        raise AssertionError("each kind of table knows where to look")
+
+    def read(self, located: Located) -> pd.DataFrame:
+        """Return the real table that was located."""
+        raise AssertionError("each kind of table knows how it is read")
 
     def load(self, located: Located) -> tuple[np.ndarray, np.ndarray]:
         """Return features (N, G) float64 and class numbers (N,) int64."""
-        if located.source == "synthetic":
-            return self._parse(self._synthetic(), "the synthetic stand-in")
-        assert located.path is not None
-        return self._parse(_read_csv(Path(located.path).read_bytes(), located.path), located.path)
+        synthetic = located.source == "synthetic"
+        frame = self._synthetic() if synthetic else self.read(located)
+        return self._parse(frame, located.origin)
 
     def _synthetic(self) -> pd.DataFrame:
         return self.synthesise(np.random.default_rng(SYNTHETIC_SEED))
@@ -83,20 +61,6 @@ class TableData:
     def _stand_in(self, notes: tuple[str, ...]) -> Located:
         features, labels = self._parse(self._synthetic(), "the synthetic stand-in")
         return Located("synthetic", "synthetic stand-in", content_digest(features, labels), notes)
-
-    def _check(self, path: Path, content: bytes, origin: str, verify: bool) -> Located:
-        features, labels = self._parse(_read_csv(content, origin), origin)
-        digest = content_digest(features, labels)
-        notes: tuple[str, ...] = ()
-        if digest != self.digest:
-            note = (
-                f"{origin} is not the pinned version of {self.name}: {len(labels)} rows (pinned {self.rows}), "
-                f"digest {digest[:12]} (pinned {self.digest[:12]})"
-            )
-            if verify:
-                raise DataError(f"{note}; get the original file, or run without --verify to use this one")
-            notes = (f"{note}; results are recorded under this digest",)
-        return Located("real", origin, digest, notes, str(path))
 
     def _parse(self, frame: pd.DataFrame, origin: str) -> tuple[np.ndarray, np.ndarray]:
         wanted = [*self.features, self.label]
@@ -131,6 +95,105 @@ class TableData:
         if counts.min() < 5:
             raise DataError(f"{origin}: expected at least 5 rows of each class of {self.label}, got {counts.tolist()}")
         return np.stack(columns, 1), y
+
+
+@dataclass(frozen=True, kw_only=True)
+class TableFile(Table):
+    """A table that lies in a data folder as `file`, or on the web at `url`."""
+
+    file: str
+    url: str
+
+    @property
+    def origin(self) -> str:
+        """See `Table`."""
+        return f"{self.file} in a data folder, else {self.url}"
+
+    def locate(self, sources: Sources) -> Located:
+        """Find the table and check it.
+
+        Raises:
+            DataError: the table is damaged, or `sources` ask for real data and there are none.
+        """
+        if sources.kind == "synthetic":
+            return self._stand_in(())
+        path = sources.file(self.file)
+        if path is not None:
+            return self._check(path, path.read_bytes(), str(path), sources.verify)
+        missing = f"no {self.file} in a data folder" if sources.data_dir is None else f"no {self.file} there"
+        kept = sources.cache / "data" / f"{self.name}-{self.digest[:16]}.csv"
+        if kept.is_file():
+            return self._check(kept, kept.read_bytes(), self.url, verify=True)
+        if sources.offline:
+            why = f"{missing}, not downloaded before, and --offline forbids the network"
+        else:
+            try:
+                content = fetch(self.url)
+                located = self._check(kept, content, self.url, verify=True)
+                write_atomically(kept, content)
+                return located
+            except DataError as error:
+                why = f"{missing}, and {error}"
+        if sources.kind == "real":
+            raise DataError(
+                f"no real data for {self.name}: {why}. Name a data folder with --data-dir or BENCHMARK_DATA, "
+                f"put {self.file} into it, or use --source synthetic"
+            )
+        return self._stand_in((f"real data not found ({why}); using the synthetic stand-in",))
+
+    def read(self, located: Located) -> pd.DataFrame:
+        """See `Table`."""
+        assert located.path is not None
+        return _read_csv(Path(located.path).read_bytes(), located.path)
+
+    def _check(self, path: Path, content: bytes, origin: str, verify: bool) -> Located:
+        features, labels = self._parse(_read_csv(content, origin), origin)
+        digest = content_digest(features, labels)
+        notes: tuple[str, ...] = ()
+        if digest != self.digest:
+            note = (
+                f"{origin} is not the pinned version of {self.name}: {len(labels)} rows (pinned {self.rows}), "
+                f"digest {digest[:12]} (pinned {self.digest[:12]})"
+            )
+            if verify:
+                raise DataError(f"{note}; get the original file, or run without --verify to use this one")
+            notes = (f"{note}; results are recorded under this digest",)
+        return Located("real", origin, digest, notes, str(path))
+
+
+@dataclass(frozen=True, kw_only=True)
+class BundledTable(Table):
+    """A table that scikit-learn ships: real data with no download. `loader` is its function in sklearn.datasets."""
+
+    loader: str
+
+    @property
+    def origin(self) -> str:
+        """See `Table`."""
+        return f"sklearn.datasets.{self.loader}"
+
+    def locate(self, sources: Sources) -> Located:
+        """See `Table`.
+
+        Raises:
+            DataError: scikit-learn's copy is not the pinned one.
+        """
+        if sources.kind == "synthetic":
+            return self._stand_in(())
+        digest = content_digest(*self._parse(self._frame(), self.origin))
+        if digest != self.digest:
+            raise DataError(f"{self.origin} is not the pinned version of {self.name}: install scikit-learn >= 1.4")
+        return Located("real", self.origin, digest)
+
+    def read(self, located: Located) -> pd.DataFrame:
+        """See `Table`."""
+        return self._frame()
+
+    def _frame(self) -> pd.DataFrame:
+        from sklearn import datasets
+
+        bunch = getattr(datasets, self.loader)()
+        return pd.DataFrame(bunch.data, columns=list(self.features)).assign(**{self.label: bunch.target.astype(str)})
 
 
 def _label_text(value: object) -> str:

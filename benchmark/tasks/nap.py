@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from benchmark.data.tables import TableData
+from benchmark.data.tables import TableFile
 from benchmark.tasks.table import TableTask
 from benchmark.types import TASKS
 
@@ -33,7 +33,7 @@ def synthesise(rng: np.random.Generator, rows: int = 1500) -> pd.DataFrame:
     )  # fmt: skip
 
 
-NAP = TableData(
+NAP = TableFile(
     name="nap",
     file="nap/nhanes_age_prediction.csv",
     url="https://archive.ics.uci.edu/static/public/887/data.csv",

@@ -13,7 +13,7 @@ import numpy as np
 
 from benchmark.data.source import Sources, cache_folder
 from benchmark.data.split import stratified
-from benchmark.data.tables import TableData
+from benchmark.data.tables import Table
 from benchmark.errors import DataError
 from benchmark.seeding import seed_for
 from benchmark.types import Budget, Located, Modality, Task
@@ -33,7 +33,7 @@ class TableTask:
     `floor` is the least balanced accuracy on the test rows of a model worth explaining.
     """
 
-    data: TableData
+    data: Table
     width: int
     depth: int
     dropout: float
@@ -61,8 +61,7 @@ class TableTask:
         return {
             "columns": ", ".join(self.data.features),
             "classes": ", ".join(self.data.classes.values()),
-            "data": f"{self.data.file} in a data folder, else {self.data.url} ({self.data.rows} rows, "
-            f"{self.data.licence}), else a synthetic stand-in",
+            "data": f"{self.data.origin} ({self.data.rows} rows, {self.data.licence}), else a synthetic stand-in",
             "model": f"MLP {'-'.join(widths)}, batch normalisation, dropout {self.dropout:g}",
             "training": f"{self.epochs} epochs of AdamW, rate {self.rate:g}, one cycle, batches of {self.batch}"
             + (", classes weighted" if self.weighted else ""),

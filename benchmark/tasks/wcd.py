@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from benchmark.data.tables import TableData
+from benchmark.data.tables import TableFile
 from benchmark.tasks.table import TableTask
 from benchmark.types import TASKS
 
@@ -24,7 +24,7 @@ def synthesise(rng: np.random.Generator, rows: int = 600) -> pd.DataFrame:
     return pd.DataFrame({"Channel": np.where(shop, 2, 1), "Region": region, **spending})
 
 
-WCD = TableData(
+WCD = TableFile(
     name="wcd",
     file="wcd/wholesale_customers.csv",
     url="https://archive.ics.uci.edu/static/public/292/data.csv",

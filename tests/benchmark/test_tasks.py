@@ -69,11 +69,36 @@ def test_train_and_test_rows_are_apart_and_scaled_on_training_rows_only(name):
     spec, located, task = build(name)
     _, labels = spec.data.load(located)
     assert len(task.train.y) + len(task.test.y) == len(labels)
-    torch.testing.assert_close(task.train.x.mean(0), torch.zeros(7), atol=1e-5, rtol=0)
-    torch.testing.assert_close(task.train.x.std(0, correction=0), torch.ones(7), atol=1e-4, rtol=0)
+    torch.testing.assert_close(task.train.x.mean(0), torch.zeros(task.n_features), atol=1e-5, rtol=0)
+    torch.testing.assert_close(task.train.x.std(0, correction=0), torch.ones(task.n_features), atol=1e-4, rtol=0)
     assert task.test.x.mean(0).abs().max() > 1e-4
     share = [split.y.double().mean().item() for split in (task.train, task.test)]
     assert share[0] == pytest.approx(share[1], abs=0.02)
+
+
+def test_the_builtin_task_needs_no_download(monkeypatch):
+    import socket
+
+    def refuse(*_args, **_words):
+        raise AssertionError("a socket was opened")
+
+    monkeypatch.setattr(socket, "socket", refuse)
+    spec, located, task = build("breast_cancer_mlp", "real")
+    assert located.source == "real"
+    assert len(task.train.y) + len(task.test.y) == spec.data.rows == 569
+    assert task.provenance["model"]["accuracy"] >= 0.93
+
+
+def test_another_version_of_a_bundled_table_is_refused():
+    spec = TASKS.get("breast_cancer_mlp")()
+    with pytest.raises(DataError, match="not the pinned version of breast_cancer"):
+        replace(spec.data, digest="x").locate(Sources("real"))
+
+
+def test_all_is_without_the_builtin():
+    assert TASKS.select(["all"]) == ["nap_mlp", "wcd_mlp"]
+    assert TASKS.select(["builtin"]) == ["breast_cancer_mlp"]
+    assert "breast_cancer_mlp" in TASKS.names()
 
 
 def test_real_models_are_good_enough(real_data):
