@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from benchmark.arguments import add_out, add_sources, natural, positive
 from benchmark.errors import BenchmarkError, DataError, UsageError
 from benchmark.metrics import METRICS, select_metrics
 from benchmark.types import METHODS, TASKS
@@ -132,37 +133,6 @@ def build_parser() -> argparse.ArgumentParser:
     add_out(audit)
     add_sources(audit)
     return parser
-
-
-def add_out(parser: argparse.ArgumentParser) -> None:
-    """Add the folder of records."""
-    parser.add_argument("--out", type=Path, default=Path("results"), help="folder of records (default: results)")
-
-
-def add_sources(parser: argparse.ArgumentParser) -> None:
-    """Add where data may come from."""
-    parser.add_argument("--source", choices=("auto", "real", "synthetic"), default="auto",
-                        help="auto: real data where they are found, else the synthetic stand-in")  # fmt: skip
-    parser.add_argument("--data-dir", type=Path, default=os.environ.get("BENCHMARK_DATA") or None,
-                        help="folder of real data (default: BENCHMARK_DATA)")  # fmt: skip
-    parser.add_argument("--offline", action="store_true", help="open no network connection")
-    parser.add_argument("--verify", action="store_true", help="refuse data that differ from the pinned version")
-
-
-def positive(text: str) -> int:
-    """Parse a whole number of at least 1."""
-    return _whole(text, 1)
-
-
-def natural(text: str) -> int:
-    """Parse a whole number of at least 0."""
-    return _whole(text, 0)
-
-
-def _whole(text: str, least: int) -> int:
-    if not text.isdecimal() or int(text) < least:
-        raise argparse.ArgumentTypeError(f"expected a whole number of at least {least}, got {text!r}")
-    return int(text)
 
 
 def run_command(arguments: argparse.Namespace) -> int:
@@ -343,7 +313,7 @@ def show_command(arguments: argparse.Namespace) -> int:
 
 def verify_command(arguments: argparse.Namespace) -> int:
     """Print the agreement of every metric with code that is not ours."""
-    from benchmark.crosscheck.verify import DIFFERENCES, verify
+    from benchmark.crosscheck.verify import DIFFERENCES, render, verify
     from benchmark.runner import single_threaded
 
     single_threaded()
@@ -351,15 +321,7 @@ def verify_command(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print(json.dumps({"checks": [check.row() for check in checks], "differences": DIFFERENCES}, indent=1))
     else:
-        print(
-            f"{'metric':<11}{'reference':<53}{'precision':<10}{'samples':>7}{'max |diff|':>12}{'tolerance':>11}"
-            "  verdict"
-        )
-        for c in checks:
-            print(f"{c.metric:<11}{c.reference:<53}{c.precision:<10}{c.samples:>7}{c.difference:>12.1e}{c.tolerance:>11.0e}"
-                  f"  {'ok' if c.passed else 'DIFFERS'}")  # fmt: skip
-        print("\nDifferent by definition:")
-        print("\n".join(f"- {name} {reason}." for name, reason in DIFFERENCES.items()))
+        print(render(checks))
     return int(not all(check.passed for check in checks))
 
 
@@ -382,9 +344,7 @@ def regress_command(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print(json.dumps([vars(change) for change in changes], indent=1))
     else:
-        print("\n".join(map(str, changes[:100])) or "nothing moved", *["..."] * (len(changes) > 100), sep="\n")
-        values = sum(len(values) for columns in found.values() for values in columns.values())
-        print(f"{len(changes)} of {values} golden values {'changed' if arguments.update else 'moved'}")
+        print(regress.render(changes, found, "changed" if arguments.update else "moved"))
     return int(bool(changes) and not arguments.update)
 
 

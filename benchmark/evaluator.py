@@ -20,7 +20,8 @@ from benchmark import probes
 from benchmark.errors import BenchmarkError, DataError
 from benchmark.metering import Meter
 from benchmark.metrics import METRICS, NON_FINITE, OK, Probe, Response
-from benchmark.probes import Answers, Draws, Listed, Ordering, Packed, Prober, Runs
+from benchmark.prober import Answers, Prober, look_up
+from benchmark.probes import Draws, Listed, Ordering, Packed, Runs
 from benchmark.seeding import seed_for
 from benchmark.shared import Shared
 from benchmark.statistics import is_constant
@@ -159,7 +160,7 @@ class Evaluator:
         return Shared(samples, target, clean, **asked)
 
     def _look_up(self, table: Answers, removals: probes.Removals) -> Answers:
-        return probes.look_up(table, removals, self.task.n_features)
+        return look_up(table, removals, self.task.n_features)
 
     def subsets(self, purpose: str, rows: slice) -> Packed | Listed:
         """Return the removal sets of FC (`fixed`) or INF (`bernoulli`): enumerated where there is a value table."""

@@ -12,7 +12,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from benchmark.data.download import write_atomically
-from benchmark.probes import Answers
+from benchmark.prober import Answers
 
 
 @dataclass(frozen=True, eq=False)

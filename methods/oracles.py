@@ -52,7 +52,8 @@ class Exact(Method):
 
     def prepare(self, task: Task, seed: int) -> Attribute:
         """See `Method`."""
-        from benchmark.probes import Listed, Prober, all_subsets
+        from benchmark.prober import Prober
+        from benchmark.probes import Listed, all_subsets
 
         prober, weights = Prober(task), self.weights(task.n_features)
 

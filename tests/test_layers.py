@@ -9,12 +9,12 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 LAYERS = [  # lower may not import higher; modules of one layer may import each other
-    {"benchmark.errors"},
+    {"benchmark.errors", "benchmark.arguments"},
     {"benchmark.registry"},
     {"benchmark.types"},
     {"benchmark.statistics", "benchmark.seeding", "benchmark.data.download", "benchmark.data.source"},
     {"benchmark.records", "benchmark.metering", "benchmark.provenance", "benchmark.data", "benchmark.models"},
-    {"benchmark.metrics", "benchmark.probes", "benchmark.shared", "benchmark.tasks"},
+    {"benchmark.metrics", "benchmark.probes", "benchmark.prober", "benchmark.shared", "benchmark.tasks"},
     {
         "benchmark.evaluator",
         "benchmark.crosscheck",

@@ -141,3 +141,11 @@ def write(found: dict[str, Any], path: Path = GOLDEN) -> None:
         inner = ",\n".join(f"  {json.dumps(name)}: {json.dumps(values)}" for name, values in columns.items())
         lines.append(f" {json.dumps(case)}: {{\n{inner}\n }}")
     write_atomically(path, ("{\n" + ",\n".join(lines) + "\n}\n").encode())
+
+
+def render(changes: list[Change], found: dict[str, Any], verb: str) -> str:
+    """Return what changed, a hundred lines at most, and how much of how much."""
+    lines = [str(change) for change in changes[:100]] or ["nothing moved"]
+    values = sum(len(values) for columns in found.values() for values in columns.values())
+    more = ["..."] if len(changes) > 100 else []
+    return "\n".join([*lines, *more, f"{len(changes)} of {values} golden values {verb}"])

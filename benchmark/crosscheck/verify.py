@@ -174,3 +174,15 @@ def _squared_error(evaluator: Evaluator, i: int, sample: Sample, raster: bool) -
     scores[0, sample.features] = torch.as_tensor(sample.s)
     drops = evaluator.shared.clean[rows].unsqueeze(1) - evaluator.prober.ask(x, target, removals).prob
     return float(((subset_mass(removals, scores) - drops) ** 2).mean())
+
+
+def render(checks: list[Check]) -> str:
+    """Return the checks as a table, and what differs by definition."""
+    head = f"{'metric':<11}{'reference':<53}{'precision':<10}{'samples':>7}{'max |diff|':>12}{'tolerance':>11}  verdict"
+    lines = [
+        f"{c.metric:<11}{c.reference:<53}{c.precision:<10}{c.samples:>7}{c.difference:>12.1e}{c.tolerance:>11.0e}"
+        f"  {'ok' if c.passed else 'DIFFERS'}"
+        for c in checks
+    ]
+    reasons = [f"- {name} {reason}." for name, reason in DIFFERENCES.items()]
+    return "\n".join([head, *lines, "", "Different by definition:", *reasons])

@@ -10,7 +10,8 @@ import torch
 
 from benchmark import probes
 from benchmark.evaluator import Evaluator
-from benchmark.probes import Draws, Listed, Prober
+from benchmark.prober import Prober, bytes_per_row
+from benchmark.probes import Draws, Listed
 from benchmark.types import Budget
 from tests import references, toys
 
@@ -147,7 +148,7 @@ def test_answers_do_not_depend_on_how_rows_are_packed(make):
 def test_rows_of_a_forward_stay_within_the_byte_budget():
     task = toys.image()
     prober = Prober(task, 50_000)
-    each = probes.bytes_per_row(task.model, task.test.x)
+    each = bytes_per_row(task.model, task.test.x)
     seen = []
     hook = task.model.register_forward_hook(lambda _m, inputs, _o: seen.append(len(inputs[0])))
     valid = task.removal.valid(task.test.x)

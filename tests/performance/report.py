@@ -80,6 +80,8 @@ def overhead():
     cases = (
         ("MLP, subsets drawn", workloads.table(), 10, False),
         ("MLP, value table", workloads.table(), 5, True),
+        ("MLP of nap_mlp, 64x2", workloads.registered("nap_mlp"), 10, False),
+        ("MLP of wcd_mlp, 256x4", workloads.registered("wcd_mlp"), 5, False),
         ("CNN", workloads.image(samples=16), 2, False),
     )
     lines = [_overhead(*case) for case in cases]

@@ -8,12 +8,13 @@ import numpy as np
 import torch
 from torch import nn
 
+from benchmark.data.source import Sources
 from benchmark.evaluator import Evaluator
 from benchmark.metrics import METRICS
 from benchmark.models.training import freeze
 from benchmark.seeding import seeded
 from benchmark.tasks.removal import ColumnRemoval, PixelRemoval
-from benchmark.types import Budget, Split, Task
+from benchmark.types import TASKS, Budget, Split, Task
 
 
 def _task(name, modality, model, x, removal, budget):
@@ -40,6 +41,13 @@ def image(samples=64, steps=48, subsets=100):
         x = torch.randn(samples, 1, 28, 28)
     removal = PixelRemoval(torch.zeros(1), 28, 28, sigma=None)  # Quantus inserts into the same baseline
     return _task("cnn", "image", model, x, removal, Budget(steps, subsets, 1 / 49, 1))
+
+
+def registered(name):
+    """Return a registered task on its synthetic stand-in."""
+    TASKS.discover("benchmark.tasks")
+    spec = TASKS.get(name)()
+    return spec.build(spec.locate(Sources("synthetic")), name, "cpu")
 
 
 def attributions(task, methods=1):
