@@ -77,7 +77,7 @@ class Evaluator:
         self.meter = Meter()
         if not bool(self.valid.any(1).all()):
             raise DataError(f"{task.name} has a test sample without any feature: drop empty inputs")
-        self.even = bool(self.valid.all())
+        self.even = not task.removal.pads  # of the task, not of these samples: a sample's score knows no company
         small = task.n_features <= VALUE_TABLE_LIMIT and self.even
         self.uses_table = value_table and small
         self.batch = max(1, min(len(self.samples), self.prober.byte_budget // (task.n_features * 256)))
@@ -172,8 +172,10 @@ class Evaluator:
             return Listed(masks, len(valid))
         key = purpose, rows.start, rows.stop
         if key not in self._drawn:
-            self._drawn.clear() if sum(d.bits.nelement() for d in self._drawn.values()) > DRAWN_BYTES else None
-            self._drawn[key] = Draws(self._seeds(purpose, rows), valid, self.task.budget.subsets, size).pack()
+            if sum(drawn.bits.nelement() for drawn in self._drawn.values()) > DRAWN_BYTES:
+                self._drawn.clear()
+            seeds, subsets = self._seeds(purpose, rows), self.task.budget.subsets
+            self._drawn[key] = Draws(seeds, valid, subsets, size, self.even).pack()
         return self._drawn[key]
 
     # What each method changes

@@ -165,12 +165,16 @@ def join(parts: list[Runs]) -> Runs:
 
 @dataclass(frozen=True, eq=False)
 class Draws:
-    """R random removal sets a sample: `size` (B,) features each, or each feature with probability 1/2 if None."""
+    """R random removal sets a sample: `size` (B,) features each, or each feature with probability 1/2 if None.
+
+    `even` says that the task has no padding, so that all samples ever have the same number of features.
+    """
 
     seeds: Tensor
     valid: Tensor
     subsets: int
     size: Tensor | None
+    even: bool = False
 
     def removed(self, sample: Tensor, which: Tensor) -> Tensor:
         """Return the masks (n, G) of set `which` (n,) of `sample` (n,).
@@ -195,9 +199,9 @@ class Draws:
 
     @cached_property
     def choices(self) -> Tensor | None:
-        """Return all sets of the one size there is, (C(G, m), G), or None where sizes differ or sets are many."""
+        """Return all sets of the one size there is, (C(G, m), G), or None where sizes may differ or sets are many."""
         features = self.valid.shape[1]
-        if self.size is None or not bool(self.valid.all() & (self.size == self.largest).all()):
+        if self.size is None or not self.even:
             return None
         if math.comb(features, self.largest) > LISTED:
             return None

@@ -53,6 +53,10 @@ class Removal(Protocol):
         """Return G."""
 
     @property
+    def pads(self) -> bool:
+        """Tell whether inputs may be padded, so that samples can have different numbers of features."""
+
+    @property
     def shares_baseline(self) -> bool:
         """Tell whether removal and insertion use the same baseline, so that INS can be read off the LeRF curve."""
 

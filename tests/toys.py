@@ -57,7 +57,7 @@ def text(length=23, steps=6, samples=SAMPLES, seed=0):
     with seeded(seed):
         model = BagOfTokens()
         x = torch.randint(2, 30, (samples, length))
-        lengths = [1, 2, steps - 1, steps, steps + 1, length, *torch.randint(1, length, (samples,)).tolist()]
+        lengths = [1, 2, steps - 1, steps, steps + 1, length, length, *torch.randint(1, length, (samples,)).tolist()]
     for row, keep in zip(x, lengths, strict=False):
         row[keep:] = 0
     budget = Budget(steps, subsets=13, subset_fraction=1 / steps, subset_minimum=1)

@@ -16,6 +16,7 @@ class ColumnRemoval:
     """Tables (B, G): a removed column takes its mean over the training rows, `means` (G,)."""
 
     means: Tensor
+    pads = False
     shares_baseline = True
 
     @property
@@ -47,6 +48,7 @@ class TokenRemoval:
     n_features: int
     mask_id: int
     pad_id: int
+    pads = True
     shares_baseline = True
 
     def baseline(self, x: Tensor, kind: Baseline = "removal") -> Tensor:
@@ -78,6 +80,7 @@ class PixelRemoval:
     height: int
     width: int
     sigma: float | None
+    pads = False
 
     @property
     def shares_baseline(self) -> bool:

@@ -24,10 +24,10 @@ def test_random_bits_are_splitmix64():
     assert fast.tolist() == slow
 
 
-def draws(size, subsets=4000, features=9, valid=None):
+def draws(size, subsets=4000, features=9, valid=None, even=False):
     valid = torch.ones(2, features, dtype=torch.bool) if valid is None else valid
     sizes = None if size is None else torch.tensor([size, size])
-    return Draws(torch.tensor([11, 12]), valid, subsets, sizes)
+    return Draws(torch.tensor([11, 12]), valid, subsets, sizes, even)
 
 
 def masks(removals, sample):
@@ -35,8 +35,10 @@ def masks(removals, sample):
     return removals.removed(torch.full_like(which, sample), which)
 
 
-def test_fixed_draws_have_their_size_and_reach_every_subset_alike():
-    found = masks(draws(3), 0)
+@pytest.mark.parametrize("even", [True, False], ids=["listed", "by keys"])
+def test_fixed_draws_have_their_size_and_reach_every_subset_alike(even):
+    assert (draws(3, even=even).choices is not None) is even
+    found = masks(draws(3, even=even), 0)
     assert (found.sum(1) == 3).all()
     counts = Counter(tuple(row.nonzero().flatten().tolist()) for row in found)
     assert set(counts) == set(combinations(range(9), 3))
@@ -50,6 +52,17 @@ def test_bernoulli_draws_are_fair_and_independent():
     assert (found.mean(0) - 0.5).abs().max() < 0.04
     assert (torch.corrcoef(found.T) - torch.eye(9)).abs().max() < 0.06
     assert not torch.equal(found, masks(draws(None), 0).double())
+
+
+def test_a_sample_draws_alike_in_any_company():
+    """A batch without padding must not draw by another rule than one with padding."""
+    task = toys.text()
+    full = task.removal.valid(task.test.x).all(1).nonzero().flatten().tolist()
+    assert len(full) >= 2
+    attributions = toys.scores(task)
+    whole, alone = Evaluator(task), Evaluator(task, samples=full)
+    together, apart = whole.score(attributions).scores["FC"][full], alone.score(attributions[full]).scores["FC"]
+    torch.testing.assert_close(together, apart, rtol=0, atol=1e-12)
 
 
 def test_draws_avoid_padding():
