@@ -172,7 +172,8 @@ def run_command(arguments: argparse.Namespace) -> int:
             log.warning(f"{name}: {note}")
         log.warning(f"{name}: {plan.located.source} data, {plan.located.origin}")
     if arguments.dry_run:
-        return _dry_run(plans, store, settings, arguments.json)
+        code = _dry_run(plans, store, settings, arguments.json)
+        return DataError.exit_code if missing else code
     outcomes, unbuilt = _run_all(plans, store, settings)
     code = _report(outcomes, store, arguments.json)
     return DataError.exit_code if missing or unbuilt else code

@@ -259,6 +259,8 @@ def test_a_task_without_data_leaves_the_others(tmp_path, capsys):
     assert "wcd_mlp: " in captured.err
     assert "has no column Fresh" in captured.err
     assert "nap_mlp · SYNTHETIC" in captured.out
+    assert main([*words, "--dry-run"]) == 3
+    assert "0 of 1 cells to compute" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

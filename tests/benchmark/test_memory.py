@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -47,9 +49,7 @@ def test_out_of_memory_at_one_row_is_an_error():
 def test_bf16_is_close_and_its_difference_is_known():
     task = toys.image()
     task.model.float()
-    task = toys.make(task.model.float(), task.test.x, task.removal, task.budget, "image")
-    task.model.float()
-    task = type(task)(**{**vars(task), "test": type(task.test)(task.test.x.float(), task.test.y)})
+    task = replace(task, test=replace(task.test, x=task.test.x.float()))
     attributions = toys.scores(task)
     plain = Evaluator(task).score(attributions)
     rough = Evaluator(task, precision="bf16").score(attributions)

@@ -60,7 +60,6 @@ def test_discovery_reads_source_and_imports_late(tmp_path, monkeypatch):
     (package / "__init__.py").write_text("")
     (package / "one.py").write_text(
         "from tests.benchmark.test_registry import LATE as THINGS\n"
-        "IMPORTED.append(1) if False else None\n"
         "@THINGS.register('one', kind='y')\nclass One:\n    '''The one.'''\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
