@@ -12,9 +12,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from benchmark.arguments import add_out, add_sources, natural, positive
+from benchmark.arguments import add_allow_weak, add_out, add_sources, natural, positive
 from benchmark.errors import BenchmarkError, DataError, UsageError
 from benchmark.metrics import METRICS, select_metrics
+from benchmark.presets import PRESETS
 from benchmark.types import METHODS, TASKS
 
 if TYPE_CHECKING:
@@ -82,7 +83,11 @@ def build_parser() -> argparse.ArgumentParser:
     run.add_argument("--task", required=True, help="names, globs or all, separated by commas")
     run.add_argument("--methods", required=True, help="names, globs, all, !name, name[parameter=value]")
     run.add_argument("--metrics", default="all", help="names separated by commas (default: all ten)")
+    run.add_argument("--preset", choices=tuple(PRESETS), default="standard",
+                     help="quick: few samples, steps and subsets, for a look, never on a board with others; "
+                     "standard (default); paper: all test samples, LIME and KernelSHAP as released")  # fmt: skip
     run.add_argument("--limit", type=positive, metavar="N", help="only the first N test samples")
+    add_allow_weak(run)
     run.add_argument("--seed", type=natural, default=0, help="base of every random draw (default: 0)")
     run.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     run.add_argument("--precision", choices=("fp32", "bf16"), default="fp32",
@@ -158,11 +163,14 @@ def run_command(arguments: argparse.Namespace) -> int:
         tuple(arguments.include),
         arguments.out.absolute(),
         arguments.compile,
+        arguments.allow_weak_model,
     )
     plans, missing = [], []
     for name in names:
         try:
-            plan = plan_task(name, choices, sources, arguments.seed, arguments.limit, arguments.precision)
+            plan = plan_task(
+                name, choices, sources, arguments.seed, arguments.limit, arguments.precision, arguments.preset
+            )
         except DataError as error:
             missing.append(error)
             log.error(f"error: {name}: {error}")
@@ -253,11 +261,20 @@ def _report(outcomes: list[Outcome], store: RecordStore, as_json: bool) -> int:
     else:
         if made:
             print(render(made, "table"))
-        for o in outcomes:
-            if o.state in ("skipped", "failed"):
-                print(f"{o.state}: {o.cell.task} {o.label}: {o.reason}")
+        for line in _passed_over(outcomes):
+            print(line)
         print("cells: " + ", ".join(f"{n} {state}" for state, n in counts.items()) + f"; records in {store.root}")
     return int(any(outcome.bad for outcome in outcomes))
+
+
+def _passed_over(outcomes: list[Outcome]) -> list[str]:
+    """Return one line for each reason for which cells of a task were skipped, and one for each that failed."""
+    skipped: dict[tuple[str, str], list[str]] = {}
+    for o in outcomes:
+        if o.state == "skipped":
+            skipped.setdefault((o.cell.task, o.reason), []).append(o.label)
+    lines = [f"skipped: {task} {', '.join(labels)}: {reason}" for (task, reason), labels in skipped.items()]
+    return lines + [f"failed: {o.cell.task} {o.label}: {o.reason}" for o in outcomes if o.state == "failed"]
 
 
 def leaderboard_command(arguments: argparse.Namespace) -> int:

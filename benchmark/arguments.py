@@ -12,6 +12,12 @@ def add_out(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=Path, default=Path("results"), help="folder of records (default: results)")
 
 
+def add_allow_weak(parser: argparse.ArgumentParser) -> None:
+    """Add leave to explain a model that is under its floor."""
+    parser.add_argument("--allow-weak-model", action="store_true",
+                        help="explain a model whose accuracy is under the task's floor, and say so")  # fmt: skip
+
+
 def add_sources(parser: argparse.ArgumentParser) -> None:
     """Add where data may come from."""
     parser.add_argument("--source", choices=("auto", "real", "synthetic"), default="auto",

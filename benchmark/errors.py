@@ -19,5 +19,9 @@ class DataError(BenchmarkError):
     exit_code = 3
 
 
+class Absent(Exception):  # noqa: N818 - no error: the next source is tried
+    """What was looked for is not here; the text says why, for a sentence that goes on."""
+
+
 class RecordError(BenchmarkError):
     """A stored record is damaged or was not written by this program."""

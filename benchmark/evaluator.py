@@ -45,6 +45,8 @@ class Evaluation:
     reasons: dict[str, Tensor]
     meter: Meter = field(default_factory=Meter)
     attributions: Tensor | None = None
+    evidence: Tensor | None = None
+    """The share (N,) of each sample's positive attribution that lies on planted evidence, where there is any."""
 
     @property
     def failed(self) -> Tensor:
@@ -106,6 +108,8 @@ class Evaluator:
         for metric in self.metrics if len(runs) > 1 else ():
             first.scores[metric] = torch.stack([run.scores[metric] for run in runs]).mean(0)
             first.reasons[metric] = torch.stack([run.reasons[metric] for run in runs]).amax(0)
+        if first.evidence is not None:
+            first.evidence = torch.stack([run.evidence for run in runs if run.evidence is not None]).mean(0)
         return first
 
     def score(self, attributions: Tensor, meter: Meter | None = None) -> Evaluation:
@@ -123,7 +127,14 @@ class Evaluator:
             reasons={name: torch.cat([codes for _, codes in parts]).cpu() for name, parts in columns.items()},
             meter=meter,
             attributions=attributions,
+            evidence=self._on_evidence(attributions),
         )
+
+    def _on_evidence(self, attributions: Tensor) -> Tensor | None:
+        if self.task.evidence is None:
+            return None
+        positive = attributions.double().clamp(min=0).masked_fill(~self.valid, 0.0)
+        return (positive * self.task.evidence[self.numbers]).sum(1) / positive.sum(1)
 
     def _batches(self) -> list[slice]:
         return [slice(i, i + self.batch) for i in range(0, len(self.samples), self.batch)]

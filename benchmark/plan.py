@@ -10,6 +10,7 @@ from typing import Any
 from benchmark.data.source import Sources
 from benchmark.errors import UsageError
 from benchmark.metrics import METRICS
+from benchmark.presets import PRESETS
 from benchmark.records import Cell
 from benchmark.registry import configure
 from benchmark.types import METHODS, TASKS, Located, Precision, TaskSpec
@@ -89,6 +90,7 @@ def plan_task(
     seed: int,
     limit: int | None,
     precision: Precision = "fp32",
+    preset: str = "standard",
 ) -> PlannedTask:
     """Find a task's data and lay out its cells.
 
@@ -97,11 +99,15 @@ def plan_task(
     """
     spec = TASKS.get(name)()
     located = spec.locate(sources)
-    fingerprint = spec.fingerprint(located)
+    settings = PRESETS[preset]
+    fingerprint = settings.fingerprint(spec.fingerprint(located), spec.budget)
+    limit = limit or settings.samples[spec.modality]
     cells: list[tuple[Cell, MethodChoice]] = []
     skips: dict[str, str] = {}
     for choice in choices:
-        cell = Cell(located.source, name, choice.name, method_params(choice), seed, limit, fingerprint, precision)
+        given = settings.given(METHODS.get(choice.name), dict(choice.given))
+        params = method_params(MethodChoice(choice.name, tuple(given.items())))
+        cell = Cell(located.source, name, choice.name, params, seed, limit, fingerprint, precision, preset)
         if any(cell.key == other.key for other, _ in cells):
             continue  # the same method, once with its defaults spelt out
         cells.append((cell, choice))

@@ -3,7 +3,7 @@
 A cell's folder, `<root>/<source>/<task>/<method>-<hash>/`, holds `scores.parquet` (one row a sample and metric:
 sample, target, metric, score, valid, reason) and `run.json` (what was run, on what, at what cost), which is
 written last and carries the digest of the scores. The hash is that of the method's parameters, the seed, the
-samples and the precision. No torch here: boards read records alone.
+samples, the precision and the preset. No torch here: boards read records alone.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from benchmark.data.download import write_atomically
 from benchmark.errors import BenchmarkError, RecordError, UsageError
 from benchmark.types import Precision
 
-SCHEMA = 1
+SCHEMA = 2
 STATUSES = ("done", "failed")
 SET_ASIDE = "_set_aside"
 
@@ -38,7 +38,7 @@ SET_ASIDE = "_set_aside"
 class Cell:
     """One unit of work: a method with its parameters, on a task, from a source, under a seed, on some samples.
 
-    `limit` is the number of test samples, or None for all of them. `fingerprint` is that of the task.
+    `limit` is the number of test samples, or None for all of them. `fingerprint` is that of the task under `preset`.
     """
 
     source: str
@@ -49,11 +49,12 @@ class Cell:
     limit: int | None
     fingerprint: str
     precision: Precision = "fp32"
+    preset: str = "standard"
 
     @property
     def key(self) -> str:
         """Return the name of the cell's folder."""
-        identity = json.dumps([self.params, self.seed, self.limit, self.precision], sort_keys=True)
+        identity = json.dumps([self.params, self.seed, self.limit, self.precision, self.preset], sort_keys=True)
         return f"{self.method}-{hashlib.sha256(identity.encode()).hexdigest()[:10]}"
 
     @property
@@ -68,7 +69,9 @@ class Record:
 
     `label` is the method with its given parameters, `kind` is baseline, control, oracle or learned.
     `costs` has forwards, backwards (rows of the model) and seconds by phase: prepare, attribute, probe and shared
-    (what all methods of the task use together). `scores` is empty unless the cell is done.
+    (what all methods of the task use together). `scores` is empty unless the cell is done. What is not `comparable`
+    never enters a board with others. `evidence` is the mean share of the positive attribution that lies on planted
+    evidence, where there is any.
     """
 
     cell: Cell
@@ -82,6 +85,8 @@ class Record:
     repeats: int = 1
     costs: dict[str, dict[str, float]] = field(default_factory=dict)
     provenance: dict[str, Any] = field(default_factory=dict)
+    comparable: bool = True
+    evidence: float | None = None
     scores: pd.DataFrame = field(default_factory=pd.DataFrame)
 
 

@@ -15,8 +15,9 @@ from benchmark.data.source import cache_folder
 from benchmark.errors import BenchmarkError, RecordError, UsageError
 from benchmark.metrics import OK, REASONS
 from benchmark.plan import MethodChoice, PlannedTask, metric_facts
+from benchmark.presets import PRESETS
 from benchmark.records import Cell, Record, RecordStore, same_work
-from benchmark.registry import configure
+from benchmark.tasks.building import refuse_weak
 from benchmark.types import METHODS, TASKS, Located, Precision
 
 if TYPE_CHECKING:
@@ -44,6 +45,7 @@ class Settings:
     included: tuple[Path, ...]
     root: Path
     compiled: bool = False
+    allow_weak: bool = False
 
     def settled(self) -> Settings:
         """Return these settings with a real device and number of workers.
@@ -206,11 +208,18 @@ def _evaluate(job: Job) -> Record:
 
     evaluator = evaluator_for(job)
     kind = METHODS.entry(job.choice.name).facts.get("kind", "other")
-    blank = Record(job.cell, "failed", label=job.choice.label, kind=kind, n_total=len(evaluator.samples))
+    blank = Record(
+        job.cell,
+        "failed",
+        label=job.choice.label,
+        kind=kind,
+        n_total=len(evaluator.samples),
+        comparable=PRESETS[job.cell.preset].comparable,
+    )
     provenance = evaluator.task.provenance | {"environment": environment(job.settings.device)}
     provenance["environment"] |= {"compiled": job.settings.compiled}
     try:
-        method = configure(METHODS.get(job.choice.name), job.choice.name, dict(job.choice.given))
+        method = METHODS.get(job.choice.name)(**job.cell.params)
         evaluation = evaluator.evaluate(method, job.choice.name)
     except Exception as error:  # whatever a method raises ends its own cell and no other
         reason = f"{type(error).__name__}: {error}" if not isinstance(error, BenchmarkError) else str(error)
@@ -229,6 +238,7 @@ def _evaluate(job: Job) -> Record:
         metrics=metric_facts(list(job.metrics)),
         n_failed=n_failed,
         repeats=method.repeats,
+        evidence=None if evaluation.evidence is None else float(evaluation.evidence.nanmean()),
         costs=evaluator.meter.summary() | evaluation.meter.summary(),
         provenance=provenance | {"packing": evaluator.prober.packing()},
         scores=score_table(evaluation),
@@ -286,8 +296,10 @@ class Basis:
     limit: int | None
     metrics: tuple[str, ...]
     precision: Precision
+    preset: str
     device: str
     compiled: bool
+    allow_weak: bool
 
 
 def evaluator_for(job: Job) -> Evaluator:
@@ -296,7 +308,7 @@ def evaluator_for(job: Job) -> Evaluator:
     return _evaluator(
         Basis(
             cell.task, job.located, cell.fingerprint, cell.seed, cell.limit, job.metrics, cell.precision,
-            settings.device, settings.compiled,
+            cell.preset, settings.device, settings.compiled, settings.allow_weak,
         )
     )  # fmt: skip
 
@@ -309,6 +321,8 @@ def _evaluator(basis: Basis) -> Evaluator:
     from benchmark.shared import Shared
 
     task = TASKS.get(basis.task)().build(basis.located, basis.task, basis.device)
+    refuse_weak(task, basis.allow_weak)
+    task = replace(task, budget=PRESETS[basis.preset].budget(task.budget))
     if basis.compiled:
         task.model.compile()
     samples = list(range(len(task.test.x)))[: basis.limit]

@@ -100,6 +100,12 @@ class Task:
     class_names: tuple[str, ...]
     provenance: dict[str, Any] = field(default_factory=dict)
     """Data digest and origin, model digest and recipe, accuracy and balanced accuracy: copied into records."""
+    evidence: Tensor | None = None
+    """Where the evidence was planted in each test row (N, G) bool: only stand-ins know."""
+    words: Callable[[Tensor], list[str]] | None = None
+    """The words of one text (G,), padding left out."""
+    spatial: str | None = None
+    """The submodule of an image model whose output is its last map of places: what CAM methods look at."""
 
     @property
     def n_features(self) -> int:
@@ -120,6 +126,8 @@ class Located:
     digest: str
     notes: tuple[str, ...] = ()
     path: str | None = None
+    weights: str | None = None
+    """The file of pretrained weights, where the model has any."""
 
 
 class TaskSpec(Protocol):
@@ -145,6 +153,10 @@ class TaskSpec(Protocol):
 
     def fingerprint(self, located: Located) -> str:
         """Return a hash of everything the task is made from: data, model recipe, seed, budget."""
+
+    @property
+    def floor(self) -> float:
+        """Return the least balanced accuracy of a model worth explaining."""
 
     def build(self, located: Located, name: str, device: str) -> Task:
         """Load the data and the model, training the model where no weights are cached."""

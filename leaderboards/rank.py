@@ -30,7 +30,8 @@ class GapError(BenchmarkError):
 class Row:
     """One method on a board. `means` and `ranks` by metric; `valid` is (scores averaged, scores there should be).
 
-    Costs are per explanation: rows of the model forward and backward, milliseconds; `train_seconds` once.
+    Costs are per explanation: rows of the model forward and backward, milliseconds; `train_seconds` once. `evidence`
+    is the share of positive attribution on planted evidence, where there is any.
     """
 
     method: str
@@ -44,6 +45,7 @@ class Row:
     backwards: float
     milliseconds: float
     train_seconds: float
+    evidence: float | None = None
     gaps: tuple[str, ...] = ()
 
 
@@ -61,21 +63,24 @@ class Board:
     rows: tuple[Row, ...]
     origin: str
     quality: dict[str, float]
+    preset: str = "standard"
+    comparable: bool = True
+    weak: bool = False
     notes: tuple[str, ...] = field(default=())
 
 
 def boards(records: Iterable[Record], partial: bool = False) -> list[Board]:
-    """Return one board for each source, task, precision and number of samples among `records`.
+    """Return one board for each source, task, precision, preset and number of samples among `records`.
 
     Raises:
         GapError: a cell is missing, failed or incomplete, and `partial` is False.
         BenchmarkError: records that do not belong together (other data, another model, another metric version).
     """
-    kinds: dict[tuple[str, str, str, int | None], list[Record]] = defaultdict(list)
+    kinds: dict[tuple[str, str, str, str, int | None], list[Record]] = defaultdict(list)
     for record in records:
         cell = record.cell
-        kinds[cell.source, cell.task, cell.precision, cell.limit].append(record)
-    ordered = sorted(kinds.items(), key=lambda item: (item[0][:3], item[0][3] is not None, item[0][3] or 0))
+        kinds[cell.source, cell.task, cell.precision, cell.preset, cell.limit].append(record)
+    ordered = sorted(kinds.items(), key=lambda item: (item[0][:4], item[0][4] is not None, item[0][4] or 0))
     return [board(group, partial) for _, group in ordered]
 
 
@@ -118,6 +123,9 @@ def board(records: list[Record], partial: bool = False) -> Board:
         rows=tuple(sorted(rows, key=lambda row: (np.isnan(row.mean_rank), row.mean_rank, row.method))),
         origin=first.provenance["data"]["origin"],
         quality={key: first.provenance["model"][key] for key in ("accuracy", "balanced_accuracy")},
+        preset=first.cell.preset,
+        comparable=all(record.comparable for record in records),
+        weak=bool(first.provenance["model"].get("weak")),
         notes=tuple(notes),
     )
 
@@ -219,6 +227,8 @@ def _row(
     def cost(phase: str, what: str) -> float:
         return float(np.mean([record.costs[phase][what] for record in own])) if own else float("nan")
 
+    known = [record.evidence for record in own if record.evidence is not None]
+    evidence = float(np.mean(known)) if known else None
     explained = own[0].n_total * own[0].repeats if own else 1
     return Row(
         method=method,
@@ -232,5 +242,6 @@ def _row(
         backwards=cost("attribute", "backwards") / explained,
         milliseconds=cost("attribute", "seconds") / explained * 1000,
         train_seconds=cost("prepare", "seconds"),
+        evidence=evidence,
         gaps=tuple(gaps[method]),
     )

@@ -33,7 +33,10 @@ def title(board: Board) -> str:
     seeds = f"seed{'s' * (len(board.seeds) > 1)} {', '.join(map(str, board.seeds))}"
     quality = ", ".join(f"{key.replace('_', ' ')} {value:.3f}" for key, value in board.quality.items())
     precision = "" if board.precision == "fp32" else f" · {board.precision}"
-    return f"{board.task} · {data} · {rows} · {seeds}{precision} · model: {quality}"
+    preset = "" if board.preset == "standard" else f" · preset {board.preset}"
+    preset += "" if board.comparable else ", NOT COMPARABLE"
+    quality += ", WEAK: under the task's floor" if board.weak else ""
+    return f"{board.task} · {data} · {rows} · {seeds}{precision}{preset} · model: {quality}"
 
 
 def footer(board: Board) -> list[str]:
@@ -43,6 +46,7 @@ def footer(board: Board) -> list[str]:
         "shared; fam. rank: nearly equal metrics count once.",
         "valid: scores averaged / scores expected. forwards, ms: rows of the model and milliseconds an explanation; "
         "train s: seconds of training, once.",
+        *(["planted: share of the positive attribution that lies on the planted evidence."] if _planted(board) else []),
         *board.notes,
     ]
     lines += [f"{row.method}*: {gap}" for row in board.rows for gap in row.gaps]
@@ -52,8 +56,14 @@ def footer(board: Board) -> list[str]:
 def cells(board: Board) -> tuple[list[str], list[list[str]]]:
     """Return header and rows of a board as text."""
     arrows = [f"{name}{'↑' if higher else '↓'}" for name, higher in board.metrics.items()]
-    header = ["method", "rank", "fam. rank", *arrows, "valid", *COSTS]
+    planted = ["planted"] if _planted(board) else []
+    header = ["method", "rank", "fam. rank", *arrows, "valid", *planted, *COSTS]
     return header, [_line(row, board) for row in board.rows]
+
+
+def _planted(board: Board) -> bool:
+    """Tell whether the board's data know where the evidence is."""
+    return any(row.evidence is not None for row in board.rows)
 
 
 def _line(row: Row, board: Board) -> list[str]:
@@ -61,7 +71,8 @@ def _line(row: Row, board: Board) -> list[str]:
     scores = [_number(row.means.get(metric), 3) for metric in board.metrics]
     costs = [_number(row.forwards, 0), _number(row.milliseconds, 2), _number(row.train_seconds, 1)]
     return [
-        name, _number(row.mean_rank, 2), _number(row.family_rank, 2), *scores, f"{row.valid[0]}/{row.valid[1]}", *costs
+        name, _number(row.mean_rank, 2), _number(row.family_rank, 2), *scores, f"{row.valid[0]}/{row.valid[1]}",
+        *([_number(row.evidence, 3)] if _planted(board) else []), *costs,
     ]  # fmt: skip
 
 

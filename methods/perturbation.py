@@ -1,73 +1,115 @@
-"""Perturbation methods through Captum, on the game "which features are present", so they know no modality.
+"""Perturbation methods through Captum, on the game "which players are present", so they know no modality.
 
-Captum sees a vector of ones (present) and zeros (removed); the task's own removal turns it into an input. What is
-explained is the target's logit, or its probability with `output=probability`.
+Players are columns, the real words of a text (padding never plays) or cells of a grid over an image. Captum sees a
+vector of ones (present) and zeros (removed); the task's own removal turns it into an input. What is explained is the
+target's logit, or its probability with `output=probability`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from benchmark.registry import bounded
 from benchmark.seeding import content_seeds, seeded
-from benchmark.types import METHODS, Attribute, Method, Task
+from benchmark.types import METHODS, Attribute, Method, Modality, Task
 
 if TYPE_CHECKING:
     from captum import attr
     from torch import Tensor
 
 OUTPUTS = ("logit", "probability")
+BY_MODALITY = 0
+"""The value of a parameter that stands for the default of the task's modality."""
+SAMPLES: dict[Modality, int] = {"table": 100, "text": 400, "image": 1000}
+GRID = 14
+"""An image's players are the cells of a 14 x 14 grid, or its pixels where it has fewer a side."""
 
 
-def presence_game(task: Task, output: str) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
-    """Return (present (n, G), x (n, ...), target (n,)) -> (n,), the target's logit or probability."""
+class Game:
+    """Answers what the target's output is with some features present."""
+
+    def __init__(self, task: Task, output: str) -> None:
+        self.task, self.output = task, output
+        self.rows = 0
+
+    def __call__(self, present: Tensor, x: Tensor, target: Tensor) -> Tensor:
+        """Return (n,) for features present (n, ...), inputs (n, ...) and targets (n,), in forwards of bounded size."""
+        import torch
+
+        from benchmark.prober import Prober
+
+        self.rows = self.rows or Prober(self.task).rows_per_forward(x)
+        parts = []
+        with torch.no_grad():
+            for some, inputs, classes in zip(
+                present.flatten(1).split(self.rows), x.split(self.rows), target.split(self.rows), strict=True
+            ):
+                removed = (some < 0.5) & self.task.removal.valid(inputs)
+                values = self.task.model(self.task.remove(inputs, removed))
+                values = values.softmax(-1) if self.output == "probability" else values
+                parts.append(values.gather(1, classes.unsqueeze(1)).squeeze(1))
+        return torch.cat(parts)
+
+
+def players(task: Task, x: Tensor) -> Tensor:
+    """Return each feature's player (G,) for one input (1, ...), or -1 for padding."""
     import torch
 
-    @torch.no_grad()
-    def play(present: Tensor, x: Tensor, target: Tensor) -> Tensor:
-        values = task.model(task.remove(x, present < 0.5))
-        values = values.softmax(-1) if output == "probability" else values
-        return values.gather(1, target.unsqueeze(1)).squeeze(1)
+    if task.modality == "image":
+        height, width = x.shape[-2:]
+        down, across = min(GRID, height), min(GRID, width)
+        row, column = torch.arange(height) * down // height, torch.arange(width) * across // width
+        return (row.unsqueeze(1) * across + column).flatten().to(x.device)
+    valid = task.removal.valid(x)[0]
+    return torch.where(valid, valid.cumsum(0) - 1, -1)
 
-    return play
+
+def _side(task: Task) -> int:
+    return round(task.n_features**0.5)
 
 
-def _whole(task: Task, x: Tensor) -> Tensor:
+def _slide(task: Task, output: str, window: int) -> Attribute:
+    """Remove a window at each place and spread the fall of the output over what it covered."""
     import torch
+    from captum.attr import Occlusion as Captum
 
-    return torch.ones(len(x), task.n_features, device=x.device)
+    explainer = Captum(Game(task, output))
+    image = task.modality == "image"
+    shape: tuple[int, ...] = (_side(task), _side(task)) if image else (task.n_features,)
+    sizes = tuple(min(window, side) for side in shape)
+    strides = tuple(max(1, size // 2) for size in sizes) if image else (1,)
+
+    def explain(x: Tensor, target: Tensor) -> Tensor:
+        whole = torch.ones(len(x), *shape, device=x.device)
+        most = max(1, min(task.n_features, 2**14 // len(x)))
+        found = explainer.attribute(
+            whole, sizes, strides, baselines=0, additional_forward_args=(x, target), perturbations_per_eval=most
+        )
+        return found.flatten(1)
+
+    return explain
 
 
-@METHODS.register("occlusion", kind="baseline", modalities=("table",))
+@METHODS.register("occlusion", kind="baseline", modalities=("table", "text", "image"))
 @dataclass(frozen=True)
 class Occlusion(Method):
     """Fall of the output while a window slides over the features (Zeiler and Fergus 2014, section 4.2).
 
-    `window`: features removed together; with 1, as on tables, this is feature ablation.
+    `window`: features a side removed together; 0 means 1 column (which is feature ablation), 3 words, or a 14th of an
+    image's side, which moves on by half.
     """
 
-    window: int = bounded(1, low=1)
+    window: int = bounded(BY_MODALITY, low=0)
     output: str = bounded("logit", among=OUTPUTS)
 
     def prepare(self, task: Task, seed: int) -> Attribute:
         """See `Method`."""
-        from captum.attr import Occlusion as Captum
-
-        explainer = Captum(presence_game(task, self.output))
-        window = (min(self.window, task.n_features),)
-
-        def explain(x: Tensor, target: Tensor) -> Tensor:
-            return explainer.attribute(
-                _whole(task, x), window, baselines=0, additional_forward_args=(x, target),
-                perturbations_per_eval=task.n_features,
-            )  # fmt: skip
-
-        return explain
+        usual = {"table": 1, "text": 3, "image": max(2, _side(task) // GRID)}
+        return _slide(task, self.output, self.window or usual[task.modality])
 
 
-@METHODS.register("feature_ablation", kind="baseline", modalities=("table",))
+@METHODS.register("feature_ablation", kind="baseline", modalities=("table", "text"))
 @dataclass(frozen=True)
 class FeatureAblation(Method):
     """Fall of the output when one feature is removed."""
@@ -76,47 +118,61 @@ class FeatureAblation(Method):
 
     def prepare(self, task: Task, seed: int) -> Attribute:
         """See `Method`."""
+        import torch
         from captum.attr import FeatureAblation as Captum
 
-        explainer = Captum(presence_game(task, self.output))
+        explainer = Captum(Game(task, self.output))
 
         def explain(x: Tensor, target: Tensor) -> Tensor:
+            whole = torch.ones(len(x), task.n_features, device=x.device)
             return explainer.attribute(
-                _whole(task, x), baselines=0, additional_forward_args=(x, target),
-                perturbations_per_eval=task.n_features,
-            )  # fmt: skip
+                whole, baselines=0, additional_forward_args=(x, target), perturbations_per_eval=task.n_features
+            )
 
         return explain
 
 
-def _one_by_one(explainer: attr.Lime, task: Task, seed: int, n_samples: int) -> Attribute:
-    """Explain each sample under its own seed: Captum draws from torch's global generator."""
+def _regress(explainer: attr.Lime, game: Game, task: Task, seed: int, n_samples: int) -> Attribute:
+    """Explain each sample under its own seed, its players' weights shared out evenly among their features.
+
+    Captum draws from torch's global generator, hence one sample at a time.
+    """
     import torch
 
     def explain(x: Tensor, target: Tensor) -> Tensor:
-        whole, parts = _whole(task, x[:1]), []
+        parts = []
         for i, own_seed in enumerate(content_seeds(seed, x)):
+            own = players(task, x[i : i + 1])
+            count = int(own.max()) + 1
+            place = own.clamp(min=0)
+
+            def play(present: Tensor, row: int = i, place: Tensor = place) -> Tensor:
+                rows = [len(present), *[1] * (x.dim() - 1)]
+                return game(present[:, place], x[row : row + 1].repeat(rows), target[row].repeat(len(present)))
+
+            explainer.forward_func = play
             with seeded(own_seed):
-                parts.append(
-                    explainer.attribute(
-                        whole, baselines=0, additional_forward_args=(x[i : i + 1], target[i : i + 1]),
-                        n_samples=n_samples, perturbations_per_eval=n_samples,
-                    )
-                )  # fmt: skip
-        return torch.cat(parts)
+                found = explainer.attribute(
+                    torch.ones(1, count, device=x.device), baselines=0, n_samples=n_samples,
+                    perturbations_per_eval=min(n_samples, max(1, 2**22 // task.n_features)),
+                )[0]  # fmt: skip
+            size = torch.bincount(place, minlength=count).clamp(min=1) if task.modality == "image" else 1
+            parts.append((found / size)[place].masked_fill(own < 0, 0.0))
+        return torch.stack(parts)
 
     return explain
 
 
-@METHODS.register("lime", kind="baseline", modalities=("table",))
+@METHODS.register("lime", kind="baseline", modalities=("table", "text", "image"))
 @dataclass(frozen=True)
 class Lime(Method):
     """Weights of a sparse linear model around the input (Ribeiro et al. 2016, section 3.4).
 
-    `n_samples`: random subsets a sample; `penalty`: the lasso's; Captum's exponential kernel on cosine distance.
+    `n_samples`: random subsets a sample, 0 means 100 for a table, 400 for a text, 1000 for an image; `penalty`: the
+    lasso's; Captum's exponential kernel on cosine distance. An image's players are the cells of a 14 x 14 grid.
     """
 
-    n_samples: int = bounded(100, low=2)
+    n_samples: int = bounded(BY_MODALITY, low=0)
     penalty: float = bounded(0.01, low=0)
     output: str = bounded("logit", among=OUTPUTS)
 
@@ -125,23 +181,26 @@ class Lime(Method):
         from captum._utils.models.linear_model import SkLearnLasso
         from captum.attr import Lime as Captum
 
-        game = presence_game(task, self.output)
-        return _one_by_one(Captum(game, SkLearnLasso(alpha=self.penalty)), task, seed, self.n_samples)
+        game = Game(task, self.output)
+        explainer = Captum(game, SkLearnLasso(alpha=self.penalty))
+        return _regress(explainer, game, task, seed, self.n_samples or SAMPLES[task.modality])
 
 
-@METHODS.register("kernel_shap", kind="baseline", modalities=("table",))
+@METHODS.register("kernel_shap", kind="baseline", modalities=("table", "text", "image"))
 @dataclass(frozen=True)
 class KernelShap(Method):
     """Shapley values by regression on random subsets under the Shapley kernel (Lundberg and Lee 2017, section 4.1).
 
-    `n_samples`: random subsets a sample.
+    `n_samples`: random subsets a sample, 0 means 100 for a table, 400 for a text, 1000 for an image, whose players are
+    the cells of a 14 x 14 grid.
     """
 
-    n_samples: int = bounded(100, low=2)
+    n_samples: int = bounded(BY_MODALITY, low=0)
     output: str = bounded("logit", among=OUTPUTS)
 
     def prepare(self, task: Task, seed: int) -> Attribute:
         """See `Method`."""
         from captum.attr import KernelShap as Captum
 
-        return _one_by_one(Captum(presence_game(task, self.output)), task, seed, self.n_samples)
+        game = Game(task, self.output)
+        return _regress(Captum(game), game, task, seed, self.n_samples or SAMPLES[task.modality])

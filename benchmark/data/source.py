@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
-from benchmark.errors import DataError
+from benchmark.errors import Absent, DataError
+from benchmark.types import Located
 
 LAYOUT = "expected a folder laid out as docs/data.md says, such as nap/nhanes_age_prediction.csv"
 
@@ -31,8 +33,43 @@ class Sources:
     verify: bool = False
     cache: Path = field(default_factory=cache_folder)
 
+    def locate(self, name: str, real: Callable[[], Located], stand_in: Callable[[], Located], mend: str) -> Located:
+        """Return the real data of `name`, or where there are none and these sources allow it, the stand-in.
+
+        `mend` says what to do about it.
+
+        Raises:
+            DataError: real data were asked for and there are none.
+        """
+        if self.kind == "synthetic":
+            return stand_in()
+        try:
+            return real()
+        except Absent as why:
+            if self.kind == "real":
+                raise DataError(f"no real data for {name}: {why}. {mend}, or use --source synthetic") from why
+            note = f"real data not found ({why}); using the synthetic stand-in"
+            return replace(stand_in(), notes=(note,))
+
+    def kept(self, name: str, download: Callable[[Path], None]) -> Path:
+        """Return file `name` of the cache, downloading it first if need be and allowed.
+
+        Raises:
+            Absent: it was never downloaded, and cannot be.
+        """
+        path = self.cache / "data" / name
+        if path.is_file():
+            return path
+        if self.offline:
+            raise Absent("not downloaded before, and --offline forbids the network")
+        try:
+            download(path)
+        except DataError as error:
+            raise Absent(str(error)) from error
+        return path
+
     def file(self, name: str) -> Path | None:
-        """Return the data folder's file `name`, or None where no folder was named or it lacks the file.
+        """Return the data folder's file or folder `name`, or None where no data folder was named or it lacks it.
 
         Raises:
             DataError: a folder was named that does not exist or is empty.
@@ -44,4 +81,4 @@ class Sources:
         if not any(self.data_dir.iterdir()):
             raise DataError(f"data folder {str(self.data_dir)!r} is empty: {LAYOUT}")
         path = self.data_dir / name
-        return path if path.is_file() else None
+        return path if path.exists() else None

@@ -13,7 +13,7 @@ import pandas as pd
 
 from benchmark.data.download import fetch, write_atomically
 from benchmark.data.source import Sources
-from benchmark.errors import DataError
+from benchmark.errors import Absent, DataError
 from benchmark.types import Located
 
 SYNTHETIC_SEED = 0
@@ -58,9 +58,9 @@ class Table:
     def _synthetic(self) -> pd.DataFrame:
         return self.synthesise(np.random.default_rng(SYNTHETIC_SEED))
 
-    def _stand_in(self, notes: tuple[str, ...]) -> Located:
+    def _stand_in(self) -> Located:
         features, labels = self._parse(self._synthetic(), "the synthetic stand-in")
-        return Located("synthetic", "synthetic stand-in", content_digest(features, labels), notes)
+        return Located("synthetic", "synthetic stand-in", content_digest(features, labels))
 
     def _parse(self, frame: pd.DataFrame, origin: str) -> tuple[np.ndarray, np.ndarray]:
         wanted = [*self.features, self.label]
@@ -115,31 +115,27 @@ class TableFile(Table):
         Raises:
             DataError: the table is damaged, or `sources` ask for real data and there are none.
         """
-        if sources.kind == "synthetic":
-            return self._stand_in(())
-        path = sources.file(self.file)
-        if path is not None:
-            return self._check(path, path.read_bytes(), str(path), sources.verify)
-        missing = f"no {self.file} in a data folder" if sources.data_dir is None else f"no {self.file} there"
-        kept = sources.cache / "data" / f"{self.name}-{self.digest[:16]}.csv"
-        if kept.is_file():
-            return self._check(kept, kept.read_bytes(), self.url, verify=True)
-        if sources.offline:
-            why = f"{missing}, not downloaded before, and --offline forbids the network"
-        else:
-            try:
+
+        def real() -> Located:
+            path = sources.file(self.file)
+            if path is not None:
+                return self._check(path, path.read_bytes(), str(path), sources.verify)
+            missing = f"no {self.file} " + ("in a data folder" if sources.data_dir is None else "there")
+            checked: list[Located] = []
+
+            def download(kept: Path) -> None:
                 content = fetch(self.url)
-                located = self._check(kept, content, self.url, verify=True)
+                checked.append(self._check(kept, content, self.url, verify=True))
                 write_atomically(kept, content)
-                return located
-            except DataError as error:
-                why = f"{missing}, and {error}"
-        if sources.kind == "real":
-            raise DataError(
-                f"no real data for {self.name}: {why}. Name a data folder with --data-dir or BENCHMARK_DATA, "
-                f"put {self.file} into it, or use --source synthetic"
-            )
-        return self._stand_in((f"real data not found ({why}); using the synthetic stand-in",))
+
+            try:
+                kept = sources.kept(f"{self.name}-{self.digest[:16]}.csv", download)
+            except Absent as why:
+                raise Absent(f"{missing}, and {why}") from why
+            return checked[0] if checked else self._check(kept, kept.read_bytes(), self.url, verify=True)
+
+        mend = f"Name a data folder with --data-dir or BENCHMARK_DATA, put {self.file} into it"
+        return sources.locate(self.name, real, self._stand_in, mend)
 
     def read(self, located: Located) -> pd.DataFrame:
         """See `Table`."""
@@ -179,7 +175,7 @@ class BundledTable(Table):
             DataError: scikit-learn's copy is not the pinned one.
         """
         if sources.kind == "synthetic":
-            return self._stand_in(())
+            return self._stand_in()
         digest = content_digest(*self._parse(self._frame(), self.origin))
         if digest != self.digest:
             raise DataError(f"{self.origin} is not the pinned version of {self.name}: install scikit-learn >= 1.4")

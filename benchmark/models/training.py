@@ -2,48 +2,85 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from tqdm import tqdm
 
 from benchmark.seeding import seeded
 from benchmark.types import Split
 
+BUCKET = 50
+"""Texts of this many batches are sorted by length, so that those in one batch are about equally long."""
+MAX_NORM = 1.0
+
 
 @dataclass(frozen=True)
 class Recipe:
-    """How a model is trained: AdamW under a one-cycle rate. `weighted` weighs classes by inverse frequency."""
+    """How a model is trained: AdamW under a one-cycle rate. `weighted` weighs classes by inverse frequency.
+
+    `smoothing` is that of the labels; `clip` bounds the norm of the gradient by 1.
+    """
 
     epochs: int
     batch: int
     rate: float
     decay: float
-    weighted: bool
+    weighted: bool = False
+    smoothing: float = 0.0
+    clip: bool = False
     seed: int = 0
 
 
-def train(build: Callable[[], nn.Module], data: Split, classes: int, recipe: Recipe) -> nn.Module:
-    """Return a trained model in eval mode with frozen parameters; the same seed gives the same weights."""
+def train(
+    build: Callable[[], nn.Module], data: Split, classes: int, recipe: Recipe, *,
+    augment: Callable[[Tensor, float], Tensor] | None = None, lengths: Tensor | None = None, device: str | None = None,
+) -> nn.Module:  # fmt: skip
+    """Return a trained model in eval mode with frozen parameters; the same seed gives the same weights.
+
+    `augment` changes a batch before the model sees it, told which part of the training is done, 0 to 1; with `lengths`
+    (N,) batches hold texts of like length. Progress is shown on a terminal.
+    """
     with seeded(recipe.seed):
-        model = build().to(data.x.device).train()
+        home = data.x.device if device is None else torch.device(device)
+        model = build().to(home).train()
         weight = None
         if recipe.weighted:
             counts = torch.bincount(data.y, minlength=classes).clamp(min=1)
-            weight = len(data.y) / (classes * counts.to(data.x.dtype))
+            weight = (len(data.y) / (classes * counts.double())).float().to(home)
         optimiser = torch.optim.AdamW(model.parameters(), lr=recipe.rate, weight_decay=recipe.decay)
         batches = max(1, len(data.x) // recipe.batch)
-        schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, recipe.rate, total_steps=recipe.epochs * batches)
-        for _ in range(recipe.epochs):
-            order = torch.randperm(len(data.x), device=data.x.device)
-            for rows in order[: batches * recipe.batch].chunk(batches):
-                optimiser.zero_grad()
-                F.cross_entropy(model(data.x[rows]), data.y[rows], weight).backward()
-                optimiser.step()
-                schedule.step()
+        total = recipe.epochs * batches
+        schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, recipe.rate, total_steps=total)
+        with tqdm(total=total, desc="training", unit="batch", disable=not sys.stderr.isatty(), leave=False) as bar:
+            for _ in range(recipe.epochs):
+                for rows in _batches(len(data.x), batches, recipe.batch, lengths, data.x.device):
+                    x = data.x[rows].to(home)
+                    x = x if augment is None else augment(x, bar.n / total)
+                    optimiser.zero_grad()
+                    loss = F.cross_entropy(model(x), data.y[rows].to(home), weight, label_smoothing=recipe.smoothing)
+                    loss.backward()
+                    if recipe.clip:
+                        nn.utils.clip_grad_norm_(model.parameters(), MAX_NORM)
+                    optimiser.step()
+                    schedule.step()
+                    bar.update()
     return freeze(model)
+
+
+def _batches(rows: int, batches: int, size: int, lengths: Tensor | None, device: torch.device) -> list[Tensor]:
+    """Return the row numbers of one epoch's batches."""
+    order = torch.randperm(rows, device=device)[: batches * size]
+    if lengths is None:
+        return list(order.chunk(batches))
+    near = [part for group in order.split(size * BUCKET) for part in group[lengths[group].argsort()].split(size)]
+    return [near[i] for i in torch.randperm(len(near)).tolist()][:batches]
 
 
 def freeze(model: nn.Module) -> nn.Module:
@@ -51,10 +88,27 @@ def freeze(model: nn.Module) -> nn.Module:
     return model.eval().requires_grad_(False)
 
 
+@contextmanager
+def all_threads() -> Iterator[None]:
+    """Let torch use every core inside the block, or as many as OMP_NUM_THREADS says: for training large models."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS") or os.cpu_count() or 1))
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
 @torch.inference_mode()
-def accuracies(model: nn.Module, data: Split, classes: int) -> dict[str, float]:
+def predict(model: nn.Module, x: Tensor, batch: int = 1024) -> Tensor:
+    """Return the predicted class (N,) of each row of x, on the device of x."""
+    home = next(model.parameters()).device
+    return torch.cat([model(part.to(home)).argmax(-1).to(x.device) for part in x.split(batch)])
+
+
+def accuracies(model: nn.Module, data: Split, classes: int, batch: int = 1024) -> dict[str, float]:
     """Return accuracy and balanced accuracy (mean recall over the classes present) on `data`."""
-    predicted = torch.cat([model(part).argmax(-1) for part in data.x.split(1024)])
+    predicted = predict(model, data.x, batch)
     recalls: list[Tensor] = []
     for label in range(classes):
         own = data.y == label

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import logging
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -11,18 +9,17 @@ from typing import Any
 
 import numpy as np
 
-from benchmark.data.source import Sources, cache_folder
+from benchmark.data.source import Sources
 from benchmark.data.split import stratified
 from benchmark.data.tables import Table
 from benchmark.errors import DataError
 from benchmark.seeding import seed_for
+from benchmark.tasks.building import BUILD_VERSION, fingerprint, judged, target_model
 from benchmark.types import Budget, Located, Modality, Task
 
 log = logging.getLogger("benchmark")
 
 TEST_SHARE = 0.2
-BUILD_VERSION = 1
-"""Raised when the way tasks of this kind are made changes, so that no cached model outlives it."""
 
 
 @dataclass(frozen=True)
@@ -78,8 +75,7 @@ class TableTask:
 
     def fingerprint(self, located: Located) -> str:
         """See `TaskSpec`."""
-        identity = [self.recipe(), asdict(self.budget), located.source, located.digest]
-        return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
+        return fingerprint(self.recipe(), self.budget, located)
 
     def build(self, located: Located, name: str, device: str) -> Task:
         """See `TaskSpec`.
@@ -89,7 +85,6 @@ class TableTask:
         """
         import torch
 
-        from benchmark.models.cache import trained
         from benchmark.models.mlp import mlp
         from benchmark.models.training import Recipe, accuracies, train
         from benchmark.tasks.removal import ColumnRemoval
@@ -112,18 +107,13 @@ class TableTask:
         def blank() -> torch.nn.Module:
             return mlp(self.n_features, classes, self.width, self.depth, self.dropout)
 
-        def fit() -> torch.nn.Module:
+        def fit() -> tuple[torch.nn.Module, dict[str, Any]]:
             log.info(f"training the model of {name} on {len(rows)} rows")
             recipe = Recipe(self.epochs, self.batch, self.rate, self.decay, self.weighted)
-            return train(blank, training, classes, recipe)
+            return train(blank, training, classes, recipe), {}
 
-        key = self.fingerprint(located)[:16]
-        model, digest = trained(cache_folder() / "models" / f"{name}-{key}.safetensors", blank, fit)
-        quality = accuracies(model, test, classes)
-        if quality["predicted_classes"] == 1:
-            log.warning(f"the model of {name} predicts one class for every test row; its explanations say little")
-        elif quality["balanced_accuracy"] < self.floor:
-            log.warning(f"{name}: balanced accuracy {quality['balanced_accuracy']:.3f} is under {self.floor}")
+        model, facts = target_model(name, self.recipe(), located, blank, fit)
+        facts |= accuracies(model, test, classes)
         return Task(
             name=name,
             modality=self.modality,
@@ -138,6 +128,6 @@ class TableTask:
             provenance={
                 "data": {"name": self.data.name, "origin": located.origin, "digest": located.digest,
                          "licence": self.data.licence, "train_rows": len(rows), "test_rows": len(held_out)},
-                "model": {"digest": digest, "recipe": self.recipe(), **quality},
+                "model": judged(name, facts, self.recipe(), self.floor),
             },
         )  # fmt: skip

@@ -1,0 +1,145 @@
+"""Text data sets: parquet files in a data folder, or of a pinned revision on the hub."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from benchmark.data import stand_ins
+from benchmark.data.download import download, file_digest
+from benchmark.data.source import Sources
+from benchmark.data.words import split_words
+from benchmark.errors import Absent, DataError
+from benchmark.types import Located
+
+PARTS = ("train", "test")
+STAND_IN_ROWS, STAND_IN_LENGTH = 2400, 40
+
+
+@dataclass(frozen=True, eq=False)
+class Texts:
+    """Texts as words, labels (N,), and where the planted evidence stands (N, length), if there is any."""
+
+    words: list[list[str]]
+    labels: np.ndarray
+    evidence: np.ndarray | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextFiles:
+    """Texts with labels in `folder`/train.parquet and test.parquet: columns text and label, 0 to C - 1.
+
+    `repo` at `revision` is the data set on the hub, whose files are `remote`; `pinned` holds the SHA-256 of the data
+    folder's files. `stand_in` maps each class to the words that are evidence for it in the stand-in.
+    """
+
+    name: str
+    folder: str
+    repo: str
+    revision: str
+    remote: Mapping[str, str]
+    pinned: Mapping[str, str]
+    classes: tuple[str, ...]
+    licence: str
+    stand_in: Mapping[str, Sequence[str]]
+
+    @property
+    def origin(self) -> str:
+        """Return where real data come from, for the task's card."""
+        return f"{self.folder}/train.parquet and test.parquet in a data folder, else {self.repo} on the hub"
+
+    def locate(self, sources: Sources) -> Located:
+        """Find both files and take their digests.
+
+        Raises:
+            DataError: files differ from the pinned ones under --verify, or real data were asked for and are missing.
+        """
+
+        def real() -> Located:
+            files = [sources.file(f"{self.folder}/{part}.parquet") for part in PARTS]
+            if all(files):
+                return self._check([file for file in files if file], sources.verify)
+            gone = ", ".join(f"{self.folder}/{p}.parquet" for p, f in zip(PARTS, files, strict=True) if not f)
+            missing = f"no {gone} " + ("in a data folder" if sources.data_dir is None else "there")
+            try:
+                kept = [
+                    sources.kept(f"{self.name}/{self.revision}/{part}.parquet", self._download(part)) for part in PARTS
+                ]
+            except Absent as why:
+                raise Absent(f"{missing}, and {why}") from why
+            origin = f"{self.repo} at {self.revision[:12]} on the hub"
+            return Located("real", origin, _digest(map(file_digest, kept)), path=str(kept[0].parent))
+
+        files = f"{self.folder}/train.parquet and test.parquet"
+        mend = f"Name a data folder with --data-dir or BENCHMARK_DATA, put {files} into it"
+        return sources.locate(self.name, real, self._stand_in, mend)
+
+    def _download(self, part: str) -> partial[None]:
+        hub = os.environ.get("HF_ENDPOINT") or "https://huggingface.co"
+        return partial(download, f"{hub}/datasets/{self.repo}/resolve/{self.revision}/{self.remote[part]}")
+
+    def _check(self, files: Sequence[Path], verify: bool) -> Located:
+        digests = [file_digest(file) for file in files]
+        notes = []
+        for part, file, digest in zip(PARTS, files, digests, strict=True):
+            if digest != self.pinned[part]:
+                pinned = f"SHA-256 {digest[:12]} (pinned {self.pinned[part][:12]})"
+                note = f"{file} is not the pinned version of {self.name}: {pinned}"
+                if verify:
+                    raise DataError(f"{note}; get the original file, or run without --verify to use this one")
+                notes.append(f"{note}; results are recorded under this digest")
+        return Located("real", str(files[0].parent), _digest(digests), tuple(notes), str(files[0].parent))
+
+    def _stand_in(self) -> Located:
+        texts = [" ".join(words) for part in self._synthetic().values() for words in part.words]
+        return Located("synthetic", "synthetic stand-in", hashlib.sha256("\n".join(texts).encode()).hexdigest())
+
+    def _synthetic(self) -> dict[str, Texts]:
+        rng = np.random.default_rng(stand_ins.SEED)
+        words, labels, evidence = stand_ins.sentences(rng, self.stand_in, STAND_IN_ROWS, STAND_IN_LENGTH)
+        cut = STAND_IN_ROWS - 400
+        rows = {"train": slice(0, cut), "test": slice(cut, None)}
+        return {part: Texts(words[own], labels[own], evidence[own]) for part, own in rows.items()}
+
+    def load(self, located: Located) -> dict[str, Texts]:
+        """Return the texts of the training and the test part.
+
+        Raises:
+            DataError: a file cannot be read, lacks a column, or holds an unknown label.
+        """
+        if located.source == "synthetic":
+            return self._synthetic()
+        assert located.path is not None
+        return {part: self._read(Path(located.path) / f"{part}.parquet") for part in PARTS}
+
+    def _read(self, file: Path) -> Texts:
+        from datasets import load_dataset
+        from datasets.exceptions import DatasetGenerationError
+
+        try:
+            table = load_dataset("parquet", data_files=str(file), split="train", cache_dir=str(file_cache(file)))
+        except (DatasetGenerationError, OSError, ValueError) as error:
+            raise DataError(f"{file} is not a readable parquet file: {error.__cause__ or error}") from error
+        if not {"text", "label"} <= set(table.column_names):
+            raise DataError(f"{file}: expected columns text and label, got {', '.join(table.column_names)}")
+        labels = np.asarray(table["label"], np.int64)
+        if len(labels) == 0 or labels.min() < 0 or labels.max() >= len(self.classes):
+            raise DataError(f"{file}: expected labels 0 to {len(self.classes) - 1}, got {np.unique(labels).tolist()}")
+        return Texts([split_words(text) for text in table["text"]], labels)
+
+
+def file_cache(file: Path) -> Path:
+    """Return where `datasets` may keep its copy of `file`."""
+    from benchmark.data.source import cache_folder
+
+    return cache_folder() / "datasets" / file.parent.name
+
+
+def _digest(digests: Iterable[str]) -> str:
+    return hashlib.sha256("".join(digests).encode()).hexdigest()

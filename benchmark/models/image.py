@@ -1,0 +1,92 @@
+"""The paper's image models from timm, full-sized or reduced for small stand-ins, and a small plain CNN."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from typing import Literal
+
+import timm
+import torch
+from timm.models.efficientnet import _gen_efficientnet, _gen_mobilenet_v2
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+Family = Literal["resnet", "efficientnet", "deit", "mobilenet", "cnn"]
+
+
+def image_model(family: Family, classes: int, channels: int, side: int, reduced: bool) -> nn.Module:
+    """Return an untrained model of `family`: images (B, channels, side, side) to logits (B, classes).
+
+    Reduced models have the same blocks, fewer and narrower, and keep a map of places a sixteenth of the image in area.
+    """
+    match family, reduced:
+        case "resnet", False:
+            model = timm.create_model("resnet50", num_classes=classes, in_chans=channels)
+        case "resnet", True:
+            model = timm.create_model(
+                "resnet50", num_classes=classes, in_chans=channels, layers=(1, 1, 1, 1), channels=(8, 16, 24, 32),
+                output_stride=8,
+            )  # fmt: skip
+        case "efficientnet", False:
+            model = timm.create_model("efficientnet_b0", num_classes=classes, in_chans=channels)
+        case "efficientnet", True:
+            model = _gen_efficientnet(
+                "efficientnet_b0", 0.25, 0.25, num_classes=classes, in_chans=channels, output_stride=8
+            )
+        case "mobilenet", False:  # padding and epsilon as in TensorFlow, where the weights come from
+            model = timm.create_model(
+                "mobilenetv2_100", num_classes=classes, in_chans=channels, pad_type="same", bn_eps=1e-3
+            )
+        case "mobilenet", True:
+            model = _gen_mobilenet_v2(
+                "mobilenetv2_100", 0.5, 0.3, num_classes=classes, in_chans=channels, output_stride=8
+            )
+        case "deit", False:
+            model = timm.create_model(
+                "deit_small_patch16_224", num_classes=classes, in_chans=channels, dynamic_img_size=True
+            )
+        case "deit", True:
+            model = timm.create_model(
+                "deit_small_patch16_224", num_classes=classes, in_chans=channels, img_size=side, patch_size=side // 8,
+                embed_dim=48, depth=3, num_heads=3, dynamic_img_size=True,
+            )  # fmt: skip
+        case _:
+            model = cnn(classes, channels)
+    for module in model.modules():
+        if hasattr(module, "inplace"):
+            module.inplace = False  # type: ignore[assignment] # what is changed in place can be neither hooked nor differentiated twice
+    return model
+
+
+def cnn(classes: int, channels: int) -> nn.Sequential:
+    """Return three convolutions with batch normalisation, the mean over places, and a linear layer."""
+    layers: list[nn.Module] = []
+    for width in (32, 64, 64):
+        layers += [nn.Conv2d(channels, width, 3, padding=1), nn.BatchNorm2d(width), nn.ReLU()]
+        channels = width
+    parts = OrderedDict(features=nn.Sequential(*layers), pool=nn.AdaptiveAvgPool2d(1), flat=nn.Flatten())
+    return nn.Sequential(parts | {"head": nn.Linear(channels, classes)})
+
+
+def spatial_layer(family: Family, model: nn.Module) -> str:
+    """Return the name of the submodule whose output is the last map of places (B, C, h, w), or of tokens (B, 1 + n, C).
+
+    For DeiT it is the input of the last block's attention: behind it only the class token matters.
+    """
+    if family == "deit":
+        return f"blocks.{len(model.blocks) - 1}.norm1"  # type: ignore[arg-type]
+    return {"resnet": "layer4", "cnn": "features"}.get(family, "bn2")
+
+
+def augmented(x: Tensor, side: int, flip: bool) -> Tensor:
+    """Return images at `side` pixels, cropped to 70 to 100 % of their sides, flipped, brighter or darker."""
+    batch = len(x)
+    scale = torch.empty(batch, device=x.device).uniform_(0.7, 1)
+    turn = torch.where(torch.rand(batch, device=x.device) < 0.5 * flip, -1.0, 1.0)
+    place = torch.zeros(batch, 2, 3, device=x.device)
+    place[:, 0, 0], place[:, 1, 1] = scale * turn, scale
+    place[:, :, 2] = (torch.rand(batch, 2, device=x.device) * 2 - 1) * (1 - scale).unsqueeze(1)
+    grid = F.affine_grid(place, [batch, x.shape[1], side, side], align_corners=False)
+    x = F.grid_sample(x, grid, align_corners=False, padding_mode="reflection")
+    contrast = torch.empty(batch, 1, 1, 1, device=x.device).uniform_(0.8, 1.2)
+    return x * contrast + torch.empty(batch, 1, 1, 1, device=x.device).uniform_(-0.2, 0.2)

@@ -1,0 +1,73 @@
+"""Pretrained weights: a file in the data folder's weights/, or a download whose content is pinned by its digest."""
+
+from __future__ import annotations
+
+import pickle
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from benchmark.data.download import download, file_digest
+from benchmark.data.source import Sources
+from benchmark.errors import Absent, DataError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Pretrained:
+    """Weights of a timm model on ImageNet-1k. `file` is their name under weights/ in a data folder.
+
+    `url` holds them too, if not empty; `digest` is the SHA-256 of that content, or its beginning, as timm pins it.
+    """
+
+    name: str
+    file: str
+    url: str = ""
+    digest: str = ""
+
+    def locate(self, sources: Sources) -> Path:
+        """Return the file of weights.
+
+        Raises:
+            Absent: there are none here, and they cannot be downloaded.
+        """
+        path = sources.file(f"weights/{self.file}")
+        if path is not None:
+            return path
+        missing = f"no weights/{self.file} " + ("in a data folder" if sources.data_dir is None else "there")
+        if not self.url:
+            raise Absent(missing)
+        try:
+            fetch = partial(download, self.url, sha256=self.digest)
+            return sources.kept(f"weights/{self.url.rsplit('/', 1)[1]}", fetch)
+        except Absent as why:
+            raise Absent(f"{missing}, and {why}") from why
+
+    def digest_of(self, path: Path) -> str:
+        """Return the SHA-256 of the weights found."""
+        return file_digest(path)
+
+
+def load_state(path: Path) -> dict[str, Tensor]:
+    """Return the weights in a safetensors file, or in a .pth file that holds nothing but tensors.
+
+    Raises:
+        DataError: it cannot be read, or holds anything else.
+    """
+    if path.suffix == ".safetensors":
+        from benchmark.models.cache import read
+
+        return read(path, "weights file")[0]
+    import torch
+
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError) as error:
+        raise DataError(f"weights file {path} cannot be read: {' '.join(str(error).split())[:300]}") from error
+    state = state.get("model", state) if isinstance(state, dict) else state  # as the authors of DeiT wrap theirs
+    if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
+        raise DataError(f"weights file {path} holds no state dict: expected tensors by name")
+    return state
