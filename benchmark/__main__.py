@@ -13,13 +13,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchmark.arguments import add_allow_weak, add_out, add_sources, natural, positive
+from benchmark.commands import (
+    audit_command,
+    chosen_sources,
+    doctor_command,
+    explain_command,
+    prepare_command,
+)
 from benchmark.errors import BenchmarkError, DataError, UsageError
 from benchmark.metrics import METRICS, select_metrics
 from benchmark.presets import PRESETS
 from benchmark.types import METHODS, TASKS
 
 if TYPE_CHECKING:
-    from benchmark.data.source import Sources
     from benchmark.plan import PlannedTask
     from benchmark.records import RecordStore
     from benchmark.runner import Outcome, Settings
@@ -135,8 +141,29 @@ def build_parser() -> argparse.ArgumentParser:
     audit.add_argument("--seeds", type=positive, default=5, metavar="N", help="seeds of subsets and ties (default: 5)")
     audit.add_argument("--sampled", action="store_true", help="draw subsets even where all can be enumerated")
     audit.add_argument("--json", action="store_true", help="print as JSON")
+    add_allow_weak(audit)
     add_out(audit)
     add_sources(audit)
+
+    explain = verb("explain", explain_command, "Draw explanations of one test sample side by side, with their scores.")
+    explain.add_argument("--task", required=True)
+    explain.add_argument("--sample", type=natural, default=0, metavar="I", help="which test sample (default: 0)")
+    explain.add_argument("--methods", default="all", help="names, globs, all, !name, name[parameter=value]")
+    explain.add_argument("--seed", type=natural, default=0, help="base of every random draw (default: 0)")
+    explain.add_argument("--preset", choices=tuple(PRESETS), default="standard", help="what methods may spend")
+    explain.add_argument("--out", type=Path, required=True, metavar="FILE", help="a .png, .svg or .html file")
+    add_allow_weak(explain)
+    add_sources(explain)
+
+    prepare = verb("prepare", prepare_command, "Download data and weights and train target models ahead of a run.")
+    prepare.add_argument("--task", required=True, help="names, globs or all, separated by commas")
+    prepare.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    add_sources(prepare)
+
+    doctor = verb("doctor", doctor_command, "Say what is ready on this machine and what is missing; downloads nothing.")
+    doctor.add_argument("--task", help="names, globs or all: exit with 3 if anything they need is missing")
+    doctor.add_argument("--json", action="store_true", help="print as JSON")
+    add_sources(doctor)
     return parser
 
 
@@ -185,14 +212,6 @@ def run_command(arguments: argparse.Namespace) -> int:
     outcomes, unbuilt = _run_all(plans, store, settings)
     code = _report(outcomes, store, arguments.json)
     return DataError.exit_code if missing or unbuilt else code
-
-
-def chosen_sources(arguments: argparse.Namespace) -> Sources:
-    """Return where data may come from."""
-    from benchmark.data.source import Sources
-
-    folder = arguments.data_dir and Path(arguments.data_dir)
-    return Sources(arguments.source, folder, arguments.offline, arguments.verify)
 
 
 def _interrupt(_signal: int, _frame: object) -> None:
@@ -364,36 +383,6 @@ def regress_command(arguments: argparse.Namespace) -> int:
     else:
         print(regress.render(changes, found, "changed" if arguments.update else "moved"))
     return int(bool(changes) and not arguments.update)
-
-
-def audit_command(arguments: argparse.Namespace) -> int:
-    """Examine the metrics on a task."""
-    from benchmark.audit import audit, heat_map
-    from benchmark.plan import parse_methods, plan_task
-    from benchmark.records import RecordStore
-    from benchmark.registry import configure
-    from benchmark.runner import single_threaded
-
-    RecordStore(arguments.out).open()
-    plan = plan_task(
-        TASKS.entry(arguments.task).name, parse_methods(arguments.methods), chosen_sources(arguments), 0, None
-    )
-    for note in plan.located.notes:
-        log.warning(f"{plan.name}: {note}")
-    single_threaded()
-    task = plan.spec.build(plan.located, plan.name, "cpu")
-    methods = [
-        (choice.name, configure(METHODS.get(choice.name), choice.name, dict(choice.given)))
-        for cell, choice in plan.cells
-        if cell.key not in plan.skips
-    ]
-    result = audit(task, methods, arguments.limit, arguments.seeds, not arguments.sampled)
-    path = heat_map(result, arguments.out / "audit" / f"{result.source}-{result.task}-agreement.png")
-    if arguments.json:
-        print(json.dumps(result.plain() | {"figure": str(path)}, indent=1))
-    else:
-        print(f"{result.task}, {result.source} data, {result.samples} samples\n\n{result.text()}\n\nheat map: {path}")
-    return 0
 
 
 def _better(higher: bool) -> str:

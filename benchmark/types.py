@@ -151,6 +151,9 @@ class TaskSpec(Protocol):
     def locate(self, sources: Sources) -> Located:
         """Find and verify the data without loading torch."""
 
+    def recipe(self, source: Source) -> dict[str, Any]:
+        """Return every setting the model depends on, as plain data."""
+
     def fingerprint(self, located: Located) -> str:
         """Return a hash of everything the task is made from: data, model recipe, seed, budget."""
 

@@ -34,7 +34,10 @@ class Game:
         self.rows = 0
 
     def __call__(self, present: Tensor, x: Tensor, target: Tensor) -> Tensor:
-        """Return (n,) for features present (n, ...), inputs (n, ...) and targets (n,), in forwards of bounded size."""
+        """Return (n,) for features present (n, ...), inputs (n, ...) and targets (n,), in forwards of bounded size.
+
+        Features missing at the end of `present` are padding.
+        """
         import torch
 
         from benchmark.prober import Prober
@@ -45,7 +48,9 @@ class Game:
             for some, inputs, classes in zip(
                 present.flatten(1).split(self.rows), x.split(self.rows), target.split(self.rows), strict=True
             ):
-                removed = (some < 0.5) & self.task.removal.valid(inputs)
+                valid = self.task.removal.valid(inputs)
+                absent = torch.nn.functional.pad(some < 0.5, (0, valid.shape[1] - some.shape[1]))
+                removed = absent & valid
                 values = self.task.model(self.task.remove(inputs, removed))
                 values = values.softmax(-1) if self.output == "probability" else values
                 parts.append(values.gather(1, classes.unsqueeze(1)).squeeze(1))
@@ -76,17 +81,24 @@ def _slide(task: Task, output: str, window: int) -> Attribute:
 
     explainer = Captum(Game(task, output))
     image = task.modality == "image"
-    shape: tuple[int, ...] = (_side(task), _side(task)) if image else (task.n_features,)
-    sizes = tuple(min(window, side) for side in shape)
-    strides = tuple(max(1, size // 2) for size in sizes) if image else (1,)
+
+    def slide(x: Tensor, target: Tensor, shape: tuple[int, ...]) -> Tensor:
+        sizes = tuple(min(window, side) for side in shape)
+        strides = tuple(max(1, size // 2) for size in sizes) if image else (1,)
+        found = explainer.attribute(
+            torch.ones(len(x), *shape, device=x.device), sizes, strides, baselines=0,
+            additional_forward_args=(x, target), perturbations_per_eval=max(1, min(task.n_features, 2**14 // len(x))),
+        )  # fmt: skip
+        return found.flatten(1)
 
     def explain(x: Tensor, target: Tensor) -> Tensor:
-        whole = torch.ones(len(x), *shape, device=x.device)
-        most = max(1, min(task.n_features, 2**14 // len(x)))
-        found = explainer.attribute(
-            whole, sizes, strides, baselines=0, additional_forward_args=(x, target), perturbations_per_eval=most
-        )
-        return found.flatten(1)
+        if not task.removal.pads:
+            return slide(x, target, (_side(task), _side(task)) if image else (task.n_features,))
+        parts = []  # a window never reaches into padding, which stands at the end
+        for row, count in enumerate(task.removal.valid(x).sum(1).tolist()):
+            own = slide(x[row : row + 1], target[row : row + 1], (count,))
+            parts.append(torch.nn.functional.pad(own, (0, task.n_features - count)))
+        return torch.cat(parts)
 
     return explain
 

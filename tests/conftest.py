@@ -12,15 +12,18 @@ from benchmark.__main__ import PACKAGES
 from benchmark.types import METHODS, TASKS
 
 torch.set_num_threads(1)
+os.environ["OMP_NUM_THREADS"] = "1"  # for training, too, and for what tests start
 TASKS.discover("benchmark.tasks")
 METHODS.discover(*PACKAGES)
 
 
 @pytest.fixture(scope="session", autouse=True)
 def _own_cache(tmp_path_factory):
-    """Keep trained weights in a folder of this session, never the user's."""
+    """Keep trained weights in a folder of this session, never the user's; parallel workers share it."""
     before = os.environ.get("BENCHMARK_CACHE")
-    os.environ["BENCHMARK_CACHE"] = str(tmp_path_factory.mktemp("cache"))
+    base = tmp_path_factory.getbasetemp()
+    parallel = "PYTEST_XDIST_WORKER" in os.environ
+    os.environ["BENCHMARK_CACHE"] = str((base.parent if parallel else base) / "cache")
     yield
     if before is None:
         del os.environ["BENCHMARK_CACHE"]

@@ -5,7 +5,6 @@ Each also takes embeddings (B, L, E) with a mask of real words, so that gradient
 
 from __future__ import annotations
 
-import math
 from abc import abstractmethod
 from typing import Any
 
@@ -13,7 +12,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from benchmark.data.words import MASK, PAD
+from benchmark.data.words import MASK, PAD, UNKNOWN
+
+SPREAD = 0.1
+"""Standard deviation of embeddings before training: small, so that rare words say little until they are learnt."""
 
 
 class TextModel(nn.Module):
@@ -22,6 +24,7 @@ class TextModel(nn.Module):
     def __init__(self, words: int, width: int) -> None:
         super().__init__()
         self.embed = nn.Embedding(words, width, padding_idx=PAD)
+        nn.init.normal_(self.embed.weight[UNKNOWN:], std=SPREAD)
 
     def forward(self, x: Tensor, real: Tensor | None = None) -> Tensor:
         """Return logits for word numbers (B, L), or for embeddings (B, L, E) where `real` (B, L) is True."""
@@ -96,7 +99,7 @@ class TransformerClassifier(TextModel):
         self, words: int, classes: int, width: int, depth: int, heads: int, length: int, dropout: float
     ) -> None:
         super().__init__(words, width)
-        self.place = nn.Parameter(torch.randn(length, width) / math.sqrt(width))
+        self.place = nn.Parameter(SPREAD * torch.randn(length, width))
         self.blocks = nn.ModuleList([Block(width, heads, dropout) for _ in range(depth)])
         self.norm = nn.LayerNorm(width)
         self.dropout = nn.Dropout(dropout)

@@ -7,6 +7,7 @@ import json
 import logging
 from collections.abc import Callable
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchmark.data.source import cache_folder
@@ -28,15 +29,21 @@ def fingerprint(recipe: dict[str, Any], budget: Budget, located: Located) -> str
     return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
 
 
+def model_path(name: str, recipe: dict[str, Any], located: Located) -> Path:
+    """Return where the weights of a task's model are, or will be."""
+    identity = json.dumps([recipe, located.source, located.digest], sort_keys=True)
+    key = hashlib.sha256(identity.encode()).hexdigest()[:16]
+    return cache_folder() / "models" / f"{name}-{key}.safetensors"
+
+
 def target_model(
     name: str, recipe: dict[str, Any], located: Located, build: Callable[[], nn.Module],
     fit: Callable[[], tuple[nn.Module, dict[str, Any]]],
 ) -> tuple[nn.Module, dict[str, Any]]:  # fmt: skip
     """Return the frozen model of a task, trained by `fit` where no weights are cached, and what `fit` said of it."""
-    from benchmark.models.cache import key_of, trained
+    from benchmark.models.cache import trained
 
-    key = key_of(recipe, located.source, located.digest)
-    return trained(cache_folder() / "models" / f"{name}-{key}.safetensors", build, fit)
+    return trained(model_path(name, recipe, located), build, fit)
 
 
 def refuse_weak(task: Task, allowed: bool) -> None:

@@ -107,7 +107,7 @@ class ImageTask:
                 return replace(found, notes=(*found.notes, f"no pretrained weights ({why}); trained from nothing"))
         mend = f"Put the weights of timm's {weights.name} into a data folder as weights/{weights.file}"
         stand_in = partial(self.data.locate, replace(sources, kind="synthetic"))
-        return sources.locate(f"the weights of {weights.name}", real, stand_in, mend)
+        return sources.locate(f"{self.data.name} with {weights.name}", real, stand_in, mend)
 
     def recipe(self, source: Source) -> dict[str, Any]:
         """Return every setting the model depends on, as plain data."""

@@ -15,7 +15,7 @@ from benchmark.data.tables import Table
 from benchmark.errors import DataError
 from benchmark.seeding import seed_for
 from benchmark.tasks.building import BUILD_VERSION, fingerprint, judged, target_model
-from benchmark.types import Budget, Located, Modality, Task
+from benchmark.types import Budget, Located, Modality, Source, Task
 
 log = logging.getLogger("benchmark")
 
@@ -68,14 +68,14 @@ class TableTask:
         """See `TaskSpec`."""
         return self.data.locate(sources)
 
-    def recipe(self) -> dict[str, Any]:
-        """Return every setting the model depends on, as plain data."""
+    def recipe(self, source: Source) -> dict[str, Any]:
+        """Return every setting the model depends on, as plain data; the stand-in's model has the same."""
         settings = {key: value for key, value in asdict(self).items() if key not in ("data", "floor")}
         return settings | {"features": self.data.features, "test_share": TEST_SHARE, "build": BUILD_VERSION}
 
     def fingerprint(self, located: Located) -> str:
         """See `TaskSpec`."""
-        return fingerprint(self.recipe(), self.budget, located)
+        return fingerprint(self.recipe(located.source), self.budget, located)
 
     def build(self, located: Located, name: str, device: str) -> Task:
         """See `TaskSpec`.
@@ -112,7 +112,7 @@ class TableTask:
             recipe = Recipe(self.epochs, self.batch, self.rate, self.decay, self.weighted)
             return train(blank, training, classes, recipe), {}
 
-        model, facts = target_model(name, self.recipe(), located, blank, fit)
+        model, facts = target_model(name, self.recipe(located.source), located, blank, fit)
         facts |= accuracies(model, test, classes)
         return Task(
             name=name,
@@ -128,6 +128,6 @@ class TableTask:
             provenance={
                 "data": {"name": self.data.name, "origin": located.origin, "digest": located.digest,
                          "licence": self.data.licence, "train_rows": len(rows), "test_rows": len(held_out)},
-                "model": judged(name, facts, self.recipe(), self.floor),
+                "model": judged(name, facts, self.recipe(located.source), self.floor),
             },
         )  # fmt: skip

@@ -190,7 +190,7 @@ def test_controls_stand_last_and_banzhaf_first_on_inf(tmp_path, capsys):
         (["--metrics", "DLE"], "did you mean 'DEL'"),
         (["--methods", "lime[samples=3]"], "did you mean 'n_samples'"),
         (["--methods", "lime[n_samples=many]"], "expects a whole number, got 'many'"),
-        (["--methods", "lime[n_samples=0]"], "expects at least 2, got 0"),
+        (["--methods", "lime[n_samples=-2]"], "expects at least 0, got -2"),
         (["--methods", "lime[output=class]"], "expects one of logit, probability"),
         (["--include", "nowhere.py"], "no such file"),
     ],
@@ -246,7 +246,7 @@ def test_a_task_without_data_leaves_the_others(tmp_path, capsys):
     data = tmp_path / "data"
     (data / "wcd").mkdir(parents=True)
     (data / "wcd" / "wholesale_customers.csv").write_text("Channel,Region\n1,2\n")
-    words = ["run", "--task", "all", "--methods", "saliency", "--limit", "9", "--jobs", "1", "--offline",
+    words = ["run", "--task", "*_mlp,!builtin", "--methods", "saliency", "--limit", "9", "--jobs", "1", "--offline",
              "--data-dir", str(data), "--out", str(tmp_path / "out")]  # fmt: skip
     assert main(words) == 3
     captured = capsys.readouterr()

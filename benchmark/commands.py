@@ -1,0 +1,172 @@
+"""Commands about one task: audit and explain it; and about this machine: prepare it, and say what is ready."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from benchmark.errors import DataError, UsageError
+from benchmark.types import METHODS, TASKS
+
+if TYPE_CHECKING:
+    from benchmark.data.source import Sources
+    from benchmark.types import Task
+
+log = logging.getLogger("benchmark")
+
+
+def chosen_sources(arguments: argparse.Namespace) -> Sources:
+    """Return where data may come from."""
+    from benchmark.data.source import Sources
+
+    folder = arguments.data_dir and Path(arguments.data_dir)
+    return Sources(arguments.source, folder, arguments.offline, arguments.verify)
+
+
+def audit_command(arguments: argparse.Namespace) -> int:
+    """Examine the metrics on a task."""
+    from benchmark.audit import audit, heat_map
+    from benchmark.plan import parse_methods, plan_task
+    from benchmark.records import RecordStore
+    from benchmark.runner import single_threaded
+    from benchmark.tasks.building import refuse_weak
+
+    RecordStore(arguments.out).open()
+    plan = plan_task(
+        TASKS.entry(arguments.task).name, parse_methods(arguments.methods), chosen_sources(arguments), 0, None
+    )
+    for note in plan.located.notes:
+        log.warning(f"{plan.name}: {note}")
+    single_threaded()
+    task = plan.spec.build(plan.located, plan.name, "cpu")
+    refuse_weak(task, arguments.allow_weak_model)
+    methods = [
+        (choice.name, METHODS.get(choice.name)(**cell.params))
+        for cell, choice in plan.cells
+        if cell.key not in plan.skips
+    ]
+    result = audit(task, methods, arguments.limit, arguments.seeds, not arguments.sampled)
+    path = heat_map(result, arguments.out / "audit" / f"{result.source}-{result.task}-agreement.png")
+    if arguments.json:
+        print(json.dumps(result.plain() | {"figure": str(path)}, indent=1))
+    else:
+        print(f"{result.task}, {result.source} data, {result.samples} samples\n\n{result.text()}\n\nheat map: {path}")
+    return 0
+
+
+def explain_command(arguments: argparse.Namespace) -> int:
+    """Draw explanations of one sample."""
+    from benchmark.plan import parse_methods, plan_task
+    from benchmark.presets import PRESETS
+
+    endings = (".png", ".svg", ".html")
+    if arguments.out.suffix not in endings:
+        raise UsageError(f"--out expects a file that ends in {', '.join(endings)}, got {str(arguments.out)!r}")
+    choices = parse_methods(arguments.methods)
+    plan = plan_task(
+        TASKS.entry(arguments.task).name, choices, chosen_sources(arguments), arguments.seed, None,
+        preset=arguments.preset,
+    )  # fmt: skip
+    for note in plan.located.notes:
+        log.warning(f"{plan.name}: {note}")
+    methods = [
+        (choice.label, choice.name, METHODS.get(choice.name)(**cell.params))
+        for cell, choice in plan.cells
+        if cell.key not in plan.skips
+    ]
+    kinds = [METHODS.entry(name).facts.get("kind") for _, name, _ in methods]
+    methods = [m for m, kind in zip(methods, kinds, strict=True) if kind != "control"] + [
+        m for m, kind in zip(methods, kinds, strict=True) if kind == "control"
+    ]
+    for cell, choice in plan.cells:
+        if cell.key in plan.skips and len(choices) < len(METHODS.names()):
+            log.warning(f"skipped: {choice.label}: {plan.skips[cell.key]}")
+    if not methods:
+        raise UsageError(f"none of --methods {arguments.methods!r} explains {plan.spec.modality}")
+    from dataclasses import replace
+
+    from benchmark.explain import explain
+    from benchmark.pictures import save
+    from benchmark.runner import single_threaded
+    from benchmark.tasks.building import refuse_weak
+
+    single_threaded()
+    task: Task = plan.spec.build(plan.located, plan.name, "cpu")
+    refuse_weak(task, arguments.allow_weak_model)
+    task = replace(task, budget=PRESETS[arguments.preset].budget(task.budget))
+    explained = explain(task, arguments.sample, methods, arguments.seed)
+    try:
+        save(explained, arguments.out)
+    except OSError as error:
+        raise UsageError(f"cannot write --out {str(arguments.out)!r}: {error.strerror}; name another") from error
+    print(f"{explained.title}\n{arguments.out}")
+    return 0
+
+
+def prepare_command(arguments: argparse.Namespace) -> int:
+    """Get data, weights and target models ready; a task that cannot be is said and passed over."""
+    from tqdm import tqdm
+
+    from benchmark.runner import require_cuda, single_threaded
+
+    names = TASKS.select(arguments.task.split(","))
+    sources = chosen_sources(arguments)
+    missing = 0
+    with tqdm(names, unit="task", disable=not sys.stderr.isatty(), leave=False) as bar:
+        for name in bar:
+            bar.set_description(name)
+            try:
+                spec = TASKS.get(name)()
+                located = spec.locate(sources)
+                import torch
+
+                if arguments.device == "cuda":
+                    require_cuda()
+                single_threaded()
+                gpu = arguments.device != "cpu" and torch.cuda.is_available()
+                model = spec.build(located, name, "cuda" if gpu else "cpu").provenance["model"]
+            except DataError as error:
+                missing += 1
+                log.error(f"error: {name}: {error}")
+                continue
+            for note in located.notes:
+                log.warning(f"{name}: {note}")
+            weak = f", WEAK: under its floor of {model['floor']}" if model["weak"] else ""
+            print(f"{name:<22} {located.source} data, {located.origin}; accuracy {model['accuracy']:.3f}, "
+                  f"balanced {model['balanced_accuracy']:.3f}{weak}")  # fmt: skip
+    return DataError.exit_code if missing else 0
+
+
+def doctor_command(arguments: argparse.Namespace) -> int:
+    """Say what is ready, and what mends the rest."""
+    from dataclasses import replace
+
+    from benchmark.provenance import git_commit, versions
+    from benchmark.ready import readiness
+
+    names = TASKS.select(arguments.task.split(",") if arguments.task else TASKS.names())
+    sources = replace(chosen_sources(arguments), offline=True)
+    sources = replace(sources, kind="synthetic" if arguments.source == "synthetic" else "real")
+    import torch
+
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu only"
+    facts = versions() | {
+        "device": device,
+        "cores": str(torch.get_num_threads()),
+        "commit": git_commit() or "not a checkout",
+        "cache": str(sources.cache),
+        "data folder": str(sources.data_dir or "none: set BENCHMARK_DATA or use --data-dir"),
+    }
+    found = [readiness(name, sources) for name in names]
+    if arguments.json:
+        print(json.dumps({"facts": facts, "tasks": [state.plain() for state in found]}, indent=1))
+    else:
+        width = max(map(len, facts))
+        print("\n".join(f"{key:<{width}}  {value}" for key, value in facts.items()) + "\n")
+        print("\n".join(state.text() for state in found))
+    asked = arguments.task is not None and not all(state.ready for state in found)
+    return DataError.exit_code if asked else 0

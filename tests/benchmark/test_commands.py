@@ -1,0 +1,401 @@
+"""prepare, doctor, explain, presets, weak models, working offline."""
+
+from __future__ import annotations
+
+import http.server
+import json
+import socket
+import subprocess
+import sys
+import threading
+import time
+from dataclasses import replace
+
+import pandas as pd
+import pytest
+
+from benchmark.__main__ import main
+from benchmark.data.download import download
+from benchmark.data.source import Sources
+from benchmark.errors import DataError
+from benchmark.presets import PRESETS
+from benchmark.tasks.imdb import IMDB
+from benchmark.types import METHODS, TASKS
+
+BODY = bytes(range(256)) * 400
+
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    """Serves `self.server.body`; behaves as the first part of its path says, and honours ranges."""
+
+    def do_GET(self):
+        self.server.asked.append((self.path, self.headers.get("Range")))
+        how, body = self.path.split("/")[1], self.server.body
+        if how == "missing":
+            self.send_error(404)
+            return
+        if how == "other":
+            body = b"<html>please log in</html>"
+        begin = int((self.headers.get("Range") or "bytes=0-")[6:-1]) if how != "whole" else 0
+        if begin >= len(body):
+            self.send_error(416)
+            return
+        self.send_response(206 if begin else 200)
+        self.send_header("Content-Length", str(len(body) - begin))
+        self.end_headers()
+        rest = body[begin:]
+        if how == "cut" and len(self.server.asked) < self.server.good_after:
+            self.wfile.write(rest[: max(1, len(rest) // 3)])
+            return
+        if how == "silent":
+            self.wfile.write(rest[:100])
+            self.wfile.flush()
+            self.server.done.wait(5)
+            return
+        if how == "slow":
+            for at in range(0, len(rest), len(rest) // 8):
+                self.wfile.write(rest[at : at + len(rest) // 8])
+                self.wfile.flush()
+                time.sleep(0.15)
+            return
+        self.wfile.write(rest)
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture
+def server():
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as made:
+        made.body, made.done, made.asked, made.good_after = BODY, threading.Event(), [], 99
+        thread = threading.Thread(target=made.serve_forever, kwargs={"poll_interval": 0.02})
+        thread.start()
+        made.url = f"http://127.0.0.1:{made.server_address[1]}"
+        yield made
+        made.done.set()
+        made.shutdown()
+        thread.join()
+
+
+def digest(body=BODY):
+    import hashlib
+
+    return hashlib.sha256(body).hexdigest()
+
+
+def test_a_download_arrives_and_is_checked(server, tmp_path):
+    path = tmp_path / "deep" / "file.bin"
+    download(f"{server.url}/good/file.bin", path, digest()[:8])
+    assert path.read_bytes() == BODY
+    assert [file.name for file in path.parent.iterdir() if not file.name.endswith(".lock")] == ["file.bin"]
+    download(f"{server.url}/missing", path, digest())  # it is here: nothing is asked
+    assert len(server.asked) == 1
+
+
+def test_a_slow_server_is_waited_for_while_it_sends(server, tmp_path):
+    download(f"{server.url}/slow/x", tmp_path / "x", digest(), stall=0.6)  # 1.2 s in all, never 0.6 s without a byte
+    assert (tmp_path / "x").read_bytes() == BODY
+
+
+def test_a_download_that_is_cut_off_goes_on_where_it_stopped(server, tmp_path):
+    server.good_after = 3
+    download(f"{server.url}/cut/x", tmp_path / "x", digest())
+    assert (tmp_path / "x").read_bytes() == BODY
+    ranges = [asked for _, asked in server.asked]
+    assert ranges[0] is None
+    assert ranges[1] == f"bytes={len(BODY) // 3}-"
+    assert len(ranges) == 3
+
+
+def test_what_an_earlier_try_left_is_gone_on_from(server, tmp_path):
+    with pytest.raises(DataError, match="cut off after .* the same command goes on from there"):
+        download(f"{server.url}/cut/x", tmp_path / "x", digest())
+    assert not (tmp_path / "x").exists()
+    left = (tmp_path / ".x.part").stat().st_size
+    assert 0 < left < len(BODY)
+    download(f"{server.url}/good/x", tmp_path / "x", digest())
+    assert server.asked[-1][1] == f"bytes={left}-"
+    assert (tmp_path / "x").read_bytes() == BODY
+
+
+def test_a_server_that_knows_no_ranges_begins_anew(server, tmp_path):
+    (tmp_path / ".x.part").write_bytes(BODY[:1000])
+    download(f"{server.url}/whole/x", tmp_path / "x", digest())
+    assert (tmp_path / "x").read_bytes() == BODY
+
+
+def test_a_finished_part_needs_no_more_bytes(server, tmp_path):
+    (tmp_path / ".x.part").write_bytes(BODY)
+    download(f"{server.url}/good/x", tmp_path / "x", digest())
+    assert (tmp_path / "x").read_bytes() == BODY
+
+
+@pytest.mark.parametrize(
+    ("how", "message"),
+    [
+        ("missing", "404"),
+        ("other", "holds something else than expected"),
+        ("silent", "was not there after 0.5 s|timed out"),
+    ],
+)
+def test_a_bad_download_leaves_no_file(server, tmp_path, how, message):
+    start = time.monotonic()
+    with pytest.raises(DataError, match=message):
+        download(f"{server.url}/{how}/x", tmp_path / "x", digest(), stall=0.5)
+    assert time.monotonic() - start < 3
+    assert not (tmp_path / "x").exists()
+    if how == "other":
+        assert not (tmp_path / ".x.part").exists(), "wrong content is not gone on from"
+
+
+# prepare
+
+
+@pytest.fixture
+def hub(server, tmp_path, monkeypatch):
+    """A hub on this machine that serves one small table for every file of IMDb."""
+    table = pd.DataFrame({"text": ["a fine film", "a dull film"] * 40, "label": [1, 0] * 40})
+    path = tmp_path / "table.parquet"
+    table.to_parquet(path)
+    server.body = path.read_bytes()
+    monkeypatch.setenv("BENCHMARK_CACHE", str(tmp_path / "cache"))
+    monkeypatch.delenv("BENCHMARK_DATA", raising=False)
+
+    def behave(how):
+        monkeypatch.setenv("HF_ENDPOINT", f"{server.url}/{how}")
+
+    return behave
+
+
+def test_prepare_downloads_and_trains_once(hub, server, capsys, monkeypatch):
+    hub("good")
+    assert main(["prepare", "--task", "imdb_lstm", "--source", "real", "--device", "cpu"]) == 0
+    assert "imdb_lstm" in (out := capsys.readouterr().out)
+    assert "stanfordnlp/imdb at e6281661ce1c on the hub; accuracy" in out
+    assert {path for path, _ in server.asked} == {
+        f"/good/datasets/stanfordnlp/imdb/resolve/{IMDB.revision}/{file}" for file in IMDB.remote.values()
+    }
+    asked = len(server.asked)
+    hub("missing")
+    assert main(["prepare", "--task", "imdb_lstm", "--source", "real", "--offline", "--device", "cpu"]) == 0
+    assert len(server.asked) == asked
+    assert main(["doctor", "--task", "imdb_lstm"]) == 0
+    assert "model trained" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("how", "message"), [("missing", "404"), ("cut", "cut off")])
+def test_prepare_says_what_is_missing_and_goes_on(hub, capsys, how, message):
+    hub(how)
+    code = main(["prepare", "--task", "imdb_lstm,breast_cancer_mlp", "--source", "real", "--device", "cpu"])
+    captured = capsys.readouterr()
+    assert code == 3
+    assert message in captured.err
+    assert "put imdb/train.parquet and test.parquet into it, or use --source synthetic" in captured.err
+    assert "breast_cancer_mlp" in captured.out
+
+
+def test_a_page_instead_of_a_table_is_refused(hub, capsys):
+    hub("other")
+    assert main(["prepare", "--task", "imdb_lstm", "--source", "real", "--device", "cpu"]) == 3
+    assert "is not a readable parquet file" in capsys.readouterr().err
+
+
+def test_offline_opens_no_socket(tmp_path, monkeypatch, capsys):
+    """In a process of its own, where any use of a socket to reach a host ends it."""
+    code = (
+        "import socket, sys\n"
+        "def refuse(*a, **k): raise SystemExit('a socket was opened')\n"
+        "socket.socket.connect = socket.getaddrinfo = socket.create_connection = refuse\n"
+        "from benchmark.__main__ import main\n"
+        "words = ['--methods', 'saliency', '--preset', 'quick', '--limit', '2', '--jobs', '1', '--offline']\n"
+        "codes = [main(['run', '--task', task, *words, '--device', 'cpu', '--out', sys.argv[1]])"
+        " for task in ('imdb_lstm', 'imagenet_resnet', 'nap_mlp')]\n"
+        "codes.append(main(['prepare', '--task', 'oct_resnet', '--offline', '--source', 'real', '--device', 'cpu']))\n"
+        "print(codes)"
+    )
+    monkeypatch.delenv("BENCHMARK_DATA", raising=False)
+    done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.endswith("[0, 0, 0, 3]\n")
+    assert "--offline forbids the network" in done.stderr
+
+
+# doctor
+
+
+def test_doctor_says_what_is_there_and_what_mends_the_rest(capsys, monkeypatch, tmp_path):
+    monkeypatch.delenv("BENCHMARK_DATA", raising=False)
+    monkeypatch.setenv("BENCHMARK_CACHE", str(tmp_path))
+    monkeypatch.setattr(socket, "socket", None)
+    assert main(["doctor"]) == 0, "nothing was asked for"
+    out = capsys.readouterr().out
+    lines = {line.split()[0]: line for line in out.splitlines() if line}
+    assert set(TASKS.names()) <= set(lines)
+    assert "ready" in lines["digits_cnn"]
+    assert "python -m benchmark prepare --task digits_cnn" in lines["digits_cnn"]
+    assert "missing" in lines["oct_deit"]
+    assert "download OCT2017" in lines["oct_deit"]
+    assert "imagenet_val10" in lines["imagenet_mobilenet"]
+    assert "torch" in lines
+    assert main(["doctor", "--task", "oct_deit,digits_cnn", "--json"]) == 3
+    tasks = json.loads(capsys.readouterr().out)["tasks"]
+    assert [task["ready"] for task in tasks] == [False, True]
+    assert main(["doctor", "--task", "oct_deit", "--source", "synthetic"]) == 0
+
+
+def test_doctor_names_missing_weights(real_data, capsys):
+    assert main(["doctor", "--task", "imagenet_resnet,imagenet_mobilenet", "--data-dir", str(real_data)]) == 3
+    out = capsys.readouterr().out
+    assert "as weights/resnet50.a1_in1k.safetensors" in out
+    assert out.count("missing") == 1
+
+
+# presets
+
+
+def quick(out, *words, task="nap_mlp", methods="lime,saliency", code=0):
+    assert main(
+        ["run", "--task", task, "--methods", methods, "--source", "synthetic", "--jobs", "1", "--device", "cpu",
+         "--out", str(out), *words]
+    ) == code  # fmt: skip
+
+
+def test_quick_is_cheaper_and_never_on_a_board_with_others(tmp_path, capsys):
+    quick(tmp_path, "--preset", "quick", "--limit", "12")
+    quick(tmp_path, "--limit", "12")
+    capsys.readouterr()
+    metas = [json.loads(path.read_text()) for path in tmp_path.rglob("run.json")]
+    params = {(meta["cell"]["method"], meta["cell"]["preset"]): meta["cell"]["params"] for meta in metas}
+    assert params["lime", "quick"]["n_samples"] == 50
+    assert params["lime", "standard"]["n_samples"] == 0
+    assert {meta["comparable"] for meta in metas if meta["cell"]["preset"] == "quick"} == {False}
+    assert {meta["comparable"] for meta in metas if meta["cell"]["preset"] == "standard"} == {True}
+    assert main(["leaderboard", "--out", str(tmp_path), "--format", "json"]) == 0
+    boards = json.loads(capsys.readouterr().out)
+    assert [(board["preset"], board["comparable"], len(board["rows"])) for board in boards] == [
+        ("quick", False, 2),
+        ("standard", True, 2),
+    ]
+    assert main(["leaderboard", "--out", str(tmp_path)]) == 0
+    assert "preset quick, NOT COMPARABLE" in capsys.readouterr().out
+
+
+def test_presets_bound_samples_budgets_and_methods():
+    quick, standard, paper = PRESETS["quick"], PRESETS["standard"], PRESETS["paper"]
+    budget = TASKS.get("imdb_lstm")().budget
+    assert (quick.budget(budget).steps, quick.budget(budget).subsets) == (8, 20)
+    assert standard.budget(budget) == paper.budget(budget) == budget
+    assert standard.fingerprint("x", budget) == "x"
+    assert quick.fingerprint("x", budget) != "x"
+    lime = METHODS.get("lime")
+    assert quick.given(lime, {"n_samples": "7", "penalty": "0.1"}) == {"n_samples": "7", "penalty": "0.1"}
+    assert paper.given(lime, {}) == {"n_samples": "20"}
+    assert quick.given(METHODS.get("saliency"), {}) == {}
+    for method in METHODS.names():
+        for preset in PRESETS.values():
+            from benchmark.registry import configure
+
+            configure(METHODS.get(method), method, preset.given(METHODS.get(method), {}))
+
+
+def test_a_weak_model_is_refused_on_the_command_line(tmp_path, capsys, monkeypatch):
+    from benchmark.tasks import nap
+
+    monkeypatch.setitem(TASKS._objects, "nap_mlp", lambda: replace(nap.nap_mlp(), floor=0.99))
+    from benchmark import runner
+
+    runner._evaluator.cache_clear()
+    quick(tmp_path, "--preset", "quick", methods="saliency", code=3)
+    captured = capsys.readouterr()
+    assert "the model of nap_mlp is too weak" in captured.err
+    assert "use --allow-weak-model" in captured.err
+    quick(tmp_path, "--preset", "quick", "--allow-weak-model", methods="saliency")
+    assert "WEAK: under the task's floor" in capsys.readouterr().out
+    runner._evaluator.cache_clear()
+
+
+def test_boards_say_how_much_lies_on_planted_evidence(tmp_path, capsys):
+    quick(tmp_path, "--preset", "quick", task="agnews_lstm", methods="integrated_gradients,constant")
+    out = capsys.readouterr().out
+    assert "planted: share of the positive attribution" in out
+    assert main(["leaderboard", "--out", str(tmp_path), "--format", "json"]) == 0
+    rows = json.loads(capsys.readouterr().out)[0]["rows"]
+    share = {row["method"]: row["evidence"] for row in rows}
+    assert share["integrated_gradients"] > 0.4 > 0.2 > share["constant"] > 0
+    quick(tmp_path / "table", "--preset", "quick", methods="saliency")
+    assert "planted" not in capsys.readouterr().out
+
+
+# explain
+
+
+@pytest.mark.parametrize("kind", ["png", "svg", "html"])
+@pytest.mark.parametrize(
+    ("task", "methods"),
+    [("nap_mlp", "saliency,constant"), ("agnews_lstm", "saliency,random"), ("imagenet_resnet", "saliency,grad_cam")],
+)
+def test_explain_draws(tmp_path, capsys, task, methods, kind):
+    out = tmp_path / "deep" / f"figure.{kind}"
+    words = ["explain", "--task", task, "--methods", methods, "--sample", "2", "--source", "synthetic",
+             "--preset", "quick", "--out", str(out)]  # fmt: skip
+    assert main(words) == 0
+    assert f"{task} (synthetic stand-in), sample 2: predicted" in capsys.readouterr().out
+    content = out.read_bytes()
+    assert content.startswith({"png": b"\x89PNG", "svg": b"<?xml", "html": b"<!doctype html>"}[kind])
+    assert len(content) > 2000
+    if kind == "html":
+        page = content.decode()
+        for name in methods.split(","):
+            assert f'<th scope="row">{name}</th>' in page
+        assert "http" not in page.replace("http://www.w3.org", ""), "the page asks for nothing elsewhere"
+        assert ("<mark" in page) == (task == "agnews_lstm")
+    assert main(words) == 0
+    assert out.read_bytes() == content, "the same call draws the same picture"
+
+
+def test_a_perfect_score_is_bold_once(tmp_path):
+    out = tmp_path / "x.html"
+    main(
+        [
+            "explain",
+            "--task",
+            "nap_mlp",
+            "--methods",
+            "exact_banzhaf,constant",
+            "--source",
+            "synthetic",
+            "--out",
+            str(out),
+        ]
+    )
+    rows = out.read_text().split("<tr>")[2:]
+    assert rows[0].count("<b>") > rows[1].count("<b>")
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--out", "x.gif"], "expects a file that ends in .png, .svg, .html, got 'x.gif'"),
+        (["--out", "x.png", "--sample", "99999"], r"test sample of nap_mlp, 0 to 299, got 99999"),
+        (["--out", "x.png", "--methods", "lrp"], "none of --methods 'lrp' explains table"),
+        (["--out", "x.png", "--methods", "salient"], "did you mean 'saliency'"),
+        (["--out", "/proc/nothing/x.png"], "cannot write --out"),
+    ],
+)
+def test_explain_refuses(tmp_path, capsys, monkeypatch, words, message):
+    monkeypatch.chdir(tmp_path)
+    given = ["explain", "--task", "nap_mlp", "--source", "synthetic", *words]
+    assert main(given if "--methods" in words else [*given, "--methods", "saliency"]) == 2
+    import re
+
+    assert re.search(message, capsys.readouterr().err)
+
+
+def test_sources_are_offline_in_doctor(monkeypatch):
+    from benchmark.ready import readiness
+
+    def refuse(*_args, **_words):
+        raise AssertionError("doctor must not download")
+
+    monkeypatch.setattr("benchmark.data.texts.download", refuse)
+    assert not readiness("imdb_lstm", Sources("real", offline=True)).ready

@@ -1,0 +1,135 @@
+"""Every method on every task, on the stand-ins: attributions that are attributions, and known answers."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import lru_cache
+
+import pytest
+import torch
+
+from benchmark.data.source import Sources
+from benchmark.evaluator import Evaluator, check_attribution
+from benchmark.presets import PRESETS
+from benchmark.registry import configure
+from benchmark.types import METHODS, TASKS
+
+SAMPLES = 3
+QUICK = PRESETS["quick"]
+
+
+@lru_cache(maxsize=2)
+def task_and_evaluator(name):
+    spec = TASKS.get(name)()
+    task = spec.build(spec.locate(Sources("synthetic")), name, "cpu")
+    task = replace(task, budget=QUICK.budget(task.budget))
+    return spec, task, Evaluator(task, samples=range(SAMPLES))
+
+
+def methods_for(modality):
+    return [name for name in METHODS.names() if modality in METHODS.entry(name).facts["modalities"]]
+
+
+PAIRS = [(task, method) for task in TASKS.names() for method in methods_for(TASKS.entry(task).facts["modality"])]
+
+
+def quick(name):
+    cls = METHODS.get(name)
+    return configure(cls, name, QUICK.given(cls, {}))
+
+
+def test_methods_of_the_paper_are_there():
+    text = {"integrated_gradients", "gradient_shap", "deeplift", "saliency", "occlusion", "feature_ablation", "lime",
+            "kernel_shap"}  # fmt: skip
+    image = {"integrated_gradients", "deeplift", "saliency", "occlusion", "lime", "kernel_shap", "input_x_gradient",
+             "guided_backprop", "grad_cam", "score_cam", "grad_cam_plus_plus", "expected_gradients", "deeplift_shap",
+             "lrp"}  # fmt: skip
+    for modality, names in {"table": text, "text": text, "image": image}.items():
+        found = {name for name in methods_for(modality) if METHODS.entry(name).facts["kind"] == "baseline"}
+        assert found == names, modality
+
+
+@pytest.mark.parametrize(("name", "method"), PAIRS)
+def test_every_pair(name, method):
+    spec, task, evaluator = task_and_evaluator(name)
+    made = quick(method)
+    if reason := made.unsupported(spec):
+        assert reason.endswith(tuple("0123456789")), "a reason says the number that stands in the way"
+        return
+    x, target = evaluator.x, evaluator.shared.target
+    explain = made.prepare(task, seed=1)
+    found = check_attribution(explain(x, target), (SAMPLES, task.n_features))
+    assert found.isfinite().all()
+    assert not found.requires_grad
+    assert torch.equal(found, made.prepare(task, seed=1)(x, target)), "the same seed gives the same attribution"
+    alone = explain(x[1:2], target[1:2])
+    scale = found[1].abs().max().item()
+    torch.testing.assert_close(
+        alone[0], found[1], rtol=1e-3, atol=2e-3 * scale + 1e-7, msg="neighbours must not matter"
+    )
+    assert not any(module._forward_hooks for module in task.model.modules()), "hooks must be taken away again"
+    assert not any(p.requires_grad for p in task.model.parameters())
+    if spec.modality == "text" and METHODS.entry(method).facts["kind"] == "baseline":
+        assert (found[~evaluator.valid] == 0).all(), "padding is no feature"
+    scores = evaluator.score(found).scores
+    assert all(values.isfinite().all() for metric, values in scores.items() if metric not in ("FC", "INF", "FE", "MC"))
+
+
+@pytest.mark.parametrize("name", [name for name in TASKS.names() if TASKS.entry(name).facts["modality"] != "table"])
+def test_planted_evidence_is_found(name):
+    _, task, _ = task_and_evaluator(name)
+    evaluator = Evaluator(task, samples=range(12), metrics=["DEL"])
+    base = (task.evidence.sum(1) / task.removal.valid(task.test.x).sum(1)).mean().item()
+    share = {
+        method: evaluator.evaluate(quick(method), method).evidence.mean().item()
+        for method in ("integrated_gradients", "random", "constant")
+    }
+    assert share["constant"] == pytest.approx(base, abs=0.08)
+    assert share["random"] == pytest.approx(base, abs=0.08)
+    assert share["integrated_gradients"] > 3 * base
+    assert share["integrated_gradients"] > 0.3
+
+
+def padded(task, x, more):
+    """Return the same texts and task with more room for padding."""
+    from benchmark.tasks.removal import TokenRemoval
+
+    removal = TokenRemoval(task.n_features + more, task.removal.mask_id, task.removal.pad_id)
+    train = torch.nn.functional.pad(task.train.x, (0, more))
+    wider = replace(task, removal=removal, train=replace(task.train, x=train))
+    return wider, torch.nn.functional.pad(x, (0, more))
+
+
+@pytest.mark.parametrize(
+    "method", [name for name in methods_for("text") if not name.startswith(("random", "constant"))]
+)
+@pytest.mark.parametrize("name", ["imdb_lstm", "agnews_transformer"])
+def test_more_padding_changes_nothing(name, method):
+    _, task, evaluator = task_and_evaluator(name)
+    if "transformer" in name:  # it has as many places as the task has words
+        x = evaluator.x[:, :-8]
+        assert (evaluator.x[:, -8:] == 0).all() or (x != 0).any()
+        short = replace(task, removal=replace(task.removal, n_features=task.n_features - 8))
+        short = replace(short, train=replace(task.train, x=task.train.x[:, :-8]))
+        wide, wide_x = padded(short, x, 8)
+        task = short
+    else:
+        x = evaluator.x
+        wide, wide_x = padded(task, x, 8)
+    target = evaluator.shared.target
+    narrow = quick(method).prepare(task, 0)(x, target)
+    found = quick(method).prepare(wide, 0)(wide_x, target)
+    torch.testing.assert_close(found[:, :-8], narrow, rtol=1e-4, atol=1e-5)
+    assert (found[:, -8:] == 0).all()
+
+
+@pytest.mark.parametrize("name", ["imdb_transformer", "oct_efficientnet", "digits_cnn"])
+def test_scores_do_not_know_the_batch(name):
+    _, task, evaluator = task_and_evaluator(name)
+    attributions = quick("integrated_gradients").prepare(task, 0)(evaluator.x, evaluator.shared.target)
+    whole = evaluator.score(attributions).scores
+    small = Evaluator(task, samples=range(SAMPLES), byte_budget=1).score(attributions).scores
+    back = Evaluator(task, samples=[2, 1, 0]).score(attributions.flip(0)).scores
+    for metric, values in whole.items():
+        torch.testing.assert_close(small[metric], values, rtol=0, atol=2e-4, equal_nan=True)
+        torch.testing.assert_close(back[metric].flip(0), values, rtol=0, atol=2e-4, equal_nan=True)
