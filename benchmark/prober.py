@@ -56,12 +56,16 @@ class Prober:
         """Return what a record says of how rows were packed."""
         return {"rows_per_forward": self._rows or 0, "byte_budget": self.byte_budget, "halvings": self.halvings}
 
+    def raw_logits(self, x: Tensor) -> Tensor:
+        """Return the logits (n, C) of one forward as the model gives them."""
+        if self.precision == "fp32":
+            return self.task.model(x)
+        with torch.autocast(self.device.type, torch.bfloat16):
+            return self.task.model(x)
+
     def logits(self, x: Tensor) -> Tensor:
         """Return the logits (n, C) of one forward, float64."""
-        if self.precision == "fp32":
-            return self.task.model(x).double()
-        with torch.autocast(self.device.type, torch.bfloat16):
-            return self.task.model(x).double()
+        return self.raw_logits(x).double()
 
     @torch.inference_mode()
     def clean(self, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -94,25 +98,19 @@ class Prober:
         """Return the model's answers for every counted removal set; uncounted ones answer 0 and False."""
         counted, (batch, sets) = removals.counted, removals.shape
         baseline = self.task.removal.baseline(x, kind)
-        parts: list[Answers] = []
-        if counted is None:
-            self._ask_blocks(x, target, removals, baseline, parts)
-            rows = None
+        rows = None if counted is None else counted.flatten().nonzero().squeeze(1)
+        court = _Court(target, sets, rows)
+        if rows is None:
+            self._ask_blocks(x, removals, baseline, court)
         else:
-            rows = counted.flatten().nonzero().squeeze(1)
-            self._ask_rows(x, target, removals, baseline, rows, parts)
-        if not parts:
-            nothing = torch.zeros(batch, sets, dtype=torch.bool, device=x.device)
-            return Answers(nothing.double(), nothing)
-        prob, kept = torch.cat([part.prob for part in parts]), torch.cat([part.kept for part in parts])
+            self._ask_rows(x, removals, baseline, rows, court)
+        prob, kept = court.verdict()
         if rows is not None:
             prob = prob.new_zeros(batch * sets).scatter(0, rows, prob)
             kept = kept.new_zeros(batch * sets).scatter(0, rows, kept)
         return Answers(prob.view(batch, sets), kept.view(batch, sets))
 
-    def _ask_blocks(
-        self, x: Tensor, target: Tensor, removals: Removals, baseline: Tensor, parts: list[Answers]
-    ) -> None:
+    def _ask_blocks(self, x: Tensor, removals: Removals, baseline: Tensor, court: _Court) -> None:
         """Ask about whole samples at a time, or where one has too many sets, about runs of its sets."""
         batch, sets = removals.shape
         place = 0  # sample * sets + set
@@ -129,15 +127,13 @@ class Prober:
             masks = masks.view(b, s, *masks.shape[1:])
             base = baseline if len(baseline) == 1 else baseline[samples]
             rows = base.unsqueeze(1).where(masks, x[samples].unsqueeze(1)).flatten(0, 1)
-            parts.append(judge(self.logits(rows), target[samples].repeat_interleave(s)))
+            court.hear(self.raw_logits(rows))
             place += b * s
 
         while place < batch * sets:
             self._try(x, answer)
 
-    def _ask_rows(
-        self, x: Tensor, target: Tensor, removals: Removals, baseline: Tensor, rows: Tensor, parts: list[Answers]
-    ) -> None:
+    def _ask_rows(self, x: Tensor, removals: Removals, baseline: Tensor, rows: Tensor, court: _Court) -> None:
         """Ask about chosen pairs of sample and set."""
         sets, place = removals.shape[1], 0
 
@@ -147,8 +143,7 @@ class Prober:
             sample, which = pack // sets, pack % sets
             masks = self.task.removal.expand(removals.removed(sample, which))
             base = baseline if len(baseline) == 1 else baseline.index_select(0, sample)
-            logits = self.logits(base.where(masks, x.index_select(0, sample)))
-            parts.append(judge(logits, target.index_select(0, sample)))
+            court.hear(self.raw_logits(base.where(masks, x.index_select(0, sample))))
             place += len(pack)
 
         while place < len(rows):
@@ -172,6 +167,43 @@ class Prober:
         rest = self.ask(x, target, Listed(all_subsets(self.task.n_features, x.device)[1:], len(x)))
         prob = torch.cat([clean.unsqueeze(1), rest.prob], 1)
         return target, Answers(prob, torch.cat([torch.ones_like(rest.kept[:, :1]), rest.kept], 1))
+
+
+class _Court:
+    """Turns the logits of many forwards into answers, a large number at a time: small forwards are costly to judge.
+
+    Rows are heard in the order sample * sets + set, or in that of `rows`, which number them so.
+    """
+
+    BENCH = 2**18
+    """Logits that wait to be judged together."""
+
+    def __init__(self, target: Tensor, sets: int, rows: Tensor | None) -> None:
+        self.target, self.sets, self.rows = target, sets, rows
+        self.waiting: list[Tensor] = []
+        self.judged = 0
+        self.parts: list[Answers] = []
+
+    def hear(self, logits: Tensor) -> None:
+        """Take the logits (n, C) of the next rows."""
+        self.waiting.append(logits)
+        if sum(part.nelement() for part in self.waiting) >= self.BENCH:
+            self._judge()
+
+    def _judge(self) -> None:
+        logits = torch.cat(self.waiting).double()
+        span = slice(self.judged, self.judged + len(logits))
+        rows = torch.arange(span.start, span.stop, device=logits.device) if self.rows is None else self.rows[span]
+        self.parts.append(judge(logits, self.target.index_select(0, rows // self.sets)))
+        self.judged, self.waiting = span.stop, []
+
+    def verdict(self) -> tuple[Tensor, Tensor]:
+        """Return what was heard as probabilities and whether classes are kept, both (rows,)."""
+        if self.waiting:
+            self._judge()
+        none = self.target.new_zeros(0, dtype=torch.bool)
+        prob = torch.cat([part.prob for part in self.parts]) if self.parts else none.double()
+        return prob, torch.cat([part.kept for part in self.parts]) if self.parts else none
 
 
 def judge(logits: Tensor, target: Tensor) -> Answers:

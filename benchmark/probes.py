@@ -82,13 +82,14 @@ def order_features(scores: Tensor, valid: Tensor, tie_seeds: Tensor, steps: int,
     shuffled = lottery.argsort(dim=1)
     keyed = scores.double().masked_fill(~valid, -float("inf")).gather(1, shuffled)
     order = shuffled.gather(1, keyed.argsort(dim=1, descending=True, stable=True))
-    place = torch.arange(features, device=scores.device, dtype=torch.int32).expand_as(order)
+    narrow = torch.int16 if features < 2**15 else torch.int32  # ranks are compared for every row: small is quick
+    place = torch.arange(features, device=scores.device, dtype=narrow).expand_as(order)
     rank = torch.empty_like(place).scatter_(1, order, place.contiguous())
     count = valid.sum(1)
     own_steps = count.clamp(max=steps)
     k = torch.arange(steps + 1, device=scores.device)
     exact = k * count.unsqueeze(1).double() / own_steps.unsqueeze(1).clamp(min=1)
-    bounds = torch.minimum(exact.round().long(), count.unsqueeze(1)).int()
+    bounds = torch.minimum(exact.round().long(), count.unsqueeze(1)).to(narrow)
     return Ordering(order, rank, bounds, own_steps, even)
 
 

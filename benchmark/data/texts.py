@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -119,9 +120,11 @@ class TextFiles:
         return {part: self._read(Path(located.path) / f"{part}.parquet") for part in PARTS}
 
     def _read(self, file: Path) -> Texts:
-        from datasets import load_dataset
+        from datasets import disable_progress_bars, load_dataset
         from datasets.exceptions import DatasetGenerationError
 
+        if not sys.stderr.isatty():
+            disable_progress_bars()
         try:
             table = load_dataset("parquet", data_files=str(file), split="train", cache_dir=str(file_cache(file)))
         except (DatasetGenerationError, OSError, ValueError) as error:

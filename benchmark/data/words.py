@@ -43,10 +43,13 @@ class Vocabulary:
         return len(self.words) + len(SPECIAL)
 
     def encode(self, texts: Sequence[list[str]], length: int) -> np.ndarray:
-        """Return numbers (N, length) int64 of the first `length` words of each text, padded at the end."""
+        """Return numbers (N, length) int64 of the last `length` words of each text, padded at the end.
+
+        The last, because a long review sums up where it ends.
+        """
         ids = np.full((len(texts), length), PAD, np.int64)
         for row, words in zip(ids, texts, strict=True):
-            found = [self.number.get(word, UNKNOWN) for word in words[:length]]
+            found = [self.number.get(word, UNKNOWN) for word in words[-length:]]
             row[: len(found)] = found
         return ids
 

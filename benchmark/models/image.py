@@ -79,12 +79,17 @@ def spatial_layer(family: Family, model: nn.Module) -> str:
 
 
 def augmented(x: Tensor, side: int, flip: bool) -> Tensor:
-    """Return images at `side` pixels, cropped to 70 to 100 % of their sides, flipped, brighter or darker."""
+    """Return images at `side` pixels, cropped to 60 to 100 % of their sides, brighter or darker.
+
+    With `flip` they are also mirrored and turned by up to 9 degrees.
+    """
     batch = len(x)
-    scale = torch.empty(batch, device=x.device).uniform_(0.7, 1)
+    scale = torch.empty(batch, device=x.device).uniform_(0.6, 1)
     turn = torch.where(torch.rand(batch, device=x.device) < 0.5 * flip, -1.0, 1.0)
+    angle = flip * torch.empty(batch, device=x.device).uniform_(-0.15, 0.15)
     place = torch.zeros(batch, 2, 3, device=x.device)
-    place[:, 0, 0], place[:, 1, 1] = scale * turn, scale
+    place[:, 0, 0], place[:, 0, 1] = scale * turn * angle.cos(), -scale * angle.sin()
+    place[:, 1, 0], place[:, 1, 1] = scale * turn * angle.sin(), scale * angle.cos()
     place[:, :, 2] = (torch.rand(batch, 2, device=x.device) * 2 - 1) * (1 - scale).unsqueeze(1)
     grid = F.affine_grid(place, [batch, x.shape[1], side, side], align_corners=False)
     x = F.grid_sample(x, grid, align_corners=False, padding_mode="reflection")

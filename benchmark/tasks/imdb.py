@@ -34,4 +34,4 @@ def imdb_lstm() -> TextTask:
 @TASKS.register("imdb_transformer", modality="text")
 def imdb_transformer() -> TextTask:
     """Favourable or unfavourable film review (IMDb, Maas et al. 2011); Transformer encoder."""
-    return TextTask(IMDB, "transformer", epochs=6, floor=0.8)
+    return TextTask(IMDB, "transformer", epochs=4, floor=0.8)

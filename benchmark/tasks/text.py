@@ -37,7 +37,7 @@ MODELS: dict[str, dict[Source, dict[str, Any]]] = {
         "synthetic": {"embedding": 24, "width": 24, "dropout": 0.1, "batch": 64, "rate": 1e-2, "decay": 1e-2},
     },
     "transformer": {
-        "real": {"width": 96, "depth": 2, "heads": 4, "dropout": 0.2, "batch": 64, "rate": 2e-3, "decay": 1e-2},
+        "real": {"width": 64, "depth": 1, "heads": 4, "dropout": 0.4, "batch": 64, "rate": 1e-3, "decay": 1e-2},
         "synthetic": {"width": 32, "depth": 2, "heads": 2, "dropout": 0.1, "batch": 64, "rate": 3e-3, "decay": 1e-2},
     },
 }
@@ -47,7 +47,7 @@ OF_TRAINING = ("rate", "decay", "batch", "epochs")
 
 @dataclass(frozen=True)
 class TextTask:
-    """A text explained word by word: at most 200 words, K = 20 steps of each text's own, FC subsets of a 20th of it.
+    """A text explained word by word: at most its last 200 words, K = 20 steps of each text's own, FC subsets of a 20th.
 
     `epochs` are those on real data; `floor` is the least balanced accuracy on the test part of a model worth
     explaining.
@@ -69,7 +69,7 @@ class TextTask:
             "data": f"{self.data.origin} ({self.data.licence}), else a synthetic stand-in",
             "model": f"{self.model}, "
             + ", ".join(f"{key} {sizes[key]:g}" for key in sizes if key not in OF_TRAINING)
-            + f"; {VOCABULARY} words known, {LENGTH} words a text",
+            + f"; {VOCABULARY} words known, the last {LENGTH} words of a text",
             "training": f"{self.epochs} epochs of AdamW, rate {sizes['rate']:g}, one cycle, "
             f"batches of {sizes['batch']}, "
             f"up to {WORD_DROPOUT:.0%} of the words removed",

@@ -210,3 +210,39 @@ def test_training_weighs_classes():
         model = train(lambda: mlp(4, 2, 8, 1, 0.0), data, 2, Recipe(30, 60, 1e-2, 0, weighted))
         recalls.append(accuracies(model, data, 2)["balanced_accuracy"])
     assert recalls[1] > recalls[0] + 0.1
+
+
+def test_augmentation_is_told_how_far_training_is():
+    seen = []
+
+    def augment(x, done):
+        seen.append(done)
+        return x
+
+    data = Split(torch.randn(20, 4), torch.arange(20) % 2)
+    train(lambda: mlp(4, 2, 8, 1, 0.0), data, 2, Recipe(2, 5, 1e-2, 0), augment=augment)
+    assert seen == [at / 8 for at in range(8)]
+
+
+def test_batches_hold_texts_of_like_length():
+    from benchmark.models.training import _batches
+    from benchmark.seeding import seeded
+
+    lengths = torch.arange(200) % 40
+    with seeded(0):
+        batches = _batches(200, 20, 10, lengths, torch.device("cpu"))
+    assert sorted(torch.cat(batches).tolist()) == list(range(200))
+    assert max(int(lengths[rows].max() - lengths[rows].min()) for rows in batches) <= 3
+    first = [int(lengths[rows].float().mean()) for rows in batches]
+    assert first != sorted(first), "but batches come in a random order"
+
+
+@pytest.mark.parametrize("mixed", [False, True])
+def test_mixed_precision_trains_as_well(mixed):
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        x = torch.randn(300, 4)
+    data = Split(x, (x.sum(1) > 0).long())
+    model = train(lambda: mlp(4, 2, 16, 1, 0.0), data, 2, Recipe(20, 30, 1e-2, 0, mixed=mixed))
+    assert model[0].weight.dtype == torch.float32
+    assert accuracies(model, data, 2)["accuracy"] > 0.95

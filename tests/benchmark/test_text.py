@@ -43,8 +43,8 @@ def test_words():
 def test_vocabulary():
     vocabulary = Vocabulary.of([["b", "a", "c"], ["c", "a"], ["d"]], 3)
     assert vocabulary.words == ("a", "c", "b"), "by frequency, then by alphabet"
-    ids = vocabulary.encode([["c", "x", "a", "b"], []], 3)
-    assert ids.tolist() == [[4, UNKNOWN, 3], [PAD, PAD, PAD]]
+    ids = vocabulary.encode([["b", "c", "x", "a"], [], ["b"]], 3)
+    assert ids.tolist() == [[4, UNKNOWN, 3], [PAD, PAD, PAD], [5, PAD, PAD]], "the last three"
     assert vocabulary.decode(ids[0]) == ["c", "<unk>", "a"]
     assert vocabulary.decode([MASK, PAD]) == ["<mask>"]
     assert len(vocabulary) == 6
