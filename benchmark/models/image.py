@@ -28,7 +28,7 @@ def image_model(family: Family, classes: int, channels: int, side: int, reduced:
                 output_stride=8,
             )  # fmt: skip
         case "efficientnet", False:
-            model = timm.create_model("efficientnet_b0", num_classes=classes, in_chans=channels)
+            model = timm.create_model("efficientnet_b0", num_classes=classes, in_chans=channels, drop_rate=0.2)
         case "efficientnet", True:
             model = _gen_efficientnet(
                 "efficientnet_b0", 0.25, 0.25, num_classes=classes, in_chans=channels, output_stride=8
@@ -78,20 +78,22 @@ def spatial_layer(family: Family, model: nn.Module) -> str:
     return {"resnet": "layer4", "cnn": "features"}.get(family, "bn2")
 
 
-def augmented(x: Tensor, side: int, flip: bool) -> Tensor:
-    """Return images at `side` pixels, cropped to 60 to 100 % of their sides, brighter or darker.
+def augmented(x: Tensor, crop: int, flip: bool) -> Tensor:
+    """Return random square parts of `crop` pixels, enlarged or reduced by up to 15 %, brighter or darker.
 
-    With `flip` they are also mirrored and turned by up to 9 degrees.
+    Where `crop` is the whole side, parts are 70 to 100 % of it. With `flip` they are also mirrored and turned by up to
+    9 degrees.
     """
-    batch = len(x)
-    scale = torch.empty(batch, device=x.device).uniform_(0.6, 1)
+    batch, side = len(x), x.shape[-1]
+    low, high = (0.7, 1.0) if crop == side else (0.85 * crop / side, min(1.0, 1.15 * crop / side))
+    scale = torch.empty(batch, device=x.device).uniform_(low, high)
     turn = torch.where(torch.rand(batch, device=x.device) < 0.5 * flip, -1.0, 1.0)
     angle = flip * torch.empty(batch, device=x.device).uniform_(-0.15, 0.15)
     place = torch.zeros(batch, 2, 3, device=x.device)
     place[:, 0, 0], place[:, 0, 1] = scale * turn * angle.cos(), -scale * angle.sin()
     place[:, 1, 0], place[:, 1, 1] = scale * turn * angle.sin(), scale * angle.cos()
     place[:, :, 2] = (torch.rand(batch, 2, device=x.device) * 2 - 1) * (1 - scale).unsqueeze(1)
-    grid = F.affine_grid(place, [batch, x.shape[1], side, side], align_corners=False)
+    grid = F.affine_grid(place, [batch, x.shape[1], crop, crop], align_corners=False)
     x = F.grid_sample(x, grid, align_corners=False, padding_mode="reflection")
     contrast = torch.empty(batch, 1, 1, 1, device=x.device).uniform_(0.8, 1.2)
     return x * contrast + torch.empty(batch, 1, 1, 1, device=x.device).uniform_(-0.2, 0.2)

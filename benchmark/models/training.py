@@ -25,8 +25,8 @@ MAX_NORM = 1.0
 class Recipe:
     """How a model is trained: AdamW under a one-cycle rate. `weighted` weighs classes by inverse frequency.
 
-    `smoothing` is that of the labels; `clip` bounds the norm of the gradient by 1; `mixed` computes in bfloat16 where
-    the processor can.
+    `smoothing` is that of the labels; `clip` bounds the norm of the gradient by 1; `mixed` computes in bfloat16 on a
+    GPU.
     """
 
     epochs: int
@@ -42,30 +42,30 @@ class Recipe:
 
 def train(
     build: Callable[[], nn.Module], data: Split, classes: int, recipe: Recipe, *,
-    augment: Callable[[Tensor, float], Tensor] | None = None, lengths: Tensor | None = None, device: str | None = None,
+    augment: Callable[[Tensor], Tensor] | None = None, lengths: Tensor | None = None, device: str | None = None,
 ) -> nn.Module:  # fmt: skip
     """Return a trained model in eval mode with frozen parameters; the same seed gives the same weights.
 
-    `augment` changes a batch before the model sees it, told which part of the training is done, 0 to 1; with `lengths`
+    `augment` changes a batch before the model sees it; with `lengths`
     (N,) batches hold texts of like length. Progress is shown on a terminal.
     """
     with seeded(recipe.seed):
         home = data.x.device if device is None else torch.device(device)
         model = build().to(home).train()
-        mixed = recipe.mixed and computes_bfloat16(home)
+        mixed = recipe.mixed and home.type == "cuda"
         weight = None
         if recipe.weighted:
             counts = torch.bincount(data.y, minlength=classes).clamp(min=1)
             weight = (len(data.y) / (classes * counts.double())).float().to(home)
         optimiser = torch.optim.AdamW(model.parameters(), lr=recipe.rate, weight_decay=recipe.decay)
         batches = max(1, len(data.x) // recipe.batch)
-        done, total = 0, recipe.epochs * batches
+        total = recipe.epochs * batches
         schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, recipe.rate, total_steps=total)
         with tqdm(total=total, desc="training", unit="batch", disable=not sys.stderr.isatty(), leave=False) as bar:
             for _ in range(recipe.epochs):
                 for rows in _batches(len(data.x), batches, recipe.batch, lengths, data.x.device):
                     x = data.x[rows].to(home)
-                    x = x if augment is None else augment(x, done / total)
+                    x = x if augment is None else augment(x)
                     optimiser.zero_grad()
                     with torch.autocast(home.type, torch.bfloat16, enabled=mixed):
                         logits = model(x)
@@ -75,7 +75,6 @@ def train(
                         nn.utils.clip_grad_norm_(model.parameters(), MAX_NORM)
                     optimiser.step()
                     schedule.step()
-                    done += 1
                     bar.update()
     return freeze(model)
 
@@ -87,13 +86,6 @@ def _batches(rows: int, batches: int, size: int, lengths: Tensor | None, device:
         return list(order.chunk(batches))
     near = [part for group in order.split(size * BUCKET) for part in group[lengths[group].argsort()].split(size)]
     return [near[i] for i in torch.randperm(len(near)).tolist()][:batches]
-
-
-def computes_bfloat16(device: torch.device) -> bool:
-    """Tell whether a device multiplies bfloat16 numbers in hardware."""
-    if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
-    return bool(torch.cpu._is_avx512_bf16_supported())
 
 
 def freeze(model: nn.Module) -> nn.Module:

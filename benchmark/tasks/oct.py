@@ -21,8 +21,8 @@ OCT = FolderImages(
 )
 
 
-def _oct(family: str, weights: Pretrained, rate: float, epochs: int = 34) -> ImageTask:
-    training = Training(epochs, batch=18, rate=rate, coarse=112)
+def _oct(family: str, weights: Pretrained, rate: float, epochs: int = 30) -> ImageTask:
+    training = Training(epochs, batch=18, rate=rate, crop=160)
     return ImageTask(OCT, family, 0.6, MEAN, STD, weights, training)  # type: ignore[arg-type]
 
 
@@ -35,7 +35,7 @@ def oct_deit() -> ImageTask:
 @TASKS.register("oct_efficientnet", modality="image")
 def oct_efficientnet() -> ImageTask:
     """Disease in a retinal scan (OCT2017, Kermany et al. 2018, or other classes found); EfficientNet-B0."""
-    return _oct("efficientnet", EFFICIENTNET, 2e-3)
+    return _oct("efficientnet", EFFICIENTNET, 1e-3)
 
 
 @TASKS.register("oct_resnet", modality="image")

@@ -171,7 +171,7 @@ def _fit(blank: Callable[[], nn.Module], train: Split, classes: int, recipe: dic
 
     settings = training.Recipe(recipe["epochs"], recipe["batch"], recipe["rate"], recipe["decay"], clip=True)
 
-    def augment(x: Tensor, _done: float) -> Tensor:
+    def augment(x: Tensor) -> Tensor:
         return drop_words(x, WORD_DROPOUT * torch.rand(len(x), 1, device=x.device))
 
     with training.all_threads():

@@ -179,6 +179,16 @@ def test_augmentation_changes_images_and_draws_from_the_seed():
     assert not torch.equal(first[0], first[1])
 
 
+def test_parts_keep_the_size_of_details():
+    """A pattern of one-pixel columns stays one in a part, where a smaller whole image would blur it away."""
+    x = (torch.arange(64) % 8 < 4).float().expand(1, 1, 64, 64)
+    with seeded(2):
+        parts = torch.cat([augmented(x, 32, flip=False) for _ in range(20)])
+    assert parts.shape == (20, 1, 32, 32)
+    changes = ((parts[:, 0, 16, 1:] > 0.5) != (parts[:, 0, 16, :-1] > 0.5)).sum(1)
+    assert ((changes >= 6) & (changes <= 10)).double().mean() > 0.7
+
+
 # Pretrained weights
 
 SMALL = Training(1, 8, 1e-3, smoothing=0.0)
