@@ -78,10 +78,7 @@ def explain_command(arguments: argparse.Namespace) -> int:
         for cell, choice in plan.cells
         if cell.key not in plan.skips
     ]
-    kinds = [METHODS.entry(name).facts.get("kind") for _, name, _ in methods]
-    methods = [m for m, kind in zip(methods, kinds, strict=True) if kind != "control"] + [
-        m for m, kind in zip(methods, kinds, strict=True) if kind == "control"
-    ]
+    methods.sort(key=lambda method: METHODS.entry(method[1]).facts.get("kind") == "control")  # controls last
     for cell, choice in plan.cells:
         if cell.key in plan.skips and len(choices) < len(METHODS.names()):
             log.warning(f"skipped: {choice.label}: {plan.skips[cell.key]}")

@@ -88,6 +88,23 @@ def _batches(rows: int, batches: int, size: int, lengths: Tensor | None, device:
     return [near[i] for i in torch.randperm(len(near)).tolist()][:batches]
 
 
+@torch.no_grad()
+def settle(model: nn.Module, x: Tensor, batch: int = 32) -> nn.Module:
+    """Take the statistics of batch normalisation anew from inputs x (N, ...) as they are, and return the frozen model.
+
+    For a model trained on parts of images and asked about whole ones, whose statistics differ (Touvron et al. 2019).
+    """
+    layers = [layer for layer in model.modules() if isinstance(layer, nn.modules.batchnorm._BatchNorm)]
+    for layer in layers:
+        layer.reset_running_stats()
+        layer.momentum = None  # a plain mean over batches
+        layer.train()
+    home = next(model.parameters()).device
+    for rows in x.split(batch) if layers else ():
+        model(rows.to(home))
+    return freeze(model)
+
+
 def freeze(model: nn.Module) -> nn.Module:
     """Return `model` in eval mode, its parameters asking for no gradient."""
     return model.eval().requires_grad_(False)

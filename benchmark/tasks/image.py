@@ -224,4 +224,6 @@ def _fit(
                 mixed=True,
             )
             model = models.train(begin, train, classes, settings, augment=augment)
+            if training.crop is not None:
+                model = models.settle(model, train.x)
         return model, models.accuracies(model, test, classes, 32)

@@ -233,3 +233,18 @@ def test_batches_hold_texts_of_like_length():
     assert max(int(lengths[rows].max() - lengths[rows].min()) for rows in batches) <= 3
     first = [int(lengths[rows].float().mean()) for rows in batches]
     assert first != sorted(first), "but batches come in a random order"
+
+
+def test_settled_statistics_are_those_of_the_inputs():
+    from benchmark.models.training import freeze, settle
+
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        x = torch.randn(64, 3, 4, 4) * 3 + 2
+        model = freeze(torch.nn.Sequential(torch.nn.BatchNorm2d(3), torch.nn.Flatten(), torch.nn.Dropout(0.9)))
+    settled = settle(model, x, batch=16)
+    torch.testing.assert_close(settled[0].running_mean, x.mean((0, 2, 3)))
+    parts = torch.stack([part.var((0, 2, 3)) for part in x.split(16)]).mean(0)
+    torch.testing.assert_close(settled[0].running_var, parts)
+    assert not settled.training
+    assert not any(module.training for module in settled.modules())
