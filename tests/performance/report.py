@@ -185,14 +185,14 @@ def full_size(folder):
         rows.append([method, *("–" if pair is None else f"{pair[0]:.1f} + {pair[1]:.1f}" for pair in found)])
     shared = {r.cell.task: r.costs["shared"]["seconds"] / r.n_total for r in records if r.status == "done"}
     rows.append(["shared by all methods", *(f"{shared[task]:.1f}" for task in tasks)])
-    images = {(record.cell.task, record.n_total, record.cell.preset) for record in records}
-    images = ", ".join(f"{task} {count} ({preset})" for task, count, preset in sorted(images))
+    images = sorted({(record.cell.task, record.n_total, record.cell.preset) for record in records})
+    named = ", ".join(f"{task} {count} ({preset})" for task, count, preset in images)
     return f"""{START}
 
 Seconds an image of 224 x 224 pixels, one thread a worker and two workers: explaining it + asking the model for its ten
-metrics. Images and presets: {images}. Standard: K = 48, R = 100, LIME and KernelSHAP 1000 samples; quick: 8, 20 and 50.
-ResNet, EfficientNet and DeiT carry RANDOM weights here (no pretrained ones could be had offline), so these are times and
-no results. Made by `python -m benchmark run --task imagenet_mobilenet --methods all --limit 2 --data-dir DATA --out
+metrics. Images and presets: {named}. Standard: K = 48, R = 100, LIME and KernelSHAP 1000 samples; quick: 8, 20, 50.
+ResNet, EfficientNet and DeiT carry RANDOM weights (no pretrained ones could be had offline): these are times and no
+results. Made by `python -m benchmark run --task imagenet_mobilenet --methods all --limit 2 --data-dir DATA --out
 results-224`, the same with `--task imagenet_deit,imagenet_efficientnet,imagenet_resnet --preset quick
 --allow-weak-model`, and `python -m tests.performance.report --full-size results-224 --write`.
 
