@@ -21,7 +21,7 @@ OCT = FolderImages(
 )
 
 
-def _oct(family: str, weights: Pretrained, rate: float, epochs: int = 45) -> ImageTask:
+def _oct(family: str, weights: Pretrained, rate: float, epochs: int = 40) -> ImageTask:
     training = Training(epochs, batch=18, rate=rate, crop=160)
     return ImageTask(OCT, family, 0.6, MEAN, STD, weights, training)  # type: ignore[arg-type]
 
