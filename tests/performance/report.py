@@ -189,12 +189,13 @@ def full_size(folder):
     named = ", ".join(f"{task} {count} ({preset})" for task, count, preset in images)
     return f"""{START}
 
-Seconds an image of 224 x 224 pixels, one thread a worker and two workers: explaining it + asking the model for its ten
-metrics. Images and presets: {named}. Standard: K = 48, R = 100, LIME and KernelSHAP 1000 samples; quick: 8, 20, 50.
-ResNet, EfficientNet and DeiT carry RANDOM weights (no pretrained ones could be had offline): these are times and no
-results. Made by `python -m benchmark run --task imagenet_mobilenet --methods all --limit 2 --data-dir DATA --out
-results-224`, the same with `--task imagenet_deit,imagenet_efficientnet,imagenet_resnet --preset quick
---allow-weak-model`, and `python -m tests.performance.report --full-size results-224 --write`.
+Seconds an image of 224 x 224 pixels, one thread a worker and two workers beside other work: explaining it + asking the
+model for its ten metrics. Images: {named}. Preset quick: K = 8,
+R = 20, LIME and KernelSHAP with 50 samples; K = 48 and R = 100 ask about six times as many rows. ResNet, EfficientNet
+and DeiT carry RANDOM weights (no pretrained ones could be had offline): these are times and no results. Made by
+`python -m benchmark run --task 'imagenet_*' --methods all --preset quick --limit 2 --allow-weak-model --data-dir DATA
+--out results-224` (two of them without occlusion) and
+`python -m tests.performance.report --full-size results-224 --write`.
 
 {table(["method", *tasks], rows)}
 
