@@ -19,7 +19,6 @@ from matplotlib.figure import Figure
 from benchmark.explain import Explained, Explanation
 from benchmark.metrics import METRICS
 
-FORMATS = (".png", ".svg", ".html")
 COLOURS = mpl.colormaps["PuOr_r"]
 """From what speaks against the predicted class (purple) to what speaks for it (orange); told apart by all eyes."""
 INK, FAINT, EVIDENCE = "#222222", "#777777", "#0072b2"

@@ -22,6 +22,8 @@ OUTPUTS = ("logit", "probability")
 BY_MODALITY = 0
 """The value of a parameter that stands for the default of the task's modality."""
 SAMPLES: dict[Modality, int] = {"table": 100, "text": 400, "image": 1000}
+HELD = 2**22
+"""Features of perturbed inputs that exist at a time, whatever their number."""
 GRID = 14
 """An image's players are the cells of a 14 x 14 grid, or its pixels where it has fewer a side."""
 
@@ -87,7 +89,8 @@ def _slide(task: Task, output: str, window: int) -> Attribute:
         strides = tuple(max(1, size // 2) for size in sizes) if image else (1,)
         found = explainer.attribute(
             torch.ones(len(x), *shape, device=x.device), sizes, strides, baselines=0,
-            additional_forward_args=(x, target), perturbations_per_eval=max(1, min(task.n_features, 2**14 // len(x))),
+            additional_forward_args=(x, target),
+            perturbations_per_eval=max(1, min(task.n_features, HELD // (task.n_features * len(x)))),
         )  # fmt: skip
         return found.flatten(1)
 
@@ -166,7 +169,7 @@ def _regress(explainer: attr.Lime, game: Game, task: Task, seed: int, n_samples:
             with seeded(own_seed):
                 found = explainer.attribute(
                     torch.ones(1, count, device=x.device), baselines=0, n_samples=n_samples,
-                    perturbations_per_eval=min(n_samples, max(1, 2**22 // task.n_features)),
+                    perturbations_per_eval=min(n_samples, max(1, HELD // task.n_features)),
                 )[0]  # fmt: skip
             size = torch.bincount(place, minlength=count).clamp(min=1) if task.modality == "image" else 1
             parts.append((found / size)[place].masked_fill(own < 0, 0.0))
