@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,7 +19,7 @@ from torch import Tensor
 
 from benchmark import probes
 from benchmark.errors import BenchmarkError, DataError
-from benchmark.metering import Meter
+from benchmark.metering import Cost, Meter
 from benchmark.metrics import METRICS, NON_FINITE, OK, Probe, Response
 from benchmark.prober import Answers, Prober, look_up
 from benchmark.probes import Draws, Listed, Ordering, Packed, Runs
@@ -47,6 +48,8 @@ class Evaluation:
     attributions: Tensor | None = None
     evidence: Tensor | None = None
     """The share (N,) of each sample's positive attribution that lies on planted evidence, where there is any."""
+    report: dict[str, Any] = field(default_factory=dict)
+    """What a trained explainer says of its training."""
 
     @property
     def failed(self) -> Tensor:
@@ -88,15 +91,20 @@ class Evaluator:
     def evaluate(self, method: Method, name: str) -> Evaluation:
         """Prepare `method`, explain the samples and score the explanations.
 
-        A method with `repeats` is run under that many seeds and its scores are averaged sample by sample.
+        A method with `repeats` is run under that many seeds and its scores are averaged sample by sample. An explainer
+        that was trained has a `report`: plain data for the record, in which `costs` are those of its training.
 
         Raises:
             BadAttributionError: the method returned another shape than (B, G), or no real numbers.
         """
         meter, runs = Meter(), []
+        report: dict[str, Any] = {}
         for repeat in range(method.repeats):
             with meter.phase("prepare", self.task.model):
                 explain = method.prepare(self.task, seed_for(self.seed, self.task.name, name, repeat))
+            report = dict(getattr(explain, "report", {}))
+            if costs := report.pop("costs", None):  # an explainer that was kept costs what its training did
+                meter.phases["prepare"] = Cost.total(Cost(**cost) for cost in costs.values())
             parts = []
             with meter.phase("attribute", self.task.model):
                 for rows in self._batches():
@@ -105,6 +113,7 @@ class Evaluator:
             attributions = torch.cat(parts).to(self.device)
             runs.append(self.score(attributions, meter))
         first = runs[0]
+        first.report = report
         for metric in self.metrics if len(runs) > 1 else ():
             first.scores[metric] = torch.stack([run.scores[metric] for run in runs]).mean(0)
             first.reasons[metric] = torch.stack([run.reasons[metric] for run in runs]).amax(0)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 
@@ -18,6 +18,12 @@ class Cost:
     forwards: int = 0
     backwards: int = 0
     seconds: float = 0.0
+
+    @classmethod
+    def total(cls, costs: Iterable[Cost]) -> Cost:
+        """Return the sum of several costs."""
+        found = list(costs)
+        return cls(sum(c.forwards for c in found), sum(c.backwards for c in found), sum(c.seconds for c in found))
 
 
 @dataclass

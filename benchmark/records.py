@@ -29,7 +29,7 @@ from benchmark.data.download import write_atomically
 from benchmark.errors import BenchmarkError, RecordError, UsageError
 from benchmark.types import Precision
 
-SCHEMA = 2
+SCHEMA = 3
 STATUSES = ("done", "failed")
 SET_ASIDE = "_set_aside"
 
@@ -71,7 +71,7 @@ class Record:
     `costs` has forwards, backwards (rows of the model) and seconds by phase: prepare, attribute, probe and shared
     (what all methods of the task use together). `scores` is empty unless the cell is done. What is not `comparable`
     never enters a board with others. `evidence` is the mean share of the positive attribution that lies on planted
-    evidence, where there is any.
+    evidence, where there is any. `report` is what a trained explainer says of its training.
     """
 
     cell: Cell
@@ -87,6 +87,7 @@ class Record:
     provenance: dict[str, Any] = field(default_factory=dict)
     comparable: bool = True
     evidence: float | None = None
+    report: dict[str, Any] = field(default_factory=dict)
     scores: pd.DataFrame = field(default_factory=pd.DataFrame)
 
 

@@ -239,6 +239,7 @@ def _evaluate(job: Job) -> Record:
         n_failed=n_failed,
         repeats=method.repeats,
         evidence=None if evaluation.evidence is None else float(evaluation.evidence.nanmean()),
+        report=evaluation.report,
         costs=evaluator.meter.summary() | evaluation.meter.summary(),
         provenance=provenance | {"packing": evaluator.prober.packing()},
         scores=score_table(evaluation),

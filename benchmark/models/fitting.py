@@ -1,0 +1,146 @@
+"""Fits explainers: one loop with progress, checkpoints and the best weights by validation."""
+
+from __future__ import annotations
+
+import io
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from benchmark.data.download import write_atomically
+from benchmark.errors import BenchmarkError
+from benchmark.seeding import seeded
+
+CHECKPOINT_SECONDS = 20.0
+"""What a kill may cost."""
+
+
+class DivergedError(BenchmarkError):
+    """A loss is no longer a number."""
+
+
+@dataclass(frozen=True)
+class Fitting:
+    """AdamW under a one-cycle rate whose peak is `rate`; the norm of the gradient is cut at `clip`.
+
+    Validation happens `checks` times; training ends early where `patience` of them in a row bring nothing better.
+    """
+
+    iterations: int
+    rate: float
+    decay: float = 1e-2
+    clip: float = 1.0
+    checks: int = 20
+    patience: int = 8
+
+
+class Objective(Protocol):
+    """What a module is fitted to."""
+
+    def loss(self, generator: torch.Generator) -> Tensor:
+        """Return the loss of one batch drawn with `generator`."""
+
+    def validate(self) -> dict[str, float]:
+        """Return figures for the curves; `loss` among them, lower is better, chooses the best weights."""
+
+    def state(self) -> dict[str, Any]:
+        """Return what `restore` needs to go on: plain data and tensors."""
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on from `state`."""
+
+
+Curves = list[dict[str, float]]
+"""One row a check: `iteration`, and what the objective's `validate` gave."""
+
+
+def fit(
+    module: nn.Module, objective: Objective, settings: Fitting, seed: int, checkpoint: Path | None = None,
+    what: str = "explainer",
+) -> Curves:  # fmt: skip
+    """Fit `module` and leave it with its best weights, in eval mode and frozen; return the curves.
+
+    A fit that was killed goes on from `checkpoint` and ends with the same weights. Runs that differ in `settings`
+    need different files.
+
+    Raises:
+        DivergedError: the loss is not finite.
+    """
+    device = next(module.parameters()).device
+    generator = torch.Generator(device).manual_seed(seed)
+    fused = device.type in ("cpu", "cuda")
+    optimiser = torch.optim.AdamW(module.parameters(), settings.rate, weight_decay=settings.decay, fused=fused)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, settings.rate, total_steps=settings.iterations + 1)
+    best = {"loss": float("inf"), "iteration": 0.0}
+    kept: dict[str, Tensor] = {}
+    curves: Curves = []
+    done = 0
+
+    def state() -> dict[str, Any]:
+        return {
+            "module": module.state_dict(), "optimiser": optimiser.state_dict(), "schedule": schedule.state_dict(),
+            "objective": objective.state(), "generator": generator.get_state(), "torch": torch.get_rng_state(),
+            "best": best, "kept": kept, "curves": curves, "done": done,
+        }  # fmt: skip
+
+    with seeded(seed):
+        if checkpoint is not None and checkpoint.exists():
+            found = torch.load(checkpoint, map_location=device, weights_only=True)
+            module.load_state_dict(found["module"])
+            optimiser.load_state_dict(found["optimiser"])
+            schedule.load_state_dict(found["schedule"])
+            objective.restore(found["objective"])
+            generator.set_state(found["generator"].cpu())
+            torch.set_rng_state(found["torch"].cpu())
+            best, kept, curves, done = found["best"], found["kept"], found["curves"], found["done"]
+        stored = time.monotonic()
+        every = max(1, settings.iterations // settings.checks)
+        shown = sys.stderr.isatty()
+        with tqdm(total=settings.iterations, initial=done, desc=what, disable=not shown, leave=False) as bar:
+            while done < settings.iterations:
+                module.train()
+                loss = objective.loss(generator)
+                optimiser.zero_grad()
+                loss.backward()
+                norm = nn.utils.clip_grad_norm_(module.parameters(), settings.clip)
+                if not bool(torch.isfinite(norm)):  # holds the loss too, and one look costs less than two
+                    raise DivergedError(
+                        f"training the {what} diverged: the loss or its gradient is not finite at iteration "
+                        f"{done + 1}; try a lower rate than {settings.rate:g}"
+                    )
+                optimiser.step()
+                schedule.step()
+                done += 1
+                bar.update()
+                if done % every == 0 or done == settings.iterations:
+                    figures = _validate(module, objective)
+                    curves.append({"iteration": float(done)} | figures)
+                    if figures["loss"] < best["loss"]:
+                        best = {"loss": figures["loss"], "iteration": float(done)}
+                        kept = {key: value.detach().clone() for key, value in module.state_dict().items()}
+                    elif done - best["iteration"] >= settings.patience * every:
+                        break
+                if checkpoint is not None and time.monotonic() - stored > CHECKPOINT_SECONDS:
+                    sink = io.BytesIO()
+                    torch.save(state(), sink)
+                    write_atomically(checkpoint, sink.getvalue())
+                    stored = time.monotonic()
+    if not kept:
+        raise DivergedError(f"training the {what} diverged: its validation loss was never a number")
+    module.load_state_dict(kept)
+    module.eval().requires_grad_(False)
+    if checkpoint is not None:
+        checkpoint.unlink(missing_ok=True)
+    return curves
+
+
+@torch.no_grad()
+def _validate(module: nn.Module, objective: Objective) -> dict[str, float]:
+    module.eval()
+    return objective.validate()

@@ -1,0 +1,123 @@
+"""DeepFaith as a method of the benchmark: trained in place, kept by the hash of task, recipe and seed."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from benchmark.errors import UsageError
+from benchmark.registry import bounded
+from benchmark.types import METHODS, Attribute, Method, Modality, Task
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from deepfaith.supervision import Prior
+    from deepfaith.training import Recipe
+
+OUTPUTS = ("signed", "unit")
+TOLD = ("margin", "class", "nothing")
+VERSION = 1
+"""Raised when training changes, so that no cached explainer outlives it."""
+BY_MODALITY = 0
+"""The value of a parameter that stands for the default of the task's modality."""
+USUAL: dict[Modality, dict[str, Any]] = {
+    "table": {"iterations": 3000, "batch": 128, "copies": 32, "subsets": 64, "width": 48, "depth": 2, "dropout": 0.0,
+              "rate": 2e-3, "rows": 400, "low": 0.3, "high": 0.3, "mix": 0.25, "hide": 0.0},
+    "text": {"iterations": 3000, "batch": 32, "copies": 16, "subsets": 16, "width": 96, "depth": 2, "dropout": 0.1,
+             "rate": 1e-3, "rows": 200, "low": 0.02, "high": 0.5, "mix": 0.1, "hide": 0.3},
+    "image": {"iterations": 2000, "batch": 16, "copies": 8, "subsets": 24, "width": 96, "depth": 3, "dropout": 0.0,
+              "rate": 1e-3, "rows": 64, "low": 0.05, "high": 0.5, "mix": 0.0, "hide": 0.3},
+}  # fmt: skip
+HEADS = 4
+
+
+@METHODS.register("deepfaith", kind="learned", modalities=("table", "text", "image"))
+@dataclass(frozen=True)
+class DeepFaith(Method):
+    """One forward pass of a Transformer trained to be faithful (DeepFaith, ICLR 2026, arXiv 2508.03586).
+
+    `output`: signed, or unit for the paper's [0, 1]; `told`: what the explainer hears of the prediction (margin and
+    class, class, or nothing, as in the paper); `alpha`: weight of copying prior explanations, -1 for Algorithm 1;
+    `similarity` delta and `quantile` p choose what is copied (2 and 0: everything); `mixing`: whether inputs go beyond
+    the training rows. 0 elsewhere means the default of the modality.
+    """
+
+    output: str = bounded("signed", among=OUTPUTS)
+    told: str = bounded("margin", among=TOLD)
+    alpha: float = bounded(-1.0, low=-1, high=1)
+    similarity: float = bounded(0.9, low=-1, high=2)
+    quantile: float = bounded(0.2, low=0, high=1)
+    mixing: bool = True
+    iterations: int = bounded(BY_MODALITY, low=0)
+    rows: int = bounded(BY_MODALITY, low=0)
+    batch: int = bounded(BY_MODALITY, low=0)
+    subsets: int = bounded(BY_MODALITY, low=0)
+    width: int = bounded(BY_MODALITY, low=0)
+    depth: int = bounded(BY_MODALITY, low=0)
+    rate: float = bounded(float(BY_MODALITY), low=0)
+    compiled: bool = False
+
+    def recipe(self, modality: Modality) -> Recipe:
+        """Return every setting of the training, defaults of the modality filled in."""
+        from benchmark.models.fitting import Fitting
+        from deepfaith.drawing import Drawing
+        from deepfaith.schedule import DYNAMIC, Schedule
+        from deepfaith.training import Recipe
+
+        given = {key: value for key, value in asdict(self).items() if key in USUAL[modality] and value != BY_MODALITY}
+        own = USUAL[modality] | given | ({} if self.mixing else {"mix": 0.0, "hide": 0.0})
+        if own["width"] % HEADS:
+            raise UsageError(f"deepfaith[width] expects a multiple of {HEADS}, got {own['width']}")
+        return Recipe(
+            fitting=Fitting(own["iterations"], own["rate"]),
+            drawing=Drawing(own["subsets"], own["low"], own["high"], own["mix"], own["hide"]),
+            schedule=Schedule(fixed=DYNAMIC if self.alpha < 0 else self.alpha),
+            width=own["width"], depth=own["depth"], heads=HEADS, dropout=own["dropout"],
+            output=self.output, told=self.told, rows=own["rows"], similarity=self.similarity, quantile=self.quantile,
+            batch=own["batch"], copies=own["copies"], compiled=self.compiled,
+        )  # fmt: skip
+
+    def prepare(self, task: Task, seed: int) -> Attribute:
+        """See `Method`; the explainer has a `report`.
+
+        Raises:
+            DivergedError: a loss is not finite.
+            DataError: a kept explainer is damaged.
+        """
+        from benchmark.models.cache import kept
+        from deepfaith.fitted import Fitted, fitted
+        from deepfaith.training import train
+
+        recipe = self.recipe(task.modality)
+        path = explainer_path(task, recipe, seed)
+
+        def make() -> Any:
+            folder = path.with_suffix("")
+            explainer, report = train(task, recipe, seed, priors(task), folder)
+            return Fitted(explainer, report=report).made()
+
+        state, facts = kept(path, make, "explainer")
+        return fitted(state, facts, task.model, str(task.train.x.device), path)
+
+
+def explainer_path(task: Task, recipe: Recipe, seed: int) -> Path:
+    """Return where the explainer of a task, recipe and seed is, or will be."""
+    from benchmark.data.source import cache_folder
+    from benchmark.models.cache import key_of
+
+    data, model = task.provenance["data"], task.provenance["model"]
+    key = key_of(
+        VERSION, task.name, task.source, data.get("digest"), model["digest"], asdict(task.budget), recipe.plain(), seed
+    )
+    return cache_folder() / "explainers" / f"deepfaith-{task.name}-{key}.safetensors"
+
+
+def priors(task: Task) -> list[Prior]:
+    """Return the benchmark's baselines for a task's modality, in their registered order, with their defaults."""
+    found = []
+    for name in METHODS.names():
+        facts = METHODS.entry(name).facts
+        if facts.get("kind") == "baseline" and task.modality in facts["modalities"]:
+            found.append((name, METHODS.get(name)()))
+    return found

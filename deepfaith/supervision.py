@@ -1,0 +1,132 @@
+"""Which explanations are worth copying: prior methods' explanations, deduplicated, then filtered by all ten metrics."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from benchmark.metrics import METRICS
+from benchmark.models.cache import Made, kept
+from benchmark.types import Method, Split, Task
+
+HIGHER = torch.tensor([metric.higher_is_better for metric in METRICS.values()])
+"""The direction of each metric, in the table's order."""
+
+ROUNDING = 1e-9
+"""What a cosine of a vector with itself may lack to 1."""
+
+Prior = tuple[str, Method]
+
+
+def deduplicate(attributions: Tensor, similarity: float) -> Tensor:
+    """Return which of the attributions (M, G) are kept, (M,) bool.
+
+    In their order, one is dropped where its cosine with one already kept is at least `similarity`; above 1 nothing is.
+    What is not finite or all zero is dropped. Source: section 3.3.
+    """
+    norms = attributions.double().norm(dim=1, keepdim=True)
+    usable = norms.squeeze(1).isfinite() & (norms.squeeze(1) > 0)
+    directions = attributions.double() / norms.where(norms > 0, torch.ones_like(norms))
+    chosen = torch.zeros(len(attributions), dtype=torch.bool)
+    for i in usable.nonzero().squeeze(1).tolist():
+        cosines = directions[chosen] @ directions[i]
+        chosen[i] = not bool((cosines >= similarity - ROUNDING).any())
+    return chosen
+
+
+def passing(scores: Tensor, quantile: float, higher: Tensor = HIGHER) -> Tensor:
+    """Return which candidates (M, metrics) are at least as good as the `quantile` of all in every metric, (M,) bool.
+
+    Where lower is better scores count negated. A metric that is undefined (NaN) for all candidates takes no part; a
+    candidate for which alone one is undefined fails. Quantiles are interpolated linearly. Source: section 3.3.
+    """
+    signed = scores.double().where(higher, -scores.double())
+    judged = signed[:, ~signed.isnan().all(0)]
+    if not len(judged) or not judged.shape[1]:
+        return torch.ones(len(scores), dtype=torch.bool)
+    return (judged >= judged.nanquantile(quantile, dim=0)).all(1)
+
+
+@dataclass(frozen=True, eq=False)
+class Supervision:
+    """Explanations of N inputs by M prior methods: attributions (N, M, G), scores (N, M, metrics), their names."""
+
+    x: Tensor
+    target: Tensor
+    attributions: Tensor
+    scores: Tensor
+    names: tuple[str, ...]
+
+    def choose(self, similarity: float, quantile: float) -> Tensor:
+        """Return which explanations belong to Z, (N, M) bool: first deduplicated, then filtered."""
+        rows = []
+        for attributions, scores in zip(self.attributions.cpu(), self.scores, strict=True):
+            unique = deduplicate(attributions, similarity)
+            good = torch.zeros_like(unique)
+            good[unique] = passing(scores[unique], quantile)
+            rows.append(good)
+        return torch.stack(rows)
+
+    def part(self, rows: slice) -> Supervision:
+        """Return the explanations of some inputs."""
+        whole = {name: getattr(self, name)[rows] for name in ("x", "target", "attributions", "scores")}
+        return replace(self, **whole)
+
+    @cached_property
+    def means(self) -> Tensor:
+        """Return each prior's mean scores (M, metrics)."""
+        return self.scores.nanmean(0)
+
+    def mean_rank(self, scores: Tensor) -> float:
+        """Return the mean rank over metrics, from 1, of explanations with scores (N, metrics) among the priors."""
+        signed = torch.cat([scores.nanmean(0, keepdim=True), self.means]) * torch.where(HIGHER, 1.0, -1.0)
+        signed = signed[:, ~signed.isnan().any(0)]
+        ahead = (signed[1:] > signed[:1]).sum(0) + (signed[1:] == signed[:1]).sum(0) / 2
+        return float((1 + ahead).mean())
+
+
+def supervise(
+    task: Task, x: Tensor, priors: Sequence[Prior], seed: int, path: Callable[[str], Path] | None = None
+) -> Supervision:
+    """Explain x (N, ...) by all `priors` and score the explanations by the evaluator's ten metrics.
+
+    With `path`, what each prior gave is kept there, so that work interrupted goes on with the next one.
+    """
+    from benchmark.evaluator import Evaluator
+
+    rows = replace(task, test=Split(x, torch.zeros(len(x), dtype=torch.long, device=x.device)), evidence=None)
+    made: list[Evaluator] = []
+
+    def evaluator() -> Evaluator:
+        if not made:
+            made.append(Evaluator(rows, seed))
+        return made[0]
+
+    def explain(name: str, method: Method) -> Made:
+        found = evaluator().evaluate(method, name)
+        assert found.attributions is not None
+        scores = torch.stack([found.scores[metric] for metric in METRICS], 1)
+        return {"attributions": found.attributions, "scores": scores}, {}
+
+    parts = []
+    for name, method in tqdm(priors, desc="prior explanations", disable=not sys.stderr.isatty(), leave=False):
+        if path is None:
+            parts.append(explain(name, method)[0])
+        else:
+            parts.append(kept(path(name), lambda name=name, method=method: explain(name, method), "explanations")[0])  # type: ignore[misc]
+    with torch.no_grad():
+        target = torch.cat([task.model(some).argmax(-1) for some in x.split(64)])
+    return Supervision(
+        x,
+        target,
+        torch.stack([part["attributions"].to(x.device) for part in parts], 1),
+        torch.stack([part["scores"] for part in parts], 1),
+        tuple(name for name, _ in priors),
+    )
