@@ -90,34 +90,38 @@ class DeepFaith(Method):
         from deepfaith.training import train
 
         recipe = self.recipe(task.modality)
-        path = explainer_path(task, recipe, seed)
+        priors = priors_for(task)
+        path = explainer_path(task, recipe, priors, seed)
 
         def make() -> Any:
             folder = path.with_suffix("")
-            explainer, report = train(task, recipe, seed, priors(task), folder)
+            explainer, report = train(task, recipe, seed, priors, folder)
             return Fitted(explainer, report=report).made()
 
         state, facts = kept(path, make, "explainer")
         return fitted(state, facts, task.model, str(task.train.x.device), path)
 
 
-def explainer_path(task: Task, recipe: Recipe, seed: int) -> Path:
+def explainer_path(task: Task, recipe: Recipe, priors: list[Prior], seed: int) -> Path:
     """Return where the explainer of a task, recipe and seed is, or will be."""
     from benchmark.data.source import cache_folder
     from benchmark.models.cache import key_of
 
     data, model = task.provenance["data"], task.provenance["model"]
+    copied = [(name, asdict(prior)) for name, prior in priors]  # type: ignore[call-overload]
     key = key_of(
-        VERSION, task.name, task.source, data.get("digest"), model["digest"], asdict(task.budget), recipe.plain(), seed
-    )
+        VERSION, task.name, task.source, data.get("digest"), model["digest"], asdict(task.budget), recipe.plain(),
+        copied, seed,
+    )  # fmt: skip
     return cache_folder() / "explainers" / f"deepfaith-{task.name}-{key}.safetensors"
 
 
-def priors(task: Task) -> list[Prior]:
-    """Return the benchmark's baselines for a task's modality, in their registered order, with their defaults."""
+def priors_for(task: Task) -> list[Prior]:
+    """Return the benchmark's own baselines for a task's modality, in their registered order, with their defaults."""
     found = []
     for name in METHODS.names():
-        facts = METHODS.entry(name).facts
-        if facts.get("kind") == "baseline" and task.modality in facts["modalities"]:
+        entry = METHODS.entry(name)
+        own = entry.module.startswith("methods.") and entry.facts.get("kind") == "baseline"
+        if own and task.modality in entry.facts["modalities"]:
             found.append((name, METHODS.get(name)()))
     return found

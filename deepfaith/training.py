@@ -220,6 +220,7 @@ def train(
             shape_of(task, 1, recipe.width, recipe.depth, recipe.heads, recipe.dropout),
             len(task.class_names), recipe.output, recipe.told,
         ).to(task.train.x.device)  # fmt: skip
+        explainer.backbone.start_from(task)
     with meter.phase("training", task.model):
         joint = Joint(
             explainer, task, recipe, task.train.x[rest], supervision, chosen, task.train.x[drawn[:held]], judged, seed

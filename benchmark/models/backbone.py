@@ -25,8 +25,8 @@ PATCHES = 14
 class Shape:
     """What an encoder reads and writes: G `features`, `outputs` numbers for each, and the sizes in between.
 
-    `words` is the size of a text's vocabulary, whose `pad` is no feature; `channels` and `patch` (pixels a side) are
-    those of an image. What a modality has no use for is 0.
+    `words` is the size of a text's vocabulary, of vectors `embedding` wide, whose `pad` is no feature; `channels` and
+    `patch` (pixels a side) are those of an image. What a modality has no use for is 0.
     """
 
     modality: Modality
@@ -37,6 +37,7 @@ class Shape:
     heads: int
     dropout: float = 0.0
     words: int = 0
+    embedding: int = 0
     pad: int = 0
     channels: int = 0
     patch: int = 0
@@ -56,7 +57,9 @@ def shape_of(task: Task, outputs: int, width: int, depth: int, heads: int, dropo
     shape = Shape(task.modality, task.n_features, outputs, width, depth, heads, dropout)
     sizes = asdict(shape)
     if task.modality == "text":
-        sizes |= {"words": int(vocabulary(task)), "pad": int(getattr(task.removal, "pad_id", 0))}
+        known = embedding_of(task)
+        words, wide = (int(task.train.x.max()) + 1, width) if known is None else tuple(known.shape)
+        sizes |= {"words": words, "embedding": wide, "pad": int(getattr(task.removal, "pad_id", 0))}
     if task.modality == "image":
         side = shape.side
         patches = next((n for n in (PATCHES, 8, 7, 4, 2) if side % n == 0 and side >= 2 * n), side)
@@ -64,9 +67,10 @@ def shape_of(task: Task, outputs: int, width: int, depth: int, heads: int, dropo
     return Shape(**sizes)
 
 
-def vocabulary(task: Task) -> int:
-    """Return how many words the model of a text task knows."""
-    return len(task.model.embed.weight)  # type: ignore[union-attr,arg-type]
+def embedding_of(task: Task) -> Tensor | None:
+    """Return the word vectors (words, E) of a text task's model, or None where it has none that are called `embed`."""
+    embed = getattr(task.model, "embed", None)
+    return embed.weight.detach().float() if isinstance(embed, nn.Embedding) else None
 
 
 class Backbone(nn.Module):
@@ -82,8 +86,9 @@ class Backbone(nn.Module):
                 self.scale = nn.Parameter(SPREAD * torch.randn(tokens, width))
             case "text":
                 tokens = shape.features
-                self.embed = nn.Embedding(shape.words, width, padding_idx=shape.pad)
+                self.embed = nn.Embedding(shape.words, shape.embedding)
                 nn.init.normal_(self.embed.weight, std=SPREAD)
+                self.project = nn.Linear(shape.embedding, width)
             case "image":
                 tokens = (shape.side // shape.patch) ** 2
                 per_token *= shape.patch**2
@@ -116,6 +121,12 @@ class Backbone(nn.Module):
             return F.pad(found, (0, 0, 0, self.shape.features - count))
         return self._unpatchify(found) if self.shape.modality == "image" else found
 
+    def start_from(self, task: Task) -> None:
+        """Begin with the word vectors of the model that is to be explained: they know what words mean to it."""
+        known = embedding_of(task) if self.shape.modality == "text" else None
+        if known is not None:
+            self.embed.weight.data.copy_(known)
+
     def _real(self, x: Tensor) -> Tensor | None:
         return x != self.shape.pad if self.shape.modality == "text" else None
 
@@ -124,7 +135,7 @@ class Backbone(nn.Module):
             case "table":
                 return x.unsqueeze(-1) * self.scale
             case "text":
-                return self.embed(x)
+                return self.project(self.embed(x))
             case _:
                 return self.patchify(x).flatten(2).mT
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import pickle
 import sys
 import time
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from benchmark.data.download import write_atomically
-from benchmark.errors import BenchmarkError
+from benchmark.errors import BenchmarkError, DataError
 from benchmark.seeding import seeded
 
 CHECKPOINT_SECONDS = 20.0
@@ -71,6 +72,7 @@ def fit(
 
     Raises:
         DivergedError: the loss is not finite.
+        DataError: the checkpoint is damaged.
     """
     device = next(module.parameters()).device
     generator = torch.Generator(device).manual_seed(seed)
@@ -91,7 +93,7 @@ def fit(
 
     with seeded(seed):
         if checkpoint is not None and checkpoint.exists():
-            found = torch.load(checkpoint, map_location=device, weights_only=True)
+            found = _read(checkpoint, device)
             module.load_state_dict(found["module"])
             optimiser.load_state_dict(found["optimiser"])
             schedule.load_state_dict(found["schedule"])
@@ -138,6 +140,14 @@ def fit(
     if checkpoint is not None:
         checkpoint.unlink(missing_ok=True)
     return curves
+
+
+def _read(checkpoint: Path, device: torch.device) -> dict[str, Any]:
+    try:
+        return torch.load(checkpoint, map_location=device, weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise DataError(f"checkpoint {checkpoint} cannot be read: {reason}; delete it to start again") from error
 
 
 @torch.no_grad()

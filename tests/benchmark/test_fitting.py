@@ -1,0 +1,126 @@
+"""The loop that fits explainers: the best weights, early stopping, and a kill that changes nothing."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from benchmark.errors import DataError
+from benchmark.models import fitting
+from benchmark.models.fitting import DivergedError, Fitting, fit
+from benchmark.seeding import seeded
+
+
+class Line:
+    """Fits a linear module with dropout to a line, drawing from both generators."""
+
+    def __init__(self, module, poison=None, losses=None):
+        self.module, self.poison, self.losses, self.calls = module, poison, losses, 0
+
+    def loss(self, generator):
+        self.calls += 1
+        x = torch.randn(16, 4, generator=generator)
+        loss = ((self.module(x) - x.sum(1, keepdim=True)) ** 2).mean()
+        return loss * float("nan") if self.calls == self.poison else loss
+
+    def validate(self):
+        if self.losses:
+            return {"loss": self.losses.pop(0)}
+        x = torch.eye(4)
+        loss = ((self.module(x) - 1) ** 2).mean().item()
+        return {"loss": loss, "calls": float(self.calls)}
+
+    def state(self):
+        return {"calls": self.calls}
+
+    def restore(self, state):
+        self.calls = state["calls"]
+
+
+def module():
+    with seeded(0):
+        return nn.Sequential(nn.Linear(4, 8), nn.Dropout(0.1), nn.Tanh(), nn.Linear(8, 1))
+
+
+def weights(net):
+    return torch.cat([p.flatten() for p in net.parameters()])
+
+
+SETTINGS = Fitting(iterations=60, rate=1e-2, checks=6)
+
+
+def test_it_fits_and_the_same_seed_gives_the_same_weights():
+    first, second, other = module(), module(), module()
+    before = Line(first).validate()["loss"]
+    curves = fit(first, Line(first), SETTINGS, 0)
+    fit(second, Line(second), SETTINGS, 0)
+    fit(other, Line(other), SETTINGS, 1)
+    assert torch.equal(weights(first), weights(second))
+    assert not torch.equal(weights(first), weights(other))
+    assert [row["iteration"] for row in curves] == [10, 20, 30, 40, 50, 60]
+    assert curves[-1]["loss"] < before / 2
+    assert not first.training
+    assert not any(p.requires_grad for p in first.parameters())
+
+
+@pytest.mark.parametrize("killed", [1, 17, 40, 59])
+def test_a_killed_fit_ends_with_the_same_weights(killed, tmp_path, monkeypatch):
+    monkeypatch.setattr(fitting, "CHECKPOINT_SECONDS", 0.0)
+    whole = module()
+    curves = fit(whole, Line(whole), SETTINGS, 3)
+
+    class Killed(Line):
+        def loss(self, generator):
+            if self.calls == killed:
+                raise KeyboardInterrupt
+            return super().loss(generator)
+
+    path = tmp_path / "checkpoint.pt"
+    net = module()
+    with pytest.raises(KeyboardInterrupt):
+        fit(net, Killed(net), SETTINGS, 3, path)
+    assert path.exists()
+    again = module()
+    objective = Line(again)
+    assert fit(again, objective, SETTINGS, 3, path) == curves
+    assert torch.equal(weights(again), weights(whole))
+    assert objective.calls == 60, "what was done is not done again, but counted"
+    assert not path.exists(), "a finished fit leaves no checkpoint"
+
+
+def test_the_best_weights_are_kept():
+    net = module()
+    seen = []
+
+    class Watched(Line):
+        def validate(self):
+            seen.append(weights(self.module).clone())
+            return super().validate()
+
+    fit(net, Watched(net, losses=[3.0, 1.0, 2.0, 5.0, 4.0, 1.0]), SETTINGS, 0)
+    assert torch.equal(weights(net), seen[1])
+
+
+def test_it_ends_early_where_nothing_gets_better():
+    net = module()
+    curves = fit(net, Line(net, losses=[1.0, 2.0, 2.0, 2.0, 2.0, 2.0]), Fitting(60, 1e-2, checks=6, patience=2), 0)
+    assert [row["iteration"] for row in curves] == [10, 20, 30]
+
+
+def test_a_diverging_loss_ends_with_a_reason():
+    net = module()
+    with pytest.raises(DivergedError, match=r"not finite at iteration 7; try a lower rate than 0.01"):
+        fit(net, Line(net, poison=7), SETTINGS, 0)
+    with pytest.raises(DivergedError, match="validation"):
+        fit(net, Line(net, losses=[float("nan")] * 6), SETTINGS, 0)
+
+
+def test_a_checkpoint_is_never_unpickled(tmp_path):
+    import pickle
+
+    path = tmp_path / "checkpoint.pt"
+    path.write_bytes(pickle.dumps({"module": print}, protocol=2))
+    net = module()
+    with pytest.raises(DataError, match="delete it to start again"):
+        fit(net, Line(net), SETTINGS, 0, path)
