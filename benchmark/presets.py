@@ -46,11 +46,14 @@ class Preset:
         return {key: value for key, value in self.params.items() if key in names} | dict(given)
 
 
-QUICK = {"n_samples": "50", "steps": "16", "samples": "16", "background": "4", "channels": "16"}
+QUICK = {
+    "n_samples": "50", "steps": "16", "samples": "16", "background": "4", "channels": "16",
+    "iterations": "40", "rows": "10", "priors": "quick",
+}  # fmt: skip
 PRESETS = {
     "quick": Preset({"table": 100, "text": 12, "image": 4}, 8, 20, QUICK, comparable=False),
     "standard": Preset({"table": None, "text": 200, "image": 50}),
-    "paper": Preset({"table": None, "text": None, "image": None}, params={"n_samples": "20"}),
+    "paper": Preset({"table": None, "text": None, "image": None}, params={"n_samples": "20", "priors": "paper"}),
 }
 """quick is for a look; standard for boards; paper asks all test samples and, as the code the paper's authors released,
 spends 20 samples on LIME and KernelSHAP."""

@@ -163,6 +163,7 @@ def run_task(plan: PlannedTask, store: RecordStore, settings: Settings) -> Itera
         return
     settings = settings.settled()
     jobs = [replace(job, settings=settings) for job in jobs]
+    jobs.sort(key=lambda job: METHODS.entry(job.choice.name).facts.get("kind") != "learned")  # what trains starts first
     _prepare_process(settings)
     evaluator_for(jobs[0])  # trains the model and asks the shared questions once, before any worker starts
     workers = min(settings.jobs or 1, len(jobs))

@@ -18,8 +18,9 @@ from benchmark.types import Task
 class Drawing:
     """How inputs and removal sets are drawn.
 
-    `subsets` k removal sets an input; each removes features with a probability drawn from [`low`, `high`]. Up to a
-    share `mix` of an input's features come from another row, and up to a share `hide` of them is removed beforehand.
+    `subsets` k removal sets an input; each removes features with a probability drawn from [`low`, `high`], uniform on a
+    log scale, so that small sets are as frequent as large ones. Up to a share `mix` of an input's features come from
+    another row, and up to a share `hide` of them is removed beforehand.
     """
 
     subsets: int
@@ -48,7 +49,8 @@ class Drawing:
     def removals(self, task: Task, x: Tensor, generator: torch.Generator) -> Drawn:
         """Return k removal sets for each row of x."""
         rows = len(x) * self.subsets
-        share = self.low + (self.high - self.low) * torch.rand(rows, 1, generator=generator, device=x.device)
+        draw = torch.rand(rows, 1, generator=generator, device=x.device)
+        share = self.low * (self.high / self.low) ** draw
         masks = _bernoulli(task, share, generator).view(len(x), self.subsets, task.n_features)
         return Drawn(masks & task.removal.valid(x).unsqueeze(1))
 

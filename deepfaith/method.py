@@ -6,7 +6,8 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from benchmark.errors import UsageError
-from benchmark.registry import bounded
+from benchmark.presets import PRESETS
+from benchmark.registry import bounded, configure
 from benchmark.types import METHODS, Attribute, Method, Modality, Task
 
 if TYPE_CHECKING:
@@ -22,14 +23,16 @@ VERSION = 1
 BY_MODALITY = 0
 """The value of a parameter that stands for the default of the task's modality."""
 USUAL: dict[Modality, dict[str, Any]] = {
-    "table": {"iterations": 3000, "batch": 128, "copies": 32, "subsets": 64, "width": 48, "depth": 2, "dropout": 0.0,
-              "rate": 2e-3, "rows": 400, "low": 0.3, "high": 0.3, "mix": 0.25, "hide": 0.0},
+    "table": {"iterations": 2500, "batch": 128, "copies": 32, "subsets": 64, "width": 48, "depth": 2, "dropout": 0.0,
+              "rate": 2e-3, "rows": 400, "low": 0.3, "high": 0.3, "mix": 0.25, "hide": 0.0, "settled": 1e-3},
     "text": {"iterations": 3000, "batch": 32, "copies": 16, "subsets": 16, "width": 96, "depth": 2, "dropout": 0.1,
-             "rate": 1e-3, "rows": 200, "low": 0.02, "high": 0.5, "mix": 0.1, "hide": 0.3},
+             "rate": 1e-3, "rows": 200, "low": 0.02, "high": 0.5, "mix": 0.1, "hide": 0.3, "settled": 2e-3},
     "image": {"iterations": 2000, "batch": 16, "copies": 8, "subsets": 24, "width": 96, "depth": 3, "dropout": 0.0,
-              "rate": 1e-3, "rows": 64, "low": 0.05, "high": 0.5, "mix": 0.0, "hide": 0.3},
+              "rate": 1e-3, "rows": 64, "low": 0.02, "high": 0.5, "mix": 0.0, "hide": 0.3, "settled": 2e-3},
 }  # fmt: skip
 HEADS = 4
+DECAYS = 20.0
+"""How often the decay constant of Algorithm 1 fits into the iterations: copying is over in the first half."""
 
 
 @METHODS.register("deepfaith", kind="learned", modalities=("table", "text", "image"))
@@ -40,7 +43,7 @@ class DeepFaith(Method):
     `output`: signed, or unit for the paper's [0, 1]; `told`: what the explainer hears of the prediction (margin and
     class, class, or nothing, as in the paper); `alpha`: weight of copying prior explanations, -1 for Algorithm 1;
     `similarity` delta and `quantile` p choose what is copied (2 and 0: everything); `mixing`: whether inputs go beyond
-    the training rows. 0 elsewhere means the default of the modality.
+    the training rows; `priors`: the preset under which prior methods run. 0 elsewhere means the modality's default.
     """
 
     output: str = bounded("signed", among=OUTPUTS)
@@ -49,6 +52,7 @@ class DeepFaith(Method):
     similarity: float = bounded(0.9, low=-1, high=2)
     quantile: float = bounded(0.2, low=0, high=1)
     mixing: bool = True
+    priors: str = bounded("standard", among=tuple(PRESETS))
     iterations: int = bounded(BY_MODALITY, low=0)
     rows: int = bounded(BY_MODALITY, low=0)
     batch: int = bounded(BY_MODALITY, low=0)
@@ -57,6 +61,10 @@ class DeepFaith(Method):
     depth: int = bounded(BY_MODALITY, low=0)
     rate: float = bounded(float(BY_MODALITY), low=0)
     compiled: bool = False
+
+    def __post_init__(self) -> None:
+        if self.width % HEADS:
+            raise UsageError(f"deepfaith[width] expects a multiple of {HEADS}, got {self.width}")
 
     def recipe(self, modality: Modality) -> Recipe:
         """Return every setting of the training, defaults of the modality filled in."""
@@ -67,12 +75,13 @@ class DeepFaith(Method):
 
         given = {key: value for key, value in asdict(self).items() if key in USUAL[modality] and value != BY_MODALITY}
         own = USUAL[modality] | given | ({} if self.mixing else {"mix": 0.0, "hide": 0.0})
-        if own["width"] % HEADS:
-            raise UsageError(f"deepfaith[width] expects a multiple of {HEADS}, got {own['width']}")
         return Recipe(
             fitting=Fitting(own["iterations"], own["rate"]),
             drawing=Drawing(own["subsets"], own["low"], own["high"], own["mix"], own["hide"]),
-            schedule=Schedule(fixed=DYNAMIC if self.alpha < 0 else self.alpha),
+            schedule=Schedule(
+                settled=own["settled"], decay=own["iterations"] / DECAYS,
+                fixed=DYNAMIC if self.alpha < 0 else self.alpha,
+            ),
             width=own["width"], depth=own["depth"], heads=HEADS, dropout=own["dropout"],
             output=self.output, told=self.told, rows=own["rows"], similarity=self.similarity, quantile=self.quantile,
             batch=own["batch"], copies=own["copies"], compiled=self.compiled,
@@ -90,7 +99,7 @@ class DeepFaith(Method):
         from deepfaith.training import train
 
         recipe = self.recipe(task.modality)
-        priors = priors_for(task)
+        priors = priors_for(task, self.priors)
         path = explainer_path(task, recipe, priors, seed)
 
         def make() -> Any:
@@ -116,12 +125,13 @@ def explainer_path(task: Task, recipe: Recipe, priors: list[Prior], seed: int) -
     return cache_folder() / "explainers" / f"deepfaith-{task.name}-{key}.safetensors"
 
 
-def priors_for(task: Task) -> list[Prior]:
-    """Return the benchmark's own baselines for a task's modality, in their registered order, with their defaults."""
+def priors_for(task: Task, preset: str = "standard") -> list[Prior]:
+    """Return the benchmark's own baselines for a task's modality, in their registered order, as under `preset`."""
     found = []
     for name in METHODS.names():
         entry = METHODS.entry(name)
         own = entry.module.startswith("methods.") and entry.facts.get("kind") == "baseline"
         if own and task.modality in entry.facts["modalities"]:
-            found.append((name, METHODS.get(name)()))
+            cls = METHODS.get(name)
+            found.append((name, configure(cls, name, PRESETS[preset].given(cls, {}))))
     return found

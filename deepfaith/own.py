@@ -46,7 +46,7 @@ def fit(
     except TypeError as error:
         raise UsageError(f"fit: {error}; python -m benchmark show deepfaith lists the settings") from error
     task = _task(model, x, remove)
-    chosen = priors_for(task)
+    chosen = priors_for(task, method.priors)
     if priors is not None:
         unknown = sorted(set(priors) - {name for name, _ in chosen})
         if unknown:
