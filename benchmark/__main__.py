@@ -6,7 +6,6 @@ import argparse
 import json
 import logging
 import os
-import signal
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -23,14 +22,14 @@ from benchmark.commands import (
 from benchmark.errors import BenchmarkError, DataError, UsageError
 from benchmark.metrics import METRICS, select_metrics
 from benchmark.presets import PRESETS
-from benchmark.types import METHODS, TASKS
+from benchmark.studies import add_studies
+from benchmark.types import METHODS, PACKAGES, TASKS
 
 if TYPE_CHECKING:
     from benchmark.plan import PlannedTask
     from benchmark.records import RecordStore
     from benchmark.runner import Outcome, Settings
 
-PACKAGES = ("methods", "deepfaith")
 INTERRUPTED = 130
 
 log = logging.getLogger("benchmark")
@@ -164,16 +163,18 @@ def build_parser() -> argparse.ArgumentParser:
     doctor.add_argument("--task", help="names, globs or all: exit with 3 if anything they need is missing")
     doctor.add_argument("--json", action="store_true", help="print as JSON")
     add_sources(doctor)
+    add_studies(verb)
     return parser
 
 
 def run_command(arguments: argparse.Namespace) -> int:
     """Evaluate methods on tasks."""
-    from benchmark.plan import parse_methods, plan_task
+    from benchmark.plan import parse_methods
     from benchmark.records import RecordStore
     from benchmark.runner import Settings
+    from benchmark.several import planned, run_all, stop_on_sigterm
 
-    signal.signal(signal.SIGTERM, _interrupt)
+    stop_on_sigterm()
     names = TASKS.select(arguments.task.split(","))
     choices = parse_methods(arguments.methods)
     metrics = tuple(select_metrics(arguments.metrics.split(",")))
@@ -192,30 +193,16 @@ def run_command(arguments: argparse.Namespace) -> int:
         arguments.compile,
         arguments.allow_weak_model,
     )
-    plans, missing = [], []
-    for name in names:
-        try:
-            plan = plan_task(
-                name, choices, sources, arguments.seed, arguments.limit, arguments.precision, arguments.preset
-            )
-        except DataError as error:
-            missing.append(error)
-            log.error(f"error: {name}: {error}")
-            continue
-        plans.append(plan)
-        for note in plan.located.notes:
-            log.warning(f"{name}: {note}")
-        log.warning(f"{name}: {plan.located.source} data, {plan.located.origin}")
+    plans, missing = planned(
+        names, choices, sources, seed=arguments.seed, limit=arguments.limit, precision=arguments.precision,
+        preset=arguments.preset,
+    )  # fmt: skip
     if arguments.dry_run:
         code = _dry_run(plans, store, settings, arguments.json)
         return DataError.exit_code if missing else code
-    outcomes, unbuilt = _run_all(plans, store, settings)
+    outcomes, unbuilt = run_all(plans, store, settings)
     code = _report(outcomes, store, arguments.json)
     return DataError.exit_code if missing or unbuilt else code
-
-
-def _interrupt(_signal: int, _frame: object) -> None:
-    raise KeyboardInterrupt
 
 
 def _dry_run(plans: list[PlannedTask], store: RecordStore, settings: Settings, as_json: bool) -> int:
@@ -235,32 +222,6 @@ def _dry_run(plans: list[PlannedTask], store: RecordStore, settings: Settings, a
         print(f"{row['task']:<20} {row['method']:<28} {row['state']}{row['reason'] and ': ' + row['reason']}")
     print(f"{sum(row['state'] == 'to compute' for row in rows)} of {len(rows)} cells to compute")
     return 0
-
-
-def _run_all(plans: list[PlannedTask], store: RecordStore, settings: Settings) -> tuple[list[Outcome], list[DataError]]:
-    """Run all cells; a task that cannot be built is said and passed over."""
-    from tqdm import tqdm
-    from tqdm.contrib.logging import logging_redirect_tqdm
-
-    from benchmark.runner import run_task
-
-    outcomes: list[Outcome] = []
-    unbuilt: list[DataError] = []
-    total = sum(len(plan.cells) for plan in plans)
-    shown = sys.stderr.isatty() and log.level < logging.ERROR
-    with logging_redirect_tqdm([log]), tqdm(total=total, unit="cell", disable=not shown, leave=False) as bar:
-        for plan in plans:
-            bar.set_description(plan.name)
-            try:
-                for outcome in run_task(plan, store, settings):
-                    outcomes.append(outcome)
-                    bar.update()
-                    say = log.warning if outcome.bad else log.info
-                    say(f"{outcome.cell.label}: {outcome.state}{outcome.reason and ': ' + outcome.reason}")
-            except DataError as error:
-                unbuilt.append(error)
-                log.error(f"error: {plan.name}: {error}")
-    return outcomes, unbuilt
 
 
 def _report(outcomes: list[Outcome], store: RecordStore, as_json: bool) -> int:

@@ -180,5 +180,7 @@ class Method(ABC):
         """Get ready to explain `task`, training what has to be trained, and return the explainer."""
 
 
+PACKAGES = ("methods", "deepfaith")
+"""Where methods are found."""
 METHODS: Registry[type[Method]] = Registry("method", "METHODS")
 TASKS: Registry[Callable[[], TaskSpec]] = Registry("task", "TASKS")

@@ -7,6 +7,10 @@ from torch import Tensor, nn
 
 from benchmark.models.backbone import SPREAD, Backbone, Shape
 
+OUTPUTS = 2
+"""What the explainer needs of each feature: how it differs from the others, and its share of their level."""
+LEVEL = 0.5
+"""Where the mean attribution starts: the more is removed the lower a probability falls."""
 LARGEST_MARGIN = 8.0
 """Logit margins are cut here: beyond it a probability no longer moves."""
 
@@ -16,12 +20,16 @@ class Explainer(nn.Module):
 
     `output` is signed (any number) or unit (the paper's [0, 1]). `told` says what the explainer hears of the model's
     prediction: margin (the class, and by how much its logit leads), class, or nothing, as in the paper.
+
+    How features differ and their mean level come from two outputs of each token, because pattern consistency sees
+    only the first: left to itself while explanations are copied, a level drifts and takes long to come back.
     """
 
     def __init__(self, shape: Shape, classes: int, output: str = "signed", told: str = "margin") -> None:
         super().__init__()
         self.classes, self.output, self.told = classes, output, told
         self.backbone = Backbone(shape)
+        nn.init.constant_(self.backbone.head.bias, LEVEL)
         if told != "nothing":
             self.label = nn.Parameter(SPREAD * torch.randn(classes, shape.width))
         if told == "margin":
@@ -37,7 +45,11 @@ class Explainer(nn.Module):
             assert margin is not None, "an explainer that is told the margin needs it"
             lead = margin.clamp(-LARGEST_MARGIN, LARGEST_MARGIN).unsqueeze(1) / LARGEST_MARGIN
             extra = extra + self.lead(lead).unsqueeze(1)
-        scores = self.backbone(x, extra).squeeze(-1)
+        differences, levels = self.backbone(x, extra).unbind(-1)
+        valid = self.backbone.valid(x)
+        count = valid.sum(1, keepdim=True).clamp(min=1)
+        scores = differences + ((levels - differences) * valid).sum(1, keepdim=True) / count
+        scores = scores.masked_fill(~valid, 0.0)
         return scores.sigmoid() if self.output == "unit" else scores
 
 

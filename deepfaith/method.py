@@ -28,7 +28,7 @@ USUAL: dict[Modality, dict[str, Any]] = {
     "text": {"iterations": 3000, "batch": 32, "copies": 16, "subsets": 16, "width": 96, "depth": 2, "dropout": 0.1,
              "rate": 1e-3, "rows": 200, "low": 0.02, "high": 0.5, "mix": 0.1, "hide": 0.3, "settled": 2e-3},
     "image": {"iterations": 2000, "batch": 16, "copies": 8, "subsets": 24, "width": 96, "depth": 3, "dropout": 0.0,
-              "rate": 1e-3, "rows": 64, "low": 0.02, "high": 0.5, "mix": 0.0, "hide": 0.3, "settled": 2e-3},
+              "rate": 1e-3, "rows": 64, "low": 0.02, "high": 0.5, "mix": 0.3, "hide": 0.3, "settled": 2e-3},
 }  # fmt: skip
 HEADS = 4
 DECAYS = 20.0

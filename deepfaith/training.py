@@ -19,12 +19,12 @@ from benchmark.prober import Prober
 from benchmark.seeding import seed_for, seeded
 from benchmark.types import Split, Task
 from deepfaith.drawing import Drawing, Drawn
-from deepfaith.explainer import Explainer, margins
+from deepfaith.explainer import OUTPUTS, Explainer, margins
 from deepfaith.losses import local_correlation, pattern_consistency
 from deepfaith.schedule import Schedule
 from deepfaith.supervision import Prior, Supervision, supervise
 
-VALIDATION_SUBSETS = 64
+VALIDATION_ROWS, VALIDATION_SUBSETS = 64, 64
 NEGLIGIBLE = 1e-12
 
 
@@ -33,9 +33,10 @@ class Recipe:
     """Everything that makes an explainer but the task and the seed.
 
     `width`, `depth`, `heads`, `dropout`, `output`, `told`: see `Explainer`. `rows`: training inputs that prior methods
-    explain, a share `held_out` of which is for validation. `similarity` delta and `quantile` p choose among the
-    explanations. Each iteration has `batch` inputs for L_LC and `copies` chosen explanations for L_PC. `mixed`
-    computes in bfloat16 and `compiled` through torch.compile, both on a GPU alone.
+    explain. A share `held_out` of them, and of all training inputs, though not more than 64, is for validation.
+    `similarity` delta and `quantile` p choose among the explanations. Each iteration has `batch` inputs for L_LC and
+    `copies` chosen explanations for L_PC. `mixed` computes in bfloat16 and `compiled` through torch.compile, both on a
+    GPU alone.
     """
 
     fitting: Fitting
@@ -204,26 +205,35 @@ def train(
     generator = torch.Generator().manual_seed(seed_for(seed, "rows"))
     drawn = torch.randperm(len(task.train.x), generator=generator).to(task.train.x.device)
     explained = min(recipe.rows, len(drawn))
-    held = max(1, round(recipe.held_out * explained))
-    rest = drawn[held:]
+    ranked = max(1, round(recipe.held_out * explained))
+    held = max(ranked, min(VALIDATION_ROWS, round(recipe.held_out * len(drawn))))
+    copied = drawn[held : held + explained - ranked]
     supervision = judged = chosen = None
     with meter.phase("supervision", task.model):
         if priors and recipe.schedule.copies:
             whole = supervise(
-                task, task.train.x[drawn[:explained]], priors, seed_for(seed, "supervision"),
+                task, task.train.x[torch.cat([drawn[:ranked], copied])], priors, seed_for(seed, "supervision"),
                 None if folder is None else lambda name: folder / f"{name}.safetensors",
             )  # fmt: skip
-            judged, supervision = whole.part(slice(0, held)), whole.part(slice(held, None))
+            judged, supervision = whole.part(slice(0, ranked)), whole.part(slice(ranked, None))
             chosen = supervision.choose(recipe.similarity, recipe.quantile)
     with seeded(seed):
         explainer = Explainer(
-            shape_of(task, 1, recipe.width, recipe.depth, recipe.heads, recipe.dropout),
+            shape_of(task, OUTPUTS, recipe.width, recipe.depth, recipe.heads, recipe.dropout),
             len(task.class_names), recipe.output, recipe.told,
         ).to(task.train.x.device)  # fmt: skip
         explainer.backbone.start_from(task)
     with meter.phase("training", task.model):
         joint = Joint(
-            explainer, task, recipe, task.train.x[rest], supervision, chosen, task.train.x[drawn[:held]], judged, seed
+            explainer,
+            task,
+            recipe,
+            task.train.x[drawn[held:]],
+            supervision,
+            chosen,
+            task.train.x[drawn[:held]],
+            judged,
+            seed,
         )
         curves = fit(explainer, joint, recipe.fitting, seed, folder and folder / "checkpoint.pt", "deepfaith")
     report: dict[str, Any] = {"curves": curves, "costs": meter.summary()}

@@ -7,6 +7,7 @@ import io
 import json
 import math
 from dataclasses import asdict
+from typing import Any
 
 from leaderboards.rank import ORDER, Board, Row
 
@@ -19,7 +20,7 @@ def render(boards: list[Board], form: str) -> str:
         case "csv":
             return to_csv(boards)
         case "json":
-            return json.dumps([_plain(asdict(board)) for board in boards], indent=1)
+            return in_json([asdict(board) for board in boards])
         case "md":
             return "\n\n".join(to_markdown(board) for board in boards)
         case _:
@@ -55,10 +56,14 @@ def footer(board: Board) -> list[str]:
 
 def cells(board: Board) -> tuple[list[str], list[list[str]]]:
     """Return header and rows of a board as text."""
-    arrows = [f"{name}{'↑' if higher else '↓'}" for name, higher in board.metrics.items()]
     planted = ["planted"] if _planted(board) else []
-    header = ["method", "rank", "fam. rank", *arrows, "valid", *planted, *COSTS]
+    header = ["method", "rank", "fam. rank", *arrowed(board), "valid", *planted, *COSTS]
     return header, [_line(row, board) for row in board.rows]
+
+
+def arrowed(board: Board) -> list[str]:
+    """Return the board's metrics with the direction that is better."""
+    return [f"{name}{'↑' if higher else '↓'}" for name, higher in board.metrics.items()]
 
 
 def _planted(board: Board) -> bool:
@@ -68,48 +73,67 @@ def _planted(board: Board) -> bool:
 
 def _line(row: Row, board: Board) -> list[str]:
     name = row.method + (f" ({row.kind})" if row.kind in ("control", "oracle") else "") + ("*" if row.gaps else "")
-    scores = [_number(row.means.get(metric), 3) for metric in board.metrics]
-    costs = [_number(row.forwards, 0), _number(row.milliseconds, 2), _number(row.train_seconds, 1)]
+    scores = [number(row.means.get(metric), 3) for metric in board.metrics]
+    costs = [number(row.forwards, 0), number(row.milliseconds, 2), number(row.train_seconds, 1)]
     return [
-        name, _number(row.mean_rank, 2), _number(row.family_rank, 2), *scores, f"{row.valid[0]}/{row.valid[1]}",
-        *([_number(row.evidence, 3)] if _planted(board) else []), *costs,
+        name, number(row.mean_rank, 2), number(row.family_rank, 2), *scores, f"{row.valid[0]}/{row.valid[1]}",
+        *([number(row.evidence, 3)] if _planted(board) else []), *costs,
     ]  # fmt: skip
 
 
 def to_text(board: Board) -> str:
     """Return a board aligned for a terminal."""
-    header, rows = cells(board)
+    return in_text(title(board), *cells(board), footer(board))
+
+
+def in_text(heading: str, header: list[str], rows: list[list[str]], lines: list[str]) -> str:
+    """Return a table aligned for a terminal, under its heading and above its lines."""
     widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
-    lines = [
+    table = [
         "  ".join(
             text.ljust(w) if i == 0 else text.rjust(w) for i, (text, w) in enumerate(zip(row, widths, strict=True))
         )
         for row in [header, ["-" * w for w in widths], *rows]
     ]
-    return "\n".join([title(board), "", *lines, "", *footer(board)])
+    return "\n".join([heading, "", *table, "", *lines])
 
 
 def to_markdown(board: Board) -> str:
     """Return a board as a Markdown table."""
-    header, rows = cells(board)
-    lines = [header, ["---"] + ["---:"] * (len(header) - 1), *rows]
-    table = ["| " + " | ".join(row) + " |" for row in lines]
-    return "\n".join([f"**{title(board)}**", "", *table, "", *(f"{line}  " for line in footer(board))])
+    return in_markdown(title(board), *cells(board), footer(board))
+
+
+def in_markdown(heading: str, header: list[str], rows: list[list[str]], lines: list[str]) -> str:
+    """Return a Markdown table under its heading and above its lines."""
+    table = ["| " + " | ".join(row) + " |" for row in [header, ["---"] + ["---:"] * (len(header) - 1), *rows]]
+    return "\n".join([f"**{heading}**", "", *table, "", *(f"{line}  " for line in lines)])
 
 
 def to_csv(boards: list[Board]) -> str:
     """Return boards as CSV: one row a method; task, method, mean_rank, then one column a metric."""
-    sink = io.StringIO()
-    writer = csv.writer(sink, lineterminator="\n")
     named = [name for name in ORDER if any(name in board.metrics for board in boards)]
-    writer.writerow(["task", "method", "mean_rank", *named])
-    for board in boards:
-        for row in board.rows:
-            writer.writerow([board.task, row.method, row.mean_rank, *(row.means.get(name, "") for name in named)])
+    rows = [
+        [board.task, row.method, row.mean_rank, *(row.means.get(name, "") for name in named)]
+        for board in boards
+        for row in board.rows
+    ]
+    return in_csv(["task", "method", "mean_rank", *named], rows)
+
+
+def in_csv(header: list[str], rows: list[list[Any]]) -> str:
+    """Return CSV with a header."""
+    sink = io.StringIO()
+    csv.writer(sink, lineterminator="\n").writerows([header, *rows])
     return sink.getvalue().rstrip("\n")
 
 
-def _number(value: float | None, digits: int) -> str:
+def in_json(found: Any) -> str:
+    """Return JSON, NaN as null."""
+    return json.dumps(_plain(found), indent=1)
+
+
+def number(value: float | None, digits: int) -> str:
+    """Return a number as text, or a dash where there is none."""
     return "–" if value is None or math.isnan(value) else f"{value:.{digits}f}"
 
 

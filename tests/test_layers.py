@@ -26,9 +26,11 @@ LAYERS = [  # lower may not import higher; modules of one layer may import each 
         "benchmark.explain",
         "benchmark.pictures",
         "benchmark.ready",
+        "benchmark.several",
         "benchmark.presets",
     },
     {"methods", "deepfaith", "leaderboards"},
+    {"benchmark.studies"},
     {"benchmark.__main__"},
 ]
 PACKAGES = ("benchmark", "methods", "deepfaith", "leaderboards")

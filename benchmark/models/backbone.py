@@ -127,6 +127,12 @@ class Backbone(nn.Module):
         if known is not None:
             self.embed.weight.data.copy_(known)
 
+    def valid(self, x: Tensor) -> Tensor:
+        """Return (B, G) bool: True where there is a feature, False for padding."""
+        if self.shape.modality == "text":
+            return x != self.shape.pad
+        return torch.ones(len(x), self.shape.features, dtype=torch.bool, device=x.device)
+
     def _real(self, x: Tensor) -> Tensor | None:
         return x != self.shape.pad if self.shape.modality == "text" else None
 

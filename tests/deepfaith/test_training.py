@@ -119,14 +119,14 @@ def test_rows_asked_of_the_model():
     meter = Meter()
     with meter.phase("all", task.model):
         _, report = train(task, recipe, 0, [])
-    held, batch, iterations, subsets = 1, 4, 6, 6
+    held, ranked, batch, iterations, subsets = 2, 1, 4, 6, 6
     expected = held * (1 + 64) + iterations * batch * (1 + subsets)
     assert meter.phases["all"].forwards == expected
     assert report["costs"]["training"]["forwards"] == expected
     copies, recipe = small("table", alpha=1)
     with meter.phase("copying", copies.model):
         _, report = train(copies, recipe, 0, priors("occlusion"))
-    assert report["costs"]["training"]["forwards"] == held * (1 + 64) + 9 + held * 2**7, "copying asks nothing more"
+    assert report["costs"]["training"]["forwards"] == held * (1 + 64) + 9 + ranked * 2**7, "copying asks nothing more"
 
 
 @pytest.mark.parametrize("alpha", [0.0, 0.5, 1.0, -1.0])
@@ -260,12 +260,12 @@ def test_what_is_told_matters_and_nothing_else_does(told):
     task, _ = small("table")
     from benchmark.models.backbone import shape_of
 
-    explainer = Explainer(shape_of(task, 1, 8, 1, 2), 3, told=told).eval()
+    explainer = Explainer(shape_of(task, 2, 8, 1, 2), 3, told=told).eval()
     x, ones, twos = task.train.x, torch.ones(20, dtype=torch.long), torch.full((20,), 2)
     base = explainer(x, ones, torch.ones(20))
     assert torch.equal(explainer(x, twos, torch.ones(20)), base) == (told == "nothing")
     assert torch.equal(explainer(x, ones, torch.zeros(20)), base) == (told != "margin")
-    unit = Explainer(shape_of(task, 1, 8, 1, 2), 3, output="unit", told="nothing").eval()(x)
+    unit = Explainer(shape_of(task, 2, 8, 1, 2), 3, output="unit", told="nothing").eval()(x)
     assert ((unit >= 0) & (unit <= 1)).all()
 
 

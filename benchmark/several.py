@@ -1,0 +1,68 @@
+"""Plans several tasks and runs them, saying what happens: what `run` and the studies have in common."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import sys
+from typing import Any
+
+from benchmark.data.source import Sources
+from benchmark.errors import DataError
+from benchmark.plan import MethodChoice, PlannedTask, plan_task
+from benchmark.records import RecordStore
+from benchmark.runner import Outcome, Settings, run_task
+
+log = logging.getLogger("benchmark")
+
+
+def stop_on_sigterm() -> None:
+    """Make SIGTERM end this process as SIGINT does: what is finished stays stored."""
+    signal.signal(signal.SIGTERM, _interrupt)
+
+
+def _interrupt(_signal: int, _frame: object) -> None:
+    raise KeyboardInterrupt
+
+
+def planned(
+    names: list[str], choices: list[MethodChoice], sources: Sources, **how: Any
+) -> tuple[list[PlannedTask], list[DataError]]:
+    """Plan each task, see `plan_task` for `how`; one whose data are missing is said and passed over."""
+    plans, missing = [], []
+    for name in names:
+        try:
+            plan = plan_task(name, choices, sources, **how)
+        except DataError as error:
+            missing.append(error)
+            log.error(f"error: {name}: {error}")
+            continue
+        plans.append(plan)
+        for note in plan.located.notes:
+            log.warning(f"{name}: {note}")
+        log.warning(f"{name}: {plan.located.source} data, {plan.located.origin}")
+    return plans, missing
+
+
+def run_all(plans: list[PlannedTask], store: RecordStore, settings: Settings) -> tuple[list[Outcome], list[DataError]]:
+    """Run all cells; a task that cannot be built is said and passed over."""
+    from tqdm import tqdm
+    from tqdm.contrib.logging import logging_redirect_tqdm
+
+    outcomes: list[Outcome] = []
+    unbuilt: list[DataError] = []
+    total = sum(len(plan.cells) for plan in plans)
+    shown = sys.stderr.isatty() and log.level < logging.ERROR
+    with logging_redirect_tqdm([log]), tqdm(total=total, unit="cell", disable=not shown, leave=False) as bar:
+        for plan in plans:
+            bar.set_description(plan.name)
+            try:
+                for outcome in run_task(plan, store, settings):
+                    outcomes.append(outcome)
+                    bar.update()
+                    say = log.warning if outcome.bad else log.info
+                    say(f"{outcome.cell.label}: {outcome.state}{outcome.reason and ': ' + outcome.reason}")
+            except DataError as error:
+                unbuilt.append(error)
+                log.error(f"error: {plan.name}: {error}")
+    return outcomes, unbuilt

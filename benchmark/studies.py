@@ -1,0 +1,186 @@
+"""Commands that need methods or boards beside the harness: ablate, plot, optimality."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from benchmark.arguments import add_allow_weak, add_out, add_sources, positive
+from benchmark.commands import chosen_sources
+from benchmark.errors import BenchmarkError, DataError, UsageError
+from benchmark.metrics import METRICS
+from benchmark.types import METHODS, PACKAGES, TASKS
+
+if TYPE_CHECKING:
+    from benchmark.plan import MethodChoice
+    from benchmark.records import Record, RecordStore
+
+log = logging.getLogger("benchmark")
+
+Verb = Callable[[str, Callable[[argparse.Namespace], int], str], argparse.ArgumentParser]
+PLOTS = ("cost", "curves")
+
+
+def add_studies(verb: Verb) -> None:
+    """Add the commands to the parser."""
+    ablate = verb("ablate", ablate_command, "Leave out parts of DeepFaith, one at a time, and rank what is left.")
+    ablate.add_argument("--task", required=True)
+    ablate.add_argument("--variants", default="all", help="names separated by commas (default: all)")
+    ablate.add_argument("--seeds", type=positive, default=3, metavar="N", help="training seeds (default: 3)")
+    ablate.add_argument("--limit", type=positive, metavar="N", help="only the first N test samples")
+    ablate.add_argument("--preset", choices=("quick", "standard", "paper"), default="standard")
+    ablate.add_argument("--jobs", type=positive, metavar="N", help="worker processes (default: cores)")
+    ablate.add_argument("--format", choices=("table", "md", "csv", "json"), default="table")
+    add_allow_weak(ablate)
+    add_out(ablate)
+    add_sources(ablate)
+
+    plot = verb("plot", plot_command, "Draw stored records: rank against cost, or training curves.")
+    plot.add_argument("what", choices=PLOTS)
+    plot.add_argument("--task", required=True)
+    plot.add_argument("--source", choices=("auto", "real", "synthetic"), default="auto",
+                      help="which data the records are of (default: real ones where there are any)")  # fmt: skip
+    plot.add_argument("--methods", default="all", help="names, labels or globs of the methods to draw, !name")
+    plot.add_argument("--figure", type=Path, required=True, metavar="FILE", help="a .png, .svg or .pdf file")
+    add_out(plot)
+
+    best = verb("optimality", optimality_command, "Compare explanations with each metric's exact optimum on a table.")
+    best.add_argument("--task", required=True)
+    best.add_argument("--methods", default="deepfaith,lime,occlusion,integrated_gradients",
+                      help="names, globs, all, !name, name[parameter=value]")  # fmt: skip
+    best.add_argument("--limit", type=positive, metavar="N", help="only the first N test samples")
+    best.add_argument("--figure", type=Path, metavar="FILE", help="also draw it: a .png, .svg or .pdf file")
+    add_allow_weak(best)
+    add_sources(best)
+
+
+def ablate_command(arguments: argparse.Namespace) -> int:
+    """Run all variants and print their table; CSV, Markdown and a figure go beside the records."""
+    from benchmark.plan import MethodChoice, parse_methods
+    from benchmark.records import RecordStore
+    from benchmark.runner import Settings
+    from benchmark.several import planned, run_all, stop_on_sigterm
+    from deepfaith.ablations import VARIANTS
+    from leaderboards.ablation import ablation, render
+    from leaderboards.figures import ablation_figure, save
+
+    wanted = list(VARIANTS) if arguments.variants == "all" else [w.strip() for w in arguments.variants.split(",")]
+    if unknown := [name for name in wanted if name not in VARIANTS]:
+        raise UsageError(f"unknown variant {unknown[0]!r}; known: {', '.join(VARIANTS)}")
+    stop_on_sigterm()
+    variants = {name: MethodChoice("deepfaith", tuple(sorted(VARIANTS[name].items()))) for name in wanted}
+    store = RecordStore(arguments.out).open()
+    settings = Settings(
+        tuple(METRICS), "auto", arguments.jobs, "missing", PACKAGES, tuple(arguments.include),
+        arguments.out.absolute(), False, arguments.allow_weak_model,
+    )  # fmt: skip
+    rivals = [choice for choice in parse_methods("all") if _kind(choice) in ("baseline", "control")]
+    records: list[Record] = []
+    for seed in range(arguments.seeds):
+        plans, missing = planned(
+            [TASKS.entry(arguments.task).name], [*variants.values(), *rivals], chosen_sources(arguments), seed=seed,
+            limit=arguments.limit, preset=arguments.preset,
+        )  # fmt: skip
+        outcomes, unbuilt = run_all(plans, store, settings)
+        if missing or unbuilt:
+            return DataError.exit_code
+        if failed := [o for o in outcomes if o.bad]:
+            raise BenchmarkError(f"{failed[0].label} failed: {failed[0].reason}")
+        records += [store.read(store.folder(o.cell)) for o in outcomes if o.state != "skipped"]
+    found = ablation(records, {name: choice.label for name, choice in variants.items()})
+    stem = arguments.out / "ablation" / f"{found.board.source}-{found.board.task}"
+    stem.parent.mkdir(parents=True, exist_ok=True)
+    for form in ("md", "csv"):
+        stem.with_suffix(f".{form}").write_text(render(found, form) + "\n", encoding="utf-8")
+    save(ablation_figure(found), stem.with_suffix(".png"))
+    print(render(found, arguments.format))
+    log.warning(f"also written: {stem}.md, .csv, .png")
+    return 0
+
+
+def _kind(choice: MethodChoice) -> Any:
+    return METHODS.entry(choice.name).facts.get("kind")
+
+
+def plot_command(arguments: argparse.Namespace) -> int:
+    """Draw what is stored."""
+    from benchmark.records import RecordStore
+    from leaderboards.figures import ENDINGS, cost_figure, curves_figure, save
+    from leaderboards.rank import boards, choose
+
+    _check_ending(arguments.figure, ENDINGS)
+    store = RecordStore(arguments.out)
+    records = _records_of(store, TASKS.entry(arguments.task).name, arguments.source)
+    records = choose(records, arguments.methods.split(","))
+    if not records:
+        raise UsageError(f"no records of {arguments.task} in {str(arguments.out)!r}: run some first")
+    if arguments.what == "curves":
+        figure = curves_figure(records)
+    else:
+        found = boards(records)
+        if len(found) > 1:
+            kinds = "; ".join(f"preset {b.preset}, limit {b.limit}, {b.precision}" for b in found)
+            raise UsageError(f"{arguments.task} has {len(found)} boards here ({kinds}): draw from a folder of one")
+        figure = cost_figure(found[0])
+    print(save(figure, arguments.figure))
+    return 0
+
+
+def _records_of(store: RecordStore, task: str, source: str) -> list[Record]:
+    """Return a task's records of one source: real ones where there are any, unless one is named."""
+    for kind in ("real", "synthetic") if source == "auto" else (source,):
+        records, problems = store.scan(kind, task)
+        for problem in problems:
+            log.warning(f"left out: {problem}")
+        if records:
+            return records
+    return []
+
+
+def _check_ending(path: Path | None, endings: tuple[str, ...]) -> None:
+    if path is not None and path.suffix not in endings:
+        raise UsageError(f"--figure expects a file that ends in {', '.join(endings)}, got {str(path)!r}")
+
+
+def optimality_command(arguments: argparse.Namespace) -> int:
+    """Score the best map S* and some methods beside each metric's own optimum."""
+    from benchmark.plan import parse_methods, plan_task
+    from benchmark.runner import single_threaded
+    from benchmark.tasks.building import refuse_weak
+    from deepfaith.study import compare_with_optimum
+    from leaderboards.figures import ENDINGS, optimum_figure, save
+    from leaderboards.tables import in_text
+
+    _check_ending(arguments.figure, ENDINGS)
+    plan = plan_task(
+        TASKS.entry(arguments.task).name, parse_methods(arguments.methods), chosen_sources(arguments), 0, None
+    )
+    if plan.spec.modality != "table":
+        raise UsageError(
+            f"optimality needs a table, whose removal sets can all be asked; {plan.name} is {plan.spec.modality}"
+        )
+    for note in plan.located.notes:
+        log.warning(f"{plan.name}: {note}")
+    methods = [
+        (choice.label, choice.name, METHODS.get(choice.name)(**cell.params))
+        for cell, choice in plan.cells
+        if cell.key not in plan.skips
+    ]
+    single_threaded()
+    task = plan.spec.build(plan.located, plan.name, "cpu")
+    refuse_weak(task, arguments.allow_weak_model)
+    scores, shares = compare_with_optimum(task, methods, arguments.limit)
+    data = "SYNTHETIC data" if plan.located.source == "synthetic" else "real data"
+    heading = f"{task.name} · {data} · {arguments.limit or len(task.test.x)} test samples"
+    rows = [[str(name), *(f"{value:.3f}" for value in row)] for name, row in scores.iterrows()]
+    lines = [
+        "optimum: the best score that any attribution can have, found exactly, metric by metric.",
+        "S*: the map whose removed mass correlates best with the drops where each feature is removed with that chance.",
+    ]
+    print(in_text(heading, ["explanation", *scores.columns], rows, lines))
+    if arguments.figure:
+        print(save(optimum_figure(shares, heading), arguments.figure))
+    return 0

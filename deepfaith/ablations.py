@@ -1,0 +1,18 @@
+"""What is left out of DeepFaith, or put in its place, to see what each part brings: parameters by variant."""
+
+from __future__ import annotations
+
+VARIANTS: dict[str, dict[str, str]] = {
+    "full": {},
+    "pattern consistency only": {"alpha": "1"},
+    "local correlation only": {"alpha": "0"},
+    "fixed alpha 0.5": {"alpha": "0.5"},
+    "deduplication only": {"quantile": "0"},
+    "filter only": {"similarity": "2"},
+    "neither": {"quantile": "0", "similarity": "2"},
+    "no input mixing": {"mixing": "false"},
+    "unit output": {"output": "unit"},
+    "told the class only": {"told": "class"},
+    "told nothing": {"told": "nothing"},
+}
+"""The paper's five and ours: signed output, inputs beyond the training rows, and being told the prediction."""

@@ -1,0 +1,160 @@
+"""Figures made from records: faithfulness against cost, training curves, ablations, distance from the optimum."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import matplotlib as mpl
+
+mpl.use("agg")
+import pandas as pd
+import seaborn as sns
+from matplotlib import pyplot as plt
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from benchmark.errors import UsageError
+from benchmark.records import Record
+from leaderboards.ablation import Ablation
+from leaderboards.rank import Board
+from leaderboards.tables import title
+
+ENDINGS = (".png", ".svg", ".pdf")
+ACCENT, PLAIN = "#d95f02", "#5b6b7b"
+CURVES = {
+    "copying": "pattern consistency loss, training",
+    "correlation": "local correlation loss, training",
+    "loss": "local correlation loss, validation",
+    "alpha": "alpha, weight of pattern consistency",
+    "mean_rank": "mean rank among prior methods, validation",
+}
+NEAR = 0.05
+"""Points nearer than this share of an axis would write over each other's names."""
+
+
+def save(figure: Figure, path: Path) -> Path:
+    """Write a figure and close it.
+
+    Raises:
+        UsageError: the file cannot be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        figure.savefig(path, dpi=130, bbox_inches="tight", metadata={"Date": None} if path.suffix == ".svg" else None)
+    except OSError as error:
+        raise UsageError(f"cannot write {str(path)!r}: {error.strerror}; name another") from error
+    finally:
+        plt.close(figure)
+    return path
+
+
+def cost_figure(board: Board) -> Figure:
+    """Draw each method's mean rank against what one explanation costs: rows of the model, and milliseconds."""
+    sns.set_theme(style="whitegrid", context="notebook")
+    figure, panels = plt.subplots(1, 2, figsize=(13, 5.6), sharey=True)
+    rows = [row for row in board.rows if row.kind not in ("control", "oracle")]
+    for axes, name, what in zip(
+        panels, ("forwards", "milliseconds"), ("rows of the model, forward and backward", "milliseconds"), strict=True
+    ):
+        costs = [row.forwards + row.backwards if name == "forwards" else row.milliseconds for row in rows]
+        least = min([cost for cost in costs if cost > 0], default=1.0)
+        frame = pd.DataFrame(
+            {
+                "cost": [max(cost, least / 2) for cost in costs],
+                "rank": [row.mean_rank for row in rows],
+                "kind": ["trained" if row.train_seconds > 1 else "made as asked" for row in rows],
+                "name": [row.method + (" (0)" if cost == 0 else "") for row, cost in zip(rows, costs, strict=True)],
+            }
+        )
+        sns.scatterplot(frame, x="cost", y="rank", hue="kind", style="kind", s=90, ax=axes,
+                        palette={"trained": ACCENT, "made as asked": PLAIN}, legend=axes is panels[0])  # fmt: skip
+        axes.set_xscale("log")
+        axes.set_xlabel(f"{what}, an explanation (log scale)")
+        _name_points(axes, frame)
+    panels[0].invert_yaxis()
+    panels[0].set_ylabel("mean rank, best at the top")
+    panels[0].legend(title=None, loc="lower left")
+    figure.suptitle(title(board), fontsize=11)
+    figure.tight_layout()
+    return figure
+
+
+def _name_points(axes: Axes, frame: pd.DataFrame) -> None:
+    """Write each point's name beside it, names of points that lie together under one another."""
+    span = max(frame["rank"].max() - frame["rank"].min(), 1e-9)
+    last = None
+    for row in frame.sort_values("rank").itertuples():
+        at = row.rank if last is None or row.rank - last > NEAR * span else last + NEAR * span
+        axes.annotate(row.name, (row.cost, row.rank), (8, 0), textcoords="offset points", va="center", fontsize=8.5)
+        last = at
+
+
+def curves_figure(records: list[Record]) -> Figure:
+    """Draw the training curves of trained explainers, one line for each record.
+
+    Raises:
+        UsageError: no record has any.
+    """
+    rows = [
+        {"explainer": f"{record.label}, seed {record.cell.seed}"} | point
+        for record in records
+        for point in record.report.get("curves", [])
+    ]
+    if not rows:
+        raise UsageError("no record here holds training curves: run a method that is trained, such as deepfaith")
+    frame = pd.DataFrame(rows)
+    there = [key for key in CURVES if key in frame and frame[key].notna().any()]
+    sns.set_theme(style="whitegrid", context="notebook")
+    figure, panels = plt.subplots(1, len(there), figsize=(4.6 * len(there), 4), squeeze=False)
+    for axes, key in zip(panels[0], there, strict=True):
+        sns.lineplot(frame, x="iteration", y=key, hue="explainer", ax=axes, legend=axes is panels[0][-1])
+        axes.set_title(CURVES[key], fontsize=10)
+        axes.set_ylabel("")
+    if legend := panels[0][-1].get_legend():
+        legend.set_title("")
+        sns.move_legend(panels[0][-1], "center left", bbox_to_anchor=(1.02, 0.5), fontsize=9)
+    cells = sorted({(record.cell.task, record.cell.source) for record in records})
+    figure.suptitle("training · " + ", ".join(f"{task}, {_data(source)}" for task, source in cells), fontsize=11)
+    figure.tight_layout()
+    return figure
+
+
+def ablation_figure(found: Ablation) -> Figure:
+    """Draw each variant's mean rank: a dot for each seed, a bar for their mean."""
+    rows = [{"variant": v.name, "mean rank": rank} for v in found.variants for rank in v.ranks]
+    frame = pd.DataFrame(rows)
+    sns.set_theme(style="whitegrid", context="notebook")
+    figure, axes = plt.subplots(figsize=(8, 0.5 * len(found.variants) + 1.6))
+    names = [v.name for v in found.variants]
+    colours = {name: ACCENT if name == names[0] else "#b8c2cc" for name in names}
+    sns.barplot(frame, x="mean rank", y="variant", hue="variant", order=names, palette=colours, errorbar=None, ax=axes,
+                legend=False)  # fmt: skip
+    sns.stripplot(frame, x="mean rank", y="variant", order=names, color="#222222", size=5, jitter=False, ax=axes)
+    axes.set_ylabel("")
+    axes.set_xlabel(f"mean rank among {len(found.rivals)} other methods (lower is better); a dot is a seed")
+    axes.set_title(f"ablation · {title(found.board)}", fontsize=9, wrap=True)
+    figure.tight_layout()
+    return figure
+
+
+def optimum_figure(frame: pd.DataFrame, heading: str) -> Figure:
+    """Draw how much of the way from `random` to each metric's own optimum explanations go.
+
+    `frame` has the columns metric, explanation and share (0 at random, 1 at the optimum).
+    """
+    sns.set_theme(style="whitegrid", context="notebook")
+    figure, axes = plt.subplots(figsize=(10, 4.4))
+    markers = ["D", "s", "o", "^", "v", "P"][: frame["explanation"].nunique()]
+    sns.pointplot(frame, x="metric", y="share", hue="explanation", linestyle="none", dodge=0.4, errorbar=None,
+                  markers=markers, palette="colorblind", ax=axes)  # fmt: skip
+    axes.axhline(1, color="#222222", linewidth=1)
+    axes.set_ylabel("share of the way from random\nto the metric's own optimum")
+    axes.set_xlabel("")
+    axes.set_title(heading, fontsize=11)
+    axes.legend(title=None, fontsize=9, loc="lower right")
+    figure.tight_layout()
+    return figure
+
+
+def _data(source: str) -> str:
+    return "SYNTHETIC data" if source == "synthetic" else "real data"
