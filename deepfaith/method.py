@@ -23,11 +23,11 @@ VERSION = 1
 BY_MODALITY = 0
 """The value of a parameter that stands for the default of the task's modality."""
 USUAL: dict[Modality, dict[str, Any]] = {
-    "table": {"iterations": 2500, "batch": 128, "copies": 32, "subsets": 64, "width": 48, "depth": 2, "dropout": 0.0,
+    "table": {"iterations": 2000, "batch": 128, "copies": 32, "subsets": 64, "width": 48, "depth": 2, "dropout": 0.0,
               "rate": 2e-3, "rows": 400, "low": 0.3, "high": 0.3, "mix": 0.25, "hide": 0.0, "settled": 1e-3},
-    "text": {"iterations": 3000, "batch": 32, "copies": 16, "subsets": 16, "width": 96, "depth": 2, "dropout": 0.1,
-             "rate": 1e-3, "rows": 200, "low": 0.02, "high": 0.5, "mix": 0.1, "hide": 0.3, "settled": 2e-3},
-    "image": {"iterations": 2000, "batch": 16, "copies": 8, "subsets": 24, "width": 96, "depth": 3, "dropout": 0.0,
+    "text": {"iterations": 3000, "batch": 48, "copies": 16, "subsets": 12, "width": 96, "depth": 2, "dropout": 0.1,
+             "rate": 1e-3, "rows": 200, "low": 0.02, "high": 0.5, "mix": 0.1, "hide": 0.1, "settled": 2e-3},
+    "image": {"iterations": 2000, "batch": 32, "copies": 8, "subsets": 12, "width": 96, "depth": 3, "dropout": 0.0,
               "rate": 1e-3, "rows": 64, "low": 0.02, "high": 0.5, "mix": 0.3, "hide": 0.3, "settled": 2e-3},
 }  # fmt: skip
 HEADS = 4

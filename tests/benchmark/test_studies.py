@@ -1,0 +1,106 @@
+"""ablate, plot and optimality, end to end."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from benchmark.__main__ import main
+from benchmark.registry import configure
+from deepfaith.ablations import VARIANTS
+from deepfaith.method import DeepFaith
+
+SOME = "full,local correlation only,unit output"
+
+
+def ablate(out, *words, variants=SOME):
+    return main(["ablate", "--task", "nap_mlp", "--source", "synthetic", "--variants", variants, "--seeds", "2",
+                 "--limit", "8", "--preset", "quick", "--jobs", "1", "--out", str(out), *words])  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def ablated(tmp_path_factory):
+    out = tmp_path_factory.mktemp("ablation")
+    assert ablate(out) == 0
+    return out
+
+
+def test_an_ablation_is_made_of_records(ablated, capsys):
+    assert ablate(ablated, "--format", "json") == 0
+    captured = capsys.readouterr()
+    found = json.loads(captured.out)
+    assert [v["name"] for v in found["variants"]] == SOME.split(",")
+    assert all(len(v["ranks"]) == 2 for v in found["variants"])
+    assert "deepfaith" not in found["rivals"]
+    assert {"saliency", "random"} <= set(found["rivals"])
+    assert not any(name.startswith("exact") for name in found["rivals"])
+    for ending in ("md", "csv", "png"):
+        assert (ablated / "ablation" / f"synthetic-nap_mlp.{ending}").stat().st_size > 100
+    assert "SYNTHETIC" in (ablated / "ablation" / "synthetic-nap_mlp.md").read_text()
+
+
+def test_every_variant_differs_from_the_full_method():
+    recipes = {name: configure(DeepFaith, name, given).recipe("table").plain() for name, given in VARIANTS.items()}
+    assert len({json.dumps(recipe) for recipe in recipes.values()}) == len(VARIANTS) >= 9
+    full = recipes["full"]
+    changed = {name: {key for key in full if recipe[key] != full[key]} for name, recipe in recipes.items()}
+    assert changed["full"] == set()
+    assert changed["neither"] == {"similarity", "quantile"}
+    assert changed["deduplication only"] == {"quantile"}
+    assert changed["filter only"] == {"similarity"}
+    assert changed["unit output"] == {"output"}
+    assert changed["no input mixing"] == {"drawing"}
+
+
+def test_plots(ablated, tmp_path, capsys):
+    for what in ("cost", "curves"):
+        path = tmp_path / f"{what}.svg"
+        words = ["plot", what, "--task", "nap_mlp", "--out", str(ablated), "--figure", str(path)]
+        assert main([*words, "--methods", "deepfaith,saliency,lime"]) == 0
+        assert "<svg" in path.read_text()
+    assert str(tmp_path / "curves.svg") in capsys.readouterr().out
+
+
+def test_optimality(tmp_path, capsys):
+    words = ["optimality", "--task", "nap_mlp", "--source", "synthetic", "--limit", "20", "--methods", "occlusion,lime"]
+    assert main([*words, "--figure", str(tmp_path / "o.png")]) == 0
+    out = capsys.readouterr().out
+    rows = {line.split("  ")[0]: [float(v) for v in line.split()[-10:]] for line in out.splitlines()[4:10]}
+    assert list(rows) == ["optimum", "S* (0.5)", "S* (0.3)", "occlusion", "lime", "random"]
+    header = out.splitlines()[2].split()
+    lower = {header.index("DEL") - 1, header.index("POS") - 1}
+    for name, row in rows.items():
+        for place, (value, best) in enumerate(zip(row, rows["optimum"], strict=True)):
+            assert (value >= best - 1e-9) if place in lower else (value <= best + 1e-9), (name, header[place + 1])
+    assert rows["S* (0.5)"][header.index("INF") - 1] == rows["optimum"][header.index("INF") - 1]
+    assert (tmp_path / "o.png").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "message"),
+    [
+        (["ablate", "--task", "nap_mlp", "--variants", "full,none"], 2, "unknown variant 'none'; known: full"),
+        (["ablate", "--task", "nap"], 2, "did you mean 'nap_mlp'"),
+        (["ablate", "--task", "nap_mlp", "--source", "real", "--offline"], 3, "no real data"),
+        (["plot", "cost", "--task", "nap_mlp", "--figure", "x.gif"], 2, "expects a file that ends in .png"),
+        (["plot", "cost", "--task", "wcd_mlp", "--figure", "x.png"], 2, "no records of wcd_mlp"),
+        (["optimality", "--task", "imdb_lstm", "--source", "synthetic"], 2, "needs a table"),
+        (["optimality", "--task", "nap_mlp", "--figure", "x.txt", "--source", "synthetic"], 2, "expects a file"),
+    ],
+)
+def test_bad_input(words, code, message, tmp_path, capsys, monkeypatch):
+    monkeypatch.delenv("BENCHMARK_DATA", raising=False)
+    monkeypatch.setenv("BENCHMARK_CACHE", str(tmp_path / "cache"))
+    out = [] if words[0] == "optimality" else ["--out", str(tmp_path)]
+    assert main([*words, *out]) == code
+    assert message in capsys.readouterr().err
+
+
+def test_a_variant_that_fails_ends_the_ablation(tmp_path, capsys, monkeypatch):
+    def broken(self, task, seed):
+        raise RuntimeError("no luck")
+
+    monkeypatch.setattr(DeepFaith, "prepare", broken)
+    assert ablate(tmp_path, variants="full") == 1
+    assert "deepfaith failed: RuntimeError: no luck" in capsys.readouterr().err
