@@ -26,6 +26,8 @@ from deepfaith.supervision import Prior, Supervision, supervise
 
 VALIDATION_ROWS, VALIDATION_SUBSETS = 64, 64
 NEGLIGIBLE = 1e-12
+QUICK_DEVICES = ("cuda",)
+"""Where bfloat16 and torch.compile pay."""
 
 
 @dataclass(frozen=True)
@@ -92,7 +94,8 @@ class Joint:
         else:
             self.pairs = torch.zeros(0, 2, dtype=torch.long, device=self.device)
         forward = explainer.forward
-        self.forward = torch.compile(forward) if recipe.compiled and self.device.type == "cuda" else forward
+        self.quick = self.device.type in QUICK_DEVICES
+        self.forward = torch.compile(forward) if recipe.compiled and self.quick else forward
         self.validation = validation
         generator = torch.Generator(self.device).manual_seed(seed_for(seed, "validation"))
         drawing = replace(recipe.drawing, subsets=VALIDATION_SUBSETS)
@@ -114,7 +117,7 @@ class Joint:
 
     def explain(self, x: Tensor, target: Tensor, margin: Tensor) -> Tensor:
         """Return attributions in float32, computed in bfloat16 on a GPU if wanted."""
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.recipe.mixed and self.device.type == "cuda"):
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.recipe.mixed and self.quick):
             found = self.forward(x, target, margin)
         return found.float()
 

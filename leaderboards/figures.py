@@ -7,6 +7,7 @@ from pathlib import Path
 import matplotlib as mpl
 
 mpl.use("agg")
+import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib import pyplot as plt
@@ -28,8 +29,8 @@ CURVES = {
     "alpha": "alpha, weight of pattern consistency",
     "mean_rank": "mean rank among prior methods, validation",
 }
-NEAR = 0.05
-"""Points nearer than this share of an axis would write over each other's names."""
+NEAR, NEAR_ACROSS = 0.03, 0.3
+"""Points nearer than these shares of the axes would write over each other's names."""
 
 
 def save(figure: Figure, path: Path) -> Path:
@@ -73,20 +74,27 @@ def cost_figure(board: Board) -> Figure:
         _name_points(axes, frame)
     panels[0].invert_yaxis()
     panels[0].set_ylabel("mean rank, best at the top")
-    panels[0].legend(title=None, loc="lower left")
     figure.suptitle(title(board), fontsize=11)
     figure.tight_layout()
+    sns.move_legend(panels[0], "lower center", bbox_to_anchor=(0.5, -0.02), ncol=2, title=None, frameon=False,
+                    bbox_transform=figure.transFigure)  # fmt: skip
+    figure.subplots_adjust(bottom=0.2)
     return figure
 
 
 def _name_points(axes: Axes, frame: pd.DataFrame) -> None:
-    """Write each point's name beside it, names of points that lie together under one another."""
-    span = max(frame["rank"].max() - frame["rank"].min(), 1e-9)
-    last = None
-    for row in frame.sort_values("rank").itertuples():
-        at = row.rank if last is None or row.rank - last > NEAR * span else last + NEAR * span
-        axes.annotate(row.name, (row.cost, row.rank), (8, 0), textcoords="offset points", va="center", fontsize=8.5)
-        last = at
+    """Write each point's name on the side where there is room, names of neighbours above and below one another."""
+    across = np.log10(frame["cost"].to_numpy())
+    across = (across - across.min()) / max(np.ptp(across), 1e-9)
+    ranks = frame["rank"].to_numpy()
+    span = max(np.ptp(ranks), 1e-9)
+    for i, name in enumerate(frame["name"]):
+        near = (np.abs(ranks - ranks[i]) < NEAR * span) & (np.abs(across - across[i]) < NEAR_ACROSS)
+        place, of = int(near[:i].sum()), int(near.sum())
+        down = 0.0 if of == 1 else 11.0 * (place - (of - 1) / 2)
+        left = across[i] > 0.6
+        axes.annotate(name, (frame["cost"].iloc[i], ranks[i]), (-8 if left else 8, -down), textcoords="offset points",
+                      va="center", ha="right" if left else "left", fontsize=8.5)  # fmt: skip
 
 
 def curves_figure(records: list[Record]) -> Figure:

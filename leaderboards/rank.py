@@ -147,12 +147,18 @@ def _check_same(records: list[Record]) -> None:
 
 
 def choose(records: list[Record], patterns: list[str]) -> list[Record]:
-    """Return the records whose method matches `patterns`: labels, globs, `all`, and `!pattern` to take away."""
+    """Return the records whose method matches `patterns`: labels, globs, `all`, and `!pattern` to take away.
+
+    What is the label of a record means just that: `lime` is not `lime[n_samples=20]`, `lime*` is both.
+    """
+    labels = {record.label for record in records}
     wanted = [p for p in patterns if not p.startswith("!")] or ["all"]
     unwanted = [p[1:] for p in patterns if p.startswith("!")]
 
     def matches(record: Record, pattern: str) -> bool:
-        return pattern in ("all", record.label) or fnmatch(record.cell.method, pattern)
+        if pattern in labels:
+            return record.label == pattern
+        return pattern == "all" or fnmatch(record.cell.method, pattern)
 
     return [
         record

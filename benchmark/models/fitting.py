@@ -104,7 +104,9 @@ def fit(
         stored = time.monotonic()
         every = max(1, settings.iterations // settings.checks)
         shown = sys.stderr.isatty()
-        with tqdm(total=settings.iterations, initial=done, desc=what, disable=not shown, leave=False) as bar:
+        with tqdm(
+            total=settings.iterations, initial=done, desc=what, disable=not shown, leave=False, position=1
+        ) as bar:
             while done < settings.iterations:
                 module.train()
                 loss = objective.loss(generator)

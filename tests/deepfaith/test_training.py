@@ -269,6 +269,37 @@ def test_what_is_told_matters_and_nothing_else_does(told):
     assert ((unit >= 0) & (unit <= 1)).all()
 
 
+def test_what_a_gpu_would_do_differently(monkeypatch):
+    """bfloat16 and torch.compile are for a GPU; here both run on the CPU, with a compiler that changes nothing."""
+    task, recipe = small("table", alpha=0)
+    plain, _ = train(task, recipe, 0, [])
+    compiled, types = [], []
+
+    def compiler(function):
+        compiled.append(function)
+        return function
+
+    real = Explainer.forward
+
+    def watched(self, *inputs):
+        found = real(self, *inputs)
+        types.append(found.dtype)
+        return found
+
+    monkeypatch.setattr("deepfaith.training.QUICK_DEVICES", ("cpu",))
+    monkeypatch.setattr(torch, "compile", compiler)
+    monkeypatch.setattr(Explainer, "forward", watched)
+    mixed, _ = train(task, replace(recipe, compiled=True), 0, [])
+    assert len(compiled) == 1
+    assert torch.bfloat16 in types
+    assert types[-1] == torch.float32, "validation is in full precision"
+    assert not torch.equal(weights(mixed), weights(plain))
+    torch.testing.assert_close(weights(mixed), weights(plain), atol=0.1, rtol=0)
+    types.clear()
+    train(task, replace(recipe, mixed=False), 0, [])
+    assert set(types) == {torch.float32}
+
+
 def test_a_width_that_heads_do_not_divide_is_refused():
     with pytest.raises(UsageError, match="multiple of 4, got 10"):
         DeepFaith(width=10)

@@ -165,3 +165,11 @@ def test_json_has_no_nan():
 def test_metric_columns_follow_the_table_of_metrics():
     made = board([record("a", (1, 1, 1))])
     assert list(made.metrics) == [name for name in METRICS if name in NAMES]
+
+
+def test_a_label_means_just_that_method():
+    records = [replace(record("lime", (0.5,)), label=label) for label in ("lime", "lime[n_samples=20]")]
+    assert [r.label for r in choose(records, ["lime"])] == ["lime"]
+    assert [r.label for r in choose(records, ["!lime"])] == ["lime[n_samples=20]"]
+    assert [r.label for r in choose(records, ["lime*"])] == ["lime", "lime[n_samples=20]"]
+    assert [r.label for r in choose(records[1:], ["lime"])] == ["lime[n_samples=20]"], "no record is called just that"
