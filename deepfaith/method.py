@@ -103,8 +103,8 @@ class DeepFaith(Method):
         path = explainer_path(task, recipe, priors, seed)
 
         def make() -> Any:
-            folder = path.with_suffix("")
-            explainer, report = train(task, recipe, seed, priors, folder)
+            shelf = explanations_path(task, recipe, priors, seed)
+            explainer, report = train(task, recipe, seed, priors, path.with_suffix(".pt"), shelf)
             return Fitted(explainer, report=report).made()
 
         state, facts = kept(path, make, "explainer")
@@ -116,13 +116,26 @@ def explainer_path(task: Task, recipe: Recipe, priors: list[Prior], seed: int) -
     from benchmark.data.source import cache_folder
     from benchmark.models.cache import key_of
 
-    data, model = task.provenance["data"], task.provenance["model"]
-    copied = [(name, asdict(prior)) for name, prior in priors]  # type: ignore[call-overload]
-    key = key_of(
-        VERSION, task.name, task.source, data.get("digest"), model["digest"], asdict(task.budget), recipe.plain(),
-        copied, seed,
-    )  # fmt: skip
+    key = key_of(*_identity(task), recipe.plain(), _plain(priors), seed)
     return cache_folder() / "explainers" / f"deepfaith-{task.name}-{key}.safetensors"
+
+
+def explanations_path(task: Task, recipe: Recipe, priors: list[Prior], seed: int) -> Path:
+    """Return the folder of what prior methods say of a task's training inputs; recipes may share it."""
+    from benchmark.data.source import cache_folder
+    from benchmark.models.cache import key_of
+
+    key = key_of(*_identity(task), recipe.rows, recipe.held_out, _plain(priors), seed)
+    return cache_folder() / "explanations" / f"{task.name}-{key}"
+
+
+def _identity(task: Task) -> tuple[Any, ...]:
+    data, model = task.provenance["data"], task.provenance["model"]
+    return VERSION, task.name, task.source, data.get("digest"), model["digest"], asdict(task.budget)
+
+
+def _plain(priors: list[Prior]) -> list[tuple[str, dict[str, Any]]]:
+    return [(name, asdict(prior)) for name, prior in priors]  # type: ignore[call-overload]
 
 
 def priors_for(task: Task, preset: str = "standard") -> list[Prior]:

@@ -62,7 +62,8 @@ def fit(
     recipe = method.recipe(task.modality)
     if not chosen:
         recipe = replace(recipe, schedule=replace(recipe.schedule, fixed=0.0))
-    explainer, report = train(task, recipe, seed, chosen, None if folder is None else Path(folder))
+    kept = (None, None) if folder is None else (Path(folder) / "checkpoint.pt", Path(folder))
+    explainer, report = train(task, recipe, seed, chosen, *kept)
     return Fitted(explainer, task.model, report)
 
 

@@ -195,11 +195,16 @@ class Joint:
 
 
 def train(
-    task: Task, recipe: Recipe, seed: int, priors: Sequence[Prior], folder: Path | None = None
+    task: Task,
+    recipe: Recipe,
+    seed: int,
+    priors: Sequence[Prior],
+    checkpoint: Path | None = None,
+    shelf: Path | None = None,
 ) -> tuple[Explainer, dict[str, Any]]:
     """Return a trained explainer of `task` and a report: curves, what was copied, costs.
 
-    With `folder`, prior explanations and checkpoints are kept there, so that work interrupted goes on.
+    Work that was interrupted goes on from `checkpoint`, and with the explanations of prior methods in folder `shelf`.
 
     Raises:
         DivergedError: a loss is not finite.
@@ -216,7 +221,7 @@ def train(
         if priors and recipe.schedule.copies:
             whole = supervise(
                 task, task.train.x[torch.cat([drawn[:ranked], copied])], priors, seed_for(seed, "supervision"),
-                None if folder is None else lambda name: folder / f"{name}.safetensors",
+                None if shelf is None else lambda name: shelf / f"{name}.safetensors",
             )  # fmt: skip
             judged, supervision = whole.part(slice(0, ranked)), whole.part(slice(ranked, None))
             chosen = supervision.choose(recipe.similarity, recipe.quantile)
@@ -238,7 +243,7 @@ def train(
             judged,
             seed,
         )
-        curves = fit(explainer, joint, recipe.fitting, seed, folder and folder / "checkpoint.pt", "deepfaith")
+        curves = fit(explainer, joint, recipe.fitting, seed, checkpoint, "deepfaith")
     report: dict[str, Any] = {"curves": curves, "costs": meter.summary()}
     if supervision is not None and chosen is not None:
         counts = Counter(supervision.names[column] for column in chosen.nonzero()[:, 1].tolist())

@@ -23,7 +23,7 @@ from benchmark.records import RecordStore
 from benchmark.seeding import seeded
 from benchmark.tasks.removal import TokenRemoval
 from benchmark.types import METHODS, TASKS
-from deepfaith.method import DeepFaith, explainer_path, priors_for
+from deepfaith.method import DeepFaith, explainer_path, explanations_path, priors_for
 from tests import toys
 
 TINY = {"iterations": 4, "rows": 6, "batch": 4, "subsets": 4, "width": 8, "depth": 1}
@@ -57,7 +57,8 @@ class OwnBoard:
         return mine < min(theirs), mine
 
 
-SHORT = {"iterations": 1000, "rows": 100}
+SHORT = {"iterations": 600, "alpha": 0}
+"""Local correlation alone: copying pays where there is time for both."""
 
 
 @pytest.fixture(scope="module")
@@ -80,7 +81,7 @@ def test_a_stub_does_not_lead_the_board(stub, stand_in):
 
 def test_it_leads_the_board_of_real_data(real_data):
     board = OwnBoard(build("nap_mlp", Sources("real", real_data)), 200)
-    leads, rank = board.leads(DeepFaith(iterations=600, alpha=0).prepare(board.task, 0))
+    leads, rank = board.leads(DeepFaith(**SHORT).prepare(board.task, 0))
     assert leads
     assert rank <= 2
 
@@ -126,6 +127,16 @@ def test_a_training_that_diverges_fails_its_cell_alone(tmp_path, capsys):
     assert "1 computed" in out
     assert "1 failed" in out
     assert "not finite at iteration" in out
+
+
+def test_variants_share_what_prior_methods_said(stand_in):
+    task, priors = stand_in.task, priors_for(stand_in.task)
+    full, other = DeepFaith(**TINY).recipe("table"), DeepFaith(**TINY, quantile=0, output="unit").recipe("table")
+    shelf = explanations_path(task, full, priors, 0)
+    assert explanations_path(task, other, priors, 0) == shelf
+    fewer = DeepFaith(**TINY | {"rows": 5}).recipe("table")
+    others = [(full, priors, 1), (full, priors[1:], 0), (fewer, priors, 0)]
+    assert len({shelf, *(explanations_path(task, *changed) for changed in others)}) == 4
 
 
 def test_what_an_explainer_is_kept_under(stand_in):

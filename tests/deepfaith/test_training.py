@@ -74,8 +74,8 @@ def test_a_killed_training_ends_with_the_same_explainer(modality, tmp_path, monk
 
     monkeypatch.setattr(Joint, "loss", killed)
     with pytest.raises(KeyboardInterrupt):
-        train(task, recipe, 5, priors(*OCCLUSION), tmp_path)
-    again, second = train(task, recipe, 5, priors(*OCCLUSION), tmp_path)
+        train(task, recipe, 5, priors(*OCCLUSION), tmp_path / "checkpoint.pt", tmp_path)
+    again, second = train(task, recipe, 5, priors(*OCCLUSION), tmp_path / "checkpoint.pt", tmp_path)
     assert torch.equal(weights(again), weights(whole))
     assert second["curves"] == report["curves"]
     assert len(calls) == 7, "iterations that were done are not done again"
@@ -143,7 +143,7 @@ def test_all_filtered_leaves_local_correlation():
     task, recipe = small("table")
     _, report = train(task, replace(recipe, quantile=1.0, similarity=-1.0), 0, priors("constant"))
     assert report["copied"]["kept"] == 9, "one candidate passes its own quantile"
-    _, report = train(task, recipe, 0, priors("constant"), None)
+    _, report = train(task, recipe, 0, priors("constant"))
     from deepfaith.supervision import Supervision
 
     with pytest.MonkeyPatch.context() as patch:
