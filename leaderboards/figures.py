@@ -159,7 +159,7 @@ def optimum_figure(frame: pd.DataFrame, heading: str) -> Figure:
     axes.set_ylabel("share of the way from random\nto the metric's own optimum")
     axes.set_xlabel("")
     axes.set_title(heading, fontsize=11)
-    axes.legend(title=None, fontsize=9, loc="lower right")
+    sns.move_legend(axes, "center left", bbox_to_anchor=(1.01, 0.5), title=None, fontsize=9, frameon=False)
     figure.tight_layout()
     return figure
 

@@ -77,3 +77,21 @@ def test_links_between_documents_lead_somewhere():
         for target in re.findall(r"\]\(([^)#]+)", path.read_text()):
             if "://" not in target:
                 assert (path.parent / target).exists(), f"{path.name} links to {target}"
+
+
+def test_python_in_the_page_on_deepfaith_runs(tmp_path, monkeypatch, capsys):
+    (code,) = blocks("docs/deepfaith.md", "python")
+    monkeypatch.chdir(tmp_path)
+    exec(compile(code, "docs/deepfaith.md", "exec"), {})
+    assert "torch.Size([5, 6])" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("page", ["docs/deepfaith.md", "docs/optimality.md"])
+def test_commands_in_pages_parse(page):
+    from benchmark.__main__ import build_parser
+
+    lines = [line for block in blocks(page, "bash") for line in block.splitlines()]
+    assert lines
+    for line in lines:
+        words = re.findall(r"'[^']*'|\S+", line.split("#")[0])
+        build_parser().parse_args([word.strip("'") for word in words[3:]])
