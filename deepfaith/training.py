@@ -74,7 +74,10 @@ class Heard:
 
 
 class Joint:
-    """The objective alpha * L_PC + (1 - alpha) * L_LC, its weights moved by Algorithm 1."""
+    """The objective alpha * L_PC + (1 - alpha) * L_LC, its weights moved by Algorithm 1.
+
+    Where no explanation was worth copying, which the report shows, only L_LC is left.
+    """
 
     def __init__(
         self, explainer: Explainer, task: Task, recipe: Recipe, inputs: Tensor, supervision: Supervision | None,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import pickle
 import sys
 import time
@@ -58,7 +59,7 @@ class Objective(Protocol):
 
 
 Curves = list[dict[str, float]]
-"""One row a check: `iteration`, and what the objective's `validate` gave."""
+"""One row a check: `iteration`, and what the objective's `validate` gave, as far as it is a number."""
 
 
 def fit(
@@ -124,7 +125,8 @@ def fit(
                 bar.update()
                 if done % every == 0 or done == settings.iterations:
                     figures = _validate(module, objective)
-                    curves.append({"iteration": float(done)} | figures)
+                    known = {key: value for key, value in figures.items() if math.isfinite(value)}
+                    curves.append({"iteration": float(done)} | known)
                     if figures["loss"] < best["loss"]:
                         best = {"loss": figures["loss"], "iteration": float(done)}
                         kept = {key: value.detach().clone() for key, value in module.state_dict().items()}

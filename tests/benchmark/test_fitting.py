@@ -116,6 +116,17 @@ def test_a_diverging_loss_ends_with_a_reason():
         fit(net, Line(net, losses=[float("nan")] * 6), SETTINGS, 0)
 
 
+def test_what_is_no_number_is_not_in_the_curves():
+    net = module()
+
+    class Partly(Line):
+        def validate(self):
+            return super().validate() | {"rank": float("nan")}
+
+    curves = fit(net, Partly(net), SETTINGS, 0)
+    assert all(set(row) == {"iteration", "loss", "calls"} for row in curves), "a record holds no NaN"
+
+
 def test_a_checkpoint_is_never_unpickled(tmp_path):
     import pickle
 
