@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 
@@ -81,7 +81,9 @@ def ablation(records: list[Record], labels: Mapping[str, str]) -> Ablation:
         )
     if last is None:
         raise GapError("no variant to compare")
-    return Ablation(last, seeds, tuple(dict.fromkeys(record.label for record in rivals)), tuple(variants))
+    return Ablation(
+        replace(last, seeds=seeds), seeds, tuple(dict.fromkeys(record.label for record in rivals)), tuple(variants)
+    )
 
 
 def _spread(values: tuple[float, ...] | list[float]) -> float:

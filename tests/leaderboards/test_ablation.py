@@ -61,6 +61,7 @@ def test_forms():
     text = render(found, "table")
     assert "1.75 ± 0.35" in text
     assert "half: full[half=1]" in text
+    assert "seeds 0, 1" in text.splitlines()[0]
     assert render(found, "md").count("|\n") >= 3
     rows = list(csv.DictReader(io.StringIO(render(found, "csv"))))
     assert [row["variant"] for row in rows] == ["full", "half"]
