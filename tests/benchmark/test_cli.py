@@ -12,6 +12,7 @@ import pytest
 from safetensors.torch import save_file
 
 from benchmark.__main__ import main
+from benchmark.types import METHODS
 
 BAD = Path(__file__).parent.parent / "bad_methods.py"
 FAST = "saliency,feature_ablation,deeplift,exact_banzhaf,random"
@@ -39,7 +40,8 @@ def test_run_prints_a_board_and_says_what_data_it_used(tmp_path, capsys):
     captured = capsys.readouterr()
     assert "SYNTHETIC stand-in data · 12 test samples (limit 12)" in captured.out
     assert "nap_mlp: synthetic data, synthetic stand-in" in captured.err
-    assert "12 computed, 0 kept" in captured.out
+    explained = [name for name in METHODS.names() if "table" in METHODS.entry(name).facts.get("modalities", ("table",))]
+    assert f"cells: {len(explained) - 1} computed, 0 kept" in captured.out
     assert "balanced accuracy" in captured.out
     for arrow in ("FC↑", "DEL↓", "valid", "forwards", "train s"):
         assert arrow in captured.out
