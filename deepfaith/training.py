@@ -164,6 +164,8 @@ class Joint:
         count = max(1.0, self.sums["count"])
         figures = {"copying": self.sums["copying"] / count, "correlation": self.sums["correlation"] / count}
         figures["alpha"] = self.progress.alpha
+        if self.schedule.dynamic and len(self.pairs) and self.progress.converged_at is None:
+            figures["waiting"] = 1.0  # local correlation has no weight yet
         self.sums = dict.fromkeys(self.sums, 0.0)
         heard = self.held_heard
         rows = max(1, self.recipe.batch)

@@ -49,7 +49,10 @@ class Objective(Protocol):
         """Return the loss of one batch drawn with `generator`."""
 
     def validate(self) -> dict[str, float]:
-        """Return figures for the curves; `loss` among them, lower is better, chooses the best weights."""
+        """Return figures for the curves; `loss` among them, lower is better, chooses the best weights.
+
+        Where `waiting` is among them and not 0, what lowers that loss has not begun, and training does not end early.
+        """
 
     def state(self) -> dict[str, Any]:
         """Return what `restore` needs to go on: plain data and tensors."""
@@ -81,6 +84,7 @@ def fit(
     optimiser = torch.optim.AdamW(module.parameters(), settings.rate, weight_decay=settings.decay, fused=fused)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, settings.rate, total_steps=settings.iterations + 1)
     best = {"loss": float("inf"), "iteration": 0.0}
+    waited = 0
     kept: dict[str, Tensor] = {}
     curves: Curves = []
     done = 0
@@ -89,7 +93,7 @@ def fit(
         return {
             "module": module.state_dict(), "optimiser": optimiser.state_dict(), "schedule": schedule.state_dict(),
             "objective": objective.state(), "generator": generator.get_state(), "torch": torch.get_rng_state(),
-            "best": best, "kept": kept, "curves": curves, "done": done,
+            "best": best, "kept": kept, "curves": curves, "done": done, "waited": waited,
         }  # fmt: skip
 
     with seeded(seed):
@@ -101,7 +105,8 @@ def fit(
             objective.restore(found["objective"])
             generator.set_state(found["generator"].cpu())
             torch.set_rng_state(found["torch"].cpu())
-            best, kept, curves, done = found["best"], found["kept"], found["curves"], found["done"]
+            best, kept, curves = found["best"], found["kept"], found["curves"]
+            done, waited = found["done"], found["waited"]
         stored = time.monotonic()
         every = max(1, settings.iterations // settings.checks)
         shown = sys.stderr.isatty()
@@ -130,7 +135,9 @@ def fit(
                     if figures["loss"] < best["loss"]:
                         best = {"loss": figures["loss"], "iteration": float(done)}
                         kept = {key: value.detach().clone() for key, value in module.state_dict().items()}
-                    elif done - best["iteration"] >= settings.patience * every:
+                    elif figures.get("waiting"):
+                        waited = done
+                    elif done - max(best["iteration"], waited) >= settings.patience * every:
                         break
                 if checkpoint is not None and time.monotonic() - stored > CHECKPOINT_SECONDS:
                     sink = io.BytesIO()

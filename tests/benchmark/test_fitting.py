@@ -108,6 +108,18 @@ def test_it_ends_early_where_nothing_gets_better():
     assert [row["iteration"] for row in curves] == [10, 20, 30]
 
 
+def test_it_does_not_end_before_what_is_watched_has_begun():
+    net = module()
+
+    class Late(Line):
+        def validate(self):
+            return super().validate() | ({"waiting": 1.0} if self.calls <= 30 else {})
+
+    losses = [1.0, 2.0, 2.0, 2.0, 2.0, 2.0]
+    curves = fit(net, Late(net, losses=losses), Fitting(60, 1e-2, checks=6, patience=2), 0)
+    assert [row["iteration"] for row in curves] == [10, 20, 30, 40, 50], "patience counts from where waiting ends"
+
+
 def test_a_diverging_loss_ends_with_a_reason():
     net = module()
     with pytest.raises(DivergedError, match=r"not finite at iteration 7; try a lower rate than 0.01"):

@@ -139,6 +139,17 @@ def test_alpha_weighs_the_two_losses(alpha):
     assert row["alpha"] == abs(alpha)
 
 
+def test_it_does_not_end_while_explanations_are_copied():
+    """Copying does not settle here, and the loss that ends training early is one that copying does not lower."""
+    task, recipe = small("table", iterations=60)
+    recipe = replace(
+        recipe, fitting=replace(recipe.fitting, patience=2), schedule=replace(recipe.schedule, settled=0.0)
+    )
+    _, report = train(task, recipe, 0, priors(*OCCLUSION))
+    assert report["curves"][-1]["iteration"] == 60
+    assert all(row["waiting"] for row in report["curves"])
+
+
 def test_all_filtered_leaves_local_correlation():
     task, recipe = small("table")
     _, report = train(task, replace(recipe, quantile=1.0, similarity=-1.0), 0, priors("constant"))
