@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 from benchmark.statistics import is_constant, pearson
+
+
+HELD = 2**26
+"""Numbers of removal sets that exist as floats at a time."""
 
 
 def local_correlation(scores: Tensor, removed: Tensor, drops: Tensor) -> Tensor:
@@ -14,7 +19,9 @@ def local_correlation(scores: Tensor, removed: Tensor, drops: Tensor) -> Tensor:
     all the same say nothing and are left out; constant scores have no correlation, which costs 1/2.
     Source: section 3.2.
     """
-    mass = (removed.to(scores) @ scores.unsqueeze(-1)).squeeze(-1)
+    rows = max(1, HELD // removed[0].numel())
+    parts = zip(removed.split(rows), scores.split(rows), strict=True)
+    mass = torch.cat([(some.to(own) @ own.unsqueeze(-1)).squeeze(-1) for some, own in parts])
     return (1 - _mean_correlation(mass, drops)) / 2
 
 

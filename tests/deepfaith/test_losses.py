@@ -48,6 +48,15 @@ def test_local_correlation_knows_its_ends():
     assert float(local_correlation(scores * 1e-6, removed, 3 * drops - 1)) == pytest.approx(0, abs=1e-9)
 
 
+def test_parts_of_a_batch_change_nothing(monkeypatch):
+    scores, removed, drops = cases()
+    whole = local_correlation(scores, removed, drops)
+    monkeypatch.setattr("deepfaith.losses.HELD", 2 * removed[0].numel())
+    torch.testing.assert_close(local_correlation(scores, removed, drops), whole, atol=1e-14, rtol=0)
+    monkeypatch.setattr("deepfaith.losses.HELD", 1)
+    torch.testing.assert_close(local_correlation(scores, removed, drops), whole, atol=1e-14, rtol=0)
+
+
 def test_removed_mass_counts_and_kept_mass_does_not():
     scores, removed, _ = cases()
     drops = (removed.double() @ scores.unsqueeze(-1)).squeeze(-1)
