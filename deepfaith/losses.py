@@ -7,7 +7,6 @@ from torch import Tensor
 
 from benchmark.statistics import is_constant, pearson
 
-
 HELD = 2**26
 """Numbers of removal sets that exist as floats at a time."""
 
