@@ -68,6 +68,8 @@ def fit(
 
 
 def _task(model: nn.Module, x: Tensor, remove: Removal | None) -> Task:
+    if not isinstance(x, Tensor):
+        raise UsageError(f"fit expects inputs as one tensor, got {type(x).__name__}: torch.as_tensor makes one")
     if x.dim() == 2:
         modality: Modality = "table" if x.is_floating_point() else "text"
     elif x.dim() == 4 and x.is_floating_point() and x.shape[2] == x.shape[3]:

@@ -251,6 +251,7 @@ def test_wrong_things_of_one_own():
     x = torch.randn(10, 5)
     for call, message in (
         (lambda: deepfaith.fit(model, x, epochs=3), "unexpected keyword argument 'epochs'"),
+        (lambda: deepfaith.fit(model, x.numpy()), "inputs as one tensor, got ndarray"),
         (lambda: deepfaith.fit(model, x[0]), r"fit expects inputs \(N, G\)"),
         (lambda: deepfaith.fit(model, x[:1]), "at least 2 inputs, got 1"),
         (lambda: deepfaith.fit(model, x, priors=("lrp",)), "no prior method 'lrp' explains a table"),
