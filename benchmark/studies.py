@@ -6,7 +6,7 @@ import argparse
 import logging
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from benchmark.arguments import add_allow_weak, add_out, add_sources, positive
 from benchmark.commands import chosen_sources
@@ -77,7 +77,7 @@ def ablate_command(arguments: argparse.Namespace) -> int:
         tuple(METRICS), "auto", arguments.jobs, "missing", PACKAGES, tuple(arguments.include),
         arguments.out.absolute(), False, arguments.allow_weak_model,
     )  # fmt: skip
-    rivals = [choice for choice in parse_methods("all") if _kind(choice) in ("baseline", "control")]
+    rivals = [choice for choice in parse_methods("all") if _is_rival(choice)]
     records: list[Record] = []
     for seed in range(arguments.seeds):
         plans, missing = planned(
@@ -101,8 +101,10 @@ def ablate_command(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _kind(choice: MethodChoice) -> Any:
-    return METHODS.entry(choice.name).facts.get("kind")
+def _is_rival(choice: MethodChoice) -> bool:
+    """Tell whether a method is one of the benchmark's own baselines and controls, whatever else is included."""
+    entry = METHODS.entry(choice.name)
+    return entry.module.startswith("methods.") and entry.facts.get("kind") in ("baseline", "control")
 
 
 def plot_command(arguments: argparse.Namespace) -> int:

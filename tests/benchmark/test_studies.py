@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 
 from benchmark.__main__ import main
 from benchmark.registry import configure
+from benchmark.types import METHODS
 from deepfaith.ablations import VARIANTS
 from deepfaith.method import DeepFaith
 
@@ -38,6 +40,12 @@ def test_an_ablation_is_made_of_records(ablated, capsys):
     for ending in ("md", "csv", "png"):
         assert (ablated / "ablation" / f"synthetic-nap_mlp.{ending}").stat().st_size > 100
     assert "SYNTHETIC" in (ablated / "ablation" / "synthetic-nap_mlp.md").read_text()
+
+
+def test_methods_of_the_users_are_no_rivals(ablated, capsys):
+    METHODS.include(Path(__file__).parent.parent / "bad_methods.py")
+    assert ablate(ablated, "--format", "json") == 0
+    assert "raises" not in json.loads(capsys.readouterr().out)["rivals"]
 
 
 def test_every_variant_differs_from_the_full_method():
