@@ -44,11 +44,7 @@ def audit_command(arguments: argparse.Namespace) -> int:
     single_threaded()
     task = plan.spec.build(plan.located, plan.name, "cpu")
     refuse_weak(task, arguments.allow_weak_model)
-    methods = [
-        (choice.name, METHODS.get(choice.name)(**cell.params))
-        for cell, choice in plan.cells
-        if cell.key not in plan.skips
-    ]
+    methods = [(name, method) for _, name, method in plan.methods()]
     result = audit(task, methods, arguments.limit, arguments.seeds, not arguments.sampled)
     path = heat_map(result, arguments.out / "audit" / f"{result.source}-{result.task}-agreement.png")
     if arguments.json:
@@ -73,11 +69,7 @@ def explain_command(arguments: argparse.Namespace) -> int:
     )  # fmt: skip
     for note in plan.located.notes:
         log.warning(f"{plan.name}: {note}")
-    methods = [
-        (choice.label, choice.name, METHODS.get(choice.name)(**cell.params))
-        for cell, choice in plan.cells
-        if cell.key not in plan.skips
-    ]
+    methods = plan.methods()
     methods.sort(key=lambda method: METHODS.entry(method[1]).facts.get("kind") == "control")  # controls last
     for cell, choice in plan.cells:
         if cell.key in plan.skips and len(choices) < len(METHODS.names()):

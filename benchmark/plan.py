@@ -13,7 +13,7 @@ from benchmark.metrics import METRICS
 from benchmark.presets import PRESETS
 from benchmark.records import Cell
 from benchmark.registry import configure
-from benchmark.types import METHODS, TASKS, Located, Precision, TaskSpec
+from benchmark.types import METHODS, TASKS, Located, Method, Precision, TaskSpec
 
 _ITEM = re.compile(r"(?P<name>!?[^\[\],]+)(?:\[(?P<params>[^\]]*)\])?(?:,|$)")
 
@@ -81,6 +81,14 @@ class PlannedTask:
     located: Located
     cells: tuple[tuple[Cell, MethodChoice], ...]
     skips: dict[str, str]
+
+    def methods(self) -> list[tuple[str, str, Method]]:
+        """Return label, name and method of each cell that applies."""
+        return [
+            (choice.label, choice.name, METHODS.get(choice.name)(**cell.params))
+            for cell, choice in self.cells
+            if cell.key not in self.skips
+        ]
 
 
 def plan_task(

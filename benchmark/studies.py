@@ -12,6 +12,7 @@ from benchmark.arguments import add_allow_weak, add_out, add_sources, positive
 from benchmark.commands import chosen_sources
 from benchmark.errors import BenchmarkError, DataError, UsageError
 from benchmark.metrics import METRICS
+from benchmark.presets import PRESETS
 from benchmark.types import METHODS, PACKAGES, TASKS
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ def add_studies(verb: Verb) -> None:
     ablate.add_argument("--variants", default="all", help="names separated by commas (default: all)")
     ablate.add_argument("--seeds", type=positive, default=3, metavar="N", help="training seeds (default: 3)")
     ablate.add_argument("--limit", type=positive, metavar="N", help="only the first N test samples")
-    ablate.add_argument("--preset", choices=("quick", "standard", "paper"), default="standard")
+    ablate.add_argument("--preset", choices=tuple(PRESETS), default="standard")
     ablate.add_argument("--jobs", type=positive, metavar="N", help="worker processes (default: cores)")
     ablate.add_argument("--format", choices=("table", "md", "csv", "json"), default="table")
     add_allow_weak(ablate)
@@ -166,11 +167,7 @@ def optimality_command(arguments: argparse.Namespace) -> int:
         )
     for note in plan.located.notes:
         log.warning(f"{plan.name}: {note}")
-    methods = [
-        (choice.label, choice.name, METHODS.get(choice.name)(**cell.params))
-        for cell, choice in plan.cells
-        if cell.key not in plan.skips
-    ]
+    methods = plan.methods()
     single_threaded()
     task = plan.spec.build(plan.located, plan.name, "cpu")
     refuse_weak(task, arguments.allow_weak_model)
