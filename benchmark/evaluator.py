@@ -26,7 +26,7 @@ from benchmark.probes import Draws, Listed, Ordering, Packed, Runs
 from benchmark.seeding import seed_for
 from benchmark.shared import Shared
 from benchmark.statistics import is_constant
-from benchmark.types import VALUE_TABLE_LIMIT, Method, Precision, Task
+from benchmark.types import VALUE_TABLE_LIMIT, Attribute, Method, Precision, Task
 
 DRAWN_BYTES = 2**29
 """Drawn subsets are kept up to this size; beyond it they are drawn again, which gives the same ones."""
@@ -50,6 +50,8 @@ class Evaluation:
     """The share (N,) of each sample's positive attribution that lies on planted evidence, where there is any."""
     report: dict[str, Any] = field(default_factory=dict)
     """What a trained explainer says of its training."""
+    explain: Attribute | None = None
+    """What was evaluated, where it was a method; it may know an `interval` (see `Method.prepare`)."""
 
     @property
     def failed(self) -> Tensor:
@@ -113,7 +115,7 @@ class Evaluator:
             attributions = torch.cat(parts).to(self.device)
             runs.append(self.score(attributions, meter))
         first = runs[0]
-        first.report = report
+        first.report, first.explain = report, explain
         for metric in self.metrics if len(runs) > 1 else ():
             first.scores[metric] = torch.stack([run.scores[metric] for run in runs]).mean(0)
             first.reasons[metric] = torch.stack([run.reasons[metric] for run in runs]).amax(0)

@@ -16,11 +16,15 @@ from benchmark.types import Method, Task
 
 @dataclass(frozen=True, eq=False)
 class Explanation:
-    """What one method says: attribution (G,), and scores by metric, NaN where one is undefined."""
+    """What one method says: attribution (G,), and scores by metric, NaN where one is undefined.
+
+    `interval`: the lower and upper ends (G,) of the attribution, where the method knows how sure it is.
+    """
 
     label: str
     attribution: np.ndarray
     scores: dict[str, float]
+    interval: tuple[np.ndarray, np.ndarray] | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,7 +82,9 @@ def explain(task: Task, sample: int, methods: Iterable[tuple[str, str, Method]],
         result = evaluator.evaluate(method, name)
         assert result.attributions is not None
         scores = {metric: float(values[0]) for metric, values in result.scores.items()}
-        found.append(Explanation(label, result.attributions[0].double().cpu().numpy(), scores))
+        interval = getattr(result.explain, "interval", None)
+        lower_upper = interval and tuple(end[0].double().cpu().numpy() for end in interval(evaluator.x))
+        found.append(Explanation(label, result.attributions[0].double().cpu().numpy(), scores, lower_upper))
     x, target = task.test.x[sample], int(evaluator.shared.target[0])
     image, text = task.modality == "image", task.modality == "text"
     return Explained(

@@ -6,6 +6,7 @@ import base64
 import html
 import io
 import math
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -50,9 +51,23 @@ def draw(explained: Explained) -> Figure:
 
 def strength(attribution: np.ndarray) -> np.ndarray:
     """Return attributions scaled to [-1, 1] by the 99.5th percentile of their size: one outlier hides nothing."""
+    return np.clip(attribution / _scale(attribution), -1, 1)
+
+
+def _scale(attribution: np.ndarray) -> float:
     size = np.abs(attribution)
     top = np.quantile(size, 0.995) if size.any() else 0.0
-    return np.clip(attribution / (top if top > 0 else size.max() or 1.0), -1, 1)
+    return float(top if top > 0 else size.max() or 1.0)
+
+
+def doubts(explained: Explained) -> list[tuple[str, np.ndarray]]:
+    """Return, for each explanation that has intervals, a title and how wide they are, (G,), the widest 1."""
+    found = []
+    for explanation in explained.explanations:
+        if explanation.interval is not None:
+            lower, upper = explanation.interval
+            found.append((f"{explanation.label}: how unsure it is", strength(upper - lower)))
+    return found
 
 
 def _marks(explanation: Explanation, best: dict[str, float]) -> list[tuple[str, bool]]:
@@ -95,7 +110,8 @@ def _panels(
 
 def _images(explained: Explained) -> Figure:
     assert explained.pixels is not None
-    count = len(explained.explanations) + 1
+    unsure = doubts(explained)
+    count = len(explained.explanations) + 1 + len(unsure)
     figure, pairs = _panels(explained, count, min(5, count), (2.3, 2.3))
     shape = explained.pixels.shape[:2]
     grey = explained.pixels if explained.pixels.ndim == 2 else explained.pixels.mean(-1)
@@ -107,7 +123,12 @@ def _images(explained: Explained) -> Figure:
     lines += ["blue: where evidence was planted"] if explained.evidence is not None else []
     below.text(0, 0.9, "\n".join([*lines, "bold: best score"]), fontsize=7.5, color=FAINT, va="top")
     best = explained.best()
-    for explanation, (axes, scores) in zip(explained.explanations, pairs[1:], strict=True):
+    for (name, width), (axes, below) in zip(unsure, pairs[len(pairs) - len(unsure) :], strict=True):
+        axes.imshow(width.reshape(shape), cmap="Greys", vmin=0, vmax=1)
+        axes.set_title(name.replace(": ", ":\n"), fontsize=8, color=INK)
+        below.axis("off")
+        below.text(0, 0.9, "dark: a wide interval", fontsize=7.5, color=FAINT, va="top")
+    for explanation, (axes, scores) in zip(explained.explanations, pairs[1 : len(pairs) - len(unsure)], strict=True):
         heat = strength(explanation.attribution).reshape(shape)
         axes.imshow(0.55 + 0.45 * grey, cmap="gray", vmin=0, vmax=1)
         axes.imshow(heat, cmap=COLOURS, vmin=-1, vmax=1, alpha=np.abs(heat) ** 0.7)
@@ -133,36 +154,66 @@ def _layout(names: list[str]) -> list[tuple[int, int]]:
     return places
 
 
+@dataclass(frozen=True)
+class Block:
+    """A text with its words in colours: an explanation with its `marks`, or how unsure one is."""
+
+    title: str
+    colours: list[str]
+    inks: list[str]
+    notes: list[str]
+    marks: list[tuple[str, bool]]
+
+
+def _blocks(explained: Explained) -> list[Block]:
+    """Return what is written of a text: each explanation, then the doubts of those that have intervals."""
+    best, found = explained.best(), []
+    for explanation in explained.explanations:
+        raw = explanation.attribution[explained.valid]
+        heat = strength(raw)
+        notes = [f"{value:.4g}" for value in raw]
+        if explanation.interval is not None:
+            ends = [end[explained.valid] for end in explanation.interval]
+            notes = [f"{note}, {low:.4g} to {high:.4g}" for note, low, high in zip(notes, *ends, strict=True)]
+        inks = ["#ffffff" if abs(value) > 0.75 else INK for value in heat]
+        marks = _marks(explanation, best)
+        found.append(Block(explanation.label, [_shade(value) for value in heat], inks, notes, marks))
+    for title, width in doubts(explained):
+        wide = width[explained.valid]
+        greys = [to_hex(mpl.colormaps["Greys"](0.6 * float(value))) for value in wide]
+        found.append(Block(title, greys, [INK] * len(wide), [f"{value:.2f}" for value in wide], []))
+    return found
+
+
 def _texts(explained: Explained) -> Figure:
     places = _layout(explained.names)
     lines = places[-1][0] + 1
-    best, count = explained.best(), len(explained.explanations)
+    blocks = _blocks(explained)
     height = 0.2 * lines + 0.55
-    figure = plt.figure(figsize=(9.2, height * count + 0.4), layout="constrained")
+    figure = plt.figure(figsize=(9.2, height * len(blocks) + 0.4), layout="constrained")
     figure.suptitle(explained.title, fontsize=11, color=INK, x=0.01, ha="left")
-    for axes, explanation in zip(np.atleast_1d(figure.subplots(count, 1)), explained.explanations, strict=True):
+    for axes, block in zip(np.atleast_1d(figure.subplots(len(blocks), 1)), blocks, strict=True):
         axes.set(xlim=(0, LINE), ylim=(lines + 1.6, -1.1))
         axes.axis("off")
-        axes.text(0, -0.75, explanation.label, fontsize=9, weight="bold", color=INK, va="center")
-        heat = strength(explanation.attribution[explained.valid])
-        for at, (name, (line, column), value) in enumerate(zip(explained.names, places, heat, strict=True)):
-            box = plt.Rectangle((column - 0.2, line - 0.1), len(name) + 0.4, 0.88, color=_shade(value), lw=0)
+        axes.text(0, -0.75, block.title, fontsize=9, weight="bold", color=INK, va="center")
+        for at, (name, (line, column)) in enumerate(zip(explained.names, places, strict=True)):
+            box = plt.Rectangle((column - 0.2, line - 0.1), len(name) + 0.4, 0.88, color=block.colours[at], lw=0)
             axes.add_patch(box)
-            dark = abs(value) > 0.75
             axes.text(
                 column + len(name) / 2, line + 0.36, name, family="DejaVu Sans Mono", fontsize=7.6, va="center",
-                ha="center", color="white" if dark else INK,
+                ha="center", color=block.inks[at],
             )  # fmt: skip
             if explained.evidence is not None and explained.evidence[explained.valid][at]:
                 axes.plot([column, column + len(name)], [line + 0.86] * 2, color=EVIDENCE, lw=1.8)
         step = LINE / len(METRICS)
-        for at, (text, top) in enumerate(_marks(explanation, best)):
+        for at, (text, top) in enumerate(block.marks):
             axes.text(
                 at * step, lines + 0.75, " ".join(text.split()), fontsize=7, va="center", color=INK if top else FAINT,
                 weight="bold" if top else "normal",
             )  # fmt: skip
     planted = "; underlined: where evidence was planted" if explained.evidence is not None else ""
     note = f"orange: for the predicted class, purple: against it{planted}; bold: best score"
+    note += "; grey: the wider an interval, the darker" if doubts(explained) else ""
     figure.supxlabel(note, fontsize=7.5, color=FAINT, x=0.01, ha="left")
     return figure
 
@@ -177,6 +228,12 @@ def _bars(explained: Explained) -> Figure:
     names = [f"{explained.names[i]} = {explained.values[i]:+.1f}" for i in shown]
     for at, (heat, explanation, (axes, scores)) in enumerate(zip(heats, explained.explanations, pairs, strict=True)):
         axes.barh(range(len(shown)), heat[shown], color=[COLOURS(0.5 + 0.4 * np.sign(h)) for h in heat[shown]])
+        if explanation.interval is not None:
+            lower, upper = (
+                np.clip(end / _scale(explanation.attribution), -1, 1)[shown] for end in explanation.interval
+            )
+            axes.hlines(range(len(shown)), lower, upper, color=INK, lw=1.4)
+            axes.plot(lower, range(len(shown)), "|", upper, range(len(shown)), "|", color=INK, ms=6)
         axes.set(xlim=(-1.05, 1.05), ylim=(len(shown) - 0.5, -0.5), xticks=[])
         axes.set_yticks(range(len(shown)), names if at % across == 0 else [""] * len(shown), fontsize=7.5)
         axes.tick_params(length=0)
@@ -186,6 +243,7 @@ def _bars(explained: Explained) -> Figure:
         axes.set_title(explanation.label, fontsize=9, color=INK)
         _write_scores(scores, explanation, best, 2)
     note = "orange: for the predicted class, purple: against it; bold: best score; columns in standard deviations"
+    note += "; lines: intervals" if any(e.interval is not None for e in explained.explanations) else ""
     rest = (
         f"; the {len(shown)} strongest of {len(explained.names)} columns" if len(shown) < len(explained.names) else ""
     )
@@ -244,17 +302,15 @@ def page(explained: Explained) -> str:
 def _spans(explained: Explained) -> list[str]:
     """Return each explanation of a text as highlighted words; a word's attribution is in its tooltip."""
     parts = []
-    for explanation in explained.explanations:
-        raw = explanation.attribution[explained.valid]
+    for block in _blocks(explained):
         words = []
-        for at, (name, value, heat) in enumerate(zip(explained.names, raw, strength(raw), strict=True)):
+        for at, name in enumerate(explained.names):
             planted = explained.evidence is not None and explained.evidence[explained.valid][at]
-            colour = "#fff" if abs(heat) > 0.75 else INK
             words.append(
-                f'<mark style="background:{_shade(heat)};color:{colour}" title="{value:.4g}"'
+                f'<mark style="background:{block.colours[at]};color:{block.inks[at]}" title="{block.notes[at]}"'
                 f"{' class=planted' if planted else ''}>{html.escape(name)}</mark>"
             )
-        parts.append(f"<h2>{html.escape(explanation.label)}</h2><p>{' '.join(words)}</p>")
+        parts.append(f"<h2>{html.escape(block.title)}</h2><p>{' '.join(words)}</p>")
     return parts
 
 

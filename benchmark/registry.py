@@ -14,7 +14,7 @@ import hashlib
 import importlib
 import importlib.util
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -22,6 +22,8 @@ from typing import Any, Generic, TypeVar
 from benchmark.errors import UsageError
 
 T = TypeVar("T")
+BY_MODALITY = 0
+"""The value of a method's parameter that stands for the default of the task's modality."""
 
 
 @dataclass(frozen=True)
@@ -194,6 +196,12 @@ def configure(cls: type[T], name: str, given: dict[str, str]) -> T:
             span = f"at least {low}" if high is None else f"at most {high}" if low is None else f"{low} to {high}"
             raise UsageError(f"{name}[{key}] expects {span}, got {text}")
     return cls(**values)
+
+
+def filled(method: Any, usual: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a modality's `usual` settings, with the parameters of `method` in their place that are given."""
+    given = {key: getattr(method, key, BY_MODALITY) for key in usual}
+    return dict(usual) | {key: value for key, value in given.items() if value != BY_MODALITY}
 
 
 def _parse(name: str, key: str, text: str, kind: type) -> Any:

@@ -205,6 +205,7 @@ def work(job: Job) -> Outcome:
 
 
 def _evaluate(job: Job) -> Record:
+    from benchmark.payback import payback
     from benchmark.provenance import environment
 
     evaluator = evaluator_for(job)
@@ -240,7 +241,7 @@ def _evaluate(job: Job) -> Record:
         n_failed=n_failed,
         repeats=method.repeats,
         evidence=None if evaluation.evidence is None else float(evaluation.evidence.nanmean()),
-        report=evaluation.report,
+        report=evaluation.report | ({"payback": payback(evaluator, evaluation)} if kind == "learned" else {}),
         costs=evaluator.meter.summary() | evaluation.meter.summary(),
         provenance=provenance | {"packing": evaluator.prober.packing()},
         scores=score_table(evaluation),

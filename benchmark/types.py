@@ -177,7 +177,12 @@ class Method(ABC):
 
     @abstractmethod
     def prepare(self, task: Task, seed: int) -> Attribute:
-        """Get ready to explain `task`, training what has to be trained, and return the explainer."""
+        """Get ready to explain `task`, training what has to be trained, and return the explainer.
+
+        An explainer that was trained has a `report`: plain data for the record, whose `costs` are those of training.
+        One that knows how sure it is has an `interval`, which maps inputs (B, ...) to the lower and upper ends (B, G)
+        of its attribution.
+        """
 
 
 PACKAGES = ("methods", "deepfaith")

@@ -6,8 +6,9 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from benchmark.errors import UsageError
+from benchmark.models.sizes import HEADS, SIZES
 from benchmark.presets import PRESETS
-from benchmark.registry import bounded, configure
+from benchmark.registry import BY_MODALITY, bounded, configure, filled
 from benchmark.types import METHODS, Attribute, Method, Modality, Task
 
 if TYPE_CHECKING:
@@ -20,17 +21,14 @@ OUTPUTS = ("signed", "unit")
 TOLD = ("margin", "class", "nothing")
 VERSION = 1
 """Raised when training changes, so that no cached explainer outlives it."""
-BY_MODALITY = 0
-"""The value of a parameter that stands for the default of the task's modality."""
 USUAL: dict[Modality, dict[str, Any]] = {
-    "table": {"iterations": 2000, "batch": 128, "copies": 32, "subsets": 64, "width": 48, "depth": 2, "dropout": 0.0,
+    "table": {"iterations": 2000, "batch": 128, "copies": 32, "subsets": 64, "dropout": 0.0,
               "rate": 2e-3, "rows": 400, "low": 0.3, "high": 0.3, "mix": 0.25, "hide": 0.0, "settled": 1e-3},
-    "text": {"iterations": 3000, "batch": 48, "copies": 16, "subsets": 12, "width": 96, "depth": 2, "dropout": 0.1,
+    "text": {"iterations": 3000, "batch": 48, "copies": 16, "subsets": 12, "dropout": 0.1,
              "rate": 1e-3, "rows": 200, "low": 0.02, "high": 0.5, "mix": 0.1, "hide": 0.1, "settled": 2e-3},
-    "image": {"iterations": 2000, "batch": 32, "copies": 8, "subsets": 12, "width": 96, "depth": 3, "dropout": 0.0,
+    "image": {"iterations": 2000, "batch": 32, "copies": 8, "subsets": 12, "dropout": 0.0,
               "rate": 1e-3, "rows": 64, "low": 0.02, "high": 0.5, "mix": 0.3, "hide": 0.3, "settled": 2e-3},
 }  # fmt: skip
-HEADS = 4
 DECAYS = 20.0
 """How often the decay constant of Algorithm 1 fits into the iterations: copying is over in the first half."""
 
@@ -73,8 +71,7 @@ class DeepFaith(Method):
         from deepfaith.schedule import DYNAMIC, Schedule
         from deepfaith.training import Recipe
 
-        given = {key: value for key, value in asdict(self).items() if key in USUAL[modality] and value != BY_MODALITY}
-        own = USUAL[modality] | given | ({} if self.mixing else {"mix": 0.0, "hide": 0.0})
+        own = filled(self, SIZES[modality] | USUAL[modality]) | ({} if self.mixing else {"mix": 0.0, "hide": 0.0})
         return Recipe(
             fitting=Fitting(own["iterations"], own["rate"]),
             drawing=Drawing(own["subsets"], own["low"], own["high"], own["mix"], own["hide"]),
@@ -113,25 +110,19 @@ class DeepFaith(Method):
 
 def explainer_path(task: Task, recipe: Recipe, priors: list[Prior], seed: int) -> Path:
     """Return where the explainer of a task, recipe and seed is, or will be."""
-    from benchmark.data.source import cache_folder
-    from benchmark.models.cache import key_of
+    from benchmark.tasks.building import kept_path
 
-    key = key_of(*_identity(task), recipe.plain(), _plain(priors), seed)
-    return cache_folder() / "explainers" / f"deepfaith-{task.name}-{key}.safetensors"
+    return kept_path("deepfaith", VERSION, task, recipe.plain(), _plain(priors), seed)
 
 
 def explanations_path(task: Task, recipe: Recipe, priors: list[Prior], seed: int) -> Path:
     """Return the folder of what prior methods say of a task's training inputs; recipes may share it."""
     from benchmark.data.source import cache_folder
     from benchmark.models.cache import key_of
+    from benchmark.tasks.building import task_identity
 
-    key = key_of(*_identity(task), recipe.rows, recipe.held_out, _plain(priors), seed)
+    key = key_of(VERSION, *task_identity(task), recipe.rows, recipe.held_out, _plain(priors), seed)
     return cache_folder() / "explanations" / f"{task.name}-{key}"
-
-
-def _identity(task: Task) -> tuple[Any, ...]:
-    data, model = task.provenance["data"], task.provenance["model"]
-    return VERSION, task.name, task.source, data.get("digest"), model["digest"], asdict(task.budget)
 
 
 def _plain(priors: list[Prior]) -> list[tuple[str, dict[str, Any]]]:

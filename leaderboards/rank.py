@@ -30,8 +30,10 @@ class GapError(BenchmarkError):
 class Row:
     """One method on a board. `means` and `ranks` by metric; `valid` is (scores averaged, scores there should be).
 
-    Costs are per explanation: rows of the model forward and backward, milliseconds; `train_seconds` once. `evidence`
-    is the share of positive attribution on planted evidence, where there is any.
+    Costs are per explanation: rows of the model forward and backward, milliseconds; `train_seconds` and `train_rows`,
+    forward and backward, once. `pays_after` is the number of explanations after which training is made up for, against
+    KernelSHAP: infinite where it never is, None where nothing was trained. `evidence` is the share of positive
+    attribution on planted evidence, where there is any.
     """
 
     method: str
@@ -45,6 +47,8 @@ class Row:
     backwards: float
     milliseconds: float
     train_seconds: float
+    train_rows: float = 0.0
+    pays_after: float | None = None
     evidence: float | None = None
     gaps: tuple[str, ...] = ()
 
@@ -248,6 +252,14 @@ def _row(
         backwards=cost("attribute", "backwards") / explained,
         milliseconds=cost("attribute", "seconds") / explained * 1000,
         train_seconds=cost("prepare", "seconds"),
+        train_rows=cost("prepare", "forwards") + cost("prepare", "backwards"),
+        pays_after=_pays_after(own),
         evidence=evidence,
         gaps=tuple(gaps[method]),
     )
+
+
+def _pays_after(own: list[Record]) -> float | None:
+    """Return the mean over seeds of the explanations after which training pays, infinite where it never does."""
+    found = [record.report["payback"]["samples"] for record in own if "payback" in record.report]
+    return float(np.mean([np.inf if samples is None else samples for samples in found])) if found else None

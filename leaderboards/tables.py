@@ -12,6 +12,11 @@ from typing import Any
 from leaderboards.rank import ORDER, Board, Row
 
 COSTS = ("forwards", "ms", "train s")
+TRAINING = ("train rows", "pays after")
+PAYING = (
+    "train rows: rows of the model asked in training, once; pays after: how many explanations cost KernelSHAP as much "
+    "time as training and explaining does."
+)
 
 
 def render(boards: list[Board], form: str) -> str:
@@ -47,6 +52,7 @@ def footer(board: Board) -> list[str]:
         "shared; fam. rank: nearly equal metrics count once.",
         "valid: scores averaged / scores expected. forwards, ms: rows of the model and milliseconds an explanation; "
         "train s: seconds of training, once.",
+        *([PAYING] if _trained(board) else []),
         *(["planted: share of the positive attribution that lies on the planted evidence."] if _planted(board) else []),
         *board.notes,
     ]
@@ -57,7 +63,8 @@ def footer(board: Board) -> list[str]:
 def cells(board: Board) -> tuple[list[str], list[list[str]]]:
     """Return header and rows of a board as text."""
     planted = ["planted"] if _planted(board) else []
-    header = ["method", "rank", "fam. rank", *arrowed(board), "valid", *planted, *COSTS]
+    training = TRAINING if _trained(board) else ()
+    header = ["method", "rank", "fam. rank", *arrowed(board), "valid", *planted, *COSTS, *training]
     return header, [_line(row, board) for row in board.rows]
 
 
@@ -71,14 +78,25 @@ def _planted(board: Board) -> bool:
     return any(row.evidence is not None for row in board.rows)
 
 
+def _trained(board: Board) -> bool:
+    """Tell whether the board says after how many explanations training pays."""
+    return any(row.pays_after is not None for row in board.rows)
+
+
 def _line(row: Row, board: Board) -> list[str]:
     name = row.method + (f" ({row.kind})" if row.kind in ("control", "oracle") else "") + ("*" if row.gaps else "")
     scores = [number(row.means.get(metric), 3) for metric in board.metrics]
     costs = [number(row.forwards, 0), number(row.milliseconds, 2), number(row.train_seconds, 1)]
     return [
         name, number(row.mean_rank, 2), number(row.family_rank, 2), *scores, f"{row.valid[0]}/{row.valid[1]}",
-        *([number(row.evidence, 3)] if _planted(board) else []), *costs,
+        *([number(row.evidence, 3)] if _planted(board) else []), *costs, *(_training(row) if _trained(board) else []),
     ]  # fmt: skip
+
+
+def _training(row: Row) -> list[str]:
+    if row.pays_after is None:
+        return ["–", "–"]
+    return [number(row.train_rows, 0), "never" if math.isinf(row.pays_after) else number(row.pays_after, 0)]
 
 
 def to_text(board: Board) -> str:
@@ -138,9 +156,9 @@ def number(value: float | None, digits: int) -> str:
 
 
 def _plain(value: object) -> object:
-    """Return `value` with NaN as null, which is all that JSON knows."""
+    """Return `value` with null for what is not finite, which JSON does not know."""
     if isinstance(value, dict):
         return {key: _plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [_plain(item) for item in value]
-    return None if isinstance(value, float) and math.isnan(value) else value
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -28,6 +28,7 @@ LAYERS = [  # lower may not import higher; modules of one layer may import each 
         "benchmark.ready",
         "benchmark.several",
         "benchmark.presets",
+        "benchmark.payback",
     },
     {"methods", "deepfaith", "leaderboards"},
     {"benchmark.studies"},

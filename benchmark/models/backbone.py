@@ -26,7 +26,8 @@ class Shape:
     """What an encoder reads and writes: G `features`, `outputs` numbers for each, and the sizes in between.
 
     `words` is the size of a text's vocabulary, of vectors `embedding` wide, whose `pad` is no feature; `channels` and
-    `patch` (pixels a side) are those of an image. What a modality has no use for is 0.
+    `patch` (pixels a side) are those of an image. What a modality has no use for is 0. A `masked` encoder also sees
+    which features are removed: a zero that is missing is not a zero that is there.
     """
 
     modality: Modality
@@ -41,6 +42,7 @@ class Shape:
     pad: int = 0
     channels: int = 0
     patch: int = 0
+    masked: bool = False
 
     def plain(self) -> dict[str, Any]:
         """Return this shape as plain data."""
@@ -84,6 +86,8 @@ class Backbone(nn.Module):
             case "table":
                 tokens = shape.features
                 self.scale = nn.Parameter(SPREAD * torch.randn(tokens, width))
+                if shape.masked:
+                    self.absent = nn.Parameter(SPREAD * torch.randn(tokens, width))
             case "text":
                 tokens = shape.features
                 self.embed = nn.Embedding(shape.words, shape.embedding)
@@ -92,7 +96,7 @@ class Backbone(nn.Module):
             case "image":
                 tokens = (shape.side // shape.patch) ** 2
                 per_token *= shape.patch**2
-                self.patchify = nn.Conv2d(shape.channels, width, shape.patch, shape.patch)
+                self.patchify = nn.Conv2d(shape.channels + shape.masked, width, shape.patch, shape.patch)
         self.place = nn.Parameter(SPREAD * torch.randn(tokens, width))
         layer = nn.TransformerEncoderLayer(
             width, shape.heads, 2 * width, shape.dropout, F.gelu, batch_first=True, norm_first=True
@@ -100,14 +104,21 @@ class Backbone(nn.Module):
         self.encoder = nn.TransformerEncoder(layer, shape.depth, nn.LayerNorm(width), enable_nested_tensor=False)
         self.head = nn.Linear(width, per_token)
 
-    def forward(self, x: Tensor, extra: Tensor | None = None) -> Tensor:
-        """Return (B, G, outputs); padding gets zeros, and columns that are padding in all rows are cut off."""
+    def forward(
+        self, x: Tensor, extra: Tensor | None = None, removed: Tensor | None = None, weights: Tensor | None = None
+    ) -> Tensor:
+        """Return (B, G, outputs); padding gets zeros, and columns that are padding in all rows are cut off.
+
+        `removed` (B, G) bool is for masked encoders; a text's removed words show by themselves. `weights` (B, tokens)
+        scale what each token says of the input, in 0 to 1: at 0 only its place is left.
+        """
         real = self._real(x)
         if real is not None:
             length = max(1, int(real.sum(1).max()))
             x, real = x[:, :length], real[:, :length]
-        tokens = self._tokens(x)
+        tokens = self._tokens(x, removed)
         count = tokens.shape[1]
+        tokens = tokens if weights is None else tokens * weights[:, :count].unsqueeze(-1)
         tokens = tokens + self.place[:count]
         ignored = None if real is None else ~real
         if extra is not None:
@@ -136,8 +147,15 @@ class Backbone(nn.Module):
     def _real(self, x: Tensor) -> Tensor | None:
         return x != self.shape.pad if self.shape.modality == "text" else None
 
-    def _tokens(self, x: Tensor) -> Tensor:
+    def _tokens(self, x: Tensor, removed: Tensor | None = None) -> Tensor:
         match self.shape.modality:
+            case "table" if self.shape.masked:
+                assert removed is not None, "a masked encoder has to see what is removed"
+                return (x * ~removed).unsqueeze(-1) * self.scale + removed.unsqueeze(-1) * self.absent
+            case "image" if self.shape.masked:
+                assert removed is not None, "a masked encoder has to see what is removed"
+                seen = torch.cat([x, removed.view(len(x), 1, *x.shape[2:]).to(x)], 1)
+                return self.patchify(seen).flatten(2).mT
             case "table":
                 return x.unsqueeze(-1) * self.scale
             case "text":

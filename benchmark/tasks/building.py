@@ -36,6 +36,20 @@ def model_path(name: str, recipe: dict[str, Any], located: Located) -> Path:
     return cache_folder() / "models" / f"{name}-{key}.safetensors"
 
 
+def kept_path(method: str, version: int, task: Task, *identity: Any) -> Path:
+    """Return where what `method` trains for a task is, or will be; `identity` is all else it depends on."""
+    from benchmark.models.cache import key_of
+
+    key = key_of(version, *task_identity(task), *identity)
+    return cache_folder() / "explainers" / f"{method}-{task.name}-{key}.safetensors"
+
+
+def task_identity(task: Task) -> tuple[Any, ...]:
+    """Return what identifies a built task, as plain data."""
+    data, model = task.provenance["data"], task.provenance["model"]
+    return task.name, task.source, data.get("digest"), model["digest"], asdict(task.budget)
+
+
 def target_model(
     name: str, recipe: dict[str, Any], located: Located, build: Callable[[], nn.Module],
     fit: Callable[[], tuple[nn.Module, dict[str, Any]]],

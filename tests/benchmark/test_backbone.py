@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -40,6 +42,45 @@ def test_padding_says_nothing_and_gets_nothing():
             torch.testing.assert_close(alone[0], found[row], atol=1e-5, rtol=1e-4)
     empty = torch.zeros_like(x[:2])
     assert (net(empty) == 0).all()
+
+
+@pytest.mark.parametrize("modality", ["table", "image"])
+def test_a_masked_encoder_tells_what_is_missing_from_a_zero(modality):
+    task = TASKS[modality]()
+    with seeded(0):
+        net = Backbone(replace(shape_of(task, 1, 16, 2, 4), masked=True)).eval().requires_grad_(False)
+    x = torch.zeros_like(task.test.x[:1].float())
+    removed = torch.zeros(1, task.n_features, dtype=torch.bool)
+    here = net(x, removed=removed)
+    removed[0, 0] = True
+    assert not torch.allclose(net(x, removed=removed), here)
+    if modality == "table":
+        other = x.clone()
+        other[0, 0] = 5.0
+        assert torch.equal(net(other, removed=removed), net(x, removed=removed)), "what is removed says nothing"
+    with pytest.raises(AssertionError, match="what is removed"):
+        net(x)
+
+
+@pytest.mark.parametrize("modality", TASKS)
+def test_a_token_without_weight_says_nothing(modality):
+    task = TASKS[modality]()
+    net = backbone(task)
+    x = task.test.x[5:7] if modality == "text" else task.test.x[5:7].float()
+    count = len(net.place)
+    weights = torch.ones(2, count)
+    torch.testing.assert_close(net(x, weights=weights), net(x))
+    weights[:, 0] = 0
+    other = x.clone()
+    if modality == "image":
+        side = net.shape.patch
+        other[:, :, :side, :side] += 1
+    elif modality == "text":
+        other[:, 0] = 29 - other[:, 0] // 2
+    else:
+        other[:, 0] += 1
+    assert not torch.equal(net(other), net(x))
+    torch.testing.assert_close(net(other, weights=weights), net(x, weights=weights))
 
 
 def test_patches_are_laid_out_in_raster_order():

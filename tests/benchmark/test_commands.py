@@ -1,4 +1,4 @@
-"""prepare, doctor, explain, presets, weak models, working offline."""
+"""prepare, doctor, presets, weak models, working offline."""
 
 from __future__ import annotations
 
@@ -324,71 +324,6 @@ def test_boards_say_how_much_lies_on_planted_evidence(tmp_path, capsys):
     assert share["integrated_gradients"] > 0.4 > 0.2 > share["constant"] > 0
     quick(tmp_path / "table", "--preset", "quick", methods="saliency")
     assert "planted" not in capsys.readouterr().out
-
-
-# explain
-
-
-@pytest.mark.parametrize("kind", ["png", "svg", "html"])
-@pytest.mark.parametrize(
-    ("task", "methods"),
-    [("nap_mlp", "saliency,constant"), ("agnews_lstm", "saliency,random"), ("imagenet_resnet", "saliency,grad_cam")],
-)
-def test_explain_draws(tmp_path, capsys, task, methods, kind):
-    out = tmp_path / "deep" / f"figure.{kind}"
-    words = ["explain", "--task", task, "--methods", methods, "--sample", "2", "--source", "synthetic",
-             "--preset", "quick", "--out", str(out)]  # fmt: skip
-    assert main(words) == 0
-    assert f"{task} (synthetic stand-in), sample 2: predicted" in capsys.readouterr().out
-    content = out.read_bytes()
-    assert content.startswith({"png": b"\x89PNG", "svg": b"<?xml", "html": b"<!doctype html>"}[kind])
-    assert len(content) > 2000
-    if kind == "html":
-        page = content.decode()
-        for name in methods.split(","):
-            assert f'<th scope="row">{name}</th>' in page
-        assert "http" not in page.replace("http://www.w3.org", ""), "the page asks for nothing elsewhere"
-        assert ("<mark" in page) == (task == "agnews_lstm")
-    assert main(words) == 0
-    assert out.read_bytes() == content, "the same call draws the same picture"
-
-
-def test_a_perfect_score_is_bold_once(tmp_path):
-    out = tmp_path / "x.html"
-    main(
-        [
-            "explain",
-            "--task",
-            "nap_mlp",
-            "--methods",
-            "exact_banzhaf,constant",
-            "--source",
-            "synthetic",
-            "--out",
-            str(out),
-        ]
-    )
-    rows = out.read_text().split("<tr>")[2:]
-    assert rows[0].count("<b>") > rows[1].count("<b>")
-
-
-@pytest.mark.parametrize(
-    ("words", "message"),
-    [
-        (["--out", "x.gif"], "expects a file that ends in .png, .svg, .html, got 'x.gif'"),
-        (["--out", "x.png", "--sample", "99999"], r"test sample of nap_mlp, 0 to 299, got 99999"),
-        (["--out", "x.png", "--methods", "lrp"], "none of --methods 'lrp' explains table"),
-        (["--out", "x.png", "--methods", "salient"], "did you mean 'saliency'"),
-        (["--out", "/proc/nothing/x.png"], "cannot write --out"),
-    ],
-)
-def test_explain_refuses(tmp_path, capsys, monkeypatch, words, message):
-    monkeypatch.chdir(tmp_path)
-    given = ["explain", "--task", "nap_mlp", "--source", "synthetic", *words]
-    assert main(given if "--methods" in words else [*given, "--methods", "saliency"]) == 2
-    import re
-
-    assert re.search(message, capsys.readouterr().err)
 
 
 def test_sources_are_offline_in_doctor(monkeypatch):

@@ -1,0 +1,249 @@
+"""What learned explainers share: players, coalitions, the encoder, training in place, and keeping what was trained."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from benchmark.metering import Meter
+from benchmark.models.backbone import SPREAD, Backbone, Shape, shape_of
+from benchmark.models.cache import Made, kept, load_strictly
+from benchmark.models.fitting import Fitting, fit
+from benchmark.models.sizes import HEADS, SIZES
+from benchmark.models.training import freeze
+from benchmark.prober import Prober
+from benchmark.seeding import seeded
+from benchmark.tasks.building import kept_path
+from benchmark.types import Task
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+VALIDATION = 64
+SURROGATE = 1
+"""The version of masked predictors."""
+
+
+class Players:
+    """Who plays: columns, the words of a text (padding never plays), or the encoder's square patches of an image."""
+
+    def __init__(self, task: Task) -> None:
+        self.task = task
+        self.patch = shape_of(task, 1, 4, 1, 1).patch if task.modality == "image" else 1
+        self.side = round(task.n_features**0.5) // self.patch
+        self.count = self.side**2 if task.modality == "image" else task.n_features
+
+    def valid(self, x: Tensor) -> Tensor:
+        """Return (B, n) bool: True where there is a player."""
+        if self.task.modality == "image":
+            return torch.ones(len(x), self.count, dtype=torch.bool, device=x.device)
+        return self.task.removal.valid(x)
+
+    def features(self, players: Tensor) -> Tensor:
+        """Return what holds for players (..., n) for each of their features, (..., G)."""
+        if self.patch == 1:
+            return players
+        grid = players.unflatten(-1, (self.side, self.side))
+        return grid.repeat_interleave(self.patch, -1).repeat_interleave(self.patch, -2).flatten(-2)
+
+    def pool(self, features: Tensor) -> Tensor:
+        """Return the mean over each player's features: (B, G, ...) to (B, n, ...)."""
+        if self.patch == 1:
+            return features
+        n, p = self.side, self.patch
+        return features.unflatten(1, (n, p, n, p)).mean((2, 4)).flatten(1, 2)
+
+    def remove(self, x: Tensor, removed: Tensor) -> Tensor:
+        """Return x (B, ...) without the players that are True in `removed` (B, n)."""
+        return self.task.remove(x, self.features(removed))
+
+
+def encoder_shape(task: Task, outputs: int) -> Shape:
+    """Return the shape of the encoder that every learned explainer has on `task`."""
+    return shape_of(task, outputs, **SIZES[task.modality], heads=HEADS)
+
+
+def uniform_size(valid: Tensor, sets: int, generator: torch.Generator) -> Tensor:
+    """Return sets (B, k, n) of uniform cardinality, none and all included: one threshold a set."""
+    shape = len(valid), sets, valid.shape[1]
+    threshold = torch.rand(*shape[:2], 1, generator=generator, device=valid.device)
+    return (torch.rand(shape, generator=generator, device=valid.device) < threshold) & valid.unsqueeze(1)
+
+
+def predictions(task: Task, x: Tensor, model: nn.Module | None = None) -> Tensor:
+    """Return the probabilities (N, C), float32, of the task's model or a copy of it, in forwards of bounded size."""
+    rows = Prober(task).rows_per_forward(x)
+    model = task.model if model is None else model
+    with torch.no_grad():
+        return torch.cat([model(part).float().softmax(1) for part in x.split(rows)])
+
+
+def rows_for(task: Task, seed: int, rows: int | None = None) -> tuple[Tensor, int]:
+    """Return `rows` of the task's training inputs, all by default, and how many of them, at the head, validate.
+
+    A tenth does, at most 64 and at least one.
+    """
+    x = task.train.x
+    order = torch.randperm(len(x), generator=torch.Generator().manual_seed(seed)).to(x.device)
+    x = x[order[:rows]]
+    return x, max(1, min(VALIDATION, len(x) // 10))
+
+
+class Predictor(nn.Module):
+    """Class logits (B, C) from an input of which some features are removed, and from which they are."""
+
+    def __init__(self, shape: Shape) -> None:
+        super().__init__()
+        self.backbone = Backbone(shape)
+
+    def forward(self, x: Tensor, removed: Tensor) -> Tensor:
+        """Return logits for inputs x (B, ...) whose features `removed` (B, G) are already replaced."""
+        found = self.backbone(x, removed=removed)
+        valid = self.backbone.valid(x)
+        return (found * valid.unsqueeze(-1)).sum(1) / valid.sum(1, keepdim=True).clamp(min=1)
+
+
+class Imitation:
+    """The objective of a masked predictor: KL(p(x) || g(x without S)), S of uniform cardinality.
+
+    Its minimum is the conditional expectation of the prediction given what is there.
+    Source: Jethani et al. 2022, eq. 7.
+    """
+
+    def __init__(
+        self,
+        predictor: Callable[[Tensor, Tensor], Tensor],
+        players: Players,
+        x: Tensor,
+        p: Tensor,
+        held: int,
+        batch: int,
+    ) -> None:
+        self.predictor, self.players, self.batch = predictor, players, batch
+        self.x, self.p, self.held_x, self.held_p = x[held:], p[held:], x[:held], p[:held]
+
+    def loss(self, generator: torch.Generator) -> Tensor:
+        """See `Objective`."""
+        rows = torch.randint(len(self.x), (self.batch,), generator=generator, device=self.x.device)
+        return self._loss(self.x[rows], self.p[rows], generator)
+
+    def _loss(self, x: Tensor, p: Tensor, generator: torch.Generator) -> Tensor:
+        removed = uniform_size(self.players.valid(x), 1, generator)[:, 0]
+        logits = self.predictor(self.players.remove(x, removed), self.players.features(removed))
+        return nn.functional.kl_div(logits.log_softmax(1), p, reduction="batchmean")
+
+    def validate(self) -> dict[str, float]:
+        """See `Objective`."""
+        generator = torch.Generator(self.x.device).manual_seed(0)
+        many = [self._loss(self.held_x, self.held_p, generator) for _ in range(8)]
+        return {"loss": float(torch.stack(many).mean())}
+
+    def state(self) -> dict[str, Any]:
+        """See `Objective`."""
+        return {}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """See `Objective`."""
+
+
+@dataclass(frozen=True, eq=False)
+class Explainer:
+    """An attribution function with the report of its training."""
+
+    explain: Callable[[Tensor, Tensor], Tensor]
+    report: Mapping[str, Any]
+    interval: Callable[[Tensor], tuple[Tensor, Tensor]] | None = None
+    """For inputs (B, ...) the lower and upper ends (B, G) of what the attribution may be, where the method knows."""
+
+    def __call__(self, x: Tensor, target: Tensor) -> Tensor:
+        """Return attributions (B, G)."""
+        with torch.no_grad():
+            return self.explain(x, target)
+
+
+class Labelled(nn.Module):
+    """The encoder with numbers for each feature (B, G, outputs), told the class where `classes` is not 0."""
+
+    def __init__(self, task: Task, outputs: int, classes: int = 0) -> None:
+        super().__init__()
+        self.backbone = Backbone(encoder_shape(task, outputs))
+        self.backbone.start_from(task)
+        self.label = nn.Parameter(SPREAD * torch.randn(classes, self.backbone.shape.width)) if classes else None
+
+    def forward(self, x: Tensor, target: Tensor | None = None) -> Tensor:
+        """Return (B, G, outputs) for inputs and, where they are told, targets (B,)."""
+        if self.label is None:
+            return self.backbone(x)
+        assert target is not None, "an encoder that is told the class needs it"
+        return self.backbone(x, self.label[target].unsqueeze(1))
+
+
+class Weighed(nn.Module):
+    """Class logits (B, C) from an input whose players are weighed in [0, 1]: the mean over tokens."""
+
+    def __init__(self, task: Task) -> None:
+        super().__init__()
+        self.backbone = Backbone(encoder_shape(task, len(task.class_names)))
+        self.backbone.start_from(task)
+
+    def forward(self, x: Tensor, weights: Tensor) -> Tensor:
+        """Return logits for inputs x (B, ...) and weights (B, n) of their players."""
+        found = self.backbone(x, weights=weights)
+        valid = self.backbone.valid(x)
+        return (found * valid.unsqueeze(-1)).sum(1) / valid.sum(1, keepdim=True).clamp(min=1)
+
+
+def trained(
+    task: Task, method: str, version: int, identity: Any, seed: int, build: Callable[[], nn.Module],
+    train: Callable[[nn.Module, Path], dict[str, Any]],
+) -> tuple[nn.Module, dict[str, Any]]:  # fmt: skip
+    """Return the frozen module that `build` makes and `train` trains, from the cache where it is there, and its report.
+
+    `identity` is all that the module depends on but task and seed. `train` gets the module and a path for its
+    checkpoint, and returns the report; its costs are added.
+    """
+    path = kept_path(method, version, task, identity, seed)
+
+    def fresh() -> nn.Module:
+        with seeded(seed):
+            return build().to(task.train.x.device)
+
+    def make() -> Made:
+        module, meter = fresh(), Meter()
+        with meter.phase("training", task.model):
+            report = train(module, path.with_suffix(".pt"))
+        return module.state_dict(), report | {"costs": meter.summary()}
+
+    state, report = kept(path, make, "explainer")
+    module = fresh()
+    load_strictly(module, state, f"explainer {path}", "delete it to train again")
+    return freeze(module), report
+
+
+def combined(report: dict[str, Any], first: Mapping[str, Any], what: str) -> dict[str, Any]:
+    """Return `report` with the costs of what was trained before it, `what`, told apart by that name."""
+    costs = {f"{what} {key}": cost for key, cost in first.get("costs", {}).items()}
+    return report | {"costs": costs | report["costs"]}
+
+
+def surrogate_of(task: Task, seed: int, iterations: int) -> tuple[nn.Module, dict[str, Any]]:
+    """Return a masked predictor of the task's model, trained on random removals, and the report of its training."""
+    players = Players(task)
+
+    def build() -> nn.Module:
+        shape = replace(encoder_shape(task, len(task.class_names)), masked=True)
+        predictor = Predictor(shape)
+        predictor.backbone.start_from(task)
+        return predictor
+
+    def train(module: nn.Module, checkpoint: Path) -> dict[str, Any]:
+        x, held = rows_for(task, seed)
+        objective = Imitation(module, players, x, predictions(task, x), held, 64)
+        return {"curves": fit(module, objective, Fitting(iterations, 1e-3), seed, checkpoint, "surrogate")}
+
+    return trained(task, "surrogate", SURROGATE, iterations, seed, build, train)

@@ -1,0 +1,174 @@
+"""L2X: which k features say most about the prediction, by a selector and a predictor trained together."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from benchmark.registry import BY_MODALITY, bounded, filled
+from benchmark.types import METHODS, Attribute, Method, Modality, Task
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import torch
+    from torch import Tensor, nn
+
+VERSION = 1
+USUAL: dict[Modality, dict[str, Any]] = {
+    "table": {"iterations": 1000, "batch": 128, "k": 0, "temperature": 0.1},
+    "text": {"iterations": 2000, "batch": 32, "k": 10, "temperature": 0.5},
+    "image": {"iterations": 2000, "batch": 32, "k": 10, "temperature": 0.5},
+}
+SHARE = 3
+"""One column in three of a table is selected."""
+
+
+def relaxed_k_hot(logits: Tensor, k: int, temperature: float, generator: torch.Generator | None) -> Tensor:
+    """Return a relaxed selection (B, n) in [0, 1] of about k players: the largest of k Gumbel-softmax vectors.
+
+    Draws are with replacement, so at most k players are chosen. Source: Chen et al. 2018, section 3.2.
+    """
+    import torch
+
+    shape = len(logits), k, logits.shape[1]
+    uniform = torch.rand(shape, generator=generator, device=logits.device).clamp(1e-10, 1 - 1e-7)
+    gumbel = -(-uniform.log()).log()
+    return ((logits.unsqueeze(1) + gumbel) / temperature).softmax(2).amax(1)
+
+
+def inclusion(logits: Tensor, k: int) -> Tensor:
+    """Return each player's chance to be among k draws with replacement, 1 - (1 - softmax)^k, (B, n) in [0, 1]."""
+    return 1 - (1 - logits.softmax(1)) ** k
+
+
+def top_k(logits: Tensor, k: int) -> Tensor:
+    """Return the hard selection (B, n) bool of the k largest logits."""
+    import torch
+
+    picked = logits.topk(min(k, logits.shape[1]), 1).indices
+    chosen = torch.zeros_like(logits, dtype=torch.bool).scatter(1, picked, True)
+    return chosen & logits.isfinite() & (logits > ABSENT / 2)
+
+
+ABSENT = -1e9
+"""The logit of padding, which is never selected."""
+
+
+class Selection:
+    """The objective E sum_c p_c(x) log q_c(x_S), S drawn by the selector; see `benchmark.models.fitting.Objective`.
+
+    selector: inputs to logits (B, n); predictor: inputs and selection (B, n) to class logits; p (N, C): what the model
+    predicts. The first `held` rows are for validation. Source: Chen et al. 2018, eq. 6.
+    """
+
+    def __init__(
+        self, selector: Callable[[Tensor], Tensor], predictor: Callable[[Tensor, Tensor], Tensor], x: Tensor, p: Tensor,
+        held: int, batch: int, k: int, temperature: float,
+    ) -> None:  # fmt: skip
+        self.selector, self.predictor, self.x, self.p = selector, predictor, x, p
+        self.held, self.batch, self.k, self.temperature = held, batch, k, temperature
+
+    def loss(self, generator: torch.Generator) -> Tensor:
+        """See `Objective`."""
+        import torch
+
+        drawn = torch.randint(len(self.x) - self.held, (self.batch,), generator=generator, device=self.x.device)
+        rows = drawn + self.held
+        return self._loss(self.x[rows], self.p[rows], generator)
+
+    def _loss(self, x: Tensor, p: Tensor, generator: torch.Generator) -> Tensor:
+        selection = relaxed_k_hot(self.selector(x), self.k, self.temperature, generator)
+        return -(p * self.predictor(x, selection).log_softmax(1)).sum(1).mean()
+
+    def validate(self) -> dict[str, float]:
+        """See `Objective`."""
+        import torch
+
+        generator = torch.Generator(self.x.device).manual_seed(0)
+        x, p = self.x[: self.held], self.p[: self.held]
+        return {"loss": float(torch.stack([self._loss(x, p, generator) for _ in range(4)]).mean())}
+
+    def state(self) -> dict[str, Any]:
+        """See `Objective`."""
+        return {}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """See `Objective`."""
+
+
+@METHODS.register("l2x", kind="learned", modalities=("table", "text", "image"))
+@dataclass(frozen=True)
+class L2X(Method):
+    """Chance that a feature is among the k most telling ones (L2X, Chen et al. 2018), whatever the class.
+
+    `k`: players that are selected, by default a third of a table's columns, ten words or ten patches; `temperature` of
+    the relaxation. 0 means the default of the modality. The report has the encoding diagnostic: how often the
+    predictor trained along, and one trained on random masks, find the model's class from the selection; a large gap
+    means that the choice itself tells the class (Jethani et al. 2021).
+    """
+
+    k: int = bounded(BY_MODALITY, low=0)
+    temperature: float = bounded(float(BY_MODALITY), low=0)
+    iterations: int = bounded(BY_MODALITY, low=0)
+    batch: int = bounded(BY_MODALITY, low=0)
+
+    def prepare(self, task: Task, seed: int) -> Attribute:
+        """See `Method`; the explainer has a `report`.
+
+        Raises:
+            DivergedError: a loss is not finite.
+        """
+        import torch
+
+        from benchmark.models.fitting import Fitting, fit
+        from methods.amortised import (
+            Explainer,
+            Labelled,
+            Players,
+            Weighed,
+            predictions,
+            rows_for,
+            surrogate_of,
+            trained,
+        )
+
+        own = filled(self, USUAL[task.modality])
+        players = Players(task)
+        own["k"] = own["k"] or -(-players.count // SHARE)
+
+        def build() -> nn.Module:
+            return torch.nn.ModuleDict({"selector": Labelled(task, 1), "predictor": Weighed(task)})
+
+        def logits(module: nn.Module, x: Tensor) -> Tensor:
+            found = players.pool(module.get_submodule("selector")(x)).squeeze(-1)
+            return found.masked_fill(~players.valid(x), ABSENT)
+
+        def train(module: nn.Module, checkpoint: Path) -> dict[str, Any]:
+            x, held = rows_for(task, seed)
+            p = predictions(task, x)
+            predictor = module.get_submodule("predictor")
+            objective = Selection(
+                lambda some: logits(module, some), predictor, x, p, held, own["batch"], own["k"],
+                own["temperature"],
+            )  # fmt: skip
+            curves = fit(module, objective, Fitting(own["iterations"], 1e-3), seed, checkpoint, "l2x")
+            surrogate, _ = surrogate_of(task, seed, own["iterations"])
+            some = x[:held]
+            with torch.no_grad():
+                selected = top_k(logits(module, some), own["k"])
+                removed = ~selected & players.valid(some)
+                along = predictor(some, selected.float()).argmax(1)
+                apart = surrogate(players.remove(some, removed), players.features(removed)).argmax(1)
+            said = p[:held].argmax(1)
+            right = [float((found == said).double().mean()) for found in (along, apart)]
+            return {"curves": curves, "encoding": {"trained along": right[0], "on random masks": right[1]}}
+
+        module, report = trained(task, "l2x", VERSION, own, seed, build, train)
+
+        def explain(x: Tensor, target: Tensor) -> Tensor:
+            found = inclusion(logits(module, x), own["k"]).masked_fill(~players.valid(x), 0.0)
+            return players.features(found)
+
+        return Explainer(explain, report)

@@ -1,0 +1,61 @@
+"""What is counted, and the number of explanations after which training pays."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+
+from benchmark.evaluator import Evaluator
+from benchmark.metering import Cost, Meter, count_as
+from benchmark.payback import RIVAL, payback
+from benchmark.types import METHODS
+from tests import toys
+
+
+def test_rows_of_a_copy_count_as_rows_of_the_model():
+    task, meter = toys.table(), Meter()
+    other = copy.deepcopy(task.model)
+    x = task.test.x.clone().requires_grad_()
+    with meter.phase("before", task.model):
+        other(x)
+    count_as(other, task.model)
+    with meter.phase("after", task.model):
+        other(x).sum().backward()
+        task.model(x[:2])
+    other(x)
+    assert meter.phases["before"].forwards == 0
+    assert meter.phases["after"].forwards == len(x) + 2
+    assert meter.phases["after"].backwards == len(x)
+    assert not task.model._forward_hooks, "nothing counts any more"
+
+
+def evaluated(prepare, attribute):
+    task = toys.table()
+    evaluator = Evaluator(task)
+    found = evaluator.evaluate(METHODS.get("saliency")(), "saliency")
+    found.meter.phases |= {"prepare": prepare, "attribute": attribute}
+    return evaluator, found
+
+
+def test_training_pays_after_so_many_explanations():
+    evaluator, found = evaluated(Cost(1000, 10, 500.0), Cost(0, 0, 0.0))
+    said = payback(evaluator, found)
+    assert said["rival"] == RIVAL
+    assert said["rival ms"] > 0
+    assert said["samples"] == pytest.approx(500_000 / said["rival ms"], rel=0.01, abs=1)
+    assert said["rival rows"] == pytest.approx(100, abs=5), "of one explanation"
+    assert said["samples by rows"] == pytest.approx(1010 / said["rival rows"], abs=1)
+
+
+def test_training_never_pays_where_explanations_cost_as_much():
+    evaluator, found = evaluated(Cost(1000, 10, 500.0), Cost(10**9, 0, 10.0**6))
+    said = payback(evaluator, found)
+    assert said["samples"] is None
+    assert said["samples by rows"] is None
+
+
+def test_the_rival_is_not_counted_with_what_it_is_compared_to():
+    evaluator, found = evaluated(Cost(1000, 10, 500.0), Cost(1, 0, 0.0))
+    payback(evaluator, found)
+    assert found.meter.phases["attribute"] == Cost(1, 0, 0.0)
