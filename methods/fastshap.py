@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 VERSION = 1
 USUAL: dict[Modality, dict[str, int]] = {
     "table": {"iterations": 2000, "batch": 64, "coalitions": 16},
-    "text": {"iterations": 2000, "batch": 32, "coalitions": 8},
-    "image": {"iterations": 2000, "batch": 32, "coalitions": 8},
+    "text": {"iterations": 1000, "batch": 32, "coalitions": 8},
+    "image": {"iterations": 1000, "batch": 32, "coalitions": 8},
 }
 VALUES = ("model", "surrogate")
 MANY_CLASSES = 10

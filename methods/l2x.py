@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 VERSION = 1
 USUAL: dict[Modality, dict[str, Any]] = {
     "table": {"iterations": 1000, "batch": 128, "k": 0, "temperature": 0.1},
-    "text": {"iterations": 2000, "batch": 32, "k": 10, "temperature": 0.5},
-    "image": {"iterations": 2000, "batch": 32, "k": 10, "temperature": 0.5},
+    "text": {"iterations": 1000, "batch": 32, "k": 10, "temperature": 0.5},
+    "image": {"iterations": 1000, "batch": 32, "k": 10, "temperature": 0.5},
 }
 SHARE = 3
 """One column in three of a table is selected."""
