@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchmark.arguments import add_allow_weak, add_out, add_sources, natural, positive
+from benchmark.boards import add_boards
 from benchmark.commands import (
     audit_command,
     chosen_sources,
@@ -19,7 +20,7 @@ from benchmark.commands import (
     explain_command,
     prepare_command,
 )
-from benchmark.errors import BenchmarkError, DataError, UsageError
+from benchmark.errors import BenchmarkError, DataError
 from benchmark.metrics import METRICS, select_metrics
 from benchmark.presets import PRESETS
 from benchmark.studies import add_studies
@@ -107,15 +108,7 @@ def build_parser() -> argparse.ArgumentParser:
     run.add_argument("--dry-run", action="store_true", help="say what would be computed, compute nothing")
     run.add_argument("--json", action="store_true", help="print the result as JSON")
 
-    board = verb("leaderboard", leaderboard_command, "Print mean-rank boards made from stored records.")
-    board.add_argument("--task", default="all", help="names, globs or all (default), separated by commas")
-    board.add_argument("--source", choices=("auto", "real", "synthetic"), default="auto",
-                       help="which data the records are of (default: both, each on its own board)")  # fmt: skip
-    board.add_argument("--methods", default="all", help="names or globs of the methods to rank, !name")
-    board.add_argument("--format", choices=("table", "md", "csv", "json"), default="table")
-    board.add_argument("--partial", action="store_true", help="show boards with gaps, and the gaps")
-    add_out(board)
-
+    add_boards(verb)
     lists = verb("list", list_command, "List tasks, methods or metrics.")
     lists.add_argument("what", choices=("tasks", "methods", "metrics"))
     lists.add_argument("--json", action="store_true", help="print as JSON")
@@ -255,26 +248,6 @@ def _passed_over(outcomes: list[Outcome]) -> list[str]:
             skipped.setdefault((o.cell.task, o.reason), []).append(o.label)
     lines = [f"skipped: {task} {', '.join(labels)}: {reason}" for (task, reason), labels in skipped.items()]
     return lines + [f"failed: {o.cell.task} {o.label}: {o.reason}" for o in outcomes if o.state == "failed"]
-
-
-def leaderboard_command(arguments: argparse.Namespace) -> int:
-    """Print boards made from stored records."""
-    from benchmark.records import RecordStore
-    from leaderboards.rank import boards, choose
-    from leaderboards.tables import render
-
-    names = TASKS.select(arguments.task.split(","))
-    store = RecordStore(arguments.out)
-    if not arguments.out.is_dir():
-        raise UsageError(f"no records in {str(arguments.out)!r}: run some first, or name another --out")
-    records, problems = store.scan(None if arguments.source == "auto" else arguments.source)
-    for problem in problems:
-        log.warning(f"left out: {problem}")
-    records = choose([record for record in records if record.cell.task in names], arguments.methods.split(","))
-    if not records:
-        raise UsageError(f"no records of {arguments.task} in {str(arguments.out)!r}: run some first")
-    print(render(boards(records, arguments.partial), arguments.format))
-    return 0
 
 
 def list_command(arguments: argparse.Namespace) -> int:

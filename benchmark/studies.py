@@ -34,7 +34,7 @@ def add_studies(verb: Verb) -> None:
     ablate.add_argument("--limit", type=positive, metavar="N", help="only the first N test samples")
     ablate.add_argument("--preset", choices=tuple(PRESETS), default="standard")
     ablate.add_argument("--jobs", type=positive, metavar="N", help="worker processes (default: cores)")
-    ablate.add_argument("--format", choices=("table", "md", "csv", "json"), default="table")
+    ablate.add_argument("--format", choices=("table", "md", "csv", "json", "latex"), default="table")
     add_allow_weak(ablate)
     add_out(ablate)
     add_sources(ablate)
@@ -155,7 +155,7 @@ def optimality_command(arguments: argparse.Namespace) -> int:
     from benchmark.tasks.building import refuse_weak
     from deepfaith.study import compare_with_optimum
     from leaderboards.figures import ENDINGS, optimum_figure, save
-    from leaderboards.tables import in_text
+    from leaderboards.tables import Table, in_text
 
     _check_ending(arguments.figure, ENDINGS)
     plan = plan_task(
@@ -179,7 +179,7 @@ def optimality_command(arguments: argparse.Namespace) -> int:
         "optimum: the best score that any attribution can have, found exactly, metric by metric.",
         "S*: the map whose removed mass correlates best with the drops where each feature is removed with that chance.",
     ]
-    print(in_text(heading, ["explanation", *scores.columns], rows, lines))
+    print(in_text(Table(heading, ["explanation", *scores.columns], rows, lines)))
     if arguments.figure:
         print(save(optimum_figure(shares, heading), arguments.figure))
     return 0

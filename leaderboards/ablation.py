@@ -9,7 +9,7 @@ import numpy as np
 
 from benchmark.records import Record
 from leaderboards.rank import Board, GapError, board
-from leaderboards.tables import arrowed, in_csv, in_json, in_markdown, in_text, number, title
+from leaderboards.tables import Table, arrowed, in_csv, in_json, number, title, write
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,7 @@ def _spread(values: tuple[float, ...] | list[float]) -> float:
 
 
 def render(found: Ablation, form: str) -> str:
-    """Return an ablation as table, md, csv or json."""
+    """Return an ablation as table, md, latex, csv or json."""
     if form == "json":
         return in_json(asdict(found) | {"variants": [asdict(v) | {"rank": v.rank} for v in found.variants]})
     if form == "csv":
@@ -105,7 +105,7 @@ def render(found: Ablation, form: str) -> str:
         *(f"{v.name}: {v.label}" for v in found.variants),
     ]
     heading = f"ablation · {title(found.board)}"
-    return in_markdown(heading, header, rows, lines) if form == "md" else in_text(heading, header, rows, lines)
+    return write(Table(heading, header, rows, lines), form)
 
 
 def cells(found: Ablation) -> tuple[list[str], list[list[str]]]:

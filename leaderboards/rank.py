@@ -8,18 +8,17 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatch
 
 import numpy as np
-import pandas as pd
-from scipy.stats import rankdata
+from scipy.stats import kendalltau
 
 from benchmark.errors import BenchmarkError
-from benchmark.metrics import CONSTANT_RESPONSE, METRICS, REASONS
+from benchmark.metrics import METRICS
 from benchmark.records import Record
+from leaderboards.bootstrap import Sureness, mean_over, resampled, sureness
+from leaderboards.cube import SILENT, Cube, better_first, cube, sample_ranks
 
 ORDER = tuple(METRICS)
-SILENT = REASONS[CONSTANT_RESPONSE]
-"""The reason of a score that no method could have had: such a sample is left out for all of them."""
-DIGITS = 12
-"""Means that agree to this many decimals are tied."""
+DISAGREE = 0.8
+"""Under this Kendall's tau of the two orders of ranking a board says so."""
 
 
 class GapError(BenchmarkError):
@@ -33,7 +32,8 @@ class Row:
     Costs are per explanation: rows of the model forward and backward, milliseconds; `train_seconds` and `train_rows`,
     forward and backward, once. `pays_after` is the number of explanations after which training is made up for, against
     KernelSHAP: infinite where it never is, None where nothing was trained. `evidence` is the share of positive
-    attribution on planted evidence, where there is any.
+    attribution on planted evidence, where there is any. `sample_rank`: methods ranked on each sample, then averaged.
+    `low` to `high`, `best`, `group`: see `leaderboards.bootstrap.Sureness`; NaN and 0 where there is one score only.
     """
 
     method: str
@@ -51,6 +51,11 @@ class Row:
     pays_after: float | None = None
     evidence: float | None = None
     gaps: tuple[str, ...] = ()
+    sample_rank: float = float("nan")
+    low: float = float("nan")
+    high: float = float("nan")
+    best: float = float("nan")
+    group: int = 0
 
 
 @dataclass(frozen=True)
@@ -90,40 +95,57 @@ def boards(records: Iterable[Record], partial: bool = False) -> list[Board]:
 
 def board(records: list[Record], partial: bool = False) -> Board:
     """Rank the methods of records that share source, task and samples; see `boards` for what is raised."""
+    return ranked(records, partial)[0]
+
+
+def scores_of(records: list[Record], partial: bool = False) -> Cube:
+    """Return the scores of one task's records, which a board could be made from; see `boards` for what is raised."""
+    board(records, partial)
+    methods = sorted({record.label for record in records})
+    done = [record for record in records if record.status == "done"]
+    return cube(done, methods, tuple(sorted({record.cell.seed for record in records})))
+
+
+def ranked(records: list[Record], partial: bool = False) -> tuple[Board, Sureness | None]:
+    """Return a board, and how sure it is, methods by name; None where there is one score only."""
     _check_same(records)
     done = [record for record in records if record.status == "done"]
     if not done:
         reasons = "; ".join(sorted({f"{record.label}: {record.reason}" for record in records}))
         raise GapError(f"no method was evaluated on {records[0].cell.task}: {reasons}")
-    directions = {name: facts["higher_is_better"] for record in done for name, facts in record.metrics.items()}
-    families = {name: facts["family"] for record in done for name, facts in record.metrics.items()}
-    metrics = [name for name in ORDER if name in directions] + sorted(set(directions) - set(ORDER))
-    methods = list(dict.fromkeys(record.label for record in records))
+    methods = sorted({record.label for record in records})
     seeds = tuple(sorted({record.cell.seed for record in records}))
 
-    means, counts, excluded = _means(done)
-    empty = [name for name in metrics if all((method, name) not in means for method in methods)]
-    metrics = [name for name in metrics if name not in empty]
-    gaps = _gaps(records, methods, metrics, seeds, means)
+    whole = cube(done, methods, seeds)
+    empty = [name for at, name in enumerate(whole.metrics) if not np.isfinite(whole.scores[:, :, at]).any()]
+    found = whole.only([name for name in whole.metrics if name not in empty])
+    gaps = _gaps(records, found)
     if any(gaps.values()) and not partial:
-        holes = "; ".join(f"{method}: {', '.join(found)}" for method, found in gaps.items() if found)
+        holes = "; ".join(f"{method}: {', '.join(own)}" for method, own in gaps.items() if own)
         raise GapError(
             f"the board of {records[0].cell.task} ({records[0].cell.source}) has gaps: {holes}. "
             "Run the missing cells again, or use --partial to see the rest"
         )
-    ranks = _ranks(methods, metrics, directions, means)
-    rows = [_row(method, done, metrics, families, means, counts, ranks, gaps) for method in methods]
+    ranks = better_first(found.means, found.higher, 0)
+    by_sample = mean_over(mean_over(sample_ranks(found), (1, 2)), 1)
+    several = found.scores.shape[1] * found.scores.shape[3] > 1
+    sure = sureness(resampled(found), found.higher, mean_over(ranks, 1)) if several else None
+    expected = whole.asked.sum((1, 2, 3))
+    rows = [_row(at, found, ranks, by_sample, sure, int(expected[at]), done, gaps) for at in range(len(methods))]
     first = done[0]
-    notes = [f"{len(samples)} samples left out of {name}: {SILENT}" for name, samples in excluded.items()]
+    left_out = zip(whole.metrics, whole.silent.sum(1), strict=True)
+    notes = [f"{count} samples left out of {name}: {SILENT}" for name, count in left_out if count]
     notes += [f"{name} is undefined on every sample and takes no part" for name in empty]
-    return Board(
+    notes += ["one sample: no intervals"] if sure is None else []
+    notes += _disagreement(rows)
+    made = Board(
         source=first.cell.source,
         task=first.cell.task,
         samples=max(record.n_total for record in done),
         seeds=seeds,
         limit=first.cell.limit,
         precision=first.cell.precision,
-        metrics={name: directions[name] for name in metrics},
+        metrics={name: bool(up) for name, up in zip(found.metrics, found.higher, strict=True)},
         rows=tuple(sorted(rows, key=lambda row: (np.isnan(row.mean_rank), row.mean_rank, row.method))),
         origin=first.provenance["data"]["origin"],
         quality={key: first.provenance["model"][key] for key in ("accuracy", "balanced_accuracy")},
@@ -132,6 +154,7 @@ def board(records: list[Record], partial: bool = False) -> Board:
         weak=bool(first.provenance["model"].get("weak")),
         notes=tuple(notes),
     )
+    return made, sure
 
 
 def _check_same(records: list[Record]) -> None:
@@ -171,92 +194,71 @@ def choose(records: list[Record], patterns: list[str]) -> list[Record]:
     ]
 
 
-Key = tuple[str, str]
-
-
-def _means(done: list[Record]) -> tuple[dict[Key, float], dict[Key, tuple[int, int]], dict[str, set[int]]]:
-    """Return the mean score and (valid, total) by method and metric, and the samples left out by metric."""
-    frames = [record.scores.assign(method=record.label) for record in done]
-    scores = pd.concat(frames, ignore_index=True)
-    silent = (scores["reason"].astype(object) == SILENT).to_numpy()
-    lost = scores.loc[silent, ["metric", "sample"]].drop_duplicates()
-    excluded: dict[str, set[int]] = {
-        str(name): set(group["sample"]) for name, group in lost.groupby("metric", observed=True)
-    }
-    pairs = pd.MultiIndex.from_frame(scores[["metric", "sample"]])
-    used = scores["valid"].to_numpy() & ~pairs.isin(pd.MultiIndex.from_frame(lost))
-    total = scores.groupby(["method", "metric"], observed=True).size()
-    kept = scores[used].groupby(["method", "metric"], observed=True)["score"]
-    means, sizes = kept.mean(), kept.size()
-    return (
-        {(str(key[0]), str(key[1])): float(value) for key, value in means.items()},
-        {(str(key[0]), str(key[1])): (int(sizes.get(key, 0)), int(n)) for key, n in total.items()},
-        excluded,
-    )
-
-
-def _gaps(
-    records: list[Record], methods: list[str], metrics: list[str], seeds: tuple[int, ...], means: dict[Key, float]
-) -> dict[str, list[str]]:
+def _gaps(records: list[Record], found: Cube) -> dict[str, list[str]]:
     gaps: dict[str, list[str]] = {}
-    for method in methods:
+    there = np.isfinite(found.scores).any((1, 3))
+    for at, method in enumerate(found.methods):
         own = [record for record in records if record.label == method]
-        found = [f"failed ({record.reason})" for record in own if record.status == "failed"]
-        found += [record.reason for record in own if record.status == "done" and record.n_failed]
-        if absent := sorted(set(seeds) - {record.cell.seed for record in own}):
-            found.append(f"no record for seed {', '.join(map(str, absent))}")
+        holes = [f"failed ({record.reason})" for record in own if record.status == "failed"]
+        holes += [record.reason for record in own if record.status == "done" and record.n_failed]
+        if absent := sorted(set(found.seeds) - {record.cell.seed for record in own}):
+            holes.append(f"no record for seed {', '.join(map(str, absent))}")
         if any(record.status == "done" for record in own):
-            found += [f"no {name}" for name in metrics if (method, name) not in means]
-        gaps[method] = found
+            holes += [f"no {name}" for name, known in zip(found.metrics, there[at], strict=True) if not known]
+        gaps[method] = holes
     return gaps
 
 
-def _ranks(
-    methods: list[str], metrics: list[str], directions: dict[str, bool], means: dict[Key, float]
-) -> dict[Key, float]:
-    ranks: dict[Key, float] = {}
-    for name in metrics:
-        there = [method for method in methods if (method, name) in means]
-        values = np.round([means[method, name] for method in there], DIGITS)
-        places = rankdata(-values if directions[name] else values, method="average")
-        ranks |= {(method, name): float(place) for method, place in zip(there, places, strict=True)}
-    return ranks
-
-
 def _row(
-    method: str, done: list[Record], metrics: list[str], families: dict[str, str], means: dict[Key, float],
-    counts: dict[Key, tuple[int, int]], ranks: dict[Key, float], gaps: dict[str, list[str]],
+    at: int, found: Cube, ranks: np.ndarray, by_sample: np.ndarray, sure: Sureness | None, expected: int,
+    done: list[Record], gaps: dict[str, list[str]],
 ) -> Row:  # fmt: skip
+    method, means = found.methods[at], found.means[at]
     own = [record for record in done if record.label == method]
-    there = [name for name in metrics if (method, name) in ranks]
+    there = [i for i in range(len(found.metrics)) if np.isfinite(ranks[at, i])]
     by_family = defaultdict(list)
-    for name in there:
-        by_family[families[name]].append(ranks[method, name])
-    pairs = [counts.get((method, name), (0, 0)) for name in metrics]
+    for i in there:
+        by_family[found.families[i]].append(ranks[at, i])
 
     def cost(phase: str, what: str) -> float:
         return float(np.mean([record.costs[phase][what] for record in own])) if own else float("nan")
 
     known = [record.evidence for record in own if record.evidence is not None]
-    evidence = float(np.mean(known)) if known else None
     explained = own[0].n_total * own[0].repeats if own else 1
+    unsure: dict[str, float] = {}
+    if sure is not None and there:
+        unsure = {"low": float(sure.low[at]), "high": float(sure.high[at]), "best": float(sure.best[at])}
     return Row(
         method=method,
         kind=own[0].kind if own else "",
-        mean_rank=float(np.mean([ranks[method, name] for name in there])) if there else float("nan"),
+        mean_rank=float(np.mean([ranks[at, i] for i in there])) if there else float("nan"),
         family_rank=float(np.mean([np.mean(r) for r in by_family.values()])) if there else float("nan"),
-        means={name: means[method, name] for name in there},
-        ranks={name: ranks[method, name] for name in there},
-        valid=(sum(valid for valid, _ in pairs), sum(total for _, total in pairs)),
+        means={found.metrics[i]: float(means[i]) for i in there},
+        ranks={found.metrics[i]: float(ranks[at, i]) for i in there},
+        valid=(int(np.isfinite(found.scores[at]).sum()), expected),
         forwards=cost("attribute", "forwards") / explained,
         backwards=cost("attribute", "backwards") / explained,
         milliseconds=cost("attribute", "seconds") / explained * 1000,
         train_seconds=cost("prepare", "seconds"),
         train_rows=cost("prepare", "forwards") + cost("prepare", "backwards"),
         pays_after=_pays_after(own),
-        evidence=evidence,
+        evidence=float(np.mean(known)) if known else None,
         gaps=tuple(gaps[method]),
+        sample_rank=float(by_sample[at]),
+        group=int(sure.group[at]) if sure is not None and there else 0,
+        **unsure,
     )
+
+
+def _disagreement(rows: list[Row]) -> list[str]:
+    """Return a note where ranking samples and ranking means put methods in another order."""
+    both = [(row.mean_rank, row.sample_rank) for row in rows if np.isfinite(row.mean_rank + row.sample_rank)]
+    if len(both) < 2:
+        return []
+    tau = float(kendalltau(*zip(*both, strict=True)).statistic)
+    if not tau < DISAGREE:  # NaN where all are tied, which is no disagreement
+        return []
+    return [f"ranks on each sample and ranks of means order these methods differently: Kendall's tau {tau:.2f}"]
 
 
 def _pays_after(own: list[Record]) -> float | None:

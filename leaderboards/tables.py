@@ -1,4 +1,4 @@
-"""Boards as text: aligned for a terminal, Markdown, CSV and JSON."""
+"""Boards as text: aligned for a terminal, Markdown, LaTeX, CSV and JSON."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import csv
 import io
 import json
 import math
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from leaderboards.rank import ORDER, Board, Row
@@ -19,17 +19,36 @@ PAYING = (
 )
 
 
+FORMS = ("table", "md", "csv", "json", "latex")
+
+
+@dataclass(frozen=True)
+class Table:
+    """What is printed: rows of text under a heading and a header, above lines that say how to read it."""
+
+    heading: str
+    header: list[str]
+    rows: list[list[str]]
+    lines: list[str]
+
+
 def render(boards: list[Board], form: str) -> str:
-    """Return boards in one of the forms table, md, csv, json."""
-    match form:
-        case "csv":
-            return to_csv(boards)
-        case "json":
-            return in_json([asdict(board) for board in boards])
-        case "md":
-            return "\n\n".join(to_markdown(board) for board in boards)
-        case _:
-            return "\n\n".join(to_text(board) for board in boards)
+    """Return boards in one of the forms table, md, latex, csv, json."""
+    if form == "csv":
+        return to_csv(boards)
+    if form == "json":
+        return in_json([asdict(board) for board in boards])
+    return "\n\n".join(write(table_of(board), form) for board in boards)
+
+
+def table_of(board: Board) -> Table:
+    """Return a board as a table."""
+    return Table(title(board), *cells(board), footer(board))
+
+
+def write(table: Table, form: str) -> str:
+    """Return a table aligned for a terminal, as Markdown or as LaTeX."""
+    return {"table": in_text, "md": in_markdown, "latex": in_latex}[form](table)
 
 
 def title(board: Board) -> str:
@@ -49,7 +68,9 @@ def footer(board: Board) -> list[str]:
     """Return the lines under a board: how to read it, and its gaps."""
     lines = [
         "↑ higher is better, ↓ lower is better. rank: mean over the metrics of the rank among these methods, ties "
-        "shared; fam. rank: nearly equal metrics count once.",
+        "shared; fam. rank: nearly equal metrics count once; smp. rank: ranked on each sample, then averaged.",
+        "may be: the ranks it may have, counting methods that are better, or worse, in 95 % of resampled test samples; "
+        "best: how often it leads there; tie: methods with one number cannot be told from the first of them.",
         "valid: scores averaged / scores expected. forwards, ms: rows of the model and milliseconds an explanation; "
         "train s: seconds of training, once.",
         *([PAYING] if _trained(board) else []),
@@ -64,7 +85,20 @@ def cells(board: Board) -> tuple[list[str], list[list[str]]]:
     """Return header and rows of a board as text."""
     planted = ["planted"] if _planted(board) else []
     training = TRAINING if _trained(board) else ()
-    header = ["method", "rank", "fam. rank", *arrowed(board), "valid", *planted, *COSTS, *training]
+    header = [
+        "method",
+        "rank",
+        "may be",
+        "best",
+        "tie",
+        "fam. rank",
+        "smp. rank",
+        *arrowed(board),
+        "valid",
+        *planted,
+        *COSTS,
+        *training,
+    ]
     return header, [_line(row, board) for row in board.rows]
 
 
@@ -88,7 +122,8 @@ def _line(row: Row, board: Board) -> list[str]:
     scores = [number(row.means.get(metric), 3) for metric in board.metrics]
     costs = [number(row.forwards, 0), number(row.milliseconds, 2), number(row.train_seconds, 1)]
     return [
-        name, number(row.mean_rank, 2), number(row.family_rank, 2), *scores, f"{row.valid[0]}/{row.valid[1]}",
+        name, number(row.mean_rank, 2), between(row.low, row.high), percent(row.best), str(row.group or "–"),
+        number(row.family_rank, 2), number(row.sample_rank, 2), *scores, f"{row.valid[0]}/{row.valid[1]}",
         *([number(row.evidence, 3)] if _planted(board) else []), *costs, *(_training(row) if _trained(board) else []),
     ]  # fmt: skip
 
@@ -99,43 +134,75 @@ def _training(row: Row) -> list[str]:
     return [number(row.train_rows, 0), "never" if math.isinf(row.pays_after) else number(row.pays_after, 0)]
 
 
-def to_text(board: Board) -> str:
-    """Return a board aligned for a terminal."""
-    return in_text(title(board), *cells(board), footer(board))
-
-
-def in_text(heading: str, header: list[str], rows: list[list[str]], lines: list[str]) -> str:
-    """Return a table aligned for a terminal, under its heading and above its lines."""
-    widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
-    table = [
+def in_text(table: Table) -> str:
+    """Return a table aligned for a terminal."""
+    widths = [max(map(len, column)) for column in zip(table.header, *table.rows, strict=True)]
+    rows = [
         "  ".join(
             text.ljust(w) if i == 0 else text.rjust(w) for i, (text, w) in enumerate(zip(row, widths, strict=True))
         )
-        for row in [header, ["-" * w for w in widths], *rows]
+        for row in [table.header, ["-" * w for w in widths], *table.rows]
     ]
-    return "\n".join([heading, "", *table, "", *lines])
+    return "\n".join([table.heading, "", *rows, "", *table.lines])
 
 
-def to_markdown(board: Board) -> str:
-    """Return a board as a Markdown table."""
-    return in_markdown(title(board), *cells(board), footer(board))
+def in_markdown(table: Table) -> str:
+    """Return a table as Markdown."""
+    rows = [table.header, ["---"] + ["---:"] * (len(table.header) - 1), *table.rows]
+    lines = ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows]
+    return "\n".join([f"**{table.heading}**", "", *lines, "", *(f"{line}  " for line in table.lines)])
 
 
-def in_markdown(heading: str, header: list[str], rows: list[list[str]], lines: list[str]) -> str:
-    """Return a Markdown table under its heading and above its lines."""
-    table = ["| " + " | ".join(row) + " |" for row in [header, ["---"] + ["---:"] * (len(header) - 1), *rows]]
-    return "\n".join([f"**{heading}**", "", *table, "", *(f"{line}  " for line in lines)])
+TEX = {
+    "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
+    "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "↑": r"$\uparrow$", "↓": r"$\downarrow$", "–": "--",
+    "·": r"$\cdot$", "±": r"$\pm$",
+}  # fmt: skip
+
+
+def in_latex(table: Table) -> str:
+    """Return a table as LaTeX; it needs the package booktabs."""
+
+    def tex(text: str) -> str:
+        return "".join(TEX.get(letter, letter) for letter in text)
+
+    rows = [" & ".join(map(tex, row)) + r" \\" for row in table.rows]
+    return "\n".join(
+        [
+            r"\begin{table}", r"\centering", rf"\caption{{{tex(' '.join([table.heading + '.', *table.lines]))}}}",
+            rf"\begin{{tabular}}{{l{'r' * (len(table.header) - 1)}}}", r"\toprule",
+            " & ".join(map(tex, table.header)) + r" \\", r"\midrule", *rows, r"\bottomrule", r"\end{tabular}",
+            r"\end{table}",
+        ]
+    )  # fmt: skip
 
 
 def to_csv(boards: list[Board]) -> str:
-    """Return boards as CSV: one row a method; task, method, mean_rank, then one column a metric."""
+    """Return boards as CSV, one row a method: where and how it was evaluated, ranks, how sure, costs, scores."""
     named = [name for name in ORDER if any(name in board.metrics for board in boards)]
     rows = [
-        [board.task, row.method, row.mean_rank, *(row.means.get(name, "") for name in named)]
+        [
+            board.source, board.task, row.method, row.kind, board.samples, len(board.seeds), board.precision,
+            board.preset, *(_exact(getattr(row, column)) for column in COLUMNS),
+            *(_exact(row.means.get(name, float("nan"))) for name in named),
+        ]
         for board in boards
         for row in board.rows
-    ]
-    return in_csv(["task", "method", "mean_rank", *named], rows)
+    ]  # fmt: skip
+    header = ["source", "task", "method", "kind", "samples", "seeds", "precision", "preset", *COLUMNS, *named]
+    return in_csv(header, rows)
+
+
+COLUMNS = (
+    "mean_rank", "low", "high", "best", "group", "family_rank", "sample_rank", "forwards", "backwards", "milliseconds",
+    "train_seconds", "train_rows", "pays_after",
+)  # fmt: skip
+"""Columns of the CSV that are named as in `Row`."""
+
+
+def _exact(value: float | None) -> str:
+    """Return a number with all that a reader can use of it; empty where there is none."""
+    return "" if value is None or math.isnan(value) else f"{value:.10g}"
 
 
 def in_csv(header: list[str], rows: list[list[Any]]) -> str:
@@ -150,6 +217,16 @@ def in_json(found: Any) -> str:
     return json.dumps(_plain(found), indent=1)
 
 
+def between(low: float, high: float) -> str:
+    """Return an interval as text, or a dash."""
+    return "–" if math.isnan(low) else f"{low:.1f} to {high:.1f}"
+
+
+def percent(share: float) -> str:
+    """Return a share as text, or a dash."""
+    return "–" if math.isnan(share) else f"{100 * share:.0f} %"
+
+
 def number(value: float | None, digits: int) -> str:
     """Return a number as text, or a dash where there is none."""
     return "–" if value is None or math.isnan(value) else f"{value:.{digits}f}"
@@ -162,3 +239,26 @@ def _plain(value: object) -> object:
     if isinstance(value, list | tuple):
         return [_plain(item) for item in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def differences(published: str, now: str) -> list[str]:
+    """Return what differs between two boards in CSV, one line each; numbers may differ by 1e-9 of their size."""
+    old, new = ({(r["source"], r["task"], r["precision"], r["preset"], r["method"]): r for r in
+                 csv.DictReader(io.StringIO(text))} for text in (published, now))  # fmt: skip
+    found = [f"{' '.join(key)}: no longer there" for key in old if key not in new]
+    found += [f"{' '.join(key)}: was not there" for key in new if key not in old]
+    for key in [key for key in old if key in new]:
+        for column in dict.fromkeys([*old[key], *new[key]]):
+            one, other = old[key].get(column), new[key].get(column)
+            if not _same(one, other):
+                found.append(f"{' '.join(key)}: {column} was {one or 'empty'}, is {other or 'empty'}")
+    return found
+
+
+def _same(one: str | None, other: str | None) -> bool:
+    if one == other:
+        return True
+    try:
+        return math.isclose(float(one or ""), float(other or ""), rel_tol=1e-9, abs_tol=1e-12)
+    except ValueError:
+        return False

@@ -31,7 +31,7 @@ LAYERS = [  # lower may not import higher; modules of one layer may import each 
         "benchmark.payback",
     },
     {"methods", "deepfaith", "leaderboards"},
-    {"benchmark.studies"},
+    {"benchmark.studies", "benchmark.boards"},
     {"benchmark.__main__"},
 ]
 PACKAGES = ("benchmark", "methods", "deepfaith", "leaderboards")

@@ -1,0 +1,211 @@
+"""Commands about stored records, none of which loads torch: leaderboard, compare."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+from collections import defaultdict
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from benchmark.arguments import add_out
+from benchmark.errors import BenchmarkError, UsageError
+from benchmark.metrics import select_metrics
+from benchmark.types import METHODS, TASKS
+
+if TYPE_CHECKING:
+    from benchmark.records import Record
+    from leaderboards.rank import Board
+    from leaderboards.tables import Table
+
+log = logging.getLogger("benchmark")
+
+Verb = Callable[[str, Callable[[argparse.Namespace], int], str], argparse.ArgumentParser]
+FORMS = ("table", "md", "csv", "json", "latex")
+
+
+def add_boards(verb: Verb) -> None:
+    """Add the commands to the parser."""
+    board = verb("leaderboard", leaderboard_command, "Print mean-rank boards made from stored records.")
+    add_choice(board)
+    board.add_argument("--metrics", default="all", help="names separated by commas (default: all ten)")
+    board.add_argument("--format", choices=FORMS, default="table")
+    board.add_argument("--partial", action="store_true", help="show boards with gaps, and the gaps")
+    board.add_argument("--one", default="deepfaith", metavar="METHOD",
+                       help="what is tested against each other method over tasks (default: deepfaith)")  # fmt: skip
+    board.add_argument("--pairs", action="store_true", help="also test all pairs of methods within each task")
+    board.add_argument("--compare", choices=("paper",), help="print the paper's numbers beside ours")
+    board.add_argument("--check", type=Path, metavar="FILE.csv",
+                       help="fail unless the records still give this board, made before with --format csv")  # fmt: skip
+    add_out(board)
+
+    both = verb("compare", compare_command, "Compare two folders of records, or two records: what moved.")
+    both.add_argument("before", type=Path, help="a folder of records, or that of one record")
+    both.add_argument("after", type=Path, help="another")
+    both.add_argument("--format", choices=FORMS, default="table")
+    both.add_argument("--gate", action="store_true", help="exit with 1 if anything moved or cannot be compared")
+
+
+def add_choice(parser: argparse.ArgumentParser) -> None:
+    """Add which records are meant."""
+    parser.add_argument("--task", default="all", help="names, globs or all (default), separated by commas")
+    parser.add_argument("--source", choices=("auto", "real", "synthetic"), default="auto",
+                        help="which data the records are of (default: both, each on its own board)")  # fmt: skip
+    parser.add_argument("--methods", default="all", help="names or globs of the methods to rank, !name")
+
+
+def chosen_records(arguments: argparse.Namespace) -> list[Record]:
+    """Return the records that the arguments of `add_choice` choose.
+
+    Raises:
+        UsageError: there are none.
+    """
+    from benchmark.records import RecordStore
+    from leaderboards.rank import choose
+
+    names = TASKS.select(arguments.task.split(","))
+    if not arguments.out.is_dir():
+        raise UsageError(f"no records in {str(arguments.out)!r}: run some first, or name another --out")
+    records, problems = RecordStore(arguments.out).scan(None if arguments.source == "auto" else arguments.source)
+    for problem in problems:
+        log.warning(f"left out: {problem}")
+    records = choose([record for record in records if record.cell.task in names], arguments.methods.split(","))
+    if not records:
+        raise UsageError(f"no records of {arguments.task} in {str(arguments.out)!r}: run some first")
+    return records
+
+
+def applies(method: str, task: str) -> bool:
+    """Tell whether a registered method can explain a task of this modality; one that is not known may."""
+    if method not in METHODS.names() or task not in TASKS.names():
+        return True
+    return TASKS.entry(task).facts["modality"] in METHODS.entry(method).facts.get("modalities", ())
+
+
+def leaderboard_command(arguments: argparse.Namespace) -> int:
+    """Print boards made from stored records."""
+    from leaderboards.overall import overall
+    from leaderboards.overall import table_of as overall_table
+    from leaderboards.rank import boards
+    from leaderboards.tables import in_json, render, write
+
+    records = chosen_records(arguments)
+    if arguments.metrics != "all":
+        from leaderboards.paper import narrowed
+
+        wanted = list(select_metrics(arguments.metrics.split(",")))
+        records = [narrowed(record, wanted) for record in records]
+    if arguments.compare:
+        return _beside_the_paper(records, arguments)
+    made = boards(records, arguments.partial)
+    if arguments.check:
+        return _check(arguments.check, made)
+    together = [
+        overall(group, applies, arguments.partial, arguments.one)
+        for group in _kinds(records)
+        if len({record.cell.task for record in group}) > 1
+    ]
+    tests = _pairs(records, arguments.partial) if arguments.pairs else []
+    if arguments.format == "json" and (together or tests):
+        plain = {"boards": json.loads(render(made, "json")), "overall": [asdict(o) for o in together],
+                 "pairs": [asdict(table) for table in tests]}  # fmt: skip
+        print(in_json(plain))
+        return 0
+    parts = [render(made, arguments.format)]
+    if arguments.format not in ("csv", "json"):
+        parts += [write(table, arguments.format) for table in [*map(overall_table, together), *tests]]
+    print("\n\n".join(parts))
+    return 0
+
+
+def _kinds(records: list[Record]) -> list[list[Record]]:
+    """Return records by what an overall board has to share: source, precision, preset, limit."""
+    kinds: dict[tuple[str, ...], list[Record]] = defaultdict(list)
+    for record in records:
+        cell = record.cell
+        kinds[cell.source, cell.precision, cell.preset, str(cell.limit)].append(record)
+    return [kinds[key] for key in sorted(kinds)]
+
+
+def _pairs(records: list[Record], partial: bool) -> list[Table]:
+    from leaderboards.rank import scores_of
+    from leaderboards.significance import all_pairs
+    from leaderboards.significance import table_of as pairs_table
+
+    tables = []
+    for group in _kinds(records):
+        for task in sorted({record.cell.task for record in group}):
+            own = [record for record in group if record.cell.task == task]
+            tables.append(pairs_table(f"{task}, {own[0].cell.source} data", all_pairs(scores_of(own, partial))))
+    return tables
+
+
+def _beside_the_paper(records: list[Record], arguments: argparse.Namespace) -> int:
+    from leaderboards.paper import REASONS, learned, mean_ranks, overall_agreement
+    from leaderboards.tables import in_csv, in_json, write
+
+    tables, found = mean_ranks(records, arguments.partial)
+    tables += learned(records, arguments.partial)
+    if not tables:
+        raise UsageError("the paper has no numbers for these tasks and methods: see leaderboards/published/paper")
+    if arguments.format == "json":
+        print(in_json({"tables": [asdict(t) for t in tables], "agreement": [asdict(a) for a in found], "why": REASONS}))
+    elif arguments.format == "csv":
+        print("\n\n".join(in_csv(table.header, table.rows) for table in tables))
+    else:
+        lines = [overall_agreement(found), *REASONS]
+        print("\n\n".join([*(write(table, arguments.format) for table in tables), "\n".join(lines)]))
+    return 0
+
+
+def _check(path: Path, made: list[Board]) -> int:
+    """Compare boards with a published one, and say what differs."""
+    from leaderboards.tables import differences, render
+
+    if not path.is_file():
+        raise UsageError(f"--check expects a board made with --format csv, got {str(path)!r}: no such file")
+    text = "".join(
+        line for line in path.read_text(encoding="utf-8").splitlines(keepends=True) if not line.startswith("#")
+    )
+    found = differences(text, render(made, "csv"))
+    for line in found:
+        print(line)
+    if found:
+        raise BenchmarkError(f"{path} can no longer be made from these records: {len(found)} differences")
+    print(f"{path}: the records give the same board")
+    return 0
+
+
+def compare_command(arguments: argparse.Namespace) -> int:
+    """Print what moved between two sets of records."""
+    from leaderboards.compare import compare, table_of
+    from leaderboards.tables import in_csv, in_json, write
+
+    found = compare(_records_at(arguments.before), _records_at(arguments.after))
+    table = table_of(found)
+    if arguments.format == "json":
+        print(in_json(asdict(found)))
+    elif arguments.format == "csv":
+        print(in_csv(table.header, table.rows))
+    else:
+        print(write(table, arguments.format))
+    moved = any(move.moved for move in found.moves) or found.refused
+    return 1 if arguments.gate and moved else 0
+
+
+def _records_at(path: Path) -> list[Record]:
+    from benchmark.records import RecordStore
+
+    if (path / "run.json").is_file():
+        return [RecordStore(path).read(path)]
+    if not path.is_dir():
+        raise UsageError(f"compare expects a folder of records, or that of one record, got {str(path)!r}")
+    records, problems = RecordStore(path).scan()
+    for problem in problems:
+        log.warning(f"left out: {problem}")
+    if not records:
+        raise UsageError(f"no records in {str(path)!r}")
+    return records

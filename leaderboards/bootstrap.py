@@ -1,0 +1,102 @@
+"""How sure ranks are: the same resampled seeds, samples and tasks for every method."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from leaderboards.cube import DIGITS, Cube, better_first
+
+DRAWS = 1000
+LEVEL = 0.95
+"""In what share of the draws one method has to be better than another to count as better."""
+
+
+def resampled(found: Cube, draws: int = DRAWS, seed: int = 0) -> np.ndarray:
+    """Return mean scores (draws, M, K) on resampled seeds and samples, the same ones for all methods.
+
+    Each draw takes as many seeds as there are, with replacement, and for all of them the same samples, as many as
+    there are, with replacement. NaN where nothing that was drawn has a score.
+    """
+    rng = np.random.default_rng(seed)
+    methods, seeds, metrics, samples = found.scores.shape
+    of_seeds = rng.multinomial(seeds, np.full(seeds, 1 / seeds), draws)
+    of_samples = rng.multinomial(samples, np.full(samples, 1 / samples), draws)
+    weights = (of_seeds[:, :, None] * of_samples[:, None, :]).reshape(draws, -1).astype(float)
+    rows = found.scores.transpose(1, 3, 0, 2).reshape(seeds * samples, methods * metrics)
+    there = np.isfinite(rows)
+    totals, counts = weights @ np.where(there, rows, 0.0), weights @ there
+    means = np.where(counts > 0, totals / np.maximum(counts, 1), np.nan)
+    return means.reshape(draws, methods, metrics)
+
+
+@dataclass(frozen=True, eq=False)
+class Sureness:
+    """How sure the ranks (M,) of methods are.
+
+    `ranks` (draws, M): resampled mean ranks. `low` and `high` (M,): the interval of the mean rank. `best` (M,): the
+    share of draws in which a method has the best mean rank. `group` (M,): 1 for those that cannot be told from the
+    first, 2 for those that cannot be told from the first of the rest, and so on.
+    """
+
+    ranks: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
+    best: np.ndarray
+    group: np.ndarray
+
+
+def sureness(means: np.ndarray, higher: np.ndarray, observed: np.ndarray) -> Sureness:
+    """Return how sure the observed mean ranks (M,) are, given resampled mean scores (draws, M, K).
+
+    In each metric a method's rank may be as good as 1 + the number of methods that are better in at least 95 % of the
+    draws, and as bad as M - the number of those that are worse in as many; `low` and `high` are the means of these
+    ends over the metrics. Percentiles of resampled ranks would be too narrow where methods are close: resampling adds
+    noise, and noise draws ranks together. Source: the idea of Mogstad, Romano, Shaikh and Wilhelm 2024, confidence
+    sets for ranks from differences of means, here for each pair on its own.
+    """
+    scores = np.round(np.where(higher, means, -means), DIGITS)
+    with np.errstate(invalid="ignore"):
+        better = np.stack([(own[:, None] > scores).mean(0) >= LEVEL for own in scores.transpose(1, 0, 2)])  # (M, M, K)
+    known = np.isfinite(scores).any(0)
+    count = known.sum(0)
+    low = np.where(known, 1 + better.sum(0), np.nan)
+    high = np.where(known, count - better.sum(1), np.nan)
+    ranks = mean_over(better_first(means, higher, 1), 2)
+    return Sureness(ranks, mean_over(low, 1), mean_over(high, 1), chance_to_be_best(ranks), groups(ranks, observed))
+
+
+def chance_to_be_best(ranks: np.ndarray) -> np.ndarray:
+    """Return the share (M,) of draws in which a method has the best of the ranks (draws, M); ties share theirs."""
+    top = ranks == np.nanmin(ranks, axis=1, keepdims=True)
+    return (top / top.sum(1, keepdims=True)).mean(0)
+
+
+def groups(ranks: np.ndarray, observed: np.ndarray) -> np.ndarray:
+    """Return the group (M,) of each method, from 1, by resampled ranks (draws, M) and observed ones (M,).
+
+    A group begins with the best method that has none yet; the methods after it join until one is worse than that
+    first one in at least 95 % of the draws.
+    """
+    found = np.zeros(len(observed), int)
+    first = -1
+    for method in np.lexsort((np.arange(len(observed)), observed)):
+        if first < 0 or (ranks[:, method] > ranks[:, first]).mean() >= LEVEL:
+            first, found[method] = method, found.max() + 1
+        else:
+            found[method] = found.max()
+    return found
+
+
+def across_tasks(ranks: list[np.ndarray], seed: int = 0) -> np.ndarray:
+    """Return mean ranks (draws, M) over resampled tasks; `ranks` has each task's (draws, M), methods in one order."""
+    rng = np.random.default_rng(seed)
+    weights = rng.multinomial(len(ranks), np.full(len(ranks), 1 / len(ranks)), len(ranks[0])) / len(ranks)
+    return np.einsum("bt,tbm->bm", weights, np.stack(ranks))
+
+
+def mean_over(values: np.ndarray, axis: int | tuple[int, ...]) -> np.ndarray:
+    """Return the mean over an axis of what is a number, NaN where nothing is."""
+    count = np.isfinite(values).sum(axis)
+    return np.where(count, np.nansum(values, axis) / np.maximum(count, 1), np.nan)

@@ -1,0 +1,130 @@
+"""The paper's published numbers beside ours."""
+
+from __future__ import annotations
+
+import csv
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from scipy.stats import kendalltau, spearmanr
+
+from benchmark.records import Record
+from leaderboards.rank import boards
+from leaderboards.tables import Table, number, title
+
+FOLDER = Path(__file__).parent / "published" / "paper"
+LEARNED = ("deepfaith", "vert", "l2x", "cxplain", "fastshap")
+"""What the paper's table of learned explainers compares."""
+REASONS = (
+    "Why they may differ: the target models are trained here and are not the paper's; the ten metrics are settled as "
+    "docs/metrics.md says (curves with both ends, removal by the mean, subsets of a third), where the released code "
+    "removes one feature at a time and leaves the whole input out of its curves; LIME and KernelSHAP have 100 samples "
+    "here, 20 there; ours are test samples only.",
+    "The published row of FastSHAP (FC .07, IROF .13, yet INS and NEG at the top) looks like a faulty run: with seven "
+    "features a correct one is close to exact Shapley values. Ours is not tuned to match it.",
+)
+
+
+def read(name: str) -> list[dict[str, str]]:
+    """Return the rows of one of the paper's tables: mean_rank, learning_to_explain or ablation_oct_deit."""
+    with (FOLDER / f"{name}.csv").open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """How alike two orders of the same methods are: Spearman's rho and Kendall's tau, NaN under three methods."""
+
+    task: str
+    methods: int
+    rho: float
+    tau: float
+
+
+def agreement(task: str, ours: list[float], theirs: list[float]) -> Agreement:
+    """Return how alike two lists of ranks of the same methods are."""
+    if len(ours) < 3 or len(set(ours)) == 1 or len(set(theirs)) == 1:
+        return Agreement(task, len(ours), float("nan"), float("nan"))
+    return Agreement(
+        task, len(ours), float(spearmanr(ours, theirs).statistic), float(kendalltau(ours, theirs).statistic)
+    )
+
+
+def mean_ranks(records: list[Record], partial: bool = False) -> tuple[list[Table], list[Agreement]]:
+    """Return a table for each task whose mean ranks were published, methods ranked among those that the paper has."""
+    published = {row["method"]: row for row in read("mean_rank")}
+    own = [record for record in records if record.label in published]
+    tables, found = [], []
+    for made in boards(own, partial):
+        rows = [(row, published[row.method].get(made.task) or "") for row in made.rows]
+        rows = [(row, theirs) for row, theirs in rows if theirs]
+        if not rows:
+            continue
+        ours = [row.mean_rank for row, _ in rows]
+        alike = agreement(made.task, ours, [float(theirs) for _, theirs in rows])
+        found.append(alike)
+        tables.append(
+            Table(
+                f"{title(made)} · beside the paper",
+                ["method", "rank here", "may be", "rank in the paper"],
+                [[row.method, number(row.mean_rank, 1), f"{row.low:.1f} to {row.high:.1f}", theirs]
+                 for row, theirs in rows],
+                [f"ranked among these {len(rows)} methods; {said(alike)}"],
+            )
+        )  # fmt: skip
+    return tables, found
+
+
+def said(alike: Agreement) -> str:
+    """Return an agreement as words."""
+    if np.isnan(alike.rho):
+        return "too few methods, or all tied, for a rank correlation"
+    return f"rank correlation with the paper: Spearman {alike.rho:+.2f}, Kendall {alike.tau:+.2f}"
+
+
+def learned(records: list[Record], partial: bool = False) -> list[Table]:
+    """Return, for each task with a published table of learned explainers or with ours, that table: ours, then theirs.
+
+    Five metrics, and the mean of the ranks in them among the learned explainers.
+    """
+    published = read("learning_to_explain")
+    metrics = [name for name in published[0] if name not in ("task", "method", "mean_rank")]
+    own = [narrowed(record, metrics) for record in records if record.label in LEARNED]
+    tables = []
+    for made in boards(own, partial):
+        if len(made.rows) < 2:
+            continue
+        rows = [
+            [row.method, "here", *(number(row.means.get(m), 3) for m in metrics), number(row.mean_rank, 1)]
+            for row in made.rows
+        ]
+        rows += [
+            [row["method"], "paper", *(row[m] for m in metrics), row["mean_rank"]]
+            for row in published
+            if row["task"] == made.task
+        ]
+        header = ["method", "where", *(f"{m}{'↑' if made.metrics[m] else '↓'}" for m in metrics), "rank"]
+        tables.append(Table(f"{title(made)} · learned explainers", header, rows, ["rank: among the learned explainers "
+                            "of the same place, in these five metrics; the paper's is among its five."]))  # fmt: skip
+    return tables
+
+
+def narrowed(record: Record, metrics: list[str]) -> Record:
+    """Return a record with some of its metrics."""
+    if record.status != "done":
+        return record
+    return replace(
+        record,
+        metrics={name: facts for name, facts in record.metrics.items() if name in metrics},
+        scores=record.scores[record.scores["metric"].isin(metrics)],
+    )
+
+
+def overall_agreement(found: list[Agreement]) -> str:
+    """Return a line on the mean agreement over tasks."""
+    known = [alike for alike in found if not np.isnan(alike.rho)]
+    if not known:
+        return "no task has enough methods for a rank correlation"
+    rho, tau = np.mean([a.rho for a in known]), np.mean([a.tau for a in known])
+    return f"mean over {len(known)} task{'s' * (len(known) > 1)}: Spearman {rho:+.2f}, Kendall {tau:+.2f}"
