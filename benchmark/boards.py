@@ -1,4 +1,4 @@
-"""Commands about stored records, none of which loads torch: leaderboard, compare."""
+"""Commands about stored records, none of which loads torch: leaderboard, report, compare."""
 
 from __future__ import annotations
 
@@ -41,6 +41,13 @@ def add_boards(verb: Verb) -> None:
     board.add_argument("--check", type=Path, metavar="FILE.csv",
                        help="fail unless the records still give this board, made before with --format csv")  # fmt: skip
     add_out(board)
+
+    report = verb("report", report_command, "Make one self-contained page from stored records.")
+    add_choice(report)
+    report.add_argument("--page", type=Path, default=Path("report.html"), metavar="FILE.html",
+                        help="where to write it (default: report.html)")  # fmt: skip
+    report.add_argument("--partial", action="store_true", help="show boards with gaps, and the gaps")
+    add_out(report)
 
     both = verb("compare", compare_command, "Compare two folders of records, or two records: what moved.")
     both.add_argument("before", type=Path, help="a folder of records, or that of one record")
@@ -176,6 +183,37 @@ def _check(path: Path, made: list[Board]) -> int:
     if found:
         raise BenchmarkError(f"{path} can no longer be made from these records: {len(found)} differences")
     print(f"{path}: the records give the same board")
+    return 0
+
+
+def report_command(arguments: argparse.Namespace) -> int:
+    """Write a page about stored records."""
+    from benchmark.plan import MethodChoice
+    from benchmark.records import RecordStore
+    from deepfaith.ablations import VARIANTS
+    from leaderboards.ablation import ablations
+    from leaderboards.overall import overall
+    from leaderboards.report import page
+
+    if arguments.page.suffix != ".html":
+        raise UsageError(f"--page expects a file that ends in .html, got {str(arguments.page)!r}")
+    records, store = chosen_records(arguments), RecordStore(arguments.out)
+    labels = {name: MethodChoice("deepfaith", tuple(sorted(given.items()))).label for name, given in VARIANTS.items()}
+    ablated = [found for group in _kinds(records) for found in ablations(group, labels)]
+    parts = {label for label in labels.values() if label != "deepfaith"}
+    records = [record for record in records if record.label not in parts]  # they have tables of their own
+    together = [
+        overall(group, applies, arguments.partial)
+        for group in _kinds(records)
+        if len({record.cell.task for record in group}) > 1
+    ]
+    text = page(records, store.examples, together, ablated, arguments.partial)
+    try:
+        arguments.page.parent.mkdir(parents=True, exist_ok=True)
+        arguments.page.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise UsageError(f"cannot write --page {str(arguments.page)!r}: {error.strerror}; name another") from error
+    print(arguments.page)
     return 0
 
 

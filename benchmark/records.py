@@ -31,6 +31,7 @@ from benchmark.types import Precision
 
 SCHEMA = 3
 STATUSES = ("done", "failed")
+EXAMPLES = "examples.json"
 SET_ASIDE = "_set_aside"
 
 
@@ -147,8 +148,22 @@ class RecordStore:
         except (OSError, ValueError, KeyError, TypeError, AttributeError, pa.ArrowException) as error:
             raise RecordError(f"{folder}: not a readable record ({type(error).__name__}: {error})") from error
 
-    def write(self, record: Record) -> Path:
+    def examples(self, record: Record) -> list[dict[str, Any]]:
+        """Return the samples that were kept with their explanations, none for a record that has none.
+
+        Raises:
+            RecordError: the file is damaged.
+        """
+        path = self.folder(record.cell) / EXAMPLES
+        try:
+            return json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
+        except (OSError, ValueError) as error:
+            raise RecordError(f"{path}: not readable ({type(error).__name__}: {error})") from error
+
+    def write(self, record: Record, examples: list[dict[str, Any]] | None = None) -> Path:
         """Write `record`, scores first, so that a kill at any moment leaves the old record, the new or none.
+
+        `examples` (see `benchmark.examples`) go into a file of their own, which no board reads.
 
         Raises:
             BenchmarkError: the disk is full or fails.
@@ -160,6 +175,8 @@ class RecordStore:
                 content = scores_bytes(record.scores)
                 meta["scores_digest"] = hashlib.sha256(content).hexdigest()
                 write_atomically(folder / "scores.parquet", content)
+                if examples:
+                    write_atomically(folder / EXAMPLES, json.dumps(examples, allow_nan=False).encode())
             text = json.dumps(meta, indent=1, sort_keys=True, allow_nan=False)
             write_atomically(folder / "run.json", text.encode())
         except OSError as error:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from benchmark.data.source import cache_folder
 from benchmark.errors import BenchmarkError, RecordError, UsageError
@@ -198,13 +198,15 @@ def work(job: Job) -> Outcome:
             if isinstance(judged, Outcome):
                 return judged
             job = judged
-        record = _evaluate(job)
-        store.write(record)
+        record, shown = _evaluate(job)
+        store.write(record, shown)
     state = "computed" if record.status == "done" else record.status
     return Outcome(job.cell, job.choice.label, state, record.reason, record.n_failed, record.n_total)
 
 
-def _evaluate(job: Job) -> Record:
+def _evaluate(job: Job) -> tuple[Record, list[dict[str, Any]]]:
+    """Return the record of a cell, and examples to keep beside it."""
+    from benchmark.examples import examples
     from benchmark.payback import payback
     from benchmark.provenance import environment
 
@@ -225,15 +227,15 @@ def _evaluate(job: Job) -> Record:
         evaluation = evaluator.evaluate(method, job.choice.name)
     except Exception as error:  # whatever a method raises ends its own cell and no other
         reason = f"{type(error).__name__}: {error}" if not isinstance(error, BenchmarkError) else str(error)
-        return replace(
+        failed = replace(
             blank, reason=reason, n_failed=blank.n_total, provenance=provenance | {"traceback": traceback.format_exc()}
         )
+        return failed, []
     n_failed = int(evaluation.failed.sum())
     if n_failed == blank.n_total:
-        return replace(
-            blank, reason="the attribution of every sample is not finite", n_failed=n_failed, provenance=provenance
-        )
-    return replace(
+        reason = "the attribution of every sample is not finite"
+        return replace(blank, reason=reason, n_failed=n_failed, provenance=provenance), []
+    record = replace(
         blank,
         status="done",
         reason=f"the attribution of {n_failed} of {blank.n_total} samples is not finite" if n_failed else "",
@@ -246,6 +248,7 @@ def _evaluate(job: Job) -> Record:
         provenance=provenance | {"packing": evaluator.prober.packing()},
         scores=score_table(evaluation),
     )
+    return record, examples(evaluator, evaluation)
 
 
 def score_table(evaluation: Evaluation) -> pd.DataFrame:

@@ -86,6 +86,24 @@ def ablation(records: list[Record], labels: Mapping[str, str]) -> Ablation:
     )
 
 
+def ablations(records: list[Record], labels: Mapping[str, str]) -> list[Ablation]:
+    """Return an ablation for each task of which two variants at least were run on every seed, beside baselines."""
+    found = []
+    for task in sorted({record.cell.task for record in records}):
+        own = [r for r in records if r.cell.task == task and r.status == "done" and r.comparable]
+        seeds = [{r.cell.seed for r in own if r.label == label} for label in labels.values()]
+        most = max(map(len, seeds), default=0)
+        there = {
+            name: label for (name, label), ran in zip(labels.items(), seeds, strict=True) if ran and len(ran) == most
+        }
+        rivals = [r for r in own if r.kind in ("baseline", "control")]
+        if len(there) > 1 and rivals:
+            kept = set.union(*(ran for ran in seeds if len(ran) == most))
+            used = [r for r in [*rivals, *(r for r in own if r.label in there.values())] if r.cell.seed in kept]
+            found.append(ablation(used, there))
+    return found
+
+
 def _spread(values: tuple[float, ...] | list[float]) -> float:
     return float(np.std(values, ddof=1)) if len(values) > 1 else float("nan")
 

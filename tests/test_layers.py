@@ -29,6 +29,7 @@ LAYERS = [  # lower may not import higher; modules of one layer may import each 
         "benchmark.several",
         "benchmark.presets",
         "benchmark.payback",
+        "benchmark.examples",
     },
     {"methods", "deepfaith", "leaderboards"},
     {"benchmark.studies", "benchmark.boards"},
