@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from benchmark.arguments import add_allow_weak, add_out, add_sources, positive
+from benchmark.boards import applies
 from benchmark.commands import chosen_sources
 from benchmark.errors import BenchmarkError, DataError, UsageError
 from benchmark.metrics import METRICS
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("benchmark")
 
 Verb = Callable[[str, Callable[[argparse.Namespace], int], str], argparse.ArgumentParser]
-PLOTS = ("cost", "curves")
+PLOTS = ("cost", "curves", "intervals", "critical")
 
 
 def add_studies(verb: Verb) -> None:
@@ -39,9 +40,13 @@ def add_studies(verb: Verb) -> None:
     add_out(ablate)
     add_sources(ablate)
 
-    plot = verb("plot", plot_command, "Draw stored records: rank against cost, or training curves.")
+    plot = verb(
+        "plot",
+        plot_command,
+        "Draw stored records: rank against cost, intervals of ranks, training curves, critical differences.",
+    )
     plot.add_argument("what", choices=PLOTS)
-    plot.add_argument("--task", required=True)
+    plot.add_argument("--task", required=True, help="one; for critical also globs, all, or names with commas")
     plot.add_argument("--source", choices=("auto", "real", "synthetic"), default="auto",
                       help="which data the records are of (default: real ones where there are any)")  # fmt: skip
     plot.add_argument("--methods", default="all", help="names, labels or globs of the methods to draw, !name")
@@ -111,11 +116,18 @@ def _is_rival(choice: MethodChoice) -> bool:
 def plot_command(arguments: argparse.Namespace) -> int:
     """Draw what is stored."""
     from benchmark.records import RecordStore
-    from leaderboards.figures import ENDINGS, cost_figure, curves_figure, save
+    from leaderboards.figures import ENDINGS, cost_figure, critical_figure, curves_figure, intervals_figure, save
+    from leaderboards.overall import overall
     from leaderboards.rank import boards, choose
 
     _check_ending(arguments.figure, ENDINGS)
     store = RecordStore(arguments.out)
+    if arguments.what == "critical":
+        names = TASKS.select(arguments.task.split(","))
+        every = [record for name in names for record in _records_of(store, name, arguments.source)]
+        every = choose(every, arguments.methods.split(","))
+        print(save(critical_figure(overall(every, applies)), arguments.figure))
+        return 0
     records = _records_of(store, TASKS.entry(arguments.task).name, arguments.source)
     records = choose(records, arguments.methods.split(","))
     if not records:
@@ -127,7 +139,7 @@ def plot_command(arguments: argparse.Namespace) -> int:
         if len(found) > 1:
             kinds = "; ".join(f"preset {b.preset}, limit {b.limit}, {b.precision}" for b in found)
             raise UsageError(f"{arguments.task} has {len(found)} boards here ({kinds}): draw from a folder of one")
-        figure = cost_figure(found[0])
+        figure = {"cost": cost_figure, "intervals": intervals_figure}[arguments.what](found[0])
     print(save(figure, arguments.figure))
     return 0
 

@@ -78,7 +78,7 @@ def unlike(one: Record, other: Record) -> str:
     digests = [record.provenance.get("model", {}).get("digest") for record in (one, other)]
     if digests[0] != digests[1]:
         return "the model has other weights"
-    for metric in one.metrics.keys() & other.metrics.keys():
+    for metric in [name for name in one.metrics if name in other.metrics]:
         versions = one.metrics[metric]["version"], other.metrics[metric]["version"]
         if versions[0] != versions[1]:
             return f"different versions of {metric} ({versions[0]} and {versions[1]})"

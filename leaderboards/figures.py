@@ -17,6 +17,7 @@ from matplotlib.figure import Figure
 from benchmark.errors import UsageError
 from benchmark.records import Record
 from leaderboards.ablation import Ablation
+from leaderboards.overall import Overall
 from leaderboards.rank import Board
 from leaderboards.tables import title
 
@@ -95,6 +96,83 @@ def _name_points(axes: Axes, frame: pd.DataFrame) -> None:
         left = across[i] > 0.6
         axes.annotate(name, (frame["cost"].iloc[i], ranks[i]), (-8 if left else 8, -down), textcoords="offset points",
                       va="center", ha="right" if left else "left", fontsize=8.5)  # fmt: skip
+
+
+def intervals_figure(board: Board) -> Figure:
+    """Draw mean ranks and the ranks they may be; a bar at the left joins methods that cannot be told apart."""
+    rows = [row for row in board.rows if np.isfinite(row.mean_rank)]
+    sns.set_theme(style="whitegrid", context="notebook")
+    figure, axes = plt.subplots(figsize=(9, 0.36 * len(rows) + 1.8))
+    for at, row in enumerate(rows):
+        colour = ACCENT if row.kind == "learned" else PLAIN
+        if np.isfinite(row.low):
+            axes.plot([row.low, row.high], [at, at], color=colour, alpha=0.45, linewidth=4, solid_capstyle="round")
+        axes.plot(row.mean_rank, at, "o", color=colour, markersize=7)
+    _join_ties(axes, [row.group for row in rows])
+    names = [row.method + (f" ({row.kind})" if row.kind in ("control", "oracle") else "") for row in rows]
+    axes.set_yticks(range(len(rows)), names)
+    axes.set(ylim=(len(rows) - 0.5, -0.5), xlim=(0, len(rows) + 0.5))
+    axes.set_xlabel("mean rank over the metrics, and the ranks it may be (orange: trained)")
+    axes.grid(axis="y", visible=False)
+    axes.set_title(title(board), fontsize=9, loc="left", wrap=True)
+    figure.tight_layout()
+    return figure
+
+
+def _join_ties(axes: Axes, groups: list[int]) -> None:
+    for group in sorted({number for number in groups if number}):
+        own = [at for at, number in enumerate(groups) if number == group]
+        if len(own) > 1:
+            axes.plot([0.25, 0.25], [own[0] - 0.25, own[-1] + 0.25], color="#222222", linewidth=2.5)
+
+
+def critical_figure(found: Overall) -> Figure:
+    """Draw mean ranks over tasks on a line, with bars over methods that Nemenyi's test cannot tell apart.
+
+    Source: Demsar 2006. With few tasks the bar spans everything, and says so.
+
+    Raises:
+        UsageError: fewer than two methods are on all tasks.
+    """
+    rows = [row for row in found.rows if np.isfinite(row.mean_rank)]
+    if len(rows) < 2:
+        raise UsageError("a critical-difference diagram needs two methods that are on all tasks")
+    half = (len(rows) + 1) // 2
+    most = max(row.mean_rank for row in rows) + 0.5
+    sns.set_theme(style="white", context="notebook")
+    bars = _cliques([row.mean_rank for row in rows], found.critical)
+    figure, axes = plt.subplots(figsize=(11, 0.34 * half + 0.14 * len(bars) + 1.7))
+    axes.plot([1, most], [0, 0], color="#222222", linewidth=1.2)
+    for rank in range(1, int(most) + 1):
+        axes.plot([rank, rank], [0, 0.15], color="#222222", linewidth=1)
+        axes.annotate(str(rank), (rank, 0.2), ha="center", va="bottom", fontsize=9)
+    first = -0.35 * len(bars) - 0.6
+    for at, row in enumerate(rows):
+        left = at < half
+        y = first - 0.75 * (at if left else len(rows) - 1 - at)
+        edge = 0.6 if left else most + 0.4
+        colour = ACCENT if row.kind == "learned" else PLAIN
+        axes.plot([row.mean_rank, row.mean_rank, edge], [0, y, y], color=colour, linewidth=1)
+        axes.annotate(f"{row.method} {row.mean_rank:.2f}", (edge, y), (-4 if left else 4, 0), va="center", fontsize=9,
+                      textcoords="offset points", ha="right" if left else "left", color="#222222")  # fmt: skip
+    for at, (low, high) in enumerate(bars):
+        axes.plot([low - 0.06, high + 0.06], [-0.35 * (at + 1)] * 2, color="#222222", linewidth=3.5)
+    axes.axis("off")
+    axes.set_xlim(-0.8, most + 1.8)
+    axes.set_title(f"{len(found.tasks)} tasks, {_data(found.source)} · critical difference {found.critical:.1f} "
+                   "(Nemenyi, 0.05); bars join what cannot be told apart", fontsize=10, loc="left")  # fmt: skip
+    figure.tight_layout()
+    return figure
+
+
+def _cliques(ranks: list[float], critical: float) -> list[tuple[float, float]]:
+    """Return the ends of the longest runs of sorted ranks within a critical difference, none inside another."""
+    runs: list[tuple[int, int]] = []
+    for first in range(len(ranks)):
+        last = max(i for i in range(len(ranks)) if ranks[i] - ranks[first] <= critical)
+        if last > first and (not runs or last > runs[-1][1]):
+            runs.append((first, last))
+    return [(ranks[first], ranks[last]) for first, last in runs]
 
 
 def curves_figure(records: list[Record]) -> Figure:

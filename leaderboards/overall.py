@@ -58,6 +58,8 @@ def overall(
     Raises:
         BenchmarkError: fewer than two tasks, or records of different kinds.
     """
+    if not records:
+        raise BenchmarkError("no records: run some first, or choose others")
     kinds = {(r.cell.source, r.cell.precision, r.cell.preset, r.cell.limit) for r in records}
     tasks = sorted({record.cell.task for record in records})
     if len(tasks) < 2:

@@ -1,0 +1,232 @@
+"""leaderboard, report and compare as a user calls them."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import subprocess
+import sys
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from benchmark.__main__ import main
+from benchmark.metrics import METRICS
+from benchmark.records import RecordStore
+from leaderboards.paper import read
+from tests.leaderboards.generated import NAMES, made, several
+
+SIGNS = np.array([1 if METRICS[name].higher_is_better else -1 for name in NAMES])[:, None]
+PAPER = ("deepfaith", "lime", "saliency", "occlusion")
+LEARNED = ("deepfaith", "fastshap", "vert")
+
+
+def store(folder, records):
+    kept = RecordStore(folder).open()
+    for record in records:
+        kept.write(record)
+    return folder
+
+
+def paper_like(folder, names=(*PAPER, "fastshap", "vert"), tasks=("nap_mlp", "wcd_mlp")):
+    """Store methods whose quality falls in the order given."""
+    rng = np.random.default_rng(0)
+    return store(folder, [made(SIGNS * (rng.normal(size=(10, 30)) - 2 * i), name, task)
+                          for task in tasks for i, name in enumerate(names)])  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory):
+    records, _ = several(1, 4, 2, 15)
+    names = {"t00": "nap_mlp"}
+    return store(
+        tmp_path_factory.mktemp("results"),
+        [replace(r, cell=replace(r.cell, task=names[r.cell.task])) for r in records],
+    )
+
+
+def board(results, *words):
+    return main(["leaderboard", "--out", str(results), *words])
+
+
+@pytest.mark.parametrize("form", ["table", "md", "csv", "json", "latex"])
+def test_forms(results, capsys, form):
+    assert board(results, "--format", form) == 0
+    out = capsys.readouterr().out
+    assert all(f"m{i:02d}" in out for i in range(4))
+    match form:
+        case "csv":
+            rows = list(csv.DictReader(io.StringIO(out)))
+            assert [float(row["low"]) <= float(row["high"]) for row in rows] == [True] * 4
+            assert {"source", "task", "best", "group", "pays_after", *NAMES} <= set(rows[0])
+        case "json":
+            assert json.loads(out)[0]["rows"][0]["group"] == 1
+        case "latex":
+            assert out.count(r"\toprule") == out.count(r"\end{tabular}") == 1
+            assert r"nap\_mlp" in out
+            assert r"INS$\uparrow$" in out
+        case _:
+            assert "may be" in out
+            assert "cannot be told from the first of them" in out
+
+
+def test_some_metrics(results, capsys):
+    assert board(results, "--metrics", "FC,DEL", "--format", "json") == 0
+    assert list(json.loads(capsys.readouterr().out)[0]["metrics"]) == ["FC", "DEL"]
+    assert board(results, "--metrics", "FX") == 2
+    assert "FX" in capsys.readouterr().err
+
+
+def test_pairs(results, capsys):
+    assert board(results, "--pairs") == 0
+    assert "all pairs · nap_mlp, real data" in capsys.readouterr().out
+    assert board(results, "--pairs", "--format", "json") == 0
+    assert len(json.loads(capsys.readouterr().out)["pairs"][0]["rows"]) == 6
+
+
+def test_several_tasks_stand_together(tmp_path, capsys):
+    paper_like(tmp_path)
+    assert board(tmp_path) == 0
+    out = capsys.readouterr().out
+    assert "2 tasks together · real data" in out
+    assert "deepfaith against each: no test possible" in out
+    assert board(tmp_path, "--one", "lime", "--format", "json") == 0
+    together = json.loads(capsys.readouterr().out)["overall"][0]
+    assert together["tasks"] == ["nap_mlp", "wcd_mlp"]
+    assert together["tests"][1].startswith("lime against each")
+
+
+# The paper
+
+
+def test_the_paper_beside_ours(tmp_path, capsys):
+    paper_like(tmp_path)
+    assert board(tmp_path, "--compare", "paper", "--format", "json") == 0
+    found = json.loads(capsys.readouterr().out)
+    published = {row["method"]: row for row in read("mean_rank")}
+    for task, table, alike in zip(("nap_mlp", "wcd_mlp"), found["tables"], found["agreement"], strict=False):
+        assert table["rows"] == [[m, f"{i + 1:.1f}", f"{i + 1:.1f} to {i + 1:.1f}", published[m][task]]
+                                 for i, m in enumerate(PAPER)]  # fmt: skip
+        from scipy.stats import spearmanr
+
+        theirs = [float(published[m][task]) for m in PAPER]
+        assert alike["rho"] == pytest.approx(spearmanr(range(4), theirs).statistic)
+    learned = found["tables"][2]
+    assert learned["header"] == ["method", "where", "FC↑", "INS↑", "DEL↓", "NEG↑", "IROF↑", "rank"]
+    ours = [row for row in learned["rows"] if row[1] == "here"]
+    assert [row[0] for row in ours] == list(LEARNED)
+    assert [row[-1] for row in ours] == ["1.0", "2.0", "3.0"]
+    theirs = [row for row in learned["rows"] if row[1] == "paper"]
+    assert ["deepfaith", "paper", "0.788", "0.844", "0.031", "0.770", "0.844", "1.3"] in theirs
+    assert len(theirs) == 3
+    assert any("faulty run" in line for line in found["why"])
+    for form in ("table", "md", "csv", "latex"):
+        assert board(tmp_path, "--compare", "paper", "--format", form) == 0
+        assert "0.788" in capsys.readouterr().out
+
+
+def test_nothing_of_the_paper(results, capsys):
+    assert board(results, "--compare", "paper") == 2
+    assert "the paper has no numbers for these tasks and methods" in capsys.readouterr().err
+
+
+# A published board
+
+
+def test_a_board_that_can_be_made_again(results, tmp_path, capsys):
+    board(results, "--format", "csv")
+    path = tmp_path / "board.csv"
+    path.write_text("# made by a command\n# with versions\n" + capsys.readouterr().out)
+    assert board(results, "--check", str(path)) == 0
+    assert "the records give the same board" in capsys.readouterr().out
+    lines = path.read_text().splitlines()
+    cells = lines[3].split(",")
+    cells[8] = str(float(cells[8]) + 0.25)
+    path.write_text("\n".join([*lines[:3], ",".join(cells), *lines[5:]]) + "\n")
+    assert board(results, "--check", str(path)) == 1
+    said = capsys.readouterr()
+    assert f"mean_rank was {cells[8]}, is" in said.out
+    assert "was not there" in said.out
+    assert "can no longer be made from these records: 2 differences" in said.err
+    assert board(results, "--check", str(tmp_path / "none.csv")) == 2
+
+
+# What moved
+
+
+def test_what_moved(tmp_path, capsys):
+    rng = np.random.default_rng(0)
+    before = [made(rng.normal(size=(10, 40)), name, "nap_mlp") for name in ("same", "moved", "noisy", "gone")]
+    scores = [record.scores["score"].to_numpy().reshape(10, 40).copy() for record in before]
+    scores[1][4] -= 0.5  # DEL falls, which is better
+    scores[2] += 0.001 * rng.normal(size=(10, 40))
+    after = [made(scores[i], name, "nap_mlp") for i, name in enumerate(("same", "moved", "noisy"))]
+    after.append(made(rng.normal(size=(10, 40)), "new", "nap_mlp"))
+    one, other = store(tmp_path / "one", before), store(tmp_path / "other", after)
+    assert main(["compare", str(one), str(other), "--format", "json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    moved = [m for m in found["moves"] if (m["low"] > 0 or m["high"] < 0) and "noisy" not in m["cell"]]
+    assert [(m["metric"], m["better"]) for m in moved] == [("DEL", True)]
+    assert moved[0]["after"] - moved[0]["before"] == pytest.approx(-0.5)
+    assert all(m["low"] <= m["after"] - m["before"] <= m["high"] for m in found["moves"])
+    assert "gone" in found["only_before"][0]
+    assert "new" in found["only_after"][0]
+    assert main(["compare", str(one), str(other), "--gate"]) == 1
+    out = capsys.readouterr().out
+    assert "nap_mlp (real) moved, seed 0" in out
+    assert "only in the first: nap_mlp (real) gone, seed 0" in out
+    assert main(["compare", str(one), str(one), "--gate"]) == 0
+    assert "40 are the same to the last digit" in capsys.readouterr().out
+    single = [RecordStore(tmp_path / side).folder(before[1].cell) for side in ("one", "other")]
+    assert main(["compare", *map(str, single), "--format", "csv"]) == 0
+    assert "-0.5000" in capsys.readouterr().out
+
+
+def test_records_that_cannot_be_compared(tmp_path, capsys):
+    plain = made(np.random.default_rng(0).normal(size=(10, 9)), "m", "nap_mlp")
+    newer = {name: facts | {"version": facts["version"] + 1} for name, facts in plain.metrics.items()}
+    others = {
+        "other data, or another model": replace(plain, cell=replace(plain.cell, fingerprint="g")),
+        "different versions of DEL": replace(plain, metrics=newer),
+        "the model has other weights": replace(
+            plain, provenance=plain.provenance | {"model": plain.provenance["model"] | {"digest": "other"}}
+        ),
+        "no cell in common": replace(plain, label="n", cell=replace(plain.cell, method="n")),
+    }
+    one = store(tmp_path / "one", [plain])
+    for at, (reason, record) in enumerate(others.items()):
+        assert main(["compare", str(one), str(store(tmp_path / str(at), [record]))]) == 1
+        assert reason in capsys.readouterr().err
+    assert main(["compare", str(one), str(tmp_path / "nothing")]) == 2
+    assert "expects a folder of records" in capsys.readouterr().err
+    (tmp_path / "empty").mkdir()
+    assert main(["compare", str(one), str(tmp_path / "empty")]) == 2
+
+
+def test_a_page(results, tmp_path, capsys):
+    path = tmp_path / "deep" / "page.html"
+    assert main(["report", "--out", str(results), "--page", str(path)]) == 0
+    first = path.read_bytes()
+    assert b"nap_mlp" in first
+    assert main(["report", "--out", str(results), "--page", str(path)]) == 0
+    assert path.read_bytes() == first
+    capsys.readouterr()
+    assert main(["report", "--out", str(results), "--page", "x.pdf"]) == 2
+    assert "ends in .html, got 'x.pdf'" in capsys.readouterr().err
+    assert main(["report", "--out", str(results), "--page", "/proc/nothing/x.html"]) == 2
+    assert "cannot write --page" in capsys.readouterr().err
+    assert main(["report", "--out", str(tmp_path / "none")]) == 2
+
+
+@pytest.mark.parametrize("words", [["leaderboard"], ["report", "--page", "PAGE"], ["compare", "OUT", "OUT"]])
+def test_no_torch_is_needed(results, tmp_path, words):
+    own = [{"PAGE": str(tmp_path / "p.html"), "OUT": str(results)}.get(word, word) for word in words]
+    own += [] if words[0] == "compare" else ["--out", str(results)]
+    program = (
+        "import sys; from benchmark.__main__ import main; code = main(sys.argv[1:]); "
+        "assert 'torch' not in sys.modules, 'torch was imported'; sys.exit(code)"
+    )
+    done = subprocess.run([sys.executable, "-c", program, *own], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr

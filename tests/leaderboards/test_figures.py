@@ -1,0 +1,51 @@
+"""Figures of how sure ranks are."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from benchmark.__main__ import main
+from benchmark.errors import UsageError
+from benchmark.records import RecordStore
+from leaderboards.figures import _cliques, critical_figure, intervals_figure
+from leaderboards.overall import overall
+from leaderboards.rank import board
+from tests.leaderboards.generated import several
+
+
+def test_intervals_figure_shows_every_method_and_its_interval():
+    made = board(several(1, 6, 2, 20)[0])
+    axes = intervals_figure(made).axes[0]
+    assert [label.get_text() for label in axes.get_yticklabels()] == [row.method for row in made.rows]
+    drawn = [line.get_xdata() for line in axes.lines if len(line.get_xdata()) == 2 and line.get_linewidth() == 4]
+    assert [tuple(ends) for ends in drawn] == [(row.low, row.high) for row in made.rows]
+
+
+def test_critical_figure_joins_what_cannot_be_told_apart():
+    assert _cliques([1.0, 2.0, 2.5, 5.0], 1.2) == [(1.0, 2.0), (2.0, 2.5)]
+    assert _cliques([1.0, 2.0, 2.5, 5.0], 9.0) == [(1.0, 5.0)]
+    assert _cliques([1.0, 3.0], 1.0) == []
+    found = overall(several(3, 5, 1, 12)[0], lambda *_: True)
+    figure = critical_figure(found)
+    words = [text.get_text() for text in figure.axes[0].texts]
+    assert all(any(word.startswith(f"{row.method} {row.mean_rank:.2f}") for word in words) for row in found.rows)
+    with pytest.raises(UsageError, match="two methods that are on all tasks"):
+        critical_figure(replace(found, rows=found.rows[:1]))
+
+
+@pytest.mark.parametrize("what", ["intervals", "critical", "cost"])
+def test_plot_draws(tmp_path, capsys, what):
+    store = RecordStore(tmp_path).open()
+    for record in several(2, 4, 1, 10)[0]:
+        store.write(
+            replace(record, cell=replace(record.cell, task={"t00": "nap_mlp", "t01": "wcd_mlp"}[record.cell.task]))
+        )
+    path = tmp_path / "figure.svg"
+    task = "*_mlp" if what == "critical" else "nap_mlp"
+    assert main(["plot", what, "--task", task, "--out", str(tmp_path), "--figure", str(path)]) == 0
+    assert path.read_text().startswith("<?xml")
+    one = main(["plot", "critical", "--task", "nap_mlp", "--out", str(tmp_path), "--figure", str(path)])
+    assert one == 1
+    assert "two tasks at least" in capsys.readouterr().err
