@@ -40,6 +40,8 @@ def add_boards(verb: Verb) -> None:
     board.add_argument("--compare", choices=("paper",), help="print the paper's numbers beside ours")
     board.add_argument("--check", type=Path, metavar="FILE.csv",
                        help="fail unless the records still give this board, made before with --format csv")  # fmt: skip
+    board.add_argument("--publish", type=Path, metavar="FOLDER",
+                       help="write each board as .csv, .md and .png, headed by what made it")  # fmt: skip
     add_out(board)
 
     report = verb("report", report_command, "Make one self-contained page from stored records.")
@@ -110,6 +112,8 @@ def leaderboard_command(arguments: argparse.Namespace) -> int:
     made = boards(records, arguments.partial)
     if arguments.check:
         return _check(arguments.check, made)
+    if arguments.publish:
+        return _publish(arguments.publish, made, records)
     together = [
         overall(group, applies, arguments.partial, arguments.one)
         for group in _kinds(records)
@@ -214,6 +218,20 @@ def report_command(arguments: argparse.Namespace) -> int:
     except OSError as error:
         raise UsageError(f"cannot write --page {str(arguments.page)!r}: {error.strerror}; name another") from error
     print(arguments.page)
+    return 0
+
+
+def _publish(folder: Path, made: list[Board], records: list[Record]) -> int:
+    from leaderboards.publish import publish
+    from leaderboards.rank import kind_of
+
+    for board in made:
+        kind = (board.source, board.task, board.precision, board.preset, board.limit)
+        try:
+            paths = publish(board, [record for record in records if kind_of(record) == kind], folder)
+        except OSError as error:
+            raise UsageError(f"cannot write --publish {str(folder)!r}: {error.strerror}; name another") from error
+        print("\n".join(map(str, paths)))
     return 0
 
 

@@ -78,6 +78,9 @@ class Board:
     notes: tuple[str, ...] = field(default=())
 
 
+Kind = tuple[str, str, str, str, int | None]
+
+
 def boards(records: Iterable[Record], partial: bool = False) -> list[Board]:
     """Return one board for each source, task, precision, preset and number of samples among `records`.
 
@@ -85,12 +88,17 @@ def boards(records: Iterable[Record], partial: bool = False) -> list[Board]:
         GapError: a cell is missing, failed or incomplete, and `partial` is False.
         BenchmarkError: records that do not belong together (other data, another model, another metric version).
     """
-    kinds: dict[tuple[str, str, str, str, int | None], list[Record]] = defaultdict(list)
+    kinds: dict[Kind, list[Record]] = defaultdict(list)
     for record in records:
-        cell = record.cell
-        kinds[cell.source, cell.task, cell.precision, cell.preset, cell.limit].append(record)
+        kinds[kind_of(record)].append(record)
     ordered = sorted(kinds.items(), key=lambda item: (item[0][:4], item[0][4] is not None, item[0][4] or 0))
     return [board(group, partial) for _, group in ordered]
+
+
+def kind_of(record: Record) -> Kind:
+    """Return what the records of one board share: source, task, precision, preset and limit."""
+    cell = record.cell
+    return cell.source, cell.task, cell.precision, cell.preset, cell.limit
 
 
 def board(records: list[Record], partial: bool = False) -> Board:
@@ -251,14 +259,17 @@ def _row(
 
 
 def _disagreement(rows: list[Row]) -> list[str]:
-    """Return a note where ranking samples and ranking means put methods in another order."""
-    both = [(row.mean_rank, row.sample_rank) for row in rows if np.isfinite(row.mean_rank + row.sample_rank)]
-    if len(both) < 2:
-        return []
-    tau = float(kendalltau(*zip(*both, strict=True)).statistic)
-    if not tau < DISAGREE:  # NaN where all are tied, which is no disagreement
-        return []
-    return [f"ranks on each sample and ranks of means order these methods differently: Kendall's tau {tau:.2f}"]
+    """Return a note for each other way of ranking that puts methods in another order than ranks of means do."""
+    notes = []
+    for what, other in (
+        ("ranks on each sample order", [row.sample_rank for row in rows]),
+        ("ranks in which families of metrics count once order", [row.family_rank for row in rows]),
+    ):
+        both = [(row.mean_rank, o) for row, o in zip(rows, other, strict=True) if np.isfinite(row.mean_rank + o)]
+        tau = float(kendalltau(*zip(*both, strict=True)).statistic) if len(both) > 1 else float("nan")
+        if tau < DISAGREE:  # NaN where all are tied, which is no disagreement
+            notes.append(f"{what} these methods differently: Kendall's tau {tau:.2f}")
+    return notes
 
 
 def _pays_after(own: list[Record]) -> float | None:

@@ -22,7 +22,7 @@ from leaderboards.ablation import cells as ablation_cells
 from leaderboards.bootstrap import mean_over
 from leaderboards.cube import sample_ranks
 from leaderboards.overall import Overall
-from leaderboards.rank import Board, Row, boards, scores_of
+from leaderboards.rank import Board, Row, boards, kind_of, scores_of
 from leaderboards.tables import arrowed, between, footer, number, percent, title
 
 LARGEST = 5_000_000
@@ -83,12 +83,8 @@ def page(
 
 
 def _task(board: Board, records: list[Record], examples: Examples, partial: bool) -> dict[str, Any]:
-    own = [
-        record
-        for record in records
-        if (record.cell.task, record.cell.source, record.cell.precision, record.cell.preset, record.cell.limit)
-        == (board.task, board.source, board.precision, board.preset, board.limit)
-    ]
+    kind = (board.source, board.task, board.precision, board.preset, board.limit)
+    own = [record for record in records if kind_of(record) == kind]
     return {
         "id": f"{board.source}-{board.task}-{board.preset}-{board.precision}-{board.limit or 'all'}",
         "name": board.task,

@@ -153,6 +153,24 @@ def test_a_board_that_can_be_made_again(results, tmp_path, capsys):
     assert board(results, "--check", str(tmp_path / "none.csv")) == 2
 
 
+def test_a_published_board_says_what_made_it(results, tmp_path, capsys):
+    folder = tmp_path / "published"
+    assert board(results, "--publish", str(folder)) == 0
+    assert sorted(path.name for path in folder.iterdir()) == ["nap_mlp.csv", "nap_mlp.md", "nap_mlp.png"]
+    for name in ("nap_mlp.csv", "nap_mlp.md"):
+        text = (folder / name).read_text()
+        assert "python -m benchmark run --task nap_mlp --methods 'm00,m01,m02,m03' --seed S" in text
+        assert "S in 0, 1" in text
+        assert "data: sha256 d" in text
+        assert "versions of metrics: DEL 1" in text
+    first = {path.name: path.read_bytes() for path in folder.iterdir()}
+    capsys.readouterr()
+    assert board(results, "--check", str(folder / "nap_mlp.csv")) == 0
+    assert board(results, "--publish", str(folder)) == 0
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == first
+    assert board(results, "--publish", "/proc/nothing") == 2
+
+
 # What moved
 
 

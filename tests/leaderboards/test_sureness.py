@@ -99,8 +99,21 @@ def test_two_orders_that_disagree_are_told():
     rows = {row.method: row for row in found.rows}
     assert rows["odd"].mean_rank == 4
     assert rows["odd"].sample_rank < 1.2
-    assert any("order these methods differently" in note for note in found.notes)
+    assert any("ranks on each sample order these methods differently" in note for note in found.notes)
     assert not any("order these" in note for note in board(records[:3]).notes)
+
+
+def test_families_that_disagree_are_told():
+    """One method leads in the three metrics of one family, another in all the rest."""
+    kin = np.array([METRICS[name].family == METRICS["DEL"].family for name in NAMES])
+    signs = np.array([1 if METRICS[name].higher_is_better else -1 for name in NAMES])
+    assert 1 < kin.sum() < 6
+    base = RNG.normal(size=(10, 20))
+    gains = {"a": kin * 3.0, "b": kin * 2.0, "c": ~kin * 1.0}
+    found = board([made(signs[:, None] * (base + gain[:, None]), name) for name, gain in gains.items()])
+    order = [row.method for row in sorted(found.rows, key=lambda row: row.family_rank)]
+    told = any("families of metrics count once" in note for note in found.notes)
+    assert told == (order != [row.method for row in found.rows])
 
 
 # Intervals

@@ -1,0 +1,62 @@
+"""Boards as files to commit: numbers, a page to read and a picture, headed by what made them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from benchmark.data.download import write_atomically
+from benchmark.records import Record
+from leaderboards.rank import Board
+from leaderboards.tables import in_markdown, table_of, to_csv
+
+
+def heading(board: Board, records: list[Record]) -> list[str]:
+    """Return lines that say which commands, data, model, code and versions a board comes from."""
+    first = records[0].provenance
+    limit = f" --limit {board.limit}" if board.limit and board.preset == "standard" else ""
+    options = limit + ("" if board.preset == "standard" else f" --preset {board.preset}")
+    options += "" if board.precision == "fp32" else f" --precision {board.precision}"
+    labels = ",".join(sorted({record.label for record in records}))
+    lines = [
+        f"{board.task}, {'SYNTHETIC stand-in' if board.source == 'synthetic' else 'real'} data, {board.samples} test "
+        f"samples; records by `python -m benchmark run --task {board.task} --methods '{labels}' --seed S{options}`, "
+        f"S in {', '.join(map(str, board.seeds))}; board by `python -m benchmark leaderboard --task {board.task} "
+        "--publish FOLDER`, checked by `--check FOLDER/" + f"{name_of(board)}.csv`",
+        f"data: sha256 {first['data'].get('digest', 'unknown')}",
+        f"model: sha256 {first['model'].get('digest', 'unknown')}",
+    ]
+    environments = [record.provenance.get("environment", {}) for record in records]
+    for what in ("code", "commit", "device"):
+        found = sorted({str(environment[what]) for environment in environments if environment.get(what)})
+        lines += [f"{what}: {', '.join(found)}"] if found else []
+    versions: dict[str, set[str]] = {}
+    for environment in environments:
+        for package, version in environment.get("versions", {}).items():
+            versions.setdefault(package, set()).add(version)
+    if versions:
+        parts = ", ".join(f"{package} {'/'.join(sorted(found))}" for package, found in sorted(versions.items()))
+        lines.append(f"versions: {parts}")
+    metrics = {f"{name} {facts['version']}" for record in records for name, facts in record.metrics.items()}
+    lines.append(f"versions of metrics: {', '.join(sorted(metrics))}")
+    return lines
+
+
+def name_of(board: Board) -> str:
+    """Return the name of a board's files."""
+    parts = [board.task, *(["synthetic"] if board.source == "synthetic" else [])]
+    parts += [board.preset] if board.preset != "standard" else []
+    parts += [board.precision] if board.precision != "fp32" else []
+    return "-".join(parts)
+
+
+def publish(board: Board, records: list[Record], folder: Path) -> list[Path]:
+    """Write a board as .csv, .md and .png into `folder`, and return the paths. `records` are those it was made from."""
+    from leaderboards.figures import intervals_figure, save
+
+    lines = heading(board, records)
+    stem = folder / name_of(board)
+    head = "".join(f"# {line}\n" for line in lines)
+    write_atomically(stem.with_suffix(".csv"), (head + to_csv([board]) + "\n").encode())
+    page = in_markdown(table_of(board)) + "\n\n" + "\n".join(f"- {line}" for line in lines) + "\n"
+    write_atomically(stem.with_suffix(".md"), page.encode())
+    return [stem.with_suffix(".csv"), stem.with_suffix(".md"), save(intervals_figure(board), stem.with_suffix(".png"))]
