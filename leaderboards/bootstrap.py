@@ -9,8 +9,11 @@ import numpy as np
 from leaderboards.cube import DIGITS, Cube, better_first
 
 DRAWS = 1000
-LEVEL = 0.95
-"""In what share of the draws one method has to be better than another to count as better."""
+LEVEL = 0.975
+"""In what share of the draws one method is better than another to count as better.
+
+The 95 % interval of their difference then leaves out 0.
+"""
 
 
 def resampled(found: Cube, draws: int = DRAWS, seed: int = 0) -> np.ndarray:
@@ -50,7 +53,7 @@ class Sureness:
 def sureness(means: np.ndarray, higher: np.ndarray, observed: np.ndarray) -> Sureness:
     """Return how sure the observed mean ranks (M,) are, given resampled mean scores (draws, M, K).
 
-    In each metric a method's rank may be as good as 1 + the number of methods that are better in at least 95 % of the
+    In each metric a method's rank may be as good as 1 + the number of methods that are better in at least 97.5 % of the
     draws, and as bad as M - the number of those that are worse in as many; `low` and `high` are the means of these
     ends over the metrics. Percentiles of resampled ranks would be too narrow where methods are close: resampling adds
     noise, and noise draws ranks together. Source: the idea of Mogstad, Romano, Shaikh and Wilhelm 2024, confidence
@@ -77,7 +80,7 @@ def groups(ranks: np.ndarray, observed: np.ndarray) -> np.ndarray:
     """Return the group (M,) of each method, from 1, by resampled ranks (draws, M) and observed ones (M,).
 
     A group begins with the best method that has none yet; the methods after it join until one is worse than that
-    first one in at least 95 % of the draws.
+    first one in at least 97.5 % of the draws.
     """
     found = np.zeros(len(observed), int)
     first = -1

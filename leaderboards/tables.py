@@ -69,8 +69,8 @@ def footer(board: Board) -> list[str]:
     lines = [
         "↑ higher is better, ↓ lower is better. rank: mean over the metrics of the rank among these methods, ties "
         "shared; fam. rank: nearly equal metrics count once; smp. rank: ranked on each sample, then averaged.",
-        "may be: the ranks it may have, counting methods that are better, or worse, in 95 % of resampled test samples; "
-        "best: how often it leads there; tie: methods with one number cannot be told from the first of them.",
+        "may be: the ranks it may have, counting methods that are better, or worse, in 97.5 % of resampled test "
+        "samples; best: how often it leads there; tie: methods with one number cannot be told from the first of them.",
         "valid: scores averaged / scores expected. forwards, ms: rows of the model and milliseconds an explanation; "
         "train s: seconds of training, once.",
         *([PAYING] if _trained(board) else []),

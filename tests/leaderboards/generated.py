@@ -39,10 +39,14 @@ def made(scores, method, task="t", seed=0, kind="baseline", source="real", **cha
     )  # fmt: skip
 
 
-def several(tasks=2, methods=4, seeds=2, samples=20, metrics=10, spread=0.3, rng=None):
-    """Return records, and the true quality (tasks, methods, metrics) of each, better = larger."""
+def several(tasks=2, methods=4, seeds=2, samples=20, metrics=10, spread=0.3, rng=None, shared=0.0):
+    """Return records, and the true quality (tasks, methods, metrics) of each, better = larger.
+
+    A part `shared` of a method's quality is the same in all metrics.
+    """
     rng = rng or np.random.default_rng(0)
-    truth = spread * rng.normal(size=(tasks, methods, metrics))
+    truth = shared * rng.normal(size=(tasks, methods, 1)) + (1 - shared) * rng.normal(size=(tasks, methods, metrics))
+    truth *= spread
     signs = np.array([1 if METRICS[name].higher_is_better else -1 for name in NAMES[:metrics]])
     records = []
     for task in range(tasks):

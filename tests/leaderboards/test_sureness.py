@@ -148,12 +148,12 @@ def test_intervals_by_a_loop():
         assert sure.high[m] == np.mean(high)
 
 
-@pytest.mark.parametrize("spread", [0.02, 0.1, 0.4])
-def test_intervals_cover_the_true_rank(spread):
-    """Methods hardly different, somewhat, and clearly; the truth is the rank of the means the scores are drawn from."""
+@pytest.mark.parametrize(("spread", "shared"), [(0.02, 0.0), (0.02, 0.9), (0.1, 0.9), (0.4, 0.5)])
+def test_intervals_cover_the_true_rank(spread, shared):
+    """Methods hardly different, somewhat, and clearly, alike or not in all metrics; the truth is the rank of the means the scores are drawn from."""
     rng, hits = np.random.default_rng(1), []
     for _ in range(40):
-        records, truth = several(1, 8, 1, 60, spread=spread, rng=rng)
+        records, truth = several(1, 8, 1, 60, spread=spread, rng=rng, shared=shared)
         true = better_first(truth[0], np.ones(10, bool), 0).mean(1)
         rows = sorted(board(records).rows, key=lambda row: row.method)
         hits += [row.low - 1e-9 <= at <= row.high + 1e-9 for row, at in zip(rows, true, strict=True)]

@@ -222,3 +222,18 @@ def test_l2x_is_an_inclusion_probability(task):
 def test_more_players_are_asked_for_than_there_are(task):
     x, target = task.test.x[:6], task.model(task.test.x[:6]).argmax(1)
     assert tiny("l2x", k="50").prepare(task, 0)(x, target).isfinite().all()
+
+
+@pytest.mark.parametrize(("value", "least", "most"), [("model", 0.95, 1.0), ("surrogate", 0.5, 0.95)])
+def test_fastshap_is_near_exact_shapley_values_on_real_data(real_data, monkeypatch, tmp_path, value, least, most):
+    """With the model as the game; the paper's surrogate plays another one, the conditional expectation."""
+    spec = TASKS.get("nap_mlp")()
+    built = spec.build(spec.locate(Sources("real", real_data, offline=True)), "nap_mlp", "cpu")
+    monkeypatch.setenv("BENCHMARK_CACHE", str(tmp_path))
+    x, target = built.test.x, built.model(built.test.x).argmax(1)
+    exact = METHODS.get("exact_shapley")().prepare(built, 0)(x, target).double()
+    iterations = 800 if value == "model" else 200
+    explain = METHODS.get("fastshap")(value=value, iterations=iterations).prepare(built, 0)
+    found = explain(x, target).double()
+    pooled = float(torch.corrcoef(torch.stack([found.flatten(), exact.flatten()]))[0, 1])
+    assert least <= pooled <= most
