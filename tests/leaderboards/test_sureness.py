@@ -150,7 +150,7 @@ def test_intervals_by_a_loop():
 
 @pytest.mark.parametrize(("spread", "shared"), [(0.02, 0.0), (0.02, 0.9), (0.1, 0.9), (0.4, 0.5)])
 def test_intervals_cover_the_true_rank(spread, shared):
-    """Methods hardly different, somewhat, and clearly, alike or not in all metrics; the truth is the rank of the means the scores are drawn from."""
+    """Methods hardly different, somewhat, and clearly, alike or not in all metrics; the truth is known."""
     rng, hits = np.random.default_rng(1), []
     for _ in range(40):
         records, truth = several(1, 8, 1, 60, spread=spread, rng=rng, shared=shared)
