@@ -41,7 +41,7 @@ class Prober:
     def __init__(self, task: Task, byte_budget: int | None = None, precision: Precision = "fp32") -> None:
         self.task, self.precision, self.halvings = task, precision, 0
         weights = list(task.model.parameters())
-        self.device = weights[0].device
+        self.device = task.test.x.device
         held = sum(weight.nelement() * weight.element_size() for weight in weights)
         self.byte_budget = byte_budget or (max(2**23, held) if self.device.type == "cpu" else 2**31)
         self._rows: int | None = None

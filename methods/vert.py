@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from methods.amortised import Players
 
 VERSION = 1
+NET_VERSION = 2
 USUAL: dict[Modality, dict[str, int]] = {
     "table": {"rows": 512, "rounds": 5, "steps": 60, "tuning": 200, "search": 200, "batch": 128},
     "text": {"rows": 64, "rounds": 5, "steps": 60, "tuning": 60, "search": 200, "batch": 16},
@@ -36,6 +37,8 @@ ITERATIONS: dict[Modality, dict[str, int]] = {
 
 Mix = Callable[["Tensor", "Tensor"], "Tensor"]
 """Probabilities (B, C) of a model on rows (B,) of its inputs, weighed by masks (B, n) against distractors."""
+KEPT = 3.0
+"""The logit at which a net of masks begins, nearly 1, as masks do: from one half it falls to nothing and stays."""
 NEGLIGIBLE = 1e-6
 """Distances under this are rounding, whose sign would move masks: it differs from batch to batch."""
 
@@ -329,6 +332,8 @@ class VerTAmortised(Method):
         Raises:
             DivergedError: a loss is not finite.
         """
+        import torch
+
         from benchmark.models.fitting import Fitting, fit
         from methods.amortised import Explainer, Labelled, Players, combined, rows_for, trained
 
@@ -347,9 +352,14 @@ class VerTAmortised(Method):
             objective = Masking(lambda rows: mask(module, x[rows]), answer, players.valid(x), held, own["batch"])
             return {"curves": fit(module, objective, Fitting(iterations, 1e-3), seed, checkpoint, "vert_amortised")}
 
+        def build() -> nn.Module:
+            net = Labelled(task, 1)
+            torch.nn.init.constant_(net.backbone.head.bias, KEPT)
+            return net
+
         identity = own | {"iterations": iterations}
         module, report = trained(
-            task, "vert_amortised", VERSION, identity, seed, lambda: Labelled(task, 1), train
+            task, "vert_amortised", NET_VERSION, identity, seed, build, train
         )  # fmt: skip
         report = report | {"agreement": first["agreement"]}
         return Explainer(lambda x, target: players.features(mask(module, x)), combined(report, first, "copy"))

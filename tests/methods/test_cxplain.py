@@ -51,6 +51,37 @@ def test_targets_by_hand():
         causal_targets(whole.mean(), without, valid)
 
 
+class Copies(nn.Module):
+    """Two classes by the sign of column 0 or, where that is away, of its copy, column 1; column 2 says nothing."""
+
+    def forward(self, x):
+        seen = torch.where(x[:, 0] != 0, x[:, 0], x[:, 1])
+        return torch.stack([seen, -seen], 1)
+
+
+def test_copies_hide_each_other_and_what_says_nothing_gets_nothing():
+    class Bare(nn.Module):
+        def forward(self, x):
+            return torch.stack([x[:, 1], -x[:, 1]], 1)
+
+    x = torch.tensor([[2.0, 2.0, 5.0], [-1.0, -1.0, 3.0]]).double()
+
+    def task_of(model):
+        from benchmark.tasks.removal import ColumnRemoval
+        from benchmark.types import Budget
+
+        return toys.make(model, x, ColumnRemoval(torch.zeros(3).double()), Budget(3), "table")
+
+    valid = torch.ones(2, 3, dtype=torch.bool)
+    whole, without = single_removals(task_of(Copies()), Players(task_of(Copies())), x)
+    omega, loud = causal_targets(whole, without, valid)
+    assert not loud.any(), "each copy alone is not missed: such rows have no signal"
+    torch.testing.assert_close(omega, torch.full((2, 3), 1 / 3).double())
+    omega, loud = causal_targets(*single_removals(task_of(Bare()), Players(task_of(Bare())), x), valid)
+    assert loud.all()
+    torch.testing.assert_close(omega, torch.tensor([[0.0, 1, 0]] * 2).double(), atol=1e-5, rtol=0)
+
+
 class Rows:
     """A three-class model of ten columns: a switch decides which columns count. Zero masking."""
 
@@ -119,6 +150,9 @@ def test_it_learns_and_stand_ins_do_not(case):
     mean = omega[train].float().mean(0).expand_as(truth)
     assert not passes(mean, truth)
     assert not passes(torch.full_like(truth, 0.1), truth)
+    seen = x[test].clone().requires_grad_()
+    gradient = torch.autograd.grad(Rows()(seen).log_softmax(1).amax(1).sum(), seen)[0].abs()
+    assert not passes(gradient / gradient.sum(1, keepdim=True), truth)
 
 
 # C3: an ensemble

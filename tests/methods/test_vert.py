@@ -13,7 +13,7 @@ from benchmark.models.fitting import Fitting, fit
 from benchmark.seeding import seeded
 from benchmark.types import METHODS
 from methods.amortised import Players
-from methods.vert import Tuning, VerT, fit_masks, masked, masks_for, rounded, sparsity
+from methods.vert import KEPT, Masking, Tuning, VerT, fit_masks, masked, masks_for, rounded, sparsity
 from tests import toys
 
 CELLS = 16
@@ -138,6 +138,22 @@ def test_masks_find_the_signal(seed):
     assert agreement(model, tuned, test) >= 0.98
     chance = judge(torch.rand(400, CELLS, generator=torch.Generator().manual_seed(0)), at)
     assert max(chance) < 0.2
+
+
+@pytest.mark.parametrize(("begun", "found"), [(KEPT, True), (0.0, False)])
+def test_a_net_of_masks_finds_it_if_it_begins_with_everything(begun, found):
+    """Our variant, which the paper does not have: one pass in place of a search."""
+    model, x = local_model(0)
+    test, _, at = cells(400, 100, 0.05)
+    answer = against_colours(model, x, 0)
+    with seeded(0):
+        net = nn.Sequential(nn.Linear(4, 64), nn.ReLU(), nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 1))
+    nn.init.constant_(net[-1].bias, begun)
+    objective = Masking(lambda rows: net(x[rows]).squeeze(2).sigmoid(), answer, everyone(x), 200, 128)
+    fit(net, objective, Fitting(600, 3e-3, decay=0.0, patience=100), 0)
+    with torch.no_grad():
+        top, overlap = judge(net(test).squeeze(2).sigmoid(), at)
+    assert (top >= 0.95 and overlap >= 0.9) == found
 
 
 # V2: a model that minds
