@@ -20,14 +20,18 @@ from torch import Tensor
 from benchmark import probes
 from benchmark.errors import BenchmarkError, DataError
 from benchmark.metering import Cost, Meter
-from benchmark.metrics import METRICS, NON_FINITE, OK, Probe, Response
+from benchmark.metrics import METRICS, NON_FINITE, OK, Metric, Probe, Response, correlation, flagged
 from benchmark.prober import Answers, Prober, look_up
 from benchmark.probes import Draws, Listed, Ordering, Packed, Runs
 from benchmark.seeding import seed_for
 from benchmark.shared import Shared
-from benchmark.statistics import is_constant
+from benchmark.statistics import LinearPearson, is_constant
 from benchmark.types import VALUE_TABLE_LIMIT, Attribute, Method, Precision, Task
 
+DRAWN = ("fixed", "bernoulli")
+"""Kinds of probe whose sets no method changes."""
+FEW = 32
+"""Up to this many features correlations over such sets are taken from covariances of features."""
 DRAWN_BYTES = 2**29
 """Drawn subsets are kept up to this size; beyond it they are drawn again, which gives the same ones."""
 
@@ -79,6 +83,7 @@ class Evaluator:
         self.x = task.test.x[self.numbers]
         self.valid = task.removal.valid(self.x)
         self._constant: dict[tuple[str, int, int], Tensor] = {}
+        self._linear: dict[tuple[str, int, int], LinearPearson] = {}
         self._drawn: dict[tuple[str, int, int], Packed] = {}
         self.prober = Prober(task, byte_budget, precision)
         self.meter = Meter()
@@ -87,6 +92,7 @@ class Evaluator:
         self.even = not task.removal.pads  # of the task, not of these samples: a sample's score knows no company
         small = task.n_features <= VALUE_TABLE_LIMIT and self.even
         self.uses_table = value_table and small
+        self.few = self.even and task.n_features <= FEW
         self.batch = max(1, min(len(self.samples), self.prober.byte_budget // (task.n_features * 256)))
         self.shared = shared or self._share()
 
@@ -205,13 +211,27 @@ class Evaluator:
     def _score_batch(self, attributions: Tensor, rows: slice) -> dict[str, tuple[Tensor, Tensor]]:
         valid = self.valid[rows]
         finite = (attributions.isfinite() | ~valid).all(1)
-        responses = self.respond(attributions.double().masked_fill(~finite.unsqueeze(1) | ~valid, 0.0), rows)
+        scores = attributions.double().masked_fill(~finite.unsqueeze(1) | ~valid, 0.0)
+        responses = self.respond(scores, rows)
         columns = {}
         for name in self.metrics:
-            values, reasons = METRICS[name].score(responses[METRICS[name].probe])
+            values, reasons = self._score(METRICS[name], responses[METRICS[name].probe], scores, rows)
             values = values.masked_fill(~finite, float("nan"))
             columns[name] = values, reasons.masked_fill(~finite, NON_FINITE)
         return columns
+
+    def _score(self, metric: Metric, response: Response, scores: Tensor, rows: slice) -> tuple[Tensor, Tensor]:
+        """Score one metric; with few features, correlations over drawn sets by covariances, which are kept."""
+        if not (self.few and metric.probe.kind in DRAWN and metric.aggregate is correlation):
+            return metric.score(response)
+        key = metric.name, rows.start, rows.stop
+        if key not in self._linear:
+            subsets = self.subsets(metric.probe.kind, rows)
+            batch, sets = subsets.shape
+            masks = subsets.masks if isinstance(subsets, Listed) else subsets.block(slice(0, batch), slice(0, sets))
+            self._linear[key] = LinearPearson(masks, metric.effect(response))
+        r = self._linear[key](scores)
+        return flagged(r, r.isnan(), response)
 
     def respond(self, scores: Tensor, rows: slice) -> dict[Probe, Response]:
         """Return the model's response to every probe of this evaluator's metrics, for finite scores (B, G)."""
@@ -219,10 +239,11 @@ class Evaluator:
         nothing = scores.new_zeros(len(scores), 0)  # what the curves have no use for
         flat = is_constant(scores, None if self.even else self.valid[rows]) if correlates else nothing
         responses: dict[Probe, Response] = {}
-        for kind in self.kinds & {"fixed", "bernoulli"}:
+        for kind in self.kinds & set(DRAWN):
             subsets = self.subsets(kind, rows)
             found: Answers = getattr(shared, kind)
-            mass, silent = probes.subset_mass(subsets, scores), self._silent(kind, rows, found.prob)
+            mass = nothing if self.few else probes.subset_mass(subsets, scores)  # see _score
+            silent = self._silent(kind, rows, found.prob)
             responses[Probe(kind)] = Response(found.prob, found.kept, mass, None, shared.clean, flat, silent)
         if self.kinds - {"fixed", "bernoulli"}:
             steps = min(self.task.budget.steps, self.task.n_features)

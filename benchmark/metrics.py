@@ -116,8 +116,13 @@ def absolute_rank_correlation(values: Tensor, r: Response) -> Scores:
 
 
 def _correlation(statistic: Callable[..., Tensor], mass: Tensor, values: Tensor, r: Response) -> Scores:
-    flat, silent = (r.flat | is_constant(mass, r.counted)) & ~r.silent, r.silent
-    scores, reasons = _unflagged(statistic(mass, values, r.counted))
+    return flagged(statistic(mass, values, r.counted), is_constant(mass, r.counted), r)
+
+
+def flagged(scores: Tensor, still: Tensor, r: Response) -> Scores:
+    """Return correlations (B,) with what is undefined about them; `still` (B,) bool: the removed mass is constant."""
+    flat, silent = (r.flat | still) & ~r.silent, r.silent
+    scores, reasons = _unflagged(scores)
     scores = scores.masked_fill(flat, 0.0).masked_fill(silent, float("nan"))
     return scores, reasons.masked_fill(flat, CONSTANT_ATTRIBUTION).masked_fill(silent, CONSTANT_RESPONSE)
 

@@ -42,6 +42,36 @@ def pearson(a: Tensor, b: Tensor, counted: Tensor | None) -> Tensor:
     return r.clamp(-1.0, 1.0).masked_fill(flat, float("nan"))
 
 
+class LinearPearson:
+    """Pearson's r between sums of scores over sets and values of those sets, for any scores.
+
+    masks (S, G) or (B, S, G) bool: which scores each set sums, the same for all rows or each row's own; values (B, S).
+    A sum is linear in the scores, so r needs only the covariances of masks with one another and with the values: work
+    of G * G a row in place of S * G. Equals `pearson` of the sums and the values.
+    """
+
+    def __init__(self, masks: Tensor, values: Tensor) -> None:
+        dense = masks.double()
+        centred = dense - dense.mean(-2, keepdim=True)
+        values = _standardise(values, None)
+        self.together = (values.unsqueeze(-2) @ centred).squeeze(-2)  # (B, G)
+        self.spread = centred.mT @ centred  # (G, G) or (B, G, G)
+        self.of_values = (values * values).sum(-1)
+        size = masks.sum(-1)
+        self.one_size = bool((size == size[..., :1]).all())
+
+    def __call__(self, scores: Tensor) -> Tensor:
+        """Return r (B,) in [-1, 1] for scores (B, G), NaN where a side is constant."""
+        if self.one_size:  # then a shift of all scores shifts all sums alike, and without it nothing cancels
+            scores = scores - scores.mean(-1, keepdim=True)
+        largest = scores.abs().amax(-1, keepdim=True)
+        scores = scores / largest.masked_fill(largest == 0, 1.0)
+        spread = ((scores.unsqueeze(-2) @ self.spread).squeeze(-2) * scores).sum(-1) * self.of_values
+        flat = ~(spread > 0)
+        r = (scores * self.together).sum(-1) / spread.masked_fill(flat, 1.0).sqrt()
+        return r.clamp(-1.0, 1.0).masked_fill(flat, float("nan"))
+
+
 def _standardise(x: Tensor, counted: Tensor | None) -> Tensor:
     if counted is None:
         x = x - x.mean(-1, keepdim=True)

@@ -178,23 +178,23 @@ def in_latex(table: Table) -> str:
 
 
 def to_csv(boards: list[Board]) -> str:
-    """Return boards as CSV, one row a method: where and how it was evaluated, ranks, how sure, costs, scores."""
+    """Return boards as CSV, one row a method: mean rank, scores, how sure, costs, what it was evaluated on."""
     named = [name for name in ORDER if any(name in board.metrics for board in boards)]
     rows = [
         [
-            board.source, board.task, row.method, row.kind, board.samples, len(board.seeds), board.precision,
-            board.preset, *(_exact(getattr(row, column)) for column in COLUMNS),
-            *(_exact(row.means.get(name, float("nan"))) for name in named),
+            board.task, row.method, _exact(row.mean_rank), *(_exact(row.means.get(name)) for name in named),
+            *(_exact(getattr(row, column)) for column in COLUMNS), row.kind, board.source, board.samples,
+            len(board.seeds), board.precision, board.preset,
         ]
         for board in boards
         for row in board.rows
     ]  # fmt: skip
-    header = ["source", "task", "method", "kind", "samples", "seeds", "precision", "preset", *COLUMNS, *named]
-    return in_csv(header, rows)
+    about = ["kind", "source", "samples", "seeds", "precision", "preset"]
+    return in_csv(["task", "method", "mean_rank", *named, *COLUMNS, *about], rows)
 
 
 COLUMNS = (
-    "mean_rank", "low", "high", "best", "group", "family_rank", "sample_rank", "forwards", "backwards", "milliseconds",
+    "low", "high", "best", "group", "family_rank", "sample_rank", "forwards", "backwards", "milliseconds",
     "train_seconds", "train_rows", "pays_after",
 )  # fmt: skip
 """Columns of the CSV that are named as in `Row`."""

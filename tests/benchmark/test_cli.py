@@ -388,7 +388,7 @@ def test_leaderboard_formats(tmp_path, capsys):
         capsys.readouterr()
         assert main(["leaderboard", "--out", str(tmp_path), "--format", form]) == 0
         shown[form] = capsys.readouterr().out
-    assert shown["csv"].splitlines()[0] == "task,method,mean_rank,FC,FE,MC,INF,DEL,INS,NEG,POS,RP,IROF"
+    assert shown["csv"].startswith("task,method,mean_rank,FC,FE,MC,INF,DEL,INS,NEG,POS,RP,IROF,low,high,")
     assert len(shown["csv"].splitlines()) == 3
     assert json.loads(shown["json"])[0]["task"] == "nap_mlp"
     assert shown["md"].count("| saliency |") == 1

@@ -7,7 +7,8 @@ import pytest
 import torch
 from scipy import stats
 
-from benchmark.statistics import is_constant, mid_ranks, pearson, spearman
+from benchmark.probes import all_subsets
+from benchmark.statistics import LinearPearson, is_constant, mid_ranks, pearson, spearman
 
 ALL = torch.ones(5, 12, dtype=torch.bool)
 
@@ -45,6 +46,37 @@ def test_a_constant_side_gives_nan():
     a[2] = 4.2
     assert pearson(a, b, ALL).isnan().tolist() == [False, False, True, False, False]
     assert spearman(a, b, ALL).isnan().tolist() == [False, False, True, False, False]
+
+
+@pytest.mark.parametrize("size", [None, 1, 3])
+@pytest.mark.parametrize("shift", [0.0, 1e6])
+@pytest.mark.parametrize("scale", [1e-300, 1.0, 1e250])
+def test_correlations_of_sums_need_no_sums(size, shift, scale):
+    """All subsets, or those of one size; scores far from 0 and tiny ones."""
+    rng = np.random.default_rng(0)
+    masks = all_subsets(7)
+    masks = masks if size is None else masks[masks.sum(1) == size]
+    scores = torch.tensor(rng.normal(size=(6, 7)) + shift) * scale
+    values = torch.tensor(rng.normal(size=(6, len(masks)))) + 3
+    found = LinearPearson(masks, values)(scores)
+    expected = pearson((scores / scale) @ masks.double().T, values, None)
+    own = LinearPearson(masks.expand(6, *masks.shape), values)(scores)
+    torch.testing.assert_close(own, found, rtol=0, atol=1e-13 if shift == 0 else 1e-8)
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-13 if shift == 0 else 1e-8)
+    if shift == 0:
+        slow = [stats.pearsonr((row / scale) @ masks.double().numpy().T, own).statistic
+                for row, own in zip(scores.numpy(), values.numpy(), strict=True)]  # fmt: skip
+        np.testing.assert_allclose(found, slow, atol=1e-12)
+
+
+def test_correlations_of_constant_sums_are_undefined():
+    masks = all_subsets(5)
+    pairs_of_two = masks[masks.sum(1) == 2]
+    values = torch.tensor(np.random.default_rng(0).normal(size=(3, len(pairs_of_two))))
+    scores = torch.tensor([[0.0] * 5, [0.1] * 5, [1.0, 0, 0, 0, 0]]).double()
+    assert LinearPearson(pairs_of_two, values)(scores).isnan().tolist() == [True, True, False]
+    values[2] = 4.2
+    assert LinearPearson(pairs_of_two, values)(scores).isnan().tolist() == [True, True, True]
 
 
 @pytest.mark.parametrize("scale", [1e-300, 1e-12, 1e300])

@@ -27,7 +27,7 @@ def task_and_evaluator(name):
 
 
 def methods_for(modality):
-    return [name for name in METHODS.names() if modality in METHODS.entry(name).facts["modalities"]]
+    return [name for name in METHODS.names() if modality in METHODS.entry(name).facts.get("modalities", ())]
 
 
 PAIRS = [(task, method) for task in TASKS.names() for method in methods_for(TASKS.entry(task).facts["modality"])]
