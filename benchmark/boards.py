@@ -120,7 +120,7 @@ def leaderboard_command(arguments: argparse.Namespace) -> int:
         if len({record.cell.task for record in group}) > 1
     ]
     tests = _pairs(records, arguments.partial) if arguments.pairs else []
-    if arguments.format == "json" and (together or tests):
+    if arguments.format == "json":
         plain = {"boards": json.loads(render(made, "json")), "overall": [asdict(o) for o in together],
                  "pairs": [asdict(table) for table in tests]}  # fmt: skip
         print(in_json(plain))

@@ -62,7 +62,7 @@ def test_forms(results, capsys, form):
             assert [float(row["low"]) <= float(row["high"]) for row in rows] == [True] * 4
             assert {"source", "task", "best", "group", "pays_after", *NAMES} <= set(rows[0])
         case "json":
-            assert json.loads(out)[0]["rows"][0]["group"] == 1
+            assert json.loads(out)["boards"][0]["rows"][0]["group"] == 1
         case "latex":
             assert out.count(r"\toprule") == out.count(r"\end{tabular}") == 1
             assert r"nap\_mlp" in out
@@ -74,7 +74,7 @@ def test_forms(results, capsys, form):
 
 def test_some_metrics(results, capsys):
     assert board(results, "--metrics", "FC,DEL", "--format", "json") == 0
-    assert list(json.loads(capsys.readouterr().out)[0]["metrics"]) == ["FC", "DEL"]
+    assert list(json.loads(capsys.readouterr().out)["boards"][0]["metrics"]) == ["FC", "DEL"]
     assert board(results, "--metrics", "FX") == 2
     assert "FX" in capsys.readouterr().err
 

@@ -390,7 +390,7 @@ def test_leaderboard_formats(tmp_path, capsys):
         shown[form] = capsys.readouterr().out
     assert shown["csv"].startswith("task,method,mean_rank,FC,FE,MC,INF,DEL,INS,NEG,POS,RP,IROF,low,high,")
     assert len(shown["csv"].splitlines()) == 3
-    assert json.loads(shown["json"])[0]["task"] == "nap_mlp"
+    assert json.loads(shown["json"])["boards"][0]["task"] == "nap_mlp"
     assert shown["md"].count("| saliency |") == 1
     assert main(["leaderboard", "--out", str(tmp_path), "--methods", "!sal*", "--format", "csv"]) == 0
     assert "saliency" not in capsys.readouterr().out

@@ -271,7 +271,7 @@ def test_quick_is_cheaper_and_never_on_a_board_with_others(tmp_path, capsys):
     assert {meta["comparable"] for meta in metas if meta["cell"]["preset"] == "quick"} == {False}
     assert {meta["comparable"] for meta in metas if meta["cell"]["preset"] == "standard"} == {True}
     assert main(["leaderboard", "--out", str(tmp_path), "--format", "json"]) == 0
-    boards = json.loads(capsys.readouterr().out)
+    boards = json.loads(capsys.readouterr().out)["boards"]
     assert [(board["preset"], board["comparable"], len(board["rows"])) for board in boards] == [
         ("quick", False, 2),
         ("standard", True, 2),
@@ -319,7 +319,7 @@ def test_boards_say_how_much_lies_on_planted_evidence(tmp_path, capsys):
     out = capsys.readouterr().out
     assert "planted: share of the positive attribution" in out
     assert main(["leaderboard", "--out", str(tmp_path), "--format", "json"]) == 0
-    rows = json.loads(capsys.readouterr().out)[0]["rows"]
+    rows = json.loads(capsys.readouterr().out)["boards"][0]["rows"]
     share = {row["method"]: row["evidence"] for row in rows}
     assert share["integrated_gradients"] > 0.4 > 0.2 > share["constant"] > 0
     quick(tmp_path / "table", "--preset", "quick", methods="saliency")
