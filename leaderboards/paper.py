@@ -10,7 +10,7 @@ import numpy as np
 from scipy.stats import kendalltau, spearmanr
 
 from benchmark.records import Record
-from leaderboards.rank import boards
+from leaderboards.rank import boards, kind_of
 from leaderboards.tables import Table, number, title
 
 FOLDER = Path(__file__).parent / "published" / "paper"
@@ -54,10 +54,11 @@ def agreement(task: str, ours: list[float], theirs: list[float]) -> Agreement:
 def mean_ranks(records: list[Record], partial: bool = False) -> tuple[list[Table], list[Agreement]]:
     """Return a table for each task whose mean ranks were published, methods ranked among those that the paper has."""
     published = {row["method"]: row for row in read("mean_rank")}
-    own = [record for record in records if record.label in published]
+    own = among(records, tuple(published))
+    method = {record.label: record.cell.method for record in own}
     tables, found = [], []
     for made in boards(own, partial):
-        rows = [(row, published[row.method].get(made.task) or "") for row in made.rows]
+        rows = [(row, published[method[row.method]].get(made.task) or "") for row in made.rows]
         rows = [(row, theirs) for row, theirs in rows if theirs]
         if not rows:
             continue
@@ -90,7 +91,7 @@ def learned(records: list[Record], partial: bool = False) -> list[Table]:
     """
     published = read("learning_to_explain")
     metrics = [name for name in published[0] if name not in ("task", "method", "mean_rank")]
-    own = [narrowed(record, metrics) for record in records if record.label in LEARNED]
+    own = [narrowed(record, metrics) for record in among(records, LEARNED)]
     tables = []
     for made in boards(own, partial):
         if len(made.rows) < 2:
@@ -108,6 +109,17 @@ def learned(records: list[Record], partial: bool = False) -> list[Table]:
         tables.append(Table(f"{title(made)} · learned explainers", header, rows, ["rank: among the learned explainers "
                             "of the same place, in these five metrics; the paper's is among its five."]))  # fmt: skip
     return tables
+
+
+def among(records: list[Record], names: tuple[str, ...]) -> list[Record]:
+    """Return the records of methods called `names` as they are by default; on a board that has none, their variants."""
+    plain = {(kind_of(record), record.label) for record in records}
+    return [
+        record
+        for record in records
+        if record.cell.method in names
+        and (record.label == record.cell.method or (kind_of(record), record.cell.method) not in plain)
+    ]
 
 
 def narrowed(record: Record, metrics: list[str]) -> Record:

@@ -127,6 +127,22 @@ def test_the_paper_beside_ours(tmp_path, capsys):
         assert "0.788" in capsys.readouterr().out
 
 
+def test_a_variant_stands_in_where_the_default_was_not_run(tmp_path, capsys):
+    paper_like(tmp_path, tasks=("nap_mlp",))
+    rng = np.random.default_rng(1)
+    for task in ("nap_mlp", "wcd_mlp"):
+        for at, (name, params) in enumerate((("deepfaith", {"rows": 60}), ("lime", {}), ("vert", {}))):
+            if task == "wcd_mlp" or params:
+                record = made(SIGNS * (rng.normal(size=(10, 30)) - 2 * at), name, task)
+                label = "deepfaith[rows=60]" if params else name
+                store(tmp_path, [replace(record, label=label, cell=replace(record.cell, params=params))])
+    assert board(tmp_path, "--compare", "paper", "--format", "json") == 0
+    tables = json.loads(capsys.readouterr().out)["tables"]
+    assert [row[0] for row in tables[0]["rows"]] == list(PAPER), "the default is there: no variant"
+    assert [row[0] for row in tables[1]["rows"]] == ["deepfaith[rows=60]", "lime"]
+    assert [row[0] for row in tables[3]["rows"]] == ["deepfaith[rows=60]", "vert"]
+
+
 def test_nothing_of_the_paper(results, capsys):
     assert board(results, "--compare", "paper") == 2
     assert "the paper has no numbers for these tasks and methods" in capsys.readouterr().err
