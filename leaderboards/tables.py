@@ -11,7 +11,7 @@ from typing import Any
 
 from leaderboards.rank import ORDER, Board, Row
 
-COSTS = ("forwards", "ms", "train s")
+COSTS = ("forwards", "backwards", "ms", "train s")
 TRAINING = ("train rows", "pays after")
 PAYING = (
     "train rows: rows of the model asked in training, once; pays after: how many explanations cost KernelSHAP as much "
@@ -71,7 +71,7 @@ def footer(board: Board) -> list[str]:
         "shared; fam. rank: nearly equal metrics count once; smp. rank: ranked on each sample, then averaged.",
         "may be: the ranks it may have, counting methods that are better, or worse, in 97.5 % of resampled test "
         "samples; best: how often it leads there; tie: methods with one number cannot be told from the first of them.",
-        "valid: scores averaged / scores expected. forwards, ms: rows of the model and milliseconds an explanation; "
+        "valid: scores averaged / scores expected. forwards, backwards, ms: rows of the model and milliseconds an explanation; "
         "train s: seconds of training, once.",
         *([PAYING] if _trained(board) else []),
         *(["planted: share of the positive attribution that lies on the planted evidence."] if _planted(board) else []),
@@ -120,7 +120,9 @@ def _trained(board: Board) -> bool:
 def _line(row: Row, board: Board) -> list[str]:
     name = row.method + (f" ({row.kind})" if row.kind in ("control", "oracle") else "") + ("*" if row.gaps else "")
     scores = [number(row.means.get(metric), 3) for metric in board.metrics]
-    costs = [number(row.forwards, 0), number(row.milliseconds, 2), number(row.train_seconds, 1)]
+    costs = [
+        number(row.forwards, 0), number(row.backwards, 0), number(row.milliseconds, 2), number(row.train_seconds, 1),
+    ]  # fmt: skip
     return [
         name, number(row.mean_rank, 2), between(row.low, row.high), percent(row.best), str(row.group or "–"),
         number(row.family_rank, 2), number(row.sample_rank, 2), *scores, f"{row.valid[0]}/{row.valid[1]}",
