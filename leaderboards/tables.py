@@ -71,8 +71,8 @@ def footer(board: Board) -> list[str]:
         "shared; fam. rank: nearly equal metrics count once; smp. rank: ranked on each sample, then averaged.",
         "may be: the ranks it may have, counting methods that are better, or worse, in 97.5 % of resampled test "
         "samples; best: how often it leads there; tie: methods with one number cannot be told from the first of them.",
-        "valid: scores averaged / scores expected. forwards, backwards, ms: rows of the model and milliseconds an explanation; "
-        "train s: seconds of training, once.",
+        "valid: scores averaged / scores expected. forwards, backwards, ms: rows of the model and milliseconds an "
+        "explanation; train s: seconds of training, once.",
         *([PAYING] if _trained(board) else []),
         *(["planted: share of the positive attribution that lies on the planted evidence."] if _planted(board) else []),
         *board.notes,
