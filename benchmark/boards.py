@@ -18,6 +18,7 @@ from benchmark.types import METHODS, TASKS
 
 if TYPE_CHECKING:
     from benchmark.records import Record
+    from leaderboards.overall import Overall
     from leaderboards.rank import Board
     from leaderboards.tables import Table
 
@@ -96,15 +97,12 @@ def applies(method: str, task: str) -> bool:
 
 def leaderboard_command(arguments: argparse.Namespace) -> int:
     """Print boards made from stored records."""
-    from leaderboards.overall import overall
     from leaderboards.overall import table_of as overall_table
-    from leaderboards.rank import boards
+    from leaderboards.rank import boards, narrowed
     from leaderboards.tables import in_json, render, write
 
     records = chosen_records(arguments)
     if arguments.metrics != "all":
-        from leaderboards.paper import narrowed
-
         wanted = list(select_metrics(arguments.metrics.split(",")))
         records = [narrowed(record, wanted) for record in records]
     if arguments.compare:
@@ -114,11 +112,7 @@ def leaderboard_command(arguments: argparse.Namespace) -> int:
         return _check(arguments.check, made)
     if arguments.publish:
         return _publish(arguments.publish, made, records)
-    together = [
-        overall(group, applies, arguments.partial, arguments.one)
-        for group in _kinds(records)
-        if len({record.cell.task for record in group}) > 1
-    ]
+    together = _together(records, arguments.partial, arguments.one)
     tests = _pairs(records, arguments.partial) if arguments.pairs else []
     if arguments.format == "json":
         plain = {"boards": json.loads(render(made, "json")), "overall": [asdict(o) for o in together],
@@ -126,10 +120,18 @@ def leaderboard_command(arguments: argparse.Namespace) -> int:
         print(in_json(plain))
         return 0
     parts = [render(made, arguments.format)]
-    if arguments.format not in ("csv", "json"):
+    if arguments.format != "csv":
         parts += [write(table, arguments.format) for table in [*map(overall_table, together), *tests]]
     print("\n\n".join(parts))
     return 0
+
+
+def _together(records: list[Record], partial: bool, one: str = "deepfaith") -> list[Overall]:
+    """Return an overall board of each kind of records that has several tasks."""
+    from leaderboards.overall import overall
+
+    several = [group for group in _kinds(records) if len({record.cell.task for record in group}) > 1]
+    return [overall(group, applies, partial, one) for group in several]
 
 
 def _kinds(records: list[Record]) -> list[list[Record]]:
@@ -196,7 +198,6 @@ def report_command(arguments: argparse.Namespace) -> int:
     from benchmark.records import RecordStore
     from deepfaith.ablations import VARIANTS
     from leaderboards.ablation import ablations
-    from leaderboards.overall import overall
     from leaderboards.report import page
 
     if arguments.page.suffix != ".html":
@@ -206,12 +207,7 @@ def report_command(arguments: argparse.Namespace) -> int:
     ablated = [found for group in _kinds(records) for found in ablations(group, labels)]
     parts = {label for label in labels.values() if label != "deepfaith"}
     records = [record for record in records if record.label not in parts]  # they have tables of their own
-    together = [
-        overall(group, applies, arguments.partial)
-        for group in _kinds(records)
-        if len({record.cell.task for record in group}) > 1
-    ]
-    text = page(records, store.examples, together, ablated, arguments.partial)
+    text = page(records, store.examples, _together(records, arguments.partial), ablated, arguments.partial)
     try:
         arguments.page.parent.mkdir(parents=True, exist_ok=True)
         arguments.page.write_text(text, encoding="utf-8")
@@ -222,9 +218,13 @@ def report_command(arguments: argparse.Namespace) -> int:
 
 
 def _publish(folder: Path, made: list[Board], records: list[Record]) -> int:
-    from leaderboards.publish import publish
+    from leaderboards.publish import name_of, publish
     from leaderboards.rank import kind_of
 
+    names = [name_of(board) for board in made]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise UsageError(f"--publish: several boards would be called {twice[0]}, of other numbers of samples; "
+                         "keep each in an --out of its own")  # fmt: skip
     for board in made:
         kind = (board.source, board.task, board.precision, board.preset, board.limit)
         try:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from benchmark.arguments import add_allow_weak, add_out, add_sources, positive
-from benchmark.boards import applies
+from benchmark.boards import FORMS, applies
 from benchmark.commands import chosen_sources
 from benchmark.errors import BenchmarkError, DataError, UsageError
 from benchmark.metrics import METRICS
@@ -35,7 +35,7 @@ def add_studies(verb: Verb) -> None:
     ablate.add_argument("--limit", type=positive, metavar="N", help="only the first N test samples")
     ablate.add_argument("--preset", choices=tuple(PRESETS), default="standard")
     ablate.add_argument("--jobs", type=positive, metavar="N", help="worker processes (default: cores)")
-    ablate.add_argument("--format", choices=("table", "md", "csv", "json", "latex"), default="table")
+    ablate.add_argument("--format", choices=FORMS, default="table")
     add_allow_weak(ablate)
     add_out(ablate)
     add_sources(ablate)

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import csv
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from scipy.stats import kendalltau, spearmanr
 
 from benchmark.records import Record
-from leaderboards.rank import boards, kind_of
+from leaderboards.rank import boards, kind_of, narrowed
 from leaderboards.tables import Table, number, title
 
 FOLDER = Path(__file__).parent / "published" / "paper"
@@ -120,17 +120,6 @@ def among(records: list[Record], names: tuple[str, ...]) -> list[Record]:
         if record.cell.method in names
         and (record.label == record.cell.method or (kind_of(record), record.cell.method) not in plain)
     ]
-
-
-def narrowed(record: Record, metrics: list[str]) -> Record:
-    """Return a record with some of its metrics."""
-    if record.status != "done":
-        return record
-    return replace(
-        record,
-        metrics={name: facts for name, facts in record.metrics.items() if name in metrics},
-        scores=record.scores[record.scores["metric"].isin(metrics)],
-    )
 
 
 def overall_agreement(found: list[Agreement]) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fnmatch import fnmatch
 
 import numpy as np
@@ -107,26 +107,21 @@ def board(records: list[Record], partial: bool = False) -> Board:
 
 
 def scores_of(records: list[Record], partial: bool = False) -> Cube:
-    """Return the scores of one task's records, which a board could be made from; see `boards` for what is raised."""
-    board(records, partial)
-    methods = sorted({record.label for record in records})
-    done = [record for record in records if record.status == "done"]
-    return cube(done, methods, tuple(sorted({record.cell.seed for record in records})))
+    """Return the scores that the board of one task's records is made from; see `boards` for what is raised."""
+    return _scores(records, partial)[1]
 
 
-def ranked(records: list[Record], partial: bool = False) -> tuple[Board, Sureness | None]:
-    """Return a board, and how sure it is, methods by name; None where there is one score only."""
+def _scores(records: list[Record], partial: bool) -> tuple[Cube, Cube, dict[str, list[str]]]:
+    """Return all scores, those of metrics that anybody has a score in, and the gaps by method."""
     _check_same(records)
     done = [record for record in records if record.status == "done"]
     if not done:
         reasons = "; ".join(sorted({f"{record.label}: {record.reason}" for record in records}))
         raise GapError(f"no method was evaluated on {records[0].cell.task}: {reasons}")
     methods = sorted({record.label for record in records})
-    seeds = tuple(sorted({record.cell.seed for record in records}))
-
-    whole = cube(done, methods, seeds)
-    empty = [name for at, name in enumerate(whole.metrics) if not np.isfinite(whole.scores[:, :, at]).any()]
-    found = whole.only([name for name in whole.metrics if name not in empty])
+    whole = cube(done, methods, tuple(sorted({record.cell.seed for record in records})))
+    known = np.isfinite(whole.scores).any((0, 1, 3))
+    found = whole.only([name for name, there in zip(whole.metrics, known, strict=True) if there])
     gaps = _gaps(records, found)
     if any(gaps.values()) and not partial:
         holes = "; ".join(f"{method}: {', '.join(own)}" for method, own in gaps.items() if own)
@@ -134,15 +129,23 @@ def ranked(records: list[Record], partial: bool = False) -> tuple[Board, Surenes
             f"the board of {records[0].cell.task} ({records[0].cell.source}) has gaps: {holes}. "
             "Run the missing cells again, or use --partial to see the rest"
         )
+    return whole, found, gaps
+
+
+def ranked(records: list[Record], partial: bool = False) -> tuple[Board, Sureness | None]:
+    """Return a board, and how sure it is, methods by name; None where there is one score only."""
+    whole, found, gaps = _scores(records, partial)
+    done = [record for record in records if record.status == "done"]
     ranks = better_first(found.means, found.higher, 0)
     by_sample = mean_over(mean_over(sample_ranks(found), (1, 2)), 1)
     several = found.scores.shape[1] * found.scores.shape[3] > 1
     sure = sureness(resampled(found), found.higher, mean_over(ranks, 1)) if several else None
     expected = whole.asked.sum((1, 2, 3))
-    rows = [_row(at, found, ranks, by_sample, sure, int(expected[at]), done, gaps) for at in range(len(methods))]
+    rows = [_row(at, found, ranks, by_sample, sure, int(expected[at]), done, gaps) for at in range(len(found.methods))]
     first = done[0]
     left_out = zip(whole.metrics, whole.silent.sum(1), strict=True)
     notes = [f"{count} samples left out of {name}: {SILENT}" for name, count in left_out if count]
+    empty = [name for name in whole.metrics if name not in found.metrics]
     notes += [f"{name} is undefined on every sample and takes no part" for name in empty]
     notes += ["one sample: no intervals"] if sure is None else []
     notes += _disagreement(rows)
@@ -150,7 +153,7 @@ def ranked(records: list[Record], partial: bool = False) -> tuple[Board, Surenes
         source=first.cell.source,
         task=first.cell.task,
         samples=max(record.n_total for record in done),
-        seeds=seeds,
+        seeds=found.seeds,
         limit=first.cell.limit,
         precision=first.cell.precision,
         metrics={name: bool(up) for name, up in zip(found.metrics, found.higher, strict=True)},
@@ -200,6 +203,17 @@ def choose(records: list[Record], patterns: list[str]) -> list[Record]:
         for record in records
         if any(matches(record, p) for p in wanted) and not any(matches(record, p) for p in unwanted)
     ]
+
+
+def narrowed(record: Record, metrics: list[str]) -> Record:
+    """Return a record with some of its metrics."""
+    if record.status != "done":
+        return record
+    return replace(
+        record,
+        metrics={name: facts for name, facts in record.metrics.items() if name in metrics},
+        scores=record.scores[record.scores["metric"].isin(metrics)],
+    )
 
 
 def _gaps(records: list[Record], found: Cube) -> dict[str, list[str]]:

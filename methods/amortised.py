@@ -14,6 +14,7 @@ from benchmark.metering import Meter
 from benchmark.models.backbone import SPREAD, Backbone, Shape, shape_of
 from benchmark.models.cache import Made, kept, load_strictly
 from benchmark.models.fitting import Fitting, fit
+from benchmark.models.objective import Memoryless
 from benchmark.models.sizes import HEADS, SIZES
 from benchmark.models.training import freeze
 from benchmark.prober import Prober
@@ -95,20 +96,24 @@ def rows_for(task: Task, seed: int, rows: int | None = None) -> tuple[Tensor, in
 
 
 class Predictor(nn.Module):
-    """Class logits (B, C) from an input of which some features are removed, and from which they are."""
+    """Class logits (B, C), the mean over tokens, from an input of which some features are removed or weighed."""
 
     def __init__(self, shape: Shape) -> None:
         super().__init__()
         self.backbone = Backbone(shape)
 
-    def forward(self, x: Tensor, removed: Tensor) -> Tensor:
-        """Return logits for inputs x (B, ...) whose features `removed` (B, G) are already replaced."""
-        found = self.backbone(x, removed=removed)
+    def forward(self, x: Tensor, *, removed: Tensor | None = None, weights: Tensor | None = None) -> Tensor:
+        """Return logits for inputs x (B, ...).
+
+        A masked encoder sees which features `removed` (B, G) are replaced in x already; `weights` (B, n) in [0, 1]
+        scale what each player says.
+        """
+        found = self.backbone(x, removed=removed, weights=weights)
         valid = self.backbone.valid(x)
         return (found * valid.unsqueeze(-1)).sum(1) / valid.sum(1, keepdim=True).clamp(min=1)
 
 
-class Imitation:
+class Imitation(Memoryless):
     """The objective of a masked predictor: KL(p(x) || g(x without S)), S of uniform cardinality.
 
     Its minimum is the conditional expectation of the prediction given what is there.
@@ -117,7 +122,7 @@ class Imitation:
 
     def __init__(
         self,
-        predictor: Callable[[Tensor, Tensor], Tensor],
+        predictor: nn.Module,
         players: Players,
         x: Tensor,
         p: Tensor,
@@ -134,7 +139,7 @@ class Imitation:
 
     def _loss(self, x: Tensor, p: Tensor, generator: torch.Generator) -> Tensor:
         removed = uniform_size(self.players.valid(x), 1, generator)[:, 0]
-        logits = self.predictor(self.players.remove(x, removed), self.players.features(removed))
+        logits = self.predictor(self.players.remove(x, removed), removed=self.players.features(removed))
         return nn.functional.kl_div(logits.log_softmax(1), p, reduction="batchmean")
 
     def validate(self) -> dict[str, float]:
@@ -142,13 +147,6 @@ class Imitation:
         generator = torch.Generator(self.x.device).manual_seed(0)
         many = [self._loss(self.held_x, self.held_p, generator) for _ in range(8)]
         return {"loss": float(torch.stack(many).mean())}
-
-    def state(self) -> dict[str, Any]:
-        """See `Objective`."""
-        return {}
-
-    def restore(self, state: dict[str, Any]) -> None:
-        """See `Objective`."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -183,19 +181,11 @@ class Labelled(nn.Module):
         return self.backbone(x, self.label[target].unsqueeze(1))
 
 
-class Weighed(nn.Module):
-    """Class logits (B, C) from an input whose players are weighed in [0, 1]: the mean over tokens."""
-
-    def __init__(self, task: Task) -> None:
-        super().__init__()
-        self.backbone = Backbone(encoder_shape(task, len(task.class_names)))
-        self.backbone.start_from(task)
-
-    def forward(self, x: Tensor, weights: Tensor) -> Tensor:
-        """Return logits for inputs x (B, ...) and weights (B, n) of their players."""
-        found = self.backbone(x, weights=weights)
-        valid = self.backbone.valid(x)
-        return (found * valid.unsqueeze(-1)).sum(1) / valid.sum(1, keepdim=True).clamp(min=1)
+def predictor_for(task: Task, masked: bool) -> Predictor:
+    """Return an untrained predictor of the task's classes that starts from its model's word vectors."""
+    predictor = Predictor(replace(encoder_shape(task, len(task.class_names)), masked=masked))
+    predictor.backbone.start_from(task)
+    return predictor
 
 
 def trained(
@@ -235,15 +225,9 @@ def surrogate_of(task: Task, seed: int, iterations: int) -> tuple[nn.Module, dic
     """Return a masked predictor of the task's model, trained on random removals, and the report of its training."""
     players = Players(task)
 
-    def build() -> nn.Module:
-        shape = replace(encoder_shape(task, len(task.class_names)), masked=True)
-        predictor = Predictor(shape)
-        predictor.backbone.start_from(task)
-        return predictor
-
     def train(module: nn.Module, checkpoint: Path) -> dict[str, Any]:
         x, held = rows_for(task, seed)
         objective = Imitation(module, players, x, predictions(task, x), held, 64)
         return {"curves": fit(module, objective, Fitting(iterations, 1e-3), seed, checkpoint, "surrogate")}
 
-    return trained(task, "surrogate", SURROGATE, iterations, seed, build, train)
+    return trained(task, "surrogate", SURROGATE, iterations, seed, lambda: predictor_for(task, masked=True), train)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from benchmark.models.objective import Memoryless
 from benchmark.registry import BY_MODALITY, bounded, filled
 from benchmark.types import METHODS, Attribute, Method, Modality, Task
 
@@ -81,7 +82,7 @@ def shares(logits: Tensor, valid: Tensor) -> Tensor:
     return logits.masked_fill(~valid, -1e9).softmax(1) * valid
 
 
-class Divergence:
+class Divergence(Memoryless):
     """The objective KL(omega || A(x)) on the rows of a bootstrap sample; see `benchmark.models.fitting.Objective`."""
 
     def __init__(
@@ -115,13 +116,6 @@ class Divergence:
         import torch
 
         return {"loss": float(self._loss(torch.arange(self.held, device=self.x.device)))}
-
-    def state(self) -> dict[str, Any]:
-        """See `Objective`."""
-        return {}
-
-    def restore(self, state: dict[str, Any]) -> None:
-        """See `Objective`."""
 
 
 def median_and_interval(members: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -1,4 +1,4 @@
-"""FastSHAP: Shapley values of a masked surrogate of the model, learned by weighted regression on coalitions."""
+"""FastSHAP: Shapley values of the model, or of a masked surrogate, learned by weighted regression on coalitions."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
+from benchmark.models.objective import Memoryless
 from benchmark.registry import BY_MODALITY, bounded, filled
 from benchmark.types import METHODS, Attribute, Method, Modality, Task
 
@@ -70,7 +71,7 @@ Value = Callable[["Tensor", "Tensor"], "Tensor"]
 """Values (B, k, C) of coalitions (B, k, n) of present players, for inputs (B, ...)."""
 
 
-class Regression:
+class Regression(Memoryless):
     """The objective of a FastSHAP explainer; see `benchmark.models.fitting.Objective`."""
 
     def __init__(
@@ -109,13 +110,6 @@ class Regression:
     def validate(self) -> dict[str, float]:
         """See `Objective`."""
         return {"loss": float(self._loss(self.held, self.fixed))}
-
-    def state(self) -> dict[str, Any]:
-        """See `Objective`."""
-        return {}
-
-    def restore(self, state: dict[str, Any]) -> None:
-        """See `Objective`."""
 
 
 @METHODS.register("fastshap", kind="learned", modalities=("table", "text", "image"))
@@ -161,7 +155,9 @@ class FastShap(Method):
             parts = []
             for rows, gone in zip(x.repeat_interleave(sets, 0).split(at_once), removed.split(at_once), strict=True):
                 without = players.remove(rows, gone)
-                logits = task.model(without) if surrogate is None else surrogate(without, players.features(gone))
+                logits = (
+                    task.model(without) if surrogate is None else surrogate(without, removed=players.features(gone))
+                )
                 parts.append(logits.float().softmax(1))
             found = torch.cat(parts).unflatten(0, (len(x), sets))
             return found.gather(2, target_of(x).view(-1, 1, 1).expand(-1, sets, 1)) if told else found

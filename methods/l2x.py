@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from benchmark.models.objective import Memoryless
 from benchmark.registry import BY_MODALITY, bounded, filled
 from benchmark.types import METHODS, Attribute, Method, Modality, Task
 
@@ -56,7 +57,7 @@ ABSENT = -1e9
 """The logit of padding, which is never selected."""
 
 
-class Selection:
+class Selection(Memoryless):
     """The objective E sum_c p_c(x) log q_c(x_S), S drawn by the selector; see `benchmark.models.fitting.Objective`.
 
     selector: inputs to logits (B, n); predictor: inputs and selection (B, n) to class logits; p (N, C): what the model
@@ -90,13 +91,6 @@ class Selection:
         x, p = self.x[: self.held], self.p[: self.held]
         return {"loss": float(torch.stack([self._loss(x, p, generator) for _ in range(4)]).mean())}
 
-    def state(self) -> dict[str, Any]:
-        """See `Objective`."""
-        return {}
-
-    def restore(self, state: dict[str, Any]) -> None:
-        """See `Objective`."""
-
 
 @METHODS.register("l2x", kind="learned", modalities=("table", "text", "image"))
 @dataclass(frozen=True)
@@ -127,8 +121,8 @@ class L2X(Method):
             Explainer,
             Labelled,
             Players,
-            Weighed,
             predictions,
+            predictor_for,
             rows_for,
             surrogate_of,
             trained,
@@ -139,7 +133,7 @@ class L2X(Method):
         own["k"] = own["k"] or -(-players.count // SHARE)
 
         def build() -> nn.Module:
-            return torch.nn.ModuleDict({"selector": Labelled(task, 1), "predictor": Weighed(task)})
+            return torch.nn.ModuleDict({"selector": Labelled(task, 1), "predictor": predictor_for(task, masked=False)})
 
         def logits(module: nn.Module, x: Tensor) -> Tensor:
             found = players.pool(module.get_submodule("selector")(x)).squeeze(-1)
@@ -148,7 +142,11 @@ class L2X(Method):
         def train(module: nn.Module, checkpoint: Path) -> dict[str, Any]:
             x, held = rows_for(task, seed)
             p = predictions(task, x)
-            predictor = module.get_submodule("predictor")
+            net = module.get_submodule("predictor")
+
+            def predictor(x: Tensor, selection: Tensor) -> Tensor:
+                return net(x, weights=selection)
+
             objective = Selection(
                 lambda some: logits(module, some), predictor, x, p, held, own["batch"], own["k"],
                 own["temperature"],
@@ -160,7 +158,7 @@ class L2X(Method):
                 selected = top_k(logits(module, some), own["k"])
                 removed = ~selected & players.valid(some)
                 along = predictor(some, selected.float()).argmax(1)
-                apart = surrogate(players.remove(some, removed), players.features(removed)).argmax(1)
+                apart = surrogate(players.remove(some, removed), removed=players.features(removed)).argmax(1)
             said = p[:held].argmax(1)
             right = [float((found == said).double().mean()) for found in (along, apart)]
             return {"curves": curves, "encoding": {"trained along": right[0], "on random masks": right[1]}}

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from benchmark.models.objective import Memoryless
 from benchmark.registry import BY_MODALITY, bounded, filled
 from benchmark.types import METHODS, Attribute, Method, Modality, Task
 
@@ -89,7 +90,7 @@ def fit_masks(
     return masks.detach()
 
 
-class Tuning:
+class Tuning(Memoryless):
     """The objective of the tuned copy: be what the model is, and do not mind distractors being erased.
 
     ||f(x) - g(x)||_1 + ||g(x) - g(x masked)||_1; see `benchmark.models.fitting.Objective`. `copy` answers rows under
@@ -123,15 +124,8 @@ class Tuning:
         found = [self._loss(some) * len(some) for some in rows.split(self.batch)]
         return {"loss": float(torch.stack(found).sum() / self.held)}
 
-    def state(self) -> dict[str, Any]:
-        """See `Objective`."""
-        return {}
 
-    def restore(self, state: dict[str, Any]) -> None:
-        """See `Objective`."""
-
-
-class Masking:
+class Masking(Memoryless):
     """The objective of a net of masks: small, and what they hide leaves the tuned copy's answers as they were.
 
     See `benchmark.models.fitting.Objective`. `mask` gives masks (B, n) of rows (B,); the first `held` of `count` rows
@@ -165,13 +159,6 @@ class Masking:
         rows = torch.arange(self.held, device=self.valid.device)
         found = [self._loss(some) * len(some) for some in rows.split(self.batch)]
         return {"loss": float(torch.stack(found).sum() / self.held)}
-
-    def state(self) -> dict[str, Any]:
-        """See `Objective`."""
-        return {}
-
-    def restore(self, state: dict[str, Any]) -> None:
-        """See `Objective`."""
 
 
 def masked(task: Task, model: nn.Module, players: Players, x: Tensor) -> Mix:
@@ -314,7 +301,7 @@ class VerT(Method):
 @METHODS.register("vert_amortised", kind="learned", modalities=("table", "text", "image"))
 @dataclass(frozen=True)
 class VerTAmortised(Method):
-    """The masks of `vert` in one forward pass, by a net of masks trained on the same tuned copy: our variant.
+    """The masks of `vert` in one forward pass, by a net of masks trained on such a tuned copy: our variant.
 
     It is not in the paper. `iterations` train the net; the rest is as in `vert`.
     """

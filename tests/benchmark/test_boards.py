@@ -58,6 +58,7 @@ def test_forms(results, capsys, form):
     assert all(f"m{i:02d}" in out for i in range(4))
     match form:
         case "csv":
+            assert out.startswith("task,method,mean_rank,FC,FE,MC,INF,DEL,INS,NEG,POS,RP,IROF,low,high,")
             rows = list(csv.DictReader(io.StringIO(out)))
             assert [float(row["low"]) <= float(row["high"]) for row in rows] == [True] * 4
             assert {"source", "task", "best", "group", "pays_after", *NAMES} <= set(rows[0])
@@ -167,6 +168,23 @@ def test_a_board_that_can_be_made_again(results, tmp_path, capsys):
     assert "was not there" in said.out
     assert "can no longer be made from these records: 2 differences" in said.err
     assert board(results, "--check", str(tmp_path / "none.csv")) == 2
+
+
+def test_only_boards_that_were_published_are_checked(tmp_path, capsys):
+    paper_like(tmp_path)
+    board(tmp_path, "--task", "nap_mlp", "--format", "csv")
+    path = tmp_path / "board.csv"
+    path.write_text(capsys.readouterr().out)
+    assert board(tmp_path, "--check", str(path)) == 0, "that of wcd_mlp is nobody's concern"
+
+
+def test_boards_of_one_name_do_not_overwrite_each_other(tmp_path, capsys):
+    records = several(1, 3, 1, 10)[0]
+    records = [replace(r, cell=replace(r.cell, task="nap_mlp", limit=limit)) for r in records for limit in (None, 10)]
+    store(tmp_path / "results", records)
+    assert board(tmp_path / "results", "--publish", str(tmp_path / "boards")) == 2
+    assert "several boards would be called nap_mlp" in capsys.readouterr().err
+    assert not (tmp_path / "boards").exists()
 
 
 def test_a_published_board_says_what_made_it(results, tmp_path, capsys):

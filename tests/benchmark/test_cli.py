@@ -381,21 +381,6 @@ def test_leaderboard_without_records(tmp_path, capsys):
     assert "run some first" in capsys.readouterr().err
 
 
-def test_leaderboard_formats(tmp_path, capsys):
-    run(tmp_path, methods="saliency,deeplift")
-    shown = {}
-    for form in ("table", "md", "csv", "json"):
-        capsys.readouterr()
-        assert main(["leaderboard", "--out", str(tmp_path), "--format", form]) == 0
-        shown[form] = capsys.readouterr().out
-    assert shown["csv"].startswith("task,method,mean_rank,FC,FE,MC,INF,DEL,INS,NEG,POS,RP,IROF,low,high,")
-    assert len(shown["csv"].splitlines()) == 3
-    assert json.loads(shown["json"])["boards"][0]["task"] == "nap_mlp"
-    assert shown["md"].count("| saliency |") == 1
-    assert main(["leaderboard", "--out", str(tmp_path), "--methods", "!sal*", "--format", "csv"]) == 0
-    assert "saliency" not in capsys.readouterr().out
-
-
 def test_exit_codes_reach_the_shell(tmp_path):
     assert command("run", "--task", "x", "--methods", "all", "--out", tmp_path).returncode == 2
     assert command("run", "--task", "nap_mlp", "--methods", "lime", "--data-dir", tmp_path / "no").returncode == 3

@@ -227,6 +227,6 @@ def test_the_surrogate_is_the_conditional_expectation():
         same = (cells[:, None, ~removed] == cells[None][:, :, ~removed]).all(2).double()
         exact = (same * weights) @ table / (same * weights).sum(1)
         masks = removed.expand(32, 5)
-        found = net(cells.float().masked_fill(masks, 0.0), masks).softmax(1)[:, 0]
+        found = net(cells.float().masked_fill(masks, 0.0), removed=masks).softmax(1)[:, 0]
         total += float((weights * (found - exact).abs()).sum()) / 32
     assert total <= 0.03
