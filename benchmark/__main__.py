@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from benchmark.allocation import keep_freed_memory
 from benchmark.arguments import add_allow_weak, add_out, add_sources, natural, positive
 from benchmark.boards import add_boards
 from benchmark.commands import (
@@ -46,6 +47,7 @@ def main(words: Sequence[str]) -> int:
 
     0: all is well; 1: some cells failed; 2: the call is wrong; 3: data or weights are missing; 130: interrupted.
     """
+    keep_freed_memory()
     TASKS.discover("benchmark.tasks")
     METHODS.discover(*PACKAGES)
     arguments = build_parser().parse_args(words)

@@ -71,14 +71,13 @@ def audit(task: Task, methods: Iterable[tuple[str, Method]], samples: int, seeds
     rows = list(range(min(samples, len(task.test.x))))
     for seed in range(seeds):
         evaluator = Evaluator(task, seed, rows, value_table=value_table)
-        scores: dict[str, dict[str, Tensor]] = {}
         for name, method in methods:
             if name not in attributions:
                 found = evaluator.evaluate(method, name)
                 assert found.attributions is not None
                 attributions[name] = found.attributions
-            scores[name] = evaluator.score(attributions[name]).scores
-        runs.append(scores)
+        scored = evaluator.score_all([attributions[name] for name, _ in methods])
+        runs.append({name: each.scores for (name, _), each in zip(methods, scored, strict=True)})
     names = [name for name, _ in methods]
     means = np.array([[[run[m][k].nanmean().item() for k in METRICS] for m in names] for run in runs])
     return Audit(

@@ -10,7 +10,7 @@ Rows of the model asked for N samples of G features, K steps, R subsets and M me
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -21,17 +21,19 @@ from benchmark import probes
 from benchmark.errors import BenchmarkError, DataError
 from benchmark.metering import Cost, Meter
 from benchmark.metrics import METRICS, NON_FINITE, OK, Metric, Probe, Response, correlation, flagged
-from benchmark.prober import Answers, Prober, look_up
+from benchmark.prober import Answers, Prober
 from benchmark.probes import Draws, Listed, Ordering, Packed, Runs
 from benchmark.seeding import seed_for
 from benchmark.shared import Shared
 from benchmark.statistics import LinearPearson, is_constant
-from benchmark.types import VALUE_TABLE_LIMIT, Attribute, Method, Precision, Task
+from benchmark.types import VALUE_TABLE_LIMIT, Attribute, Baseline, Method, Precision, Task
 
 DRAWN = ("fixed", "bernoulli")
 """Kinds of probe whose sets no method changes."""
 FEW = 32
 """Up to this many features correlations over such sets are taken from covariances of features."""
+TOGETHER = 2**26
+"""Bytes that the orderings of methods scored together may take."""
 DRAWN_BYTES = 2**29
 """Drawn subsets are kept up to this size; beyond it they are drawn again, which gives the same ones."""
 
@@ -84,7 +86,7 @@ class Evaluator:
         self.valid = task.removal.valid(self.x)
         self._constant: dict[tuple[str, int, int], Tensor] = {}
         self._linear: dict[tuple[str, int, int], LinearPearson] = {}
-        self._drawn: dict[tuple[str, int, int], Packed] = {}
+        self._drawn: dict[tuple[str, int, int], Listed | Packed] = {}
         self.prober = Prober(task, byte_budget, precision)
         self.meter = Meter()
         if not bool(self.valid.any(1).all()):
@@ -105,7 +107,7 @@ class Evaluator:
         Raises:
             BadAttributionError: the method returned another shape than (B, G), or no real numbers.
         """
-        meter, runs = Meter(), []
+        meter, maps = Meter(), []
         report: dict[str, Any] = {}
         for repeat in range(method.repeats):
             with meter.phase("prepare", self.task.model):
@@ -118,10 +120,11 @@ class Evaluator:
                 for rows in self._batches():
                     x, target = self.x[rows], self.shared.target[rows]
                     parts.append(check_attribution(explain(x, target), (len(x), self.task.n_features)))
-            attributions = torch.cat(parts).to(self.device)
-            runs.append(self.score(attributions, meter))
+            maps.append(torch.cat(parts).to(self.device))
+        runs = self.score_all(maps)
         first = runs[0]
-        first.report, first.explain = report, explain
+        meter.phases["probe"] = Cost.total(run.meter.phases["probe"] for run in runs)
+        first.meter, first.report, first.explain = meter, report, explain
         for metric in self.metrics if len(runs) > 1 else ():
             first.scores[metric] = torch.stack([run.scores[metric] for run in runs]).mean(0)
             first.reasons[metric] = torch.stack([run.reasons[metric] for run in runs]).amax(0)
@@ -129,23 +132,43 @@ class Evaluator:
             first.evidence = torch.stack([run.evidence for run in runs if run.evidence is not None]).mean(0)
         return first
 
-    def score(self, attributions: Tensor, meter: Meter | None = None) -> Evaluation:
+    def score(self, attributions: Tensor) -> Evaluation:
         """Score attributions (N, G) of this evaluator's samples, wherever they come from."""
-        meter = meter or Meter()
+        return self.score_all([attributions])[0]
+
+    def score_all(self, attributions: Sequence[Tensor]) -> list[Evaluation]:
+        """Score several methods' attributions, each (N, G): what `score` says of each, in less time.
+
+        A method's cost is an equal share of the common one: each asks the model about as many rows.
+        """
+        at_once = max(1, TOGETHER // (64 * self.batch * self.task.n_features))
+        chunks = [attributions[i : i + at_once] for i in range(0, len(attributions), at_once)]
+        return [evaluation for chunk in chunks for evaluation in self._score_together(chunk)]
+
+    def _score_together(self, attributions: Sequence[Tensor]) -> list[Evaluation]:
+        meter = Meter()
         columns: dict[str, list[tuple[Tensor, Tensor]]] = {name: [] for name in self.metrics}
-        with meter.phase("probe", self.task.model):
+        with meter.phase("probe", self.task.model) as cost:
             for rows in self._batches():
-                for name, column in self._score_batch(attributions[rows], rows).items():
+                stacked = torch.stack([attribution[rows] for attribution in attributions])
+                for name, column in self._score_batch(stacked, rows).items():
                     columns[name].append(column)
-        return Evaluation(
-            samples=self.samples,
-            target=self.shared.target.tolist(),
-            scores={name: torch.cat([scores for scores, _ in parts]).cpu() for name, parts in columns.items()},
-            reasons={name: torch.cat([codes for _, codes in parts]).cpu() for name, parts in columns.items()},
-            meter=meter,
-            attributions=attributions,
-            evidence=self._on_evidence(attributions),
-        )
+        methods = len(attributions)
+        share = Cost(cost.forwards // methods, cost.backwards // methods, cost.seconds / methods)
+        scores = {name: torch.cat([scores for scores, _ in parts], 1).cpu() for name, parts in columns.items()}
+        reasons = {name: torch.cat([codes for _, codes in parts], 1).cpu() for name, parts in columns.items()}
+        return [
+            Evaluation(
+                samples=self.samples,
+                target=self.shared.target.tolist(),
+                scores={name: column[i] for name, column in scores.items()},
+                reasons={name: column[i] for name, column in reasons.items()},
+                meter=Meter({"probe": replace(share)}),
+                attributions=attribution,
+                evidence=self._on_evidence(attribution),
+            )
+            for i, attribution in enumerate(attributions)
+        ]
 
     def _on_evidence(self, attributions: Tensor) -> Tensor | None:
         if self.task.evidence is None:
@@ -165,53 +188,59 @@ class Evaluator:
     def _share(self) -> Shared:
         with self.meter.phase("shared", self.task.model):
             parts = [self._share_batch(rows) for rows in self._batches()]
+        if len(parts) == 1:  # not copied, but for what methods may differentiate with
+            return replace(parts[0], target=parts[0].target.clone(), clean=parts[0].clean.clone())
         flat = [part.tensors() for part in parts]
         return Shared.from_tensors({key: torch.cat([part[key] for part in flat]) for key in flat[0]})
 
     def _share_batch(self, rows: slice) -> Shared:
         x = self.x[rows]
         samples = self.numbers[rows]
-        random = {kind: self.subsets(kind, rows) for kind in sorted(self.kinds & {"fixed", "bernoulli"})}
+        drawn = sorted(self.kinds & set(DRAWN))
         if self.uses_table:
             target, table = self.prober.value_table(x)
-            found = {kind: self._look_up(table, subsets) for kind, subsets in random.items()}
+            found = dict.fromkeys(drawn, table)  # all subsets there are, or those of one size
+            if "fixed" in drawn:
+                found["fixed"] = table.gather(self._every("fixed", rows).codes(self.task.n_features))
             return Shared(samples, target, table.prob[:, 0], table[:, -1:], **found, table=table)
         asked: dict[str, Answers] = {}
         if self.kinds & {"morf", "lerf", "insert"}:
             target, clean, asked["empty"] = self.prober.clean_and_empty(x)
         else:
             target, clean = self.prober.clean(x)
-        asked |= {kind: self.prober.ask(x, target, subsets) for kind, subsets in random.items()}
+        asked |= {kind: self.prober.ask(x, target, self.subsets(kind, rows)) for kind in drawn}
         if "groups" in self.kinds and self.task.budget.steps >= self.task.n_features and self.even:
             alone = torch.eye(self.task.n_features, dtype=torch.bool, device=x.device)
-            asked["singles"] = self.prober.ask(x, target, Listed(alone, len(x)))
+            asked["singles"] = self.prober.ask(x, target, Listed(alone.unsqueeze(1), len(x)))
         return Shared(samples, target, clean, **asked)
 
-    def _look_up(self, table: Answers, removals: probes.Removals) -> Answers:
-        return look_up(table, removals, self.task.n_features)
-
-    def subsets(self, purpose: str, rows: slice) -> Packed | Listed:
+    def subsets(self, purpose: str, rows: slice) -> Listed | Packed:
         """Return the removal sets of FC (`fixed`) or INF (`bernoulli`): enumerated where there is a value table."""
-        valid = self.valid[rows]
-        size = probes.subset_sizes(valid, self.task.budget) if purpose == "fixed" else None
         if self.uses_table:
-            masks = probes.all_subsets(self.task.n_features, self.device)
-            masks = masks if size is None else masks[masks.sum(1) == size[0]]
-            return Listed(masks, len(valid))
+            return self._every(purpose, rows)
         key = purpose, rows.start, rows.stop
         if key not in self._drawn:
-            if sum(drawn.bits.nelement() for drawn in self._drawn.values()) > DRAWN_BYTES:
+            if sum(drawn.nbytes for drawn in self._drawn.values()) > DRAWN_BYTES:
                 self._drawn.clear()
-            seeds, subsets = self._seeds(purpose, rows), self.task.budget.subsets
-            self._drawn[key] = Draws(seeds, valid, subsets, size, self.even).pack()
+            valid, budget = self.valid[rows], self.task.budget
+            size = probes.subset_sizes(valid, budget) if purpose == "fixed" else None
+            self._drawn[key] = Draws(self._seeds(purpose, rows), valid, budget.subsets, size, self.even).keep()
         return self._drawn[key]
+
+    def _every(self, purpose: str, rows: slice) -> Listed:
+        """Return all removal sets there are for `purpose`."""
+        valid, masks = self.valid[rows], probes.all_subsets(self.task.n_features, self.device)
+        if purpose == "fixed":
+            masks = masks[masks.sum(1) == probes.subset_sizes(valid[:1], self.task.budget)]
+        return Listed(masks.unsqueeze(1), len(valid))
 
     # What each method changes
 
     def _score_batch(self, attributions: Tensor, rows: slice) -> dict[str, tuple[Tensor, Tensor]]:
+        """Return each metric's scores and reasons (M, B) for the attributions (M, B, G) of M methods."""
         valid = self.valid[rows]
-        finite = (attributions.isfinite() | ~valid).all(1)
-        scores = attributions.double().masked_fill(~finite.unsqueeze(1) | ~valid, 0.0)
+        finite = (attributions.isfinite() | ~valid).all(-1)
+        scores = attributions.double().masked_fill(~finite.unsqueeze(-1) | ~valid, 0.0)
         responses = self.respond(scores, rows)
         columns = {}
         for name in self.metrics:
@@ -234,9 +263,9 @@ class Evaluator:
         return flagged(r, r.isnan(), response)
 
     def respond(self, scores: Tensor, rows: slice) -> dict[Probe, Response]:
-        """Return the model's response to every probe of this evaluator's metrics, for finite scores (B, G)."""
+        """Return the model's response to every probe of this evaluator's metrics, for finite scores (M, B, G)."""
         shared, correlates = self.shared[rows], self.kinds & {"fixed", "bernoulli", "groups"}
-        nothing = scores.new_zeros(len(scores), 0)  # what the curves have no use for
+        nothing = scores.new_zeros(*scores.shape[:2], 0)  # what the curves have no use for
         flat = is_constant(scores, None if self.even else self.valid[rows]) if correlates else nothing
         responses: dict[Probe, Response] = {}
         for kind in self.kinds & set(DRAWN):
@@ -246,12 +275,16 @@ class Evaluator:
             silent = self._silent(kind, rows, found.prob)
             responses[Probe(kind)] = Response(found.prob, found.kept, mass, None, shared.clean, flat, silent)
         if self.kinds - {"fixed", "bernoulli"}:
-            steps = min(self.task.budget.steps, self.task.n_features)
-            ordering = probes.order_features(scores, self.valid[rows], self._seeds("ties", rows), steps, self.even)
+            methods, batch, features = scores.shape
+            steps = min(self.task.budget.steps, features)
+            shuffled = probes.shuffle(self._seeds("ties", rows), features).repeat(methods, 1)
+            stacked, valid = scores.flatten(0, 1), self.valid[rows].repeat(methods, 1)
+            ordering = probes.order_features(stacked, valid, shuffled, steps, self.even)
             counted = probes.groups(ordering).counted
-            for kind, found in self._ordered(ordering, self.x[rows], shared).items():
+            counted = None if counted is None else counted.view(methods, batch, -1)
+            for kind, found in self._ordered(ordering, rows, shared).items():
                 alone = kind == "groups"
-                mass = probes.group_mass(ordering, scores) if alone else nothing
+                mass = probes.group_mass(ordering, stacked).view(methods, batch, -1) if alone else nothing
                 silent = is_constant(found.prob, counted, floor=1.0) if alone else nothing
                 responses[Probe(kind)] = Response(found.prob, found.kept, mass, counted, shared.clean, flat, silent)
         return responses
@@ -263,8 +296,11 @@ class Evaluator:
             self._constant[key] = is_constant(prob, None, floor=1.0)
         return self._constant[key]
 
-    def _ordered(self, ordering: Ordering, x: Tensor, shared: Shared) -> dict[str, Answers]:
-        """Return the answers to each ordered kind of probe, (B, K); what two of them have in common is asked once."""
+    def _ordered(self, ordering: Ordering, rows: slice, shared: Shared) -> dict[str, Answers]:
+        """Return the answers to each ordered kind of probe, (M, B, K), for an ordering of M * B rows.
+
+        What two kinds have in common is asked once.
+        """
         reads_lerf = "lerf" in self.kinds or ("insert" in self.kinds and self.task.removal.shares_baseline)
         alone = "groups" in self.kinds
         parts: dict[str, Runs] = {"groups": probes.groups(ordering)} if alone else {}
@@ -273,52 +309,59 @@ class Evaluator:
             parts["morf"] = probes.morf(ordering, first)
         if reads_lerf:
             parts["lerf"] = probes.lerf(ordering, first)
-        found = self._ask_runs(parts, ordering, x, shared)
-        nothing = Answers(ordering.bounds[:, :0].double(), ordering.bounds[:, :0].bool())
-        last = (ordering.steps - 1).unsqueeze(1)
+        found = self._ask_runs(parts, ordering, rows, shared)
+        last = (ordering.steps - 1).view(-1, len(shared.clean), 1)
+        nothing = Answers(last[..., :0].double(), last[..., :0].bool())
         if "morf" in found:
-            head = found["groups"][:, :1] if alone else nothing
+            head = found["groups"][..., :1] if alone else nothing
             found["morf"] = _curve(head, found["morf"], shared.empty, ordering)
         if reads_lerf:
             head = found["groups"].gather(last) if alone else nothing
             found["lerf"] = _curve(head, found["lerf"], shared.empty, ordering)
         if "insert" in self.kinds:
-            whole = Answers(shared.clean.unsqueeze(1), torch.ones_like(last, dtype=torch.bool))
+            whole = Answers(shared.clean.unsqueeze(1), torch.ones_like(shared.clean, dtype=torch.bool).unsqueeze(1))
             if self.task.removal.shares_baseline:
-                back = (last - 1 - torch.arange(ordering.bounds.shape[1] - 2, device=x.device)).clamp(min=0)
+                back = (last - 1 - torch.arange(ordering.bounds.shape[1] - 2, device=last.device)).clamp(min=0)
                 inserted = found["lerf"].gather(back)
             else:
-                inserted = self.prober.ask(x, shared.target, probes.insertions(ordering), "insertion")
+                inserted = self._ask(probes.insertions(ordering), rows, shared, "insertion")
             found["insert"] = _curve(nothing, inserted, whole, ordering)
         return {kind: answers for kind, answers in found.items() if kind in self.kinds}
 
-    def _ask_runs(self, parts: dict[str, Runs], ordering: Ordering, x: Tensor, shared: Shared) -> dict[str, Answers]:
+    def _ask_runs(self, parts: dict[str, Runs], ordering: Ordering, rows: slice, shared: Shared) -> dict[str, Answers]:
         """Answer runs of one ordering from the value table, from the single removals, or by asking the model."""
-        found = {}
+        found, batch = {}, len(shared.clean)
         if shared.table is None and shared.singles is not None and "groups" in parts:
-            found["groups"] = shared.singles.gather(ordering.order)
+            found["groups"] = shared.singles.gather(ordering.order.view(-1, batch, ordering.order.shape[1]))
         rest = {kind: runs for kind, runs in parts.items() if kind not in found}
         if rest:
             runs = probes.join(list(rest.values()))
             if shared.table is not None:
-                answers = self._look_up(shared.table, runs)
+                answers = shared.table.gather(runs.codes(self.task.n_features).view(-1, batch, runs.shape[1]))
             else:
-                answers = self.prober.ask(x, shared.target, runs)
+                answers = self._ask(runs, rows, shared)
             start = 0
             for kind, part in rest.items():
-                found[kind] = answers[:, start : start + part.low.shape[1]]
-                start += part.low.shape[1]
+                found[kind] = answers[..., start : start + part.shape[1]]
+                start += part.shape[1]
         return found
+
+    def _ask(self, runs: Runs, rows: slice, shared: Shared, kind: Baseline = "removal") -> Answers:
+        """Ask about runs of M * B rows: (M, B, S)."""
+        x, target, methods = self.x[rows], shared.target, runs.shape[0] // len(shared.clean)
+        x, target = x.repeat(methods, *[1] * (x.dim() - 1)), target.repeat(methods)
+        return self.prober.ask(x, target, runs, kind).view(methods, len(shared.clean), runs.shape[1])
 
 
 def _curve(head: Answers, body: Answers, end: Answers | None, ordering: Ordering) -> Answers:
-    """Join the first steps, the middle and k = K into (B, K); `end` goes to each sample's own K."""
+    """Join the first steps, the middle and k = K into (M, B, K); `end` (B, 1) goes to each sample's own K."""
     assert end is not None, "a curve ends in an answer that is shared"
     steps = ordering.bounds.shape[1] - 1
-    at = (ordering.steps - 1).unsqueeze(1)
+    at = (ordering.steps - 1).view(*body.prob.shape[:2], 1)
 
-    def lay(*parts: Tensor) -> Tensor:
-        return torch.cat(parts, 1)[:, :steps].scatter(1, at, parts[-1])
+    def lay(first: Tensor, middle: Tensor, last: Tensor) -> Tensor:
+        last = last.expand(*middle.shape[:2], 1)
+        return torch.cat([first, middle, last], -1)[..., :steps].scatter(-1, at, last)
 
     return Answers(lay(head.prob, body.prob, end.prob), lay(head.kept, body.kept, end.kept))
 

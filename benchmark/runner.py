@@ -11,6 +11,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from benchmark.allocation import keep_freed_memory
 from benchmark.data.source import cache_folder
 from benchmark.errors import BenchmarkError, RecordError, UsageError
 from benchmark.metrics import OK, REASONS
@@ -281,10 +282,11 @@ def single_threaded() -> None:
 
 
 def _prepare_process(settings: Settings) -> None:
-    """Make this process see the registered methods, and use one torch thread."""
+    """Make this process see the registered methods, use one torch thread and keep freed memory."""
     import captum.attr  # noqa: F401 - here, so that no method's time holds the import
 
     single_threaded()
+    keep_freed_memory()
     METHODS.discover(*settings.packages)
     TASKS.discover("benchmark.tasks")
     for path in settings.included:

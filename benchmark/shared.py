@@ -60,7 +60,7 @@ class Shared:
 
     def save(self, path: Path, costs: dict[str, dict[str, float]]) -> None:
         """Write the answers and what they cost to `path`, atomically."""
-        tensors = {key: value.cpu().contiguous() for key, value in self.tensors().items()}
+        tensors = {key: value.cpu().contiguous().clone() for key, value in self.tensors().items()}  # some are one
         write_atomically(path, save(tensors, {"costs": json.dumps(costs)}))
 
     @classmethod

@@ -45,28 +45,38 @@ def pearson(a: Tensor, b: Tensor, counted: Tensor | None) -> Tensor:
 class LinearPearson:
     """Pearson's r between sums of scores over sets and values of those sets, for any scores.
 
-    masks (S, G) or (B, S, G) bool: which scores each set sums, the same for all rows or each row's own; values (B, S).
+    masks (S, B, G) or (S, 1, G) bool: which scores each set sums, each row's own or the same for all; values (B, S).
     A sum is linear in the scores, so r needs only the covariances of masks with one another and with the values: work
     of G * G a row in place of S * G. Equals `pearson` of the sums and the values.
     """
 
     def __init__(self, masks: Tensor, values: Tensor) -> None:
-        dense = masks.double()
-        centred = dense - dense.mean(-2, keepdim=True)
-        values = _standardise(values, None)
-        self.together = (values.unsqueeze(-2) @ centred).squeeze(-2)  # (B, G)
-        self.spread = centred.mT @ centred  # (G, G) or (B, G, G)
+        (sets, batch, features), values = masks.shape, _standardise(values, None)
+        wide = 4 * (features // 4 + 1)  # room for a column of ones; products of other widths take four times as long
+        of_masks = values.new_zeros(batch, sets, wide)
+        of_masks[..., :features] = masks.transpose(0, 1)
+        of_masks[..., features] = 1
+        counts = of_masks.mT @ of_masks  # (B or 1, wide, wide), exact
+        alone = counts[:, :features, features:][..., :1]
+        spread = sets * counts[:, :features, :features] - alone * alone.mT
+        self.one_size = bool((spread.sum((1, 2)) == 0).all())  # the variance of the sets' sizes
+        self.spread = spread / sets
+        # the values have mean 0, so that of the masks does not matter
+        together = (values.unsqueeze(1) @ of_masks).squeeze(1) if batch > 1 else values @ of_masks[0]
+        self.together = together[:, :features]
         self.of_values = (values * values).sum(-1)
-        size = masks.sum(-1)
-        self.one_size = bool((size == size[..., :1]).all())
 
     def __call__(self, scores: Tensor) -> Tensor:
-        """Return r (B,) in [-1, 1] for scores (B, G), NaN where a side is constant."""
+        """Return r (..., B) in [-1, 1] for scores (..., B, G), NaN where a side is constant."""
         if self.one_size:  # then a shift of all scores shifts all sums alike, and without it nothing cancels
             scores = scores - scores.mean(-1, keepdim=True)
         largest = scores.abs().amax(-1, keepdim=True)
         scores = scores / largest.masked_fill(largest == 0, 1.0)
-        spread = ((scores.unsqueeze(-2) @ self.spread).squeeze(-2) * scores).sum(-1) * self.of_values
+        if len(self.spread) == 1:
+            spread = scores @ self.spread[0]
+        else:  # one product of matrices a row, for all leading dimensions together
+            spread = (scores.reshape(-1, *scores.shape[-2:]).transpose(0, 1) @ self.spread).transpose(0, 1)
+        spread = (spread.view_as(scores) * scores).sum(-1) * self.of_values
         flat = ~(spread > 0)
         r = (scores * self.together).sum(-1) / spread.masked_fill(flat, 1.0).sqrt()
         return r.clamp(-1.0, 1.0).masked_fill(flat, float("nan"))

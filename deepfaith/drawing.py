@@ -94,5 +94,5 @@ class Drawn:
         return self.masks[sample, which]
 
     def block(self, samples: slice, sets: slice) -> Tensor:
-        """Return the masks (b, s, G) of some samples and sets."""
-        return self.masks[samples, sets]
+        """Return the masks (s, b, G) of some sets and samples."""
+        return self.masks[samples, sets].transpose(0, 1)

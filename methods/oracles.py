@@ -58,7 +58,8 @@ class Exact(Method):
         prober, weights = Prober(task), self.weights(task.n_features)
 
         def explain(x: Tensor, target: Tensor) -> Tensor:
-            values = prober.ask(x, target, Listed(all_subsets(task.n_features, x.device), len(x))).prob
+            sets = Listed(all_subsets(task.n_features, x.device).unsqueeze(1), len(x))
+            values = prober.ask(x, target, sets).prob
             return values @ weights.to(x.device)
 
         return explain

@@ -55,8 +55,8 @@ def measure(device: str = "cpu") -> dict[str, Any]:
     for case in CASES:
         task = case.task(device=device)
         evaluator = Evaluator(task, value_table=case.lookup)
-        result = evaluator.score(case.attributions(task))
-        ties = evaluator.score(case.attributions(task).mul(2).round())
+        attributions = case.attributions(task)
+        result, ties = evaluator.score_all([attributions, attributions.mul(2).round()])
         found[case.name] = {
             **_columns(result),
             **{f"{name} with ties": values for name, values in _columns(ties).items()},

@@ -169,7 +169,7 @@ def _squared_error(evaluator: Evaluator, i: int, sample: Sample, raster: bool) -
     x, target = evaluator.x[rows], evaluator.shared.target[rows]
     removals = evaluator.subsets("bernoulli", rows)
     if raster:
-        removals = Listed(torch.ones(sample.n, sample.n, dtype=torch.bool).tril(), 1)
+        removals = Listed(torch.ones(sample.n, sample.n, dtype=torch.bool).tril().unsqueeze(1), 1)
     scores = torch.zeros(1, evaluator.task.n_features, dtype=torch.float64)
     scores[0, sample.features] = torch.as_tensor(sample.s)
     drops = evaluator.shared.clean[rows].unsqueeze(1) - evaluator.prober.ask(x, target, removals).prob

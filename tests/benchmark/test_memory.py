@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import ctypes
+import platform
+import subprocess
+import sys
 from dataclasses import replace
 
 import pytest
 import torch
 
 from benchmark.__main__ import main
+from benchmark.allocation import keep_freed_memory
 from benchmark.evaluator import Evaluator
 from benchmark.metrics import METRICS
 from tests import toys
@@ -67,3 +72,32 @@ def test_precisions_never_share_a_board(tmp_path, capsys):
     out = capsys.readouterr().out
     assert out.count("nap_mlp · SYNTHETIC") == 2
     assert "· bf16 ·" in out
+
+
+def test_freed_memory_is_kept_where_the_c_library_can(monkeypatch):
+    """Tensors made again take the pages of those before them: no page faults."""
+    script = """
+import resource, torch
+from benchmark.allocation import keep_freed_memory
+if {keep}: keep_freed_memory()
+def faults():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+def work():
+    for _ in range(10):
+        a = torch.ones(2**21)
+        b = (a + 1) * 2
+work()
+before = faults()
+work()
+print(faults() - before)
+"""
+    if platform.libc_ver()[0] != "glibc":
+        pytest.skip("another C library than glibc decides for itself")
+    kept, given_back = (
+        int(subprocess.run([sys.executable, "-c", script.format(keep=keep)], capture_output=True, check=True).stdout)
+        for keep in (True, False)
+    )
+    assert kept < 100 < given_back
+    monkeypatch.setattr(platform, "libc_ver", lambda: ("", ""))
+    monkeypatch.setattr(ctypes, "CDLL", None)
+    keep_freed_memory()  # asks nothing of an unknown library

@@ -58,9 +58,9 @@ def test_correlations_of_sums_need_no_sums(size, shift, scale):
     masks = masks if size is None else masks[masks.sum(1) == size]
     scores = torch.tensor(rng.normal(size=(6, 7)) + shift) * scale
     values = torch.tensor(rng.normal(size=(6, len(masks)))) + 3
-    found = LinearPearson(masks, values)(scores)
+    found = LinearPearson(masks.unsqueeze(1), values)(scores)
     expected = pearson((scores / scale) @ masks.double().T, values, None)
-    own = LinearPearson(masks.expand(6, *masks.shape), values)(scores)
+    own = LinearPearson(masks.unsqueeze(1).expand(-1, 6, -1), values)(scores)
     torch.testing.assert_close(own, found, rtol=0, atol=1e-13 if shift == 0 else 1e-8)
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-13 if shift == 0 else 1e-8)
     if shift == 0:
@@ -74,9 +74,9 @@ def test_correlations_of_constant_sums_are_undefined():
     pairs_of_two = masks[masks.sum(1) == 2]
     values = torch.tensor(np.random.default_rng(0).normal(size=(3, len(pairs_of_two))))
     scores = torch.tensor([[0.0] * 5, [0.1] * 5, [1.0, 0, 0, 0, 0]]).double()
-    assert LinearPearson(pairs_of_two, values)(scores).isnan().tolist() == [True, True, False]
+    assert LinearPearson(pairs_of_two.unsqueeze(1), values)(scores).isnan().tolist() == [True, True, False]
     values[2] = 4.2
-    assert LinearPearson(pairs_of_two, values)(scores).isnan().tolist() == [True, True, True]
+    assert LinearPearson(pairs_of_two.unsqueeze(1), values)(scores).isnan().tolist() == [True, True, True]
 
 
 @pytest.mark.parametrize("scale", [1e-300, 1e-12, 1e300])

@@ -59,7 +59,7 @@ def attributions(task, methods=1):
 def ours(task, methods, metrics=tuple(METRICS), **options):
     """Score all methods with our evaluator, as sampled as Quantus does it: no value table."""
     evaluator = Evaluator(task, metrics=metrics, value_table=False, **options)
-    return [evaluator.score(attribution) for attribution in methods]
+    return evaluator.score_all(methods)
 
 
 def quantus(task, attribution, metric):
