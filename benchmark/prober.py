@@ -12,7 +12,7 @@ from benchmark.errors import DataError
 from benchmark.probes import Listed, Removals, all_subsets
 from benchmark.types import Baseline, Precision, Task
 
-BLOCK = 2**20
+BLOCK = 2**23
 """Bytes of rows that are made together for several forwards: making few at a time is slow."""
 
 
@@ -199,7 +199,8 @@ class _Court:
             self._judge()
 
     def _judge(self) -> None:
-        logits, target = (torch.cat(column) for column in zip(*self.waiting, strict=True))
+        alone = self.waiting[0] if len(self.waiting) == 1 else None
+        logits, target = alone or (torch.cat(column) for column in zip(*self.waiting, strict=True))
         self.parts.append(judge(logits, target))
         self.waiting, self.heard = [], 0
 
@@ -226,7 +227,8 @@ def substitute(x: Tensor, base: Tensor, masks: Tensor) -> Tensor:
         return torch.where(masks, base, x)
     kind = BITS[x.element_size()]
     bits = x.view(kind)
-    return torch.addcmul(bits, base.view(kind) - bits, masks.to(kind)).view(x.dtype)
+    made = masks.to(kind).expand(torch.broadcast_shapes(masks.shape, x.shape)).contiguous()
+    return torch.addcmul(bits, base.view(kind) - bits, made, out=made).view(x.dtype)
 
 
 def judge(logits: Tensor, target: Tensor) -> Answers:

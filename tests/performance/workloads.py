@@ -70,9 +70,8 @@ def quantus(task, attribution, metric):
     side = {"table": (1, features), "image": tuple(task.test.x.shape[-2:])}[task.modality]
     common = {"normalise": False, "abs": False, "return_aggregate": False, "disable_warnings": True,
               "perturb_baseline": 0.0}  # fmt: skip
-    step = -(-features // steps) if features % steps else features // steps
-    while features % step:  # Quantus wants steps of one size: the nearest that divides
-        step += 1
+    sizes = [size for size in range(1, features + 1) if features % size == 0]  # Quantus wants steps of one size
+    step = min(sizes, key=lambda size: abs(features // size - steps))
     flipping = q.PixelFlipping(features_in_step=step, **common)
     made = {
         "FC": lambda: q.FaithfulnessCorrelation(
