@@ -157,10 +157,11 @@ class Evaluator:
         share = Cost(cost.forwards // methods, cost.backwards // methods, cost.seconds / methods)
         scores = {name: torch.cat([scores for scores, _ in parts], 1).cpu() for name, parts in columns.items()}
         reasons = {name: torch.cat([codes for _, codes in parts], 1).cpu() for name, parts in columns.items()}
+        target = self.shared.target.tolist()
         return [
             Evaluation(
                 samples=self.samples,
-                target=self.shared.target.tolist(),
+                target=target,
                 scores={name: column[i] for name, column in scores.items()},
                 reasons={name: column[i] for name, column in reasons.items()},
                 meter=Meter({"probe": replace(share)}),

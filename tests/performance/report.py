@@ -88,11 +88,11 @@ def bare(task, x, size):
 def overhead():
     """Return wall time against the same rows through the bare model, at the best number of rows a forward."""
     cases = (
-        ("MLP, value table", workloads.table(), 20, True),
-        ("MLP, subsets drawn", workloads.table(), 40, False),
+        ("MLP, value table", workloads.table(), 80, True),
+        ("MLP, subsets drawn", workloads.table(), 80, False),
         ("MLP of nap_mlp, 64x2", workloads.registered("nap_mlp"), 40, False),
         ("MLP of wcd_mlp, 256x4", workloads.registered("wcd_mlp"), 10, False),
-        ("CNN", workloads.image(samples=16), 20, False),
+        ("CNN", workloads.image(samples=8), 40, False),
     )
     lines = [_overhead(*case) for case in cases]
     header = ["model", "rows", "rows a forward (ours)", "bare at ours / bare at best", "evaluator / bare at best"]
