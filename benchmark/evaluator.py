@@ -133,14 +133,19 @@ class Evaluator:
         return first
 
     def score(self, attributions: Tensor) -> Evaluation:
-        """Score attributions (N, G) of this evaluator's samples, wherever they come from."""
+        """Score attributions (N, G) of this evaluator's samples, wherever they come from; see `score_all`."""
         return self.score_all([attributions])[0]
 
     def score_all(self, attributions: Sequence[Tensor]) -> list[Evaluation]:
-        """Score several methods' attributions, each (N, G): what `score` says of each, in less time.
+        """Score several methods' attributions, each (N, G): what `score` says of each, in less time altogether.
 
         A method's cost is an equal share of the common one: each asks the model about as many rows.
+
+        Raises:
+            BadAttributionError: one of them has another shape, or no real numbers.
         """
+        shape = len(self.samples), self.task.n_features
+        attributions = [check_attribution(attribution, shape) for attribution in attributions]
         at_once = max(1, TOGETHER // (64 * self.batch * self.task.n_features))
         chunks = [attributions[i : i + at_once] for i in range(0, len(attributions), at_once)]
         return [evaluation for chunk in chunks for evaluation in self._score_together(chunk)]
@@ -202,7 +207,7 @@ class Evaluator:
             target, table = self.prober.value_table(x)
             found = dict.fromkeys(drawn, table)  # all subsets there are, or those of one size
             if "fixed" in drawn:
-                found["fixed"] = table.gather(self._every("fixed", rows).codes(self.task.n_features))
+                found["fixed"] = table.gather(self._every("fixed", rows).codes())
             return Shared(samples, target, table.prob[:, 0], table[:, -1:], **found, table=table)
         asked: dict[str, Answers] = {}
         if self.kinds & {"morf", "lerf", "insert"}:
@@ -338,7 +343,7 @@ class Evaluator:
         if rest:
             runs = probes.join(list(rest.values()))
             if shared.table is not None:
-                answers = shared.table.gather(runs.codes(self.task.n_features).view(-1, batch, runs.shape[1]))
+                answers = shared.table.gather(runs.codes().view(-1, batch, runs.shape[1]))
             else:
                 answers = self._ask(runs, rows, shared)
             start = 0

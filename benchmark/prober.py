@@ -214,7 +214,7 @@ class _Court:
         return Answers(torch.cat([part.prob for part in self.parts]), torch.cat([part.kept for part in self.parts]))
 
 
-BITS = {8: torch.int64, 4: torch.int32, 2: torch.int16}
+BITS = {8: torch.int64, 4: torch.int32, 2: torch.int16, 1: torch.int8}
 
 
 def substitute(x: Tensor, base: Tensor, masks: Tensor) -> Tensor:

@@ -22,7 +22,7 @@ WORKING_SET = 2**26
 """Bytes that masks may take while they are made or summed over."""
 
 CACHED = 2**16
-"""Numbers that are drawn together: few enough for the processor's cache."""
+"""Random numbers that are made together on a CPU: few enough for its cache."""
 
 LISTED = 2**14
 """Up to this many subsets of one size are listed, so that a draw only picks one."""
@@ -132,7 +132,7 @@ class Runs:
         rank = self.ordering.rank[samples].unsqueeze(0)
         return _within(rank, self.low[own, sets].T.unsqueeze(-1), self.high[own, sets].T.unsqueeze(-1))
 
-    def codes(self, features: int) -> Tensor:
+    def codes(self) -> Tensor:
         """Return the number of each set in the value table (B, S), see `all_subsets`."""
         batch, sets = self.shape
         added = torch.nn.functional.pad((1 << self.ordering.order).cumsum(1), (1, 0))
@@ -254,8 +254,9 @@ class Draws:
         batch, features = self.valid.shape
         small = 8 * batch * self.subsets * features <= WORKING_SET
         rows = torch.arange(batch * self.subsets, device=self.seeds.device)
+        numbers = CACHED if self.seeds.device.type == "cpu" else WORKING_SET // 16
         parts = []
-        for part in rows.split(max(1, CACHED // features)):
+        for part in rows.split(max(1, numbers // features)):
             masks = self.removed(part % batch, part // batch)
             parts.append(masks if small else pack_bits(masks))
         kept = torch.cat(parts).view(self.subsets, batch, -1)
@@ -337,9 +338,9 @@ class Listed:
         """Return the masks as float64, for summing."""
         return self.masks.double()
 
-    def codes(self, features: int) -> Tensor:
+    def codes(self) -> Tensor:
         """Return the number of each set in the value table (B, S), see `all_subsets`."""
-        bit = (1 << torch.arange(features, device=self.masks.device)).double()
+        bit = (1 << torch.arange(self.masks.shape[-1], device=self.masks.device)).double()
         return (self.dense @ bit).long().T.expand(self.batch, -1)  # exact: far under 2^53
 
 

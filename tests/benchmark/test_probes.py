@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from itertools import combinations
 
@@ -10,7 +11,8 @@ import torch
 
 from benchmark import evaluator as evaluator_module
 from benchmark import probes
-from benchmark.evaluator import Evaluator
+from benchmark.evaluator import BadAttributionError, Evaluator
+from benchmark.metrics import METRICS
 from benchmark.prober import Prober, bytes_per_row, substitute
 from benchmark.probes import Draws, Listed
 from benchmark.types import Budget
@@ -138,7 +140,7 @@ def test_codes_number_the_rows_of_the_value_table():
     every = probes.all_subsets(7)
     runs = [probes.groups(ordering), probes.morf(ordering), probes.lerf(ordering)]
     for removals in (*runs, probes.join(runs), Listed(every[[3, 99]].unsqueeze(1), 6)):
-        codes = removals.codes(7)
+        codes = removals.codes()
         for sample in range(6):
             assert torch.equal(every[codes[sample]], masks(removals, sample))
 
@@ -170,19 +172,20 @@ def test_sets_that_are_packed_are_the_same_sets(size, monkeypatch):
         torch.testing.assert_close(probes.subset_mass(removals, scores), slow, rtol=0, atol=1e-14)
 
 
-@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.int64])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.int64, torch.int8])
 def test_substitution_is_exact(dtype):
     """Also of numbers that no arithmetic brings back: -0, infinities, NaN, and values far apart."""
     odd = torch.tensor([-0.0, 0.0, float("inf"), -float("inf"), float("nan"), 1e30, 1e-30, 3.0])
-    if dtype == torch.int64:
-        odd = torch.tensor([0, -1, 2**63 - 1, -(2**63), 5, 7, 2**40, 3])
+    if not dtype.is_floating_point:
+        limits = torch.iinfo(dtype)
+        odd = torch.tensor([0, -1, limits.max, limits.min, 5, 7, 100, 3])
     x, base = odd.to(dtype).repeat(8, 1), odd.to(dtype).view(8, 1).expand(8, 8)
     for given, given_base in ((x, base), (x, base[:1])):
         chosen = torch.rand(20, 8, 8) < 0.5
         found = substitute(given, given_base, chosen)
         assert found.dtype == dtype
         expected = torch.where(chosen, given_base, given)
-        as_bits = {8: torch.int64, 4: torch.int32, 2: torch.int16}[x.element_size()]
+        as_bits = {8: torch.int64, 4: torch.int32, 2: torch.int16, 1: torch.int8}[x.element_size()]
         assert torch.equal(found.view(as_bits), expected.view(as_bits))
         assert torch.equal(substitute(given, given_base, chosen[0]).view(as_bits), expected[0].view(as_bits))
     channels, sites = torch.randn(2, 3, 4, 4), torch.rand(5, 2, 1, 4, 4) < 0.5
@@ -317,7 +320,7 @@ def test_methods_score_together_as_alone(make, together, monkeypatch):
         for name in alone.scores:
             torch.testing.assert_close(found.scores[name], alone.scores[name], rtol=0, atol=1e-12, equal_nan=True)
             assert torch.equal(found.reasons[name], alone.reasons[name])
-        assert found.attributions is attributions
+        torch.testing.assert_close(found.attributions, attributions, rtol=0, atol=0, equal_nan=True)
         assert found.meter.phases["probe"].forwards == alone.meter.phases["probe"].forwards
 
 
@@ -329,3 +332,21 @@ def test_a_metric_alone_scores_as_in_company(make):
     for name in together.scores:
         alone = Evaluator(task, metrics=[name]).score(attributions)
         torch.testing.assert_close(alone.scores[name], together.scores[name], rtol=0, atol=1e-12, equal_nan=True)
+
+
+def test_score_all_takes_mixed_precisions_and_refuses_what_is_no_attribution():
+    task = toys.table(5)
+    evaluator = Evaluator(task)
+    scores = toys.scores(task)
+    found = evaluator.score_all([scores.float(), scores.float().double()])
+    for name in METRICS:
+        assert torch.equal(found[0].scores[name], found[1].scores[name])
+    assert evaluator.score_all([]) == []
+    for wrong, said in (
+        (scores[:3], "got (3, 5)"),
+        (scores[:, :2], f"got ({len(scores)}, 2)"),
+        (scores.long(), "floating-point"),
+        (scores.numpy(), "got ndarray"),
+    ):
+        with pytest.raises(BadAttributionError, match=re.escape(said)):
+            evaluator.score_all([scores, wrong])
