@@ -42,12 +42,13 @@ class Probe:
 
 @dataclass(frozen=True, eq=False)
 class Response:
-    """What the model answered to one probe. S removal sets a sample.
+    """What the model answered to one probe. M methods, B samples, S removal sets a sample.
 
-    prob (B, S) float64: the target's probability; kept (B, S) bool: the predicted class is still the target;
-    mass (B, S) float64: attribution summed over what was removed; counted (B, S) bool: False where a sample has
-    fewer sets than its neighbours, or None where none has; clean (B,): v_0; flat (B,) bool: constant attribution;
-    silent (B,) bool: constant answers. What a metric has no use for may be empty.
+    prob (M, B, S) float64: the target's probability; kept (M, B, S) bool: the predicted class is still the target;
+    mass (M, B, S) float64: attribution summed over what was removed; counted (M, B, S) bool: False where a sample has
+    fewer sets than its neighbours, or None where none has; clean (B,): v_0; flat (M, B) bool: constant attribution;
+    silent (M, B) bool: constant answers. Where no method changes the sets, prob, kept and silent have no M. What a
+    metric has no use for may be empty.
     """
 
     prob: Tensor
@@ -60,7 +61,7 @@ class Response:
 
 
 Scores = tuple["Tensor", "Tensor"]
-"""Scores (B,) float64 and their reason codes (B,) int8."""
+"""Scores (M, B) float64 and their reason codes (M, B) int8."""
 
 
 def probability(r: Response) -> Tensor:
@@ -120,7 +121,7 @@ def _correlation(statistic: Callable[..., Tensor], mass: Tensor, values: Tensor,
 
 
 def flagged(scores: Tensor, still: Tensor, r: Response) -> Scores:
-    """Return correlations (B,) with what is undefined about them; `still` (B,) bool: the removed mass is constant."""
+    """Return correlations (M, B) with what is undefined about them; `still` (M, B): the removed mass is constant."""
     flat, silent = (r.flat | still) & ~r.silent, r.silent
     scores, reasons = _unflagged(scores)
     scores = scores.masked_fill(flat, 0.0).masked_fill(silent, float("nan"))
@@ -152,7 +153,7 @@ class Metric:
     version: int = 1
 
     def score(self, response: Response) -> Scores:
-        """Return the scores (B,) of this metric and their reason codes."""
+        """Return the scores (M, B) of this metric and their reason codes."""
         return self.aggregate(self.effect(response), response)
 
 
