@@ -187,10 +187,10 @@ def run_command(arguments: argparse.Namespace) -> int:
         arguments.out.absolute(),
         arguments.compile,
         arguments.allow_weak_model,
-    )
+    ).settled()
     plans, missing = planned(
         names, choices, sources, seed=arguments.seed, limit=arguments.limit, precision=arguments.precision,
-        preset=arguments.preset,
+        preset=arguments.preset, device=settings.device,
     )  # fmt: skip
     if arguments.dry_run:
         code = _dry_run(plans, store, settings, arguments.json)
@@ -201,15 +201,17 @@ def run_command(arguments: argparse.Namespace) -> int:
 
 
 def _dry_run(plans: list[PlannedTask], store: RecordStore, settings: Settings, as_json: bool) -> int:
-    from benchmark.runner import Outcome, pending
+    from benchmark.runner import Outcome, known_task, pending
 
     rows = []
     for plan in plans:
-        for item in pending(plan, store, settings, touch=False):
-            known = isinstance(item, Outcome)
+        task = known_task(plan, settings)
+        bound = plan if task is None else plan.bound(len(task.test.x))
+        for item in pending(bound, store, settings, task):
             state = item.state if isinstance(item, Outcome) else "to compute"
             label = item.label if isinstance(item, Outcome) else item.choice.label
-            rows.append({"task": plan.name, "method": label, "state": state, "reason": item.reason if known else ""})  # type: ignore[union-attr]
+            reason = item.reason if isinstance(item, Outcome) else item.why
+            rows.append({"task": plan.name, "method": label, "state": state, "reason": reason})
     if as_json:
         print(json.dumps(rows, indent=1))
         return 0

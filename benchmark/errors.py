@@ -1,5 +1,11 @@
 """Errors a user can act on: one sentence that says what was expected, what came and what to do."""
 
+from __future__ import annotations
+
+import sys
+import traceback
+from pathlib import Path
+
 
 class BenchmarkError(Exception):
     """Something a user can mend; `exit_code` is what the command line returns for it."""
@@ -25,3 +31,12 @@ class Absent(Exception):  # noqa: N818 - no error: the next source is tried
 
 class RecordError(BenchmarkError):
     """A stored record is damaged or was not written by this program."""
+
+
+def describe(error: BaseException, cls: type) -> str:
+    """Return one line that says what was raised and where in the file of `cls`: "ValueError: no (mine.py, line 3)"."""
+    file = getattr(sys.modules.get(cls.__module__), "__file__", None)
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [frame for frame in frames if frame.filename == file] or frames
+    place = f" ({Path(own[-1].filename).name}, line {own[-1].lineno})" if own else ""
+    return f"{type(error).__name__}: {error}{place}"

@@ -13,7 +13,7 @@ from benchmark.metrics import METRICS
 from benchmark.presets import PRESETS
 from benchmark.records import Cell
 from benchmark.registry import configure
-from benchmark.types import METHODS, TASKS, Located, Method, Precision, TaskSpec
+from benchmark.types import METHODS, TASKS, Device, Located, Method, Precision, TaskSpec
 
 _ITEM = re.compile(r"(?P<name>!?[^\[\],]+)(?:\[(?P<params>[^\]]*)\])?(?:,|$)")
 
@@ -90,6 +90,17 @@ class PlannedTask:
             if cell.key not in self.skips
         ]
 
+    def bound(self, rows: int) -> PlannedTask:
+        """Return this plan for a task of `rows` test rows: a limit that takes nothing away is none."""
+        cells, skips = [], {}
+        for cell, choice in self.cells:
+            taken = cell.limit if cell.limit is not None and cell.limit < rows else None
+            bound = dataclasses.replace(cell, limit=taken)
+            cells.append((bound, choice))
+            if cell.key in self.skips:
+                skips[bound.key] = self.skips[cell.key]
+        return dataclasses.replace(self, cells=tuple(cells), skips=skips)
+
 
 def plan_task(
     name: str,
@@ -99,6 +110,7 @@ def plan_task(
     limit: int | None,
     precision: Precision = "fp32",
     preset: str = "standard",
+    device: Device = "cpu",
 ) -> PlannedTask:
     """Find a task's data and lay out its cells.
 
@@ -108,14 +120,13 @@ def plan_task(
     spec = TASKS.get(name)()
     located = spec.locate(sources)
     settings = PRESETS[preset]
-    fingerprint = settings.fingerprint(spec.fingerprint(located), spec.budget)
     limit = limit or settings.samples[spec.modality]
     cells: list[tuple[Cell, MethodChoice]] = []
     skips: dict[str, str] = {}
     for choice in choices:
         given = settings.given(METHODS.get(choice.name), dict(choice.given))
         params = method_params(MethodChoice(choice.name, tuple(given.items())))
-        cell = Cell(located.source, name, choice.name, params, seed, limit, fingerprint, precision, preset)
+        cell = Cell(located.source, name, choice.name, params, seed, limit, precision, device, preset)
         if any(cell.key == other.key for other, _ in cells):
             continue  # the same method, once with its defaults spelt out
         cells.append((cell, choice))
@@ -130,11 +141,14 @@ def plan_task(
 
 def metric_facts(names: list[str]) -> dict[str, dict[str, Any]]:
     """Return what a record says of each metric, so that a board needs nothing but records."""
+    order = list(METRICS)
     return {
         name: {
             "version": METRICS[name].version,
             "higher_is_better": METRICS[name].higher_is_better,
             "family": METRICS[name].family,
+            "order": order.index(name),
+            "title": METRICS[name].title,
         }
         for name in names
     }

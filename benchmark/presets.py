@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -33,12 +31,6 @@ class Preset:
             steps=min(budget.steps, self.steps or budget.steps),
             subsets=min(budget.subsets, self.subsets or budget.subsets),
         )
-
-    def fingerprint(self, task: str, budget: Budget) -> str:
-        """Return a task's fingerprint under this preset, which is its own where the budget stays as it is."""
-        if self.budget(budget) == budget:
-            return task
-        return hashlib.sha256(json.dumps([task, dataclasses.asdict(self.budget(budget))]).encode()).hexdigest()
 
     def given(self, method: type[Any], given: Mapping[str, str]) -> dict[str, str]:
         """Return a method's parameters: those the user gave, and this preset's where the method has them."""

@@ -1,9 +1,10 @@
 """Per-sample records on disk: written whole or not at all, checked when read, never trusted when damaged.
 
 A cell's folder, `<root>/<source>/<task>/<method>-<hash>/`, holds `scores.parquet` (one row a sample and metric:
-sample, target, metric, score, valid, reason) and `run.json` (what was run, on what, at what cost), which is
-written last and carries the digest of the scores. The hash is that of the method's parameters, the seed, the
-samples, the precision and the preset. No torch here: boards read records alone.
+sample, target, metric, score, valid, reason) and `run.json` (what was run, on what, by what, at what cost), which is
+written last, carries the digests of the other files and one of itself. The hash is that of what was asked for: the
+method's parameters, all filled in, the seed, the samples, the precision, the device and the preset. What computed the
+answer stands in the record's `identity`. No torch here: boards read records alone.
 """
 
 from __future__ import annotations
@@ -12,11 +13,13 @@ import errno
 import hashlib
 import io
 import json
+import math
+import re
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field, fields
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,19 +30,22 @@ from filelock import FileLock
 
 from benchmark.data.download import write_atomically
 from benchmark.errors import BenchmarkError, RecordError, UsageError
-from benchmark.types import Precision
+from benchmark.identity import CHANGED, what_changed
+from benchmark.types import Device, Precision
 
-SCHEMA = 3
+SCHEMA = 4
 STATUSES = ("done", "failed")
 EXAMPLES = "examples.json"
 SET_ASIDE = "_set_aside"
+NAME = re.compile(r"[\w.+ -]{1,64}")
+"""What tasks, methods and metrics may be called: their names are folders, columns and labels."""
 
 
 @dataclass(frozen=True)
 class Cell:
     """One unit of work: a method with its parameters, on a task, from a source, under a seed, on some samples.
 
-    `limit` is the number of test samples, or None for all of them. `fingerprint` is that of the task under `preset`.
+    `params` are all parameters, defaults filled in. `limit` is the number of test samples, or None for all there are.
     """
 
     source: str
@@ -48,15 +54,15 @@ class Cell:
     params: dict[str, Any]
     seed: int
     limit: int | None
-    fingerprint: str
     precision: Precision = "fp32"
+    device: Device = "cpu"
     preset: str = "standard"
 
     @property
     def key(self) -> str:
         """Return the name of the cell's folder."""
-        identity = json.dumps([self.params, self.seed, self.limit, self.precision, self.preset], sort_keys=True)
-        return f"{self.method}-{hashlib.sha256(identity.encode()).hexdigest()[:10]}"
+        asked = [self.params, self.seed, self.limit, self.precision, self.device, self.preset]
+        return f"{self.method}-{hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()[:10]}"
 
     @property
     def label(self) -> str:
@@ -66,20 +72,27 @@ class Cell:
 
 @dataclass(frozen=True)
 class Record:
-    """What a cell gave. `status` is done or failed, `reason` says why; `metrics` holds version and direction by name.
+    """What a cell gave. `status` is done or failed, `reason` says why.
 
-    `label` is the method with its given parameters, `kind` is baseline, control, oracle or learned.
-    `costs` has forwards, backwards (rows of the model) and seconds by phase: prepare, attribute, probe and shared
-    (what all methods of the task use together). `scores` is empty unless the cell is done. What is not `comparable`
-    never enters a board with others. `evidence` is the mean share of the positive attribution that lies on planted
-    evidence, where there is any. `report` is what a trained explainer says of its training.
+    `identity` is what computed it (see `benchmark.identity`). `label` is the method with its given parameters, `kind`
+    baseline, control, oracle or learned, `explains` the modalities it is for (empty: all). `facts` is what a board says
+    of the task: `modality`, `origin` of the data, `rows` (test rows there are), `accuracy` and `balanced_accuracy`
+    (None where not known), `weak`. `metrics` holds `version`, `higher_is_better`, `family`, `order` (of columns) and
+    `title` by name. `costs` has forwards, backwards (rows of the model) and seconds by phase: prepare, attribute, probe
+    and shared (what all methods of the task use together). `scores` is empty unless the cell is done. What is not
+    `comparable` never enters a board with others. `evidence` is the mean share of the positive attribution that lies
+    on planted evidence, where there is any. `report` is what a trained explainer says of its training; `problems` says
+    what of it could not be kept as it was. Nothing relies on what `provenance` holds.
     """
 
     cell: Cell
     status: str
     reason: str = ""
+    identity: dict[str, str] = field(default_factory=dict)
     label: str = ""
     kind: str = ""
+    explains: list[str] = field(default_factory=list)
+    facts: dict[str, Any] = field(default_factory=dict)
     metrics: dict[str, dict[str, Any]] = field(default_factory=dict)
     n_total: int = 0
     n_failed: int = 0
@@ -89,6 +102,7 @@ class Record:
     comparable: bool = True
     evidence: float | None = None
     report: dict[str, Any] = field(default_factory=dict)
+    problems: list[str] = field(default_factory=list)
     scores: pd.DataFrame = field(default_factory=pd.DataFrame)
 
 
@@ -126,14 +140,19 @@ class RecordStore:
         """Return the record in `folder`.
 
         Raises:
-            RecordError: it is damaged, was not written by this program, or has another schema version.
+            RecordError: it is damaged, was not written by this program, is in a wrong folder or has another schema.
         """
         try:
             meta = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+            if not isinstance(meta, dict) or "schema" not in meta:
+                raise RecordError(f"{folder}: run.json holds no record")
             if meta["schema"] != SCHEMA:
-                raise RecordError(f"{folder}: schema {meta['schema']}, this version reads {SCHEMA}")
+                raise RecordError(f"{folder}: schema {meta['schema']!r}, this version reads {SCHEMA}: run again")
+            if meta.pop("digest", None) != _digest(meta):
+                raise RecordError(f"{folder}: run.json is not what was written: it is damaged or was edited")
+            check_plain(meta)
             cell = Cell(**meta["cell"])
-            if meta["status"] not in STATUSES or folder.name != cell.key:
+            if Path(*folder.absolute().parts[-3:]) != Path(cell.source, cell.task, cell.key):
                 raise RecordError(f"{folder}: the record does not belong to this folder")
             rest = {f.name: meta[f.name] for f in fields(Record) if f.name not in ("cell", "scores")}
             scores = pd.DataFrame()
@@ -141,23 +160,30 @@ class RecordStore:
                 content = (folder / "scores.parquet").read_bytes()
                 if hashlib.sha256(content).hexdigest() != meta["scores_digest"]:
                     raise RecordError(f"{folder}: scores.parquet is not what run.json says it is")
-                scores = pq.read_table(io.BytesIO(content)).to_pandas()
+                scores = _scores(content, meta)
             return Record(cell=cell, scores=scores, **rest)
-        except RecordError:
-            raise
-        except (OSError, ValueError, KeyError, TypeError, AttributeError, pa.ArrowException) as error:
-            raise RecordError(f"{folder}: not a readable record ({type(error).__name__}: {error})") from error
+        except RecordError as error:
+            raise error if str(error).startswith(str(folder)) else RecordError(f"{folder}: {error}") from error
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, pa.ArrowException) as error:
+            raise RecordError(f"{folder}: not a readable record ({type(error).__name__}: {error})"[:500]) from error
 
     def examples(self, record: Record) -> list[dict[str, Any]]:
         """Return the samples that were kept with their explanations, none for a record that has none.
 
         Raises:
-            RecordError: the file is damaged.
+            RecordError: the file is damaged, or is not the one that was written with the record.
         """
-        path = self.folder(record.cell) / EXAMPLES
+        folder = self.folder(record.cell)
+        path = folder / EXAMPLES
         try:
-            return json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
-        except (OSError, ValueError) as error:
+            wanted = json.loads((folder / "run.json").read_text(encoding="utf-8"))["examples_digest"]
+            if wanted is None:
+                return []
+            content = path.read_bytes()
+            if hashlib.sha256(content).hexdigest() != wanted:
+                raise RecordError(f"{path} is not what run.json says it is")
+            return json.loads(content)
+        except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
             raise RecordError(f"{path}: not readable ({type(error).__name__}: {error})") from error
 
     def write(self, record: Record, examples: list[dict[str, Any]] | None = None) -> Path:
@@ -167,18 +193,25 @@ class RecordStore:
 
         Raises:
             BenchmarkError: the disk is full or fails.
+            ValueError: the record holds something that JSON has no word for.
         """
         folder = self.folder(record.cell)
-        meta = {key: value for key, value in asdict(record).items() if key != "scores"} | {"schema": SCHEMA}
+        meta = {key: value for key, value in asdict(replace(record, scores=None)).items() if key != "scores"}
+        meta |= {"schema": SCHEMA, "scores_digest": None, "examples_digest": None}
+        files: dict[str, bytes] = {}
+        if record.status == "done":
+            files["scores.parquet"] = scores_bytes(record.scores)
+            meta["scores_digest"] = hashlib.sha256(files["scores.parquet"]).hexdigest()
+            if examples:
+                files[EXAMPLES] = json.dumps(examples, allow_nan=False).encode()
+                meta["examples_digest"] = hashlib.sha256(files[EXAMPLES]).hexdigest()
+        meta = json.loads(json.dumps(meta, allow_nan=False))  # as it will be read
+        check_plain(meta)
+        meta["digest"] = _digest(meta)
+        files["run.json"] = json.dumps(meta, indent=1, sort_keys=True, allow_nan=False).encode()
         try:
-            if record.status == "done":
-                content = scores_bytes(record.scores)
-                meta["scores_digest"] = hashlib.sha256(content).hexdigest()
-                write_atomically(folder / "scores.parquet", content)
-                if examples:
-                    write_atomically(folder / EXAMPLES, json.dumps(examples, allow_nan=False).encode())
-            text = json.dumps(meta, indent=1, sort_keys=True, allow_nan=False)
-            write_atomically(folder / "run.json", text.encode())
+            for name, content in files.items():
+                write_atomically(folder / name, content)
         except OSError as error:
             full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
             what = "the disk is full" if full else str(error.strerror)
@@ -187,6 +220,13 @@ class RecordStore:
                 "what is stored already is kept"
             ) from error
         return folder
+
+    def forget(self, cell: Cell) -> None:
+        """Remove the record of `cell`."""
+        with self.lock(cell):
+            folder = self.folder(cell)
+            (folder / "run.json").unlink(missing_ok=True)  # first: what is half removed was never finished
+            shutil.rmtree(folder, ignore_errors=True)
 
     def scan(self, source: str | None = None, task: str | None = None) -> tuple[list[Record], list[str]]:
         """Return all readable records, and one sentence for each folder that holds none."""
@@ -231,13 +271,94 @@ def scores_bytes(scores: pd.DataFrame) -> bytes:
     return sink.getvalue()
 
 
-def same_work(record: Record, cell: Cell, metrics: dict[str, dict[str, Any]]) -> str | None:
-    """Return why `record` does not answer for `cell` and `metrics` (name to version), or None where it does."""
-    if record.cell.fingerprint != cell.fingerprint:
-        return "the task's data, model or budget changed"
+def stale(record: Record, identity: Mapping[str, str], metrics: Mapping[str, Mapping[str, Any]]) -> str | None:
+    """Return why `record` does not answer for `identity` and `metrics` (facts by name), or None where it does."""
+    if reason := what_changed(record.identity, identity):
+        return reason
     for name, facts in metrics.items():
         if name not in record.metrics and record.status == "done":
             return f"metric {name} is missing"
         if record.status == "done" and record.metrics[name]["version"] != facts["version"]:
             return f"metric {name} changed"
     return None
+
+
+def _digest(meta: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(meta, sort_keys=True).encode()).hexdigest()
+
+
+def _scores(content: bytes, meta: Mapping[str, Any]) -> pd.DataFrame:
+    """Return the score table of a finished record.
+
+    Raises:
+        RecordError: it has other columns, more rows than samples and metrics make, or other metrics.
+    """
+    file = pq.ParquetFile(io.BytesIO(content))
+    most = meta["n_total"] * len(meta["metrics"])
+    if file.metadata.num_rows != most:  # before it is read: a small file may hold very many
+        raise RecordError(f"scores.parquet has {file.metadata.num_rows} rows, expected {most}")
+    scores = file.read().to_pandas()
+    if list(scores.columns) != SCORES_SCHEMA.names:
+        raise RecordError(f"scores.parquet has the columns {', '.join(map(str, scores.columns))}")
+    if not pd.Series(scores["metric"].astype(str).unique()).isin(list(meta["metrics"])).all():
+        raise RecordError("scores.parquet holds metrics that run.json does not know")
+    return scores
+
+
+_NUMBER, _TEXT = (int, float), str
+_KINDS: dict[str, Any] = {
+    "status": _TEXT, "reason": _TEXT, "identity": dict, "label": _TEXT, "kind": _TEXT, "explains": list, "facts": dict,
+    "metrics": dict, "n_total": int, "n_failed": int, "repeats": int, "costs": dict, "provenance": dict,
+    "comparable": bool, "evidence": (int, float, type(None)), "report": dict, "problems": list,
+}  # fmt: skip
+_CELL: dict[str, Any] = {
+    "source": _TEXT, "task": _TEXT, "method": _TEXT, "params": dict, "seed": int, "limit": (int, type(None)),
+    "precision": _TEXT, "device": _TEXT, "preset": _TEXT,
+}  # fmt: skip
+_FACTS: dict[str, Any] = {
+    "modality": _TEXT, "origin": _TEXT, "rows": int, "accuracy": (int, float, type(None)),
+    "balanced_accuracy": (int, float, type(None)), "weak": bool,
+}  # fmt: skip
+_METRIC: dict[str, Any] = {"version": int, "higher_is_better": bool, "family": _TEXT, "order": int, "title": _TEXT}
+_COST: dict[str, Any] = {"forwards": _NUMBER, "backwards": _NUMBER, "seconds": _NUMBER}
+
+
+def check_plain(meta: Mapping[str, Any]) -> None:
+    """Make sure that what stands in a run.json has the kinds that boards rely on.
+
+    Raises:
+        RecordError: it has not; the sentence names the first place.
+    """
+    _check(meta, _KINDS, "run.json")
+    _check(meta["cell"], _CELL, "cell")
+    _check(meta["facts"], _FACTS, "facts")
+    _check(meta["identity"], dict.fromkeys(CHANGED, _TEXT), "identity")
+    for name, facts in meta["metrics"].items():
+        _check(facts, _METRIC, f"metric {name}")
+    for phase, cost in meta["costs"].items():
+        _check(cost, _COST, f"costs of {phase}")
+        if not all(math.isfinite(cost[key]) and cost[key] >= 0 for key in _COST):
+            raise RecordError(f"costs of {phase}: expected numbers of at least 0")
+    cell = meta["cell"]
+    for name in (cell["task"], cell["method"], *meta["metrics"]):
+        if not NAME.fullmatch(name) or set(name) <= {"."}:
+            raise RecordError(f"the name {name[:64]!r} is none: expected letters, digits, '_', '-' and '.'")
+    if meta["status"] not in STATUSES or cell["source"] not in ("real", "synthetic"):
+        raise RecordError(f"a status or source that is none: {meta['status']!r}, {cell['source']!r}")
+    if meta["n_total"] < 1 or meta["repeats"] < 1 or (meta["status"] == "done" and not meta["metrics"]):
+        raise RecordError("a record of no samples, no metrics or no repeats")
+    if not all(isinstance(item, str) for item in [*meta["explains"], *meta["problems"]]):
+        raise RecordError("explains and problems: expected texts")
+    if meta["status"] == "done" and not {"prepare", "attribute", "probe"} <= set(meta["costs"]):
+        raise RecordError("costs: expected those of prepare, attribute and probe")
+
+
+def _check(found: Any, kinds: Mapping[str, Any], where: str) -> None:
+    if not isinstance(found, dict):
+        raise RecordError(f"{where}: expected names and values, got {type(found).__name__}")
+    for name, kind in kinds.items():
+        value = found.get(name, kinds)
+        real = isinstance(value, kind) and not (isinstance(value, bool) and kind is not bool)
+        if not real or (isinstance(value, str) and not value.isprintable() and name not in ("reason", "origin")):
+            what = "nothing" if value is kinds else f"{value!r}"[:60]
+            raise RecordError(f"{where}: {name} is {what}, which is not what a record holds there")

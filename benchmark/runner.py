@@ -2,24 +2,35 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
+import math
 import traceback
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from filelock import Timeout
+
 from benchmark.allocation import keep_freed_memory
 from benchmark.data.source import cache_folder
-from benchmark.errors import BenchmarkError, RecordError, UsageError
-from benchmark.metrics import OK, REASONS
+from benchmark.errors import BenchmarkError, RecordError, UsageError, describe
+from benchmark.identity import (
+    method_identity,
+    model_digest,
+    rows_digest,
+    settings_digest,
+    source_digest,
+    task_identity,
+)
+from benchmark.metrics import METRICS, OK, REASONS
 from benchmark.plan import MethodChoice, PlannedTask, metric_facts
 from benchmark.presets import PRESETS
-from benchmark.records import Cell, Record, RecordStore, same_work
-from benchmark.tasks.building import refuse_weak
-from benchmark.types import METHODS, TASKS, Located, Precision
+from benchmark.records import Cell, Record, RecordStore, stale
+from benchmark.tasks.building import model_path, refuse_weak, task_facts
+from benchmark.types import METHODS, TASKS, Located, Method, Precision, Split, Task
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -27,6 +38,8 @@ if TYPE_CHECKING:
     from benchmark.evaluator import Evaluation, Evaluator
 
 Overwrite = Literal["never", "missing", "always"]
+WAIT = 5.0
+"""Seconds that pass before another run's lock is spoken of."""
 log = logging.getLogger("benchmark")
 
 
@@ -34,8 +47,7 @@ log = logging.getLogger("benchmark")
 class Settings:
     """How cells are run. `packages` and `included` say where workers find methods and tasks.
 
-    `device` is auto, cpu or cuda; `jobs` None means one worker a core, or one for a GPU. Both are settled by
-    `settled` when there is something to compute, so that a run that has nothing to do never loads torch.
+    `device` is auto, cpu or cuda; `jobs` None means one worker a core, or one for a GPU. `settled` fills in both.
     """
 
     metrics: tuple[str, ...]
@@ -49,7 +61,7 @@ class Settings:
     allow_weak: bool = False
 
     def settled(self) -> Settings:
-        """Return these settings with a real device and number of workers.
+        """Return these settings with a device that is there and a number of workers.
 
         Raises:
             UsageError: a GPU was asked for and there is none.
@@ -95,41 +107,45 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Job:
-    """One cell for a worker, with all it needs to build the task on its own."""
+    """One cell for a worker, with all it needs to build the task. `why` says why a stored record will not do."""
 
     cell: Cell
     choice: MethodChoice
     located: Located
     metrics: tuple[str, ...]
     settings: Settings
+    why: str = ""
 
 
-def pending(plan: PlannedTask, store: RecordStore, settings: Settings, touch: bool = True) -> Iterator[Outcome | Job]:
-    """Yield an outcome for each cell that needs no work and a job for each that does.
+def pending(plan: PlannedTask, store: RecordStore, settings: Settings, task: Task | None) -> Iterator[Outcome | Job]:
+    """Yield an outcome for each cell that needs no work and a job for each that does; nothing is changed on disk.
 
-    Damaged records are set aside if `touch`, else passed over.
+    Without the built `task` records are judged by what was asked alone, which is all that a dry run can know of a model
+    that is not there yet.
     """
     for cell, choice in plan.cells:
-        job = Job(cell, choice, plan.located, settings.metrics, settings)
         if cell.key in plan.skips:
             yield Outcome(cell, choice.label, "skipped", plan.skips[cell.key])
             continue
-        record = _stored(store, cell, touch)
-        yield job if record is None else _judge(record, job)
+        job = Job(cell, choice, plan.located, settings.metrics, settings)
+        record, why = _stored(store, cell)
+        yield replace(job, why=why) if record is None else _judge(record, job, task)
 
 
-def _stored(store: RecordStore, cell: Cell, touch: bool = True) -> Record | None:
+def _stored(store: RecordStore, cell: Cell) -> tuple[Record | None, str]:
+    """Return the readable record of a cell, or None and, where something else is there, what is wrong with it."""
     folder = store.folder(cell)
     if not (folder / "run.json").exists():  # written last: without it nothing was finished
-        return None
+        return None, ""
     try:
-        return store.read(folder)
+        record = store.read(folder)
+        store.examples(record)
+        return record, ""
     except RecordError as error:
-        log.warning(f"{error}; " + (f"set aside as {store.set_aside(folder)}" if touch else "to be set aside"))
-        return None
+        return None, str(error)
 
 
-def _judge(record: Record, job: Job) -> Outcome | Job:
+def _judge(record: Record, job: Job, task: Task | None) -> Outcome | Job:
     """Return the outcome a stored record stands for, or the job that replaces it."""
     kept = Outcome(
         record.cell, job.choice.label, "failed" if record.status == "failed" else "kept", record.reason,
@@ -139,11 +155,26 @@ def _judge(record: Record, job: Job) -> Outcome | Job:
         return kept
     if job.settings.overwrite == "always" or record.status == "failed":
         return job
-    if same_work(record, job.cell, metric_facts(list(job.metrics))) is None:
+    identity = record.identity if task is None else identity_of(task, method_of(job.cell))
+    why = stale(record, identity, metric_facts(list(job.metrics)))
+    if why is None:
         return kept
-    same_task = record.cell.fingerprint == job.cell.fingerprint
-    both = set(job.metrics) | (set(record.metrics) if same_task else set())
-    return replace(job, metrics=tuple(sorted(both)))
+    more = [name for name in METRICS if name in record.metrics] if stale(record, identity, {}) is None else []
+    return replace(job, metrics=tuple(name for name in METRICS if name in job.metrics or name in more), why=why)
+
+
+def identity_of(task: Task, method: Method) -> dict[str, str]:
+    """Return what a result of `method` on `task` follows from, but for what its cell says."""
+    return _task_identity(task) | method_identity(method, task.modality)
+
+
+_task_identity = lru_cache(maxsize=1)(task_identity)
+"""Of the task that this process works on: the evaluator sees to it that no method changes it."""
+
+
+def method_of(cell: Cell) -> Method:
+    """Return the method of a cell with its parameters."""
+    return METHODS.get(cell.method)(**cell.params)
 
 
 def run_task(plan: PlannedTask, store: RecordStore, settings: Settings) -> Iterator[Outcome]:
@@ -153,20 +184,23 @@ def run_task(plan: PlannedTask, store: RecordStore, settings: Settings) -> Itera
         DataError: the task cannot be built.
         BenchmarkError: a record cannot be stored.
     """
+    settings = settings.settled()
+    _prepare_process(settings)
+    wanted = [item for item in plan.cells if item[0].key not in plan.skips]
+    task = None
+    if wanted:
+        task = task_for(wanted[0][0], plan.located, settings)
+        plan = plan.bound(len(task.test.x))
     jobs: list[Job] = []
-    settings = settings.settled() if settings.device == "cuda" else settings
-    for item in pending(plan, store, settings):
+    for item in pending(plan, store, settings, task):
         if isinstance(item, Job):
             jobs.append(item)
         else:
             yield item
     if not jobs:
         return
-    settings = settings.settled()
-    jobs = [replace(job, settings=settings) for job in jobs]
     jobs.sort(key=lambda job: METHODS.entry(job.choice.name).facts.get("kind") != "learned")  # what trains starts first
-    _prepare_process(settings)
-    evaluator_for(jobs[0])  # trains the model and asks the shared questions once, before any worker starts
+    evaluator_for(jobs[0])  # asks the shared questions once, before any worker starts
     workers = min(settings.jobs or 1, len(jobs))
     if workers == 1:
         for job in jobs:
@@ -193,63 +227,101 @@ def work(job: Job) -> Outcome:
     """Evaluate one cell and store its record, unless another run has done so meanwhile."""
     _prepare_process(job.settings)
     store = RecordStore(job.settings.root)
-    with store.lock(job.cell):
-        if job.settings.overwrite != "always" and (record := _stored(store, job.cell)) is not None:
-            judged = _judge(record, job)
+    with _locked(store, job.cell):
+        record, damage = _stored(store, job.cell)
+        if damage:
+            job = replace(job, why=f"{damage}; set aside as {store.set_aside(store.folder(job.cell))}")
+        if record is not None and job.settings.overwrite != "always":
+            judged = _judge(record, job, task_for(job.cell, job.located, job.settings))
             if isinstance(judged, Outcome):
                 return judged
             job = judged
         record, shown = _evaluate(job)
-        store.write(record, shown)
-    state = "computed" if record.status == "done" else record.status
-    return Outcome(job.cell, job.choice.label, state, record.reason, record.n_failed, record.n_total)
+        try:
+            store.write(record, shown)
+        except (ValueError, TypeError, RecordError) as error:  # it holds what no record can
+            record = _failed(record, f"the result cannot be stored: {type(error).__name__}: {error}")
+            store.write(record)
+    done = record.status == "done"
+    reason = "; ".join(filter(None, [job.why if done else "", record.reason]))
+    return Outcome(job.cell, job.choice.label, "computed" if done else record.status, reason, record.n_failed,
+                   record.n_total)  # fmt: skip
+
+
+@contextmanager
+def _locked(store: RecordStore, cell: Cell) -> Iterator[None]:
+    """Hold the lock of a cell; say so where another run holds it for long."""
+    lock = store.lock(cell)
+    try:
+        lock.acquire(timeout=WAIT)
+    except Timeout:
+        log.warning(f"{cell.label}: waiting for another run that computes it")
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _failed(record: Record, reason: str, **more: Any) -> Record:
+    """Return what stands for a cell that gave nothing."""
+    return replace(
+        record, status="failed", reason=reason, n_failed=record.n_total, metrics={}, costs={}, report={}, problems=[],
+        evidence=None, scores=Record(record.cell, "failed").scores, **more,
+    )  # fmt: skip
 
 
 def _evaluate(job: Job) -> tuple[Record, list[dict[str, Any]]]:
     """Return the record of a cell, and examples to keep beside it."""
     from benchmark.examples import examples
     from benchmark.payback import payback
+    from benchmark.plain import plain_data
     from benchmark.provenance import environment
 
     evaluator = evaluator_for(job)
-    kind = METHODS.entry(job.choice.name).facts.get("kind", "other")
+    task, entry, method = evaluator.task, METHODS.entry(job.choice.name), method_of(job.cell)
+    kind = entry.facts.get("kind", "other")
+    provenance, _ = plain_data(task.provenance | {"environment": environment(job.settings.device)})
+    provenance["environment"] |= {"compiled": job.settings.compiled}
     blank = Record(
         job.cell,
         "failed",
+        identity=identity_of(task, method),
         label=job.choice.label,
         kind=kind,
+        explains=list(entry.facts.get("modalities", ())),
+        facts=task_facts(task),
         n_total=len(evaluator.samples),
         comparable=PRESETS[job.cell.preset].comparable,
+        provenance=provenance,
     )
-    provenance = evaluator.task.provenance | {"environment": environment(job.settings.device)}
-    provenance["environment"] |= {"compiled": job.settings.compiled}
     try:
-        method = METHODS.get(job.choice.name)(**job.cell.params)
         evaluation = evaluator.evaluate(method, job.choice.name)
-    except Exception as error:  # whatever a method raises ends its own cell and no other
-        reason = f"{type(error).__name__}: {error}" if not isinstance(error, BenchmarkError) else str(error)
-        failed = replace(
-            blank, reason=reason, n_failed=blank.n_total, provenance=provenance | {"traceback": traceback.format_exc()}
+        n_failed = int(evaluation.failed.sum())
+        if n_failed == blank.n_total:
+            return _failed(blank, "the attribution of every sample is not finite"), []
+        report = evaluation.report | ({"payback": payback(evaluator, evaluation)} if kind == "learned" else {})
+        report, problems = plain_data(report)
+        evidence = None if evaluation.evidence is None else float(evaluation.evidence.nanmean())
+        shown = examples(evaluator, evaluation)
+        record = replace(
+            blank,
+            status="done",
+            reason=f"the attribution of {n_failed} of {blank.n_total} samples is not finite" if n_failed else "",
+            metrics=metric_facts(list(evaluator.metrics)),
+            n_failed=n_failed,
+            repeats=method.repeats,
+            evidence=evidence if evidence is not None and math.isfinite(evidence) else None,
+            report=report,
+            problems=[f"report: {problem}" for problem in problems],
+            costs=evaluator.meter.summary() | evaluation.meter.summary(),
+            provenance=provenance | {"packing": evaluator.prober.packing()},
+            scores=score_table(evaluation),
         )
-        return failed, []
-    n_failed = int(evaluation.failed.sum())
-    if n_failed == blank.n_total:
-        reason = "the attribution of every sample is not finite"
-        return replace(blank, reason=reason, n_failed=n_failed, provenance=provenance), []
-    record = replace(
-        blank,
-        status="done",
-        reason=f"the attribution of {n_failed} of {blank.n_total} samples is not finite" if n_failed else "",
-        metrics=metric_facts(list(job.metrics)),
-        n_failed=n_failed,
-        repeats=method.repeats,
-        evidence=None if evaluation.evidence is None else float(evaluation.evidence.nanmean()),
-        report=evaluation.report | ({"payback": payback(evaluator, evaluation)} if kind == "learned" else {}),
-        costs=evaluator.meter.summary() | evaluation.meter.summary(),
-        provenance=provenance | {"packing": evaluator.prober.packing()},
-        scores=score_table(evaluation),
-    )
-    return record, examples(evaluator, evaluation)
+    except (Exception, SystemExit) as error:  # whatever a method raises ends its own cell and no other
+        reason = str(error) if isinstance(error, BenchmarkError) else describe(error, type(method))
+        return _failed(blank, reason, provenance=provenance | {"traceback": traceback.format_exc()}), []
+    return record, shown
 
 
 def score_table(evaluation: Evaluation) -> pd.DataFrame:
@@ -295,50 +367,66 @@ def _prepare_process(settings: Settings) -> None:
 
 @dataclass(frozen=True)
 class Basis:
-    """What cells of one task have in common, and what their shared answers follow from."""
+    """What a task is built from."""
 
     task: str
     located: Located
-    fingerprint: str
-    seed: int
-    limit: int | None
-    metrics: tuple[str, ...]
-    precision: Precision
     preset: str
     device: str
     compiled: bool
-    allow_weak: bool
+
+
+def task_for(cell: Cell, located: Located, settings: Settings) -> Task:
+    """Return the built task of a cell; made once in a process."""
+    return _task(Basis(cell.task, located, cell.preset, settings.device, settings.compiled))
+
+
+def known_task(plan: PlannedTask, settings: Settings) -> Task | None:
+    """Return a plan's task where nothing has to be trained for it, else None: for a dry run."""
+    cells = [cell for cell, _ in plan.cells if cell.key not in plan.skips]
+    recipe = plan.spec.recipe(plan.located.source)
+    if not cells or not model_path(plan.name, recipe, plan.located).exists():
+        return None
+    _prepare_process(settings)
+    return task_for(cells[0], plan.located, settings)
+
+
+@lru_cache(maxsize=1)
+def _task(basis: Basis) -> Task:
+    task = TASKS.get(basis.task)().build(basis.located, basis.task, basis.device)
+    task = replace(task, budget=PRESETS[basis.preset].budget(task.budget))
+    if basis.compiled:
+        task.model.compile()
+    return task
 
 
 def evaluator_for(job: Job) -> Evaluator:
     """Return the evaluator of a job's task, seed and samples; made once in a process."""
     cell, settings = job.cell, job.settings
-    return _evaluator(
-        Basis(
-            cell.task, job.located, cell.fingerprint, cell.seed, cell.limit, job.metrics, cell.precision,
-            cell.preset, settings.device, settings.compiled, settings.allow_weak,
-        )
-    )  # fmt: skip
+    task = task_for(cell, job.located, settings)
+    refuse_weak(task, settings.allow_weak)
+    return _evaluator(task, cell.seed, cell.limit, job.metrics, cell.precision, settings.compiled)
 
 
 @lru_cache(maxsize=1)
-def _evaluator(basis: Basis) -> Evaluator:
+def _evaluator(
+    task: Task, seed: int, limit: int | None, metrics: tuple[str, ...], precision: Precision, compiled: bool
+) -> Evaluator:
     from benchmark.evaluator import Evaluator
     from benchmark.metering import Cost
-    from benchmark.provenance import code_digest
+    from benchmark.models.cache import key_of
     from benchmark.shared import Shared
 
-    task = TASKS.get(basis.task)().build(basis.located, basis.task, basis.device)
-    refuse_weak(task, basis.allow_weak)
-    task = replace(task, budget=PRESETS[basis.preset].budget(task.budget))
-    if basis.compiled:
-        task.model.compile()
-    samples = list(range(len(task.test.x)))[: basis.limit]
-    identity = repr((basis, task.provenance["model"]["digest"], code_digest()))
-    key = hashlib.sha256(identity.encode()).hexdigest()[:16]
-    path = cache_folder() / "shared" / f"{basis.task}-{key}.safetensors"
-    shared, costs = Shared.load(path, basis.device) if path.exists() else (None, {})
-    evaluator = Evaluator(task, basis.seed, samples, metrics=basis.metrics, precision=basis.precision, shared=shared)
+    samples = list(range(len(task.test.x)))[:limit]
+    device = str(task.test.x.device)
+    asked = Split(task.test.x[samples], task.test.y[samples])
+    key = key_of(
+        task.name, rows_digest(asked), model_digest(task.model), settings_digest(task), seed, sorted(metrics),
+        precision, compiled, device.partition(":")[0], source_digest("benchmark.evaluator"),
+    )  # fmt: skip
+    path = cache_folder() / "shared" / f"{task.name}-{key}.safetensors"
+    shared, costs = Shared.load(path, device) if path.exists() else (None, {})
+    evaluator = Evaluator(task, seed, samples, metrics=metrics, precision=precision, shared=shared)
     if shared is None:
         evaluator.shared.save(path, evaluator.meter.summary())
     else:

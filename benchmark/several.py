@@ -60,7 +60,7 @@ def run_all(plans: list[PlannedTask], store: RecordStore, settings: Settings) ->
                 for outcome in run_task(plan, store, settings):
                     outcomes.append(outcome)
                     bar.update()
-                    say = log.warning if outcome.bad else log.info
+                    say = log.warning if outcome.bad or (outcome.reason and outcome.state == "computed") else log.info
                     say(f"{outcome.cell.label}: {outcome.state}{outcome.reason and ': ' + outcome.reason}")
             except DataError as error:
                 unbuilt.append(error)

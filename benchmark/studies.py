@@ -82,13 +82,13 @@ def ablate_command(arguments: argparse.Namespace) -> int:
     settings = Settings(
         tuple(METRICS), "auto", arguments.jobs, "missing", PACKAGES, tuple(arguments.include),
         arguments.out.absolute(), False, arguments.allow_weak_model,
-    )  # fmt: skip
+    ).settled()  # fmt: skip
     rivals = [choice for choice in parse_methods("all") if _is_rival(choice)]
     records: list[Record] = []
     for seed in range(arguments.seeds):
         plans, missing = planned(
             [TASKS.entry(arguments.task).name], [*variants.values(), *rivals], chosen_sources(arguments), seed=seed,
-            limit=arguments.limit, preset=arguments.preset,
+            limit=arguments.limit, preset=arguments.preset, device=settings.device,
         )  # fmt: skip
         outcomes, unbuilt = run_all(plans, store, settings)
         if missing or unbuilt:

@@ -6,7 +6,7 @@ Shapes: B batch, G features, K steps, R random subsets, C classes, N samples.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 Modality = Literal["table", "text", "image"]
 Source = Literal["real", "synthetic"]
+Device = Literal["cpu", "cuda"]
+"""The class of device that a result was computed on; times of the two never share a column."""
 Precision = Literal["fp32", "bf16"]
 """What a model's forwards are computed in; probabilities and scores are float64 in any case."""
 Baseline = Literal["removal", "insertion"]
@@ -154,9 +156,6 @@ class TaskSpec(Protocol):
     def recipe(self, source: Source) -> dict[str, Any]:
         """Return every setting the model depends on, as plain data."""
 
-    def fingerprint(self, located: Located) -> str:
-        """Return a hash of everything the task is made from: data, model recipe, seed, budget."""
-
     @property
     def floor(self) -> float:
         """Return the least balanced accuracy of a model worth explaining."""
@@ -174,6 +173,10 @@ class Method(ABC):
     def unsupported(self, spec: TaskSpec) -> str | None:
         """Return why this method cannot explain the task, or None where it can."""
         return None
+
+    def learns_from(self, modality: Modality) -> Sequence[Method]:
+        """Return the methods whose explanations this one is trained on, so that it is made anew when they change."""
+        return ()
 
     @abstractmethod
     def prepare(self, task: Task, seed: int) -> Attribute:

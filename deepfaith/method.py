@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from benchmark.errors import UsageError
@@ -19,8 +20,6 @@ if TYPE_CHECKING:
 
 OUTPUTS = ("signed", "unit")
 TOLD = ("margin", "class", "nothing")
-VERSION = 1
-"""Raised when training changes, so that no cached explainer outlives it."""
 USUAL: dict[Modality, dict[str, Any]] = {
     "table": {"iterations": 2000, "batch": 128, "copies": 32, "subsets": 64, "dropout": 0.0,
               "rate": 2e-3, "rows": 400, "low": 0.3, "high": 0.3, "mix": 0.25, "hide": 0.0, "settled": 1e-3},
@@ -84,6 +83,10 @@ class DeepFaith(Method):
             batch=own["batch"], copies=own["copies"], compiled=self.compiled,
         )  # fmt: skip
 
+    def learns_from(self, modality: Modality) -> list[Method]:
+        """Return the prior methods whose explanations are copied."""
+        return [method for _, method in priors_for(modality, self.priors)]
+
     def prepare(self, task: Task, seed: int) -> Attribute:
         """See `Method`; the explainer has a `report`.
 
@@ -96,46 +99,50 @@ class DeepFaith(Method):
         from deepfaith.training import train
 
         recipe = self.recipe(task.modality)
-        priors = priors_for(task, self.priors)
-        path = explainer_path(task, recipe, priors, seed)
+        priors = priors_for(task.modality, self.priors)
+        path = kept_path(task, recipe, priors, seed)
 
         def make() -> Any:
-            shelf = explanations_path(task, recipe, priors, seed)
-            explainer, report = train(task, recipe, seed, priors, path.with_suffix(".pt"), shelf)
+            prior_path = partial(explanations_path, task, recipe, seed)
+            explainer, report = train(task, recipe, seed, priors, path.with_suffix(".pt"), prior_path)
             return Fitted(explainer, report=report).made()
 
         state, facts = kept(path, make, "explainer")
         return fitted(state, facts, task.model, str(task.train.x.device), path)
 
 
-def explainer_path(task: Task, recipe: Recipe, priors: list[Prior], seed: int) -> Path:
+def kept_path(task: Task, recipe: Recipe, priors: list[Prior], seed: int) -> Path:
     """Return where the explainer of a task, recipe and seed is, or will be."""
-    from benchmark.tasks.building import kept_path
+    from benchmark.tasks.building import explainer_path
 
-    return kept_path("deepfaith", VERSION, task, recipe.plain(), _plain(priors), seed)
+    copied = [_plain(name, prior, task.modality) for name, prior in priors]
+    return explainer_path("deepfaith", "deepfaith.training", task, recipe.plain(), copied, seed)
 
 
-def explanations_path(task: Task, recipe: Recipe, priors: list[Prior], seed: int) -> Path:
-    """Return the folder of what prior methods say of a task's training inputs; recipes may share it."""
+def explanations_path(task: Task, recipe: Recipe, seed: int, name: str, prior: Method) -> Path:
+    """Return where what a prior method says of a task's training inputs is, or will be; recipes may share it."""
     from benchmark.data.source import cache_folder
+    from benchmark.identity import source_digest, training_digest
     from benchmark.models.cache import key_of
-    from benchmark.tasks.building import task_identity
 
-    key = key_of(VERSION, *task_identity(task), recipe.rows, recipe.held_out, _plain(priors), seed)
-    return cache_folder() / "explanations" / f"{task.name}-{key}"
-
-
-def _plain(priors: list[Prior]) -> list[tuple[str, dict[str, Any]]]:
-    return [(name, asdict(prior)) for name, prior in priors]  # type: ignore[call-overload]
+    rows = source_digest("deepfaith.supervision"), training_digest(task), recipe.rows, recipe.held_out, seed
+    folder = f"{task.name}-{key_of(*rows)}"
+    return cache_folder() / "explanations" / folder / f"{name}-{key_of(_plain(name, prior, task.modality))}.safetensors"
 
 
-def priors_for(task: Task, preset: str = "standard") -> list[Prior]:
-    """Return the benchmark's own baselines for a task's modality, in their registered order, as under `preset`."""
+def _plain(name: str, prior: Method, modality: Modality) -> tuple[str, dict[str, Any], dict[str, str]]:
+    from benchmark.identity import method_identity
+
+    return name, asdict(prior), method_identity(prior, modality)  # type: ignore[call-overload]
+
+
+def priors_for(modality: Modality, preset: str = "standard") -> list[Prior]:
+    """Return the benchmark's own baselines for a modality, in their registered order, as under `preset`."""
     found = []
     for name in METHODS.names():
         entry = METHODS.entry(name)
         own = entry.module.startswith("methods.") and entry.facts.get("kind") == "baseline"
-        if own and task.modality in entry.facts["modalities"]:
+        if own and modality in entry.facts["modalities"]:
             cls = METHODS.get(name)
             found.append((name, configure(cls, name, PRESETS[preset].given(cls, {}))))
     return found

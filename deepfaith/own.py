@@ -12,10 +12,12 @@ import torch
 from torch import Tensor, nn
 
 from benchmark.errors import UsageError
+from benchmark.identity import source_digest, training_digest
+from benchmark.models.cache import key_of
 from benchmark.tasks.removal import ColumnRemoval, PixelRemoval
 from benchmark.types import METHODS, Budget, Modality, Removal, Split, Task
 from deepfaith.fitted import Fitted
-from deepfaith.method import DeepFaith, priors_for
+from deepfaith.method import DeepFaith, explanations_path, priors_for
 from deepfaith.training import train
 
 log = logging.getLogger("benchmark")
@@ -46,7 +48,7 @@ def fit(
     except TypeError as error:
         raise UsageError(f"fit: {error}; python -m benchmark show deepfaith lists the settings") from error
     task = _task(model, x, remove)
-    chosen = priors_for(task, method.priors)
+    chosen = priors_for(task.modality, method.priors)
     if priors is not None:
         unknown = sorted(set(priors) - {name for name, _ in chosen})
         if unknown:
@@ -62,8 +64,13 @@ def fit(
     recipe = method.recipe(task.modality)
     if not chosen:
         recipe = replace(recipe, schedule=replace(recipe.schedule, fixed=0.0))
-    kept = (None, None) if folder is None else (Path(folder) / "checkpoint.pt", Path(folder))
-    explainer, report = train(task, recipe, seed, chosen, *kept)
+    checkpoint = prior_path = None
+    if folder is not None:  # what it holds is bound to all that it was made from, as in the cache
+        root = Path(folder)
+        made_from = source_digest("deepfaith.training"), training_digest(task), recipe.plain(), repr(chosen), seed
+        checkpoint = root / f"checkpoint-{key_of(*made_from)}.pt"
+        prior_path = lambda name, prior: root / explanations_path(task, recipe, seed, name, prior).name  # noqa: E731
+    explainer, report = train(task, recipe, seed, chosen, checkpoint, prior_path)
     return Fitted(explainer, task.model, report)
 
 

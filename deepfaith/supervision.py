@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 import torch
@@ -23,6 +23,8 @@ ROUNDING = 1e-9
 """What a cosine of a vector with itself may lack to 1."""
 
 Prior = tuple[str, Method]
+PriorPath = Callable[[str, Method], Path]
+"""Where the explanations of a prior are, or will be."""
 
 
 def deduplicate(attributions: Tensor, similarity: float) -> Tensor:
@@ -92,9 +94,7 @@ class Supervision:
         return float((1 + ahead).mean())
 
 
-def supervise(
-    task: Task, x: Tensor, priors: Sequence[Prior], seed: int, path: Callable[[str], Path] | None = None
-) -> Supervision:
+def supervise(task: Task, x: Tensor, priors: Sequence[Prior], seed: int, path: PriorPath | None = None) -> Supervision:
     """Explain x (N, ...) by all `priors` and score the explanations by the evaluator's ten metrics.
 
     With `path`, what each prior gave is kept there, so that work interrupted goes on with the next one.
@@ -120,7 +120,7 @@ def supervise(
         if path is None:
             parts.append(explain(name, method)[0])
         else:
-            parts.append(kept(path(name), lambda name=name, method=method: explain(name, method), "explanations")[0])  # type: ignore[misc]
+            parts.append(kept(path(name, method), partial(explain, name, method), "explanations")[0])
     with torch.no_grad():
         target = torch.cat([task.model(some).argmax(-1) for some in x.split(64)])
     return Supervision(

@@ -22,7 +22,7 @@ from deepfaith.drawing import Drawing, Drawn
 from deepfaith.explainer import OUTPUTS, Explainer, margins
 from deepfaith.losses import local_correlation, pattern_consistency
 from deepfaith.schedule import Schedule
-from deepfaith.supervision import Prior, Supervision, supervise
+from deepfaith.supervision import Prior, PriorPath, Supervision, supervise
 
 VALIDATION_ROWS, VALIDATION_SUBSETS = 64, 64
 NEGLIGIBLE = 1e-12
@@ -205,11 +205,11 @@ def train(
     seed: int,
     priors: Sequence[Prior],
     checkpoint: Path | None = None,
-    shelf: Path | None = None,
+    prior_path: PriorPath | None = None,
 ) -> tuple[Explainer, dict[str, Any]]:
     """Return a trained explainer of `task` and a report: curves, what was copied, costs.
 
-    Work that was interrupted goes on from `checkpoint`, and with the explanations of prior methods in folder `shelf`.
+    Work that was interrupted goes on from `checkpoint`, and with the explanations of prior methods at `prior_path`.
 
     Raises:
         DivergedError: a loss is not finite.
@@ -226,7 +226,7 @@ def train(
         if priors and recipe.schedule.copies:
             whole = supervise(
                 task, task.train.x[torch.cat([drawn[:ranked], copied])], priors, seed_for(seed, "supervision"),
-                None if shelf is None else lambda name: shelf / f"{name}.safetensors",
+                prior_path,
             )  # fmt: skip
             judged, supervision = whole.part(slice(0, ranked)), whole.part(slice(ranked, None))
             chosen = supervision.choose(recipe.similarity, recipe.quantile)

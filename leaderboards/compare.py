@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from benchmark.errors import BenchmarkError
+from benchmark.identity import what_changed
 from benchmark.records import Record
 from leaderboards.tables import Table, number
 
@@ -73,11 +74,9 @@ def compare(before: list[Record], after: list[Record]) -> Comparison:
 
 def unlike(one: Record, other: Record) -> str:
     """Return why two records of a cell cannot be compared, or nothing where they can."""
-    if one.cell.fingerprint != other.cell.fingerprint:
-        return "other data, or another model"
-    digests = [record.provenance.get("model", {}).get("digest") for record in (one, other)]
-    if digests[0] != digests[1]:
-        return "the model has other weights"
+    parts = ("task", "data", "model")
+    if reason := what_changed(*({part: record.identity[part] for part in parts} for record in (one, other))):
+        return reason
     for metric in [name for name in one.metrics if name in other.metrics]:
         versions = one.metrics[metric]["version"], other.metrics[metric]["version"]
         if versions[0] != versions[1]:

@@ -170,7 +170,7 @@ def ranked(records: list[Record], partial: bool = False) -> tuple[Board, Surenes
 
 def _check_same(records: list[Record]) -> None:
     task = records[0].cell.task
-    if len({record.cell.fingerprint for record in records}) > 1:
+    if len({tuple(record.identity[part] for part in ("task", "data", "model")) for record in records}) > 1:
         raise BenchmarkError(
             f"records of {task} were made on different data or with different models: "
             "run with --overwrite always, or name another --out"

@@ -19,15 +19,13 @@ from benchmark.models.sizes import HEADS, SIZES
 from benchmark.models.training import freeze
 from benchmark.prober import Prober
 from benchmark.seeding import seeded
-from benchmark.tasks.building import kept_path
+from benchmark.tasks.building import explainer_path
 from benchmark.types import Task
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
 VALIDATION = 64
-SURROGATE = 1
-"""The version of masked predictors."""
 
 
 class Players:
@@ -189,15 +187,15 @@ def predictor_for(task: Task, masked: bool) -> Predictor:
 
 
 def trained(
-    task: Task, method: str, version: int, identity: Any, seed: int, build: Callable[[], nn.Module],
+    task: Task, method: str, settings: Any, seed: int, build: Callable[[], nn.Module],
     train: Callable[[nn.Module, Path], dict[str, Any]],
 ) -> tuple[nn.Module, dict[str, Any]]:  # fmt: skip
     """Return the frozen module that `build` makes and `train` trains, from the cache where it is there, and its report.
 
-    `identity` is all that the module depends on but task and seed. `train` gets the module and a path for its
-    checkpoint, and returns the report; its costs are added.
+    `settings` are all that the module depends on but task, seed and the source of `train`, which gets the module and a
+    path for its checkpoint, and returns the report; its costs are added.
     """
-    path = kept_path(method, version, task, identity, seed)
+    path = explainer_path(method, train.__module__, task, settings, seed)
 
     def fresh() -> nn.Module:
         with seeded(seed):
@@ -230,4 +228,4 @@ def surrogate_of(task: Task, seed: int, iterations: int) -> tuple[nn.Module, dic
         objective = Imitation(module, players, x, predictions(task, x), held, 64)
         return {"curves": fit(module, objective, Fitting(iterations, 1e-3), seed, checkpoint, "surrogate")}
 
-    return trained(task, "surrogate", SURROGATE, iterations, seed, lambda: predictor_for(task, masked=True), train)
+    return trained(task, "surrogate", iterations, seed, lambda: predictor_for(task, masked=True), train)

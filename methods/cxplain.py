@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
     from methods.amortised import Players
 
-VERSION = 1
 USUAL: dict[Modality, dict[str, int]] = {
     "table": {"iterations": 800, "batch": 64, "rows": 2000, "members": 5},
     "text": {"iterations": 800, "batch": 32, "rows": 400, "members": 3},
@@ -184,7 +183,7 @@ class CXPlain(Method):
                 curves += [point | {"member": float(i)} for point in found]
             return {"curves": curves, "rows": {"asked": len(loud), "with signal": int(loud.sum())}}
 
-        module, report = trained(task, "cxplain", VERSION, own, seed, build, train)
+        module, report = trained(task, "cxplain", own, seed, build, train)
 
         def ensemble(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
             valid = players.valid(x)

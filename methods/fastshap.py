@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
 
-VERSION = 1
 USUAL: dict[Modality, dict[str, int]] = {
     "table": {"iterations": 2000, "batch": 64, "coalitions": 16},
     "text": {"iterations": 1000, "batch": 32, "coalitions": 8},
@@ -183,7 +182,7 @@ class FastShap(Method):
             return {"curves": curves}
 
         identity = asdict(self) | own
-        module, report = trained(task, "fastshap", VERSION, identity, seed, build, train)
+        module, report = trained(task, "fastshap", identity, seed, build, train)
 
         def explain(x: Tensor, target: Tensor) -> Tensor:
             valid = players.valid(x)

@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
 
-VERSION = 1
 USUAL: dict[Modality, dict[str, Any]] = {
     "table": {"iterations": 1000, "batch": 128, "k": 0, "temperature": 0.1},
     "text": {"iterations": 1000, "batch": 32, "k": 10, "temperature": 0.5},
@@ -163,7 +162,7 @@ class L2X(Method):
             right = [float((found == said).double().mean()) for found in (along, apart)]
             return {"curves": curves, "encoding": {"trained along": right[0], "on random masks": right[1]}}
 
-        module, report = trained(task, "l2x", VERSION, own, seed, build, train)
+        module, report = trained(task, "l2x", own, seed, build, train)
 
         def explain(x: Tensor, target: Tensor) -> Tensor:
             found = inclusion(logits(module, x), own["k"]).masked_fill(~players.valid(x), 0.0)

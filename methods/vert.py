@@ -18,8 +18,6 @@ if TYPE_CHECKING:
 
     from methods.amortised import Players
 
-VERSION = 1
-NET_VERSION = 2
 USUAL: dict[Modality, dict[str, int]] = {
     "table": {"rows": 512, "rounds": 5, "steps": 60, "tuning": 200, "search": 200, "batch": 128},
     "text": {"rows": 64, "rounds": 5, "steps": 60, "tuning": 60, "search": 200, "batch": 16},
@@ -248,7 +246,7 @@ def tuned_copy(task: Task, own: dict[str, int], seed: int) -> tuple[nn.Module, d
             file.with_suffix(".lock").unlink(missing_ok=True)
         return {"curves": curves, "agreement": float(same.double().mean()), "mask size by round": sizes_by_round}
 
-    return trained(task, "vert", VERSION, own, seed, build, train)
+    return trained(task, "vert", own, seed, build, train)
 
 
 MASKS = "masks of the round"
@@ -346,7 +344,7 @@ class VerTAmortised(Method):
 
         identity = own | {"iterations": iterations}
         module, report = trained(
-            task, "vert_amortised", NET_VERSION, identity, seed, build, train
+            task, "vert_amortised", identity, seed, build, train
         )  # fmt: skip
         report = report | {"agreement": first["agreement"]}
         return Explainer(lambda x, target: players.features(mask(module, x)), combined(report, first, "copy"))

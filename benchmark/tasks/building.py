@@ -6,13 +6,13 @@ import hashlib
 import json
 import logging
 from collections.abc import Callable
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchmark.data.source import cache_folder
 from benchmark.errors import DataError
-from benchmark.types import Budget, Located, Task
+from benchmark.identity import source_digest, training_digest
+from benchmark.types import Located, Task
 
 if TYPE_CHECKING:
     from torch import nn
@@ -23,12 +23,6 @@ BUILD_VERSION = 1
 """Raised when the way tasks are made changes, so that no cached model outlives it."""
 
 
-def fingerprint(recipe: dict[str, Any], budget: Budget, located: Located) -> str:
-    """Return the hash of what a task is made from."""
-    identity = [recipe, asdict(budget), located.source, located.digest]
-    return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
-
-
 def model_path(name: str, recipe: dict[str, Any], located: Located) -> Path:
     """Return where the weights of a task's model are, or will be."""
     identity = json.dumps([recipe, located.source, located.digest], sort_keys=True)
@@ -36,18 +30,15 @@ def model_path(name: str, recipe: dict[str, Any], located: Located) -> Path:
     return cache_folder() / "models" / f"{name}-{key}.safetensors"
 
 
-def kept_path(method: str, version: int, task: Task, *identity: Any) -> Path:
-    """Return where what `method` trains for a task is, or will be; `identity` is all else it depends on."""
+def explainer_path(method: str, code: str, task: Task, *settings: Any) -> Path:
+    """Return where what `method` trains for a task is, or will be.
+
+    `code` is a module whose source trains it, and `settings` are all else that it depends on, as plain data.
+    """
     from benchmark.models.cache import key_of
 
-    key = key_of(version, *task_identity(task), *identity)
+    key = key_of(source_digest(code), training_digest(task), *settings)
     return cache_folder() / "explainers" / f"{method}-{task.name}-{key}.safetensors"
-
-
-def task_identity(task: Task) -> tuple[Any, ...]:
-    """Return what identifies a built task, as plain data."""
-    data, model = task.provenance["data"], task.provenance["model"]
-    return task.name, task.source, data.get("digest"), model["digest"], asdict(task.budget)
 
 
 def target_model(
@@ -66,11 +57,11 @@ def refuse_weak(task: Task, allowed: bool) -> None:
     Raises:
         DataError: its balanced accuracy is under the floor.
     """
-    facts = task.provenance["model"]
+    facts = task.provenance.get("model", {})
     if facts.get("weak") and not allowed:
         raise DataError(
             f"the model of {task.name} is too weak to be worth explaining: balanced accuracy "
-            f"{facts['balanced_accuracy']:.3f}, expected at least {facts['floor']}; "
+            f"{facts.get('balanced_accuracy', float('nan')):.3f}, expected at least {facts.get('floor', 'its floor')}; "
             "use --allow-weak-model to explain it all the same"
         )
 
@@ -81,3 +72,16 @@ def judged(name: str, facts: dict[str, Any], recipe: dict[str, Any], floor: floa
         log.warning(f"the model of {name} predicts one class for every test row; its explanations say little")
     weak = facts["balanced_accuracy"] < floor
     return {"recipe": recipe, "floor": floor, "weak": weak, **facts}
+
+
+def task_facts(task: Task) -> dict[str, Any]:
+    """Return what a board says of a task: all of it is kept in each record; what the task does not say is None."""
+    data, model = task.provenance.get("data", {}), task.provenance.get("model", {})
+    return {
+        "modality": task.modality,
+        "origin": str(data.get("origin", "unknown")),
+        "rows": len(task.test.x),
+        "accuracy": model.get("accuracy"),
+        "balanced_accuracy": model.get("balanced_accuracy"),
+        "weak": bool(model.get("weak")),
+    }

@@ -13,7 +13,7 @@ from benchmark.data.images import PARTS, ImageSet
 from benchmark.data.source import Sources, cache_folder
 from benchmark.errors import Absent
 from benchmark.models.pretrained import Pretrained
-from benchmark.tasks.building import BUILD_VERSION, fingerprint, judged, target_model
+from benchmark.tasks.building import BUILD_VERSION, judged, target_model
 from benchmark.types import Budget, Located, Modality, Source, Split, Task
 
 if TYPE_CHECKING:
@@ -114,10 +114,6 @@ class ImageTask:
             "rows": [self.data.train_rows, self.data.test_rows], "training": training and asdict(training),
             "weights": self.weights and self.weights.name,
         }  # fmt: skip
-
-    def fingerprint(self, located: Located) -> str:
-        """See `TaskSpec`."""
-        return fingerprint(self.recipe(located.source), self.budget, located)
 
     def build(self, located: Located, name: str, device: str) -> Task:
         """See `TaskSpec`."""

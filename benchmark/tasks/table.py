@@ -14,7 +14,7 @@ from benchmark.data.split import stratified
 from benchmark.data.tables import Table
 from benchmark.errors import DataError
 from benchmark.seeding import seed_for
-from benchmark.tasks.building import BUILD_VERSION, fingerprint, judged, target_model
+from benchmark.tasks.building import BUILD_VERSION, judged, target_model
 from benchmark.types import Budget, Located, Modality, Source, Task
 
 log = logging.getLogger("benchmark")
@@ -72,10 +72,6 @@ class TableTask:
         """Return every setting the model depends on, as plain data; the stand-in's model has the same."""
         settings = {key: value for key, value in asdict(self).items() if key not in ("data", "floor")}
         return settings | {"features": self.data.features, "test_share": TEST_SHARE, "build": BUILD_VERSION}
-
-    def fingerprint(self, located: Located) -> str:
-        """See `TaskSpec`."""
-        return fingerprint(self.recipe(located.source), self.budget, located)
 
     def build(self, located: Located, name: str, device: str) -> Task:
         """See `TaskSpec`.

@@ -14,7 +14,7 @@ from benchmark.data.texts import STAND_IN_LENGTH, TextFiles
 from benchmark.data.words import PAD
 from benchmark.errors import DataError
 from benchmark.seeding import seed_for
-from benchmark.tasks.building import BUILD_VERSION, fingerprint, judged, target_model
+from benchmark.tasks.building import BUILD_VERSION, judged, target_model
 from benchmark.types import Budget, Located, Modality, Source, Task
 
 if TYPE_CHECKING:
@@ -90,10 +90,6 @@ class TextTask:
             "model": self.model, "length": length, "vocabulary": VOCABULARY, "word_dropout": WORD_DROPOUT,
             "explained": EXPLAINED, "build": BUILD_VERSION,
         }  # fmt: skip
-
-    def fingerprint(self, located: Located) -> str:
-        """See `TaskSpec`."""
-        return fingerprint(self.recipe(located.source), self.budget, located)
 
     def build(self, located: Located, name: str, device: str) -> Task:
         """See `TaskSpec`."""

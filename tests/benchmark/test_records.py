@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import json
+import random
 from dataclasses import replace
 
 import numpy as np
@@ -12,12 +14,14 @@ import pytest
 
 from benchmark.errors import BenchmarkError, RecordError, UsageError
 from benchmark.plan import metric_facts
-from benchmark.records import Cell, Record, RecordStore, same_work, scores_bytes
+from benchmark.records import Cell, Record, RecordStore, scores_bytes, stale
+from tests.leaderboards.generated import FACTS, IDENTITY
+
+COSTS = {phase: {"forwards": 1, "backwards": 0, "seconds": 0.1} for phase in ("prepare", "attribute", "probe")}
 
 
 def cell(**changes):
-    values = {"source": "synthetic", "task": "t", "method": "m", "params": {"n": 1}, "seed": 0, "limit": None,
-              "fingerprint": "f"}  # fmt: skip
+    values = {"source": "synthetic", "task": "t", "method": "m", "params": {"n": 1}, "seed": 0, "limit": None}
     return Cell(**(values | changes))
 
 
@@ -35,7 +39,8 @@ def scores(n=4):
 
 
 def record(**changes):
-    return Record(cell(**changes), "done", metrics=metric_facts(["FC"]), n_total=4, scores=scores())
+    return Record(cell(**changes), "done", metrics=metric_facts(["FC"]), n_total=4, scores=scores(), identity=IDENTITY,
+                  facts=FACTS, costs=COSTS)  # fmt: skip
 
 
 def test_a_record_comes_back_as_it_went(tmp_path):
@@ -52,7 +57,7 @@ def test_a_record_comes_back_as_it_went(tmp_path):
 def test_keys_tell_cells_apart():
     keys = {cell().key, cell(params={"n": 2}).key, cell(seed=1).key, cell(limit=5).key, cell(method="k").key}
     assert len(keys) == 5
-    assert cell(fingerprint="g").key == cell().key  # a stale record is replaced, not kept beside
+    assert cell(device="cuda").key != cell().key
 
 
 def test_equal_scores_give_equal_bytes():
@@ -70,8 +75,12 @@ def spoil_json(folder):
 
 
 def edit(folder, **changes):
+    """Change run.json as a person would who also mends its digest."""
     path = folder / "run.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+    meta = json.loads(path.read_text()) | changes
+    del meta["digest"]
+    meta["digest"] = hashlib.sha256(json.dumps(meta, sort_keys=True).encode()).hexdigest()
+    path.write_text(json.dumps(meta))
 
 
 @pytest.mark.parametrize(
@@ -81,9 +90,20 @@ def edit(folder, **changes):
         (spoil_json, "not a readable record"),
         (lambda f: (f / "scores.parquet").unlink(), "not a readable record"),
         (lambda f: edit(f, schema=99), "schema 99"),
-        (lambda f: edit(f, status="maybe"), "does not belong"),
-        (lambda f: edit(f, cell={"a": 1}), "not a readable record"),
-        (lambda f: (f / "run.json").write_text("[]"), "not a readable record"),
+        (lambda f: edit(f, status="maybe"), "status"),
+        (lambda f: edit(f, cell={"a": 1}), "cell: source is nothing"),
+        (lambda f: edit(f, cell=vars(cell(source="real"))), "does not belong"),
+        (lambda f: edit(f, cell=vars(cell(task="../../t"))), "the name '../../t' is none"),
+        (lambda f: edit(f, label="a\x1b[31m"), "label is"),
+        (lambda f: edit(f, costs={"prepare": {}}), "costs of prepare"),
+        (lambda f: edit(f, metrics={"FC": {"version": 1}}), "metric FC: higher_is_better is nothing"),
+        (lambda f: edit(f, metrics=None), "metrics is None"),
+        (lambda f: edit(f, facts={}), "facts: modality is nothing"),
+        (lambda f: edit(f, identity={}), "identity"),
+        (lambda f: edit(f, n_total=3), "has 4 rows, expected 3"),
+        (lambda f: edit(f, n_total=True), "n_total is True"),
+        (lambda f: (f / "run.json").write_text("[]"), "holds no record"),
+        (lambda f: (f / "run.json").write_text("[" * 100_000), "not a readable record"),
         (lambda f: (f / "run.json").write_bytes(b"\xff\xfe"), "not a readable record"),
     ],
 )
@@ -122,7 +142,7 @@ def test_a_full_disk_is_said_and_leaves_the_old_record(tmp_path, monkeypatch):
 
     monkeypatch.setattr("os.fsync", full)
     with pytest.raises(BenchmarkError, match="the disk is full; free some space"):
-        store.write(replace(record(), scores=scores(9)))
+        store.write(replace(record(), scores=scores(9), n_total=9))
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
 
 
@@ -132,9 +152,42 @@ def test_an_unwritable_folder_is_a_usage_error(tmp_path):
         RecordStore(tmp_path / "file" / "results").open()
 
 
-def test_same_work():
+def test_what_makes_a_record_stale():
     facts = metric_facts(["FC"])
-    assert same_work(record(), cell(), facts) is None
-    assert "data" in same_work(record(), cell(fingerprint="g"), facts)
-    assert "DEL is missing" in same_work(record(), cell(), metric_facts(["FC", "DEL"]))
-    assert "FC changed" in same_work(record(), cell(), {"FC": {"version": 2}})
+    assert stale(record(), IDENTITY, facts) is None
+    for part, said in {"data": "the data", "model": "weights", "task": "budget", "code": "code"}.items():
+        assert said in stale(record(), IDENTITY | {part: "other"}, facts)
+    assert "DEL is missing" in stale(record(), IDENTITY, metric_facts(["FC", "DEL"]))
+    assert "FC changed" in stale(record(), IDENTITY, {"FC": {"version": 2}})
+
+
+def test_no_flipped_bit_of_a_record_is_believed(tmp_path):
+    store = RecordStore(tmp_path).open()
+    folder = store.write(record(), [{"sample": 0}])
+    draw = random.Random(0)
+    for name in ("run.json", "scores.parquet"):
+        content = (folder / name).read_bytes()
+        for _ in range(60):
+            spoilt = bytearray(content)
+            spoilt[draw.randrange(len(content))] ^= 1 << draw.randrange(8)
+            (folder / name).write_bytes(spoilt)
+            try:
+                back = store.read(folder)
+            except RecordError:
+                continue
+            assert json.loads(bytes(spoilt)) == json.loads(content)  # white space is no content
+            assert back.cell == cell()
+        (folder / name).write_bytes(content)
+    assert store.examples(store.read(folder)) == [{"sample": 0}]
+    (folder / "examples.json").write_text('[{"sample": 1}]')
+    with pytest.raises(RecordError, match="not what run.json says"):
+        store.examples(store.read(folder))
+
+
+def test_forget_removes_one_record(tmp_path):
+    store = RecordStore(tmp_path).open()
+    store.write(record())
+    other = store.write(record(method="k"))
+    store.forget(cell())
+    assert [r.cell.method for r in store.scan()[0]] == ["k"]
+    assert other.exists()

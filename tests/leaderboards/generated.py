@@ -10,6 +10,8 @@ from benchmark.plan import metric_facts
 from benchmark.records import Cell, Record
 
 NAMES = tuple(METRICS)
+IDENTITY = {"task": "t", "data": "d", "model": "m", "code": "c", "distribution": ""}
+FACTS = {"modality": "table", "origin": "o", "rows": 20, "accuracy": 0.9, "balanced_accuracy": 0.8, "weak": False}
 PROVENANCE = {"data": {"origin": "o", "digest": "d"}, "model": {"accuracy": 0.9, "balanced_accuracy": 0.8}}
 
 
@@ -33,7 +35,7 @@ def made(scores, method, task="t", seed=0, kind="baseline", source="real", **cha
     """Return a finished record with scores (K, N)."""
     costs = {phase: {"forwards": 10, "backwards": 0, "seconds": 0.1} for phase in ("prepare", "attribute", "probe")}
     return Record(
-        Cell(source, task, method, {}, seed, None, "f"), "done", label=method, kind=kind,
+        Cell(source, task, method, {}, seed, None), "done", label=method, kind=kind, identity=IDENTITY, facts=FACTS,
         metrics=metric_facts(list(NAMES[: len(scores)])), n_total=scores.shape[1], costs=costs,
         scores=scores_table(scores), provenance=PROVENANCE, **changes,
     )  # fmt: skip

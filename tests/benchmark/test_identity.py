@@ -1,0 +1,94 @@
+"""What computed a number: digests of weights, rows and source."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import sys
+from dataclasses import replace
+
+import pytest
+import torch
+
+from benchmark import identity
+from benchmark.types import METHODS, Split
+from tests import toys
+
+METHOD = '''
+"""A method."""
+from helper import {name} as scale
+from benchmark.types import Method
+
+
+class Mine(Method):
+    """{words}"""
+
+    def prepare(self, task, seed):
+        # {words}
+        return lambda x, target: x * scale
+'''
+
+
+@pytest.fixture
+def module(tmp_path, monkeypatch):
+    """Return what gives the digest of a module and of the helper that it imports."""
+    monkeypatch.syspath_prepend(str(tmp_path))
+
+    def digest(helper="one = 1", name="one", words="Words."):
+        (tmp_path / "helper.py").write_text(helper)
+        (tmp_path / "mine.py").write_text(METHOD.format(name=name, words=words))
+        for cached in (identity.source_digest, identity._file):
+            cached.cache_clear()
+        importlib.invalidate_caches()
+        return identity.source_digest("mine")
+
+    yield digest
+    for name in ("mine", "helper"):
+        sys.modules.pop(name, None)
+    identity._file.cache_clear()
+
+
+def test_code_counts_and_words_do_not(module):
+    first = module()
+    assert module(words="Other words.") == first
+    assert module("# a comment\none = 1\n") == first
+    assert module("one = 2") != first  # what a method imports from beside itself
+    assert module("one = two = 1", name="two") != first
+    assert module() == first
+
+
+def test_a_digest_follows_imports_inside_functions_but_not_those_for_types():
+    tree = ast.parse("if TYPE_CHECKING:\n import a\nelse:\n import b\ndef f():\n from . import c\n from d.e import g\n")
+    assert {*identity._imports(tree, "methods.lime")} == {"b", "methods", "methods.c", "d.e", "d.e.g"}
+
+
+def test_every_method_has_a_digest_and_families_differ():
+    found = {name: identity.method_digest(METHODS.get(name)(), "table") for name in METHODS.names()}
+    assert len(set(found.values())) == len(found)
+    assert all(len(digest) == 64 for digest in found.values())
+
+
+def test_deepfaith_depends_on_what_it_copies(monkeypatch):
+    method = METHODS.get("deepfaith")()
+    before = identity.method_digest(method, "table")
+    monkeypatch.setattr(type(method), "learns_from", lambda self, modality: [])
+    assert identity.method_digest(method, "table") != before
+
+
+def test_a_task_is_its_weights_and_rows():
+    task = toys.table()
+    base = identity.task_identity(task)
+    assert identity.task_identity(toys.table()) == base
+    moved = Split(task.test.x + 1e-6, task.test.y)
+    assert identity.what_changed(base, identity.task_identity(replace(task, test=moved))) == "the data changed"
+    with torch.no_grad():
+        next(task.model.parameters()).flatten()[0] += 1e-6
+    assert "other weights" in identity.what_changed(base, identity.task_identity(task))
+    fewer = replace(toys.table(), budget=replace(task.budget, subsets=7))
+    assert "budget" in identity.what_changed(base, identity.task_identity(fewer))
+
+
+def test_what_is_trained_does_not_hang_on_test_rows():
+    task = toys.table()
+    none = Split(task.test.x[:0], task.test.y[:0])
+    assert identity.training_digest(replace(task, test=none)) == identity.training_digest(task)
