@@ -381,6 +381,12 @@ def task_for(cell: Cell, located: Located, settings: Settings) -> Task:
     return _task(Basis(cell.task, located, cell.preset, settings.device, settings.compiled))
 
 
+def forget_tasks() -> None:
+    """Build tasks and evaluators anew when they are next asked for, as a new process would."""
+    for made in (_task, _task_identity, _evaluator):
+        made.cache_clear()
+
+
 def known_task(plan: PlannedTask, settings: Settings) -> Task | None:
     """Return a plan's task where nothing has to be trained for it, else None: for a dry run."""
     cells = [cell for cell, _ in plan.cells if cell.key not in plan.skips]

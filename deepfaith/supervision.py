@@ -12,11 +12,11 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from benchmark.metrics import METRICS
+from benchmark.metrics import METRICS, TEN
 from benchmark.models.cache import Made, kept
 from benchmark.types import Method, Split, Task
 
-HIGHER = torch.tensor([metric.higher_is_better for metric in METRICS.values()])
+HIGHER = torch.tensor([METRICS[name].higher_is_better for name in TEN])
 """The direction of each metric, in the table's order."""
 
 ROUNDING = 1e-9
@@ -106,13 +106,13 @@ def supervise(task: Task, x: Tensor, priors: Sequence[Prior], seed: int, path: P
 
     def evaluator() -> Evaluator:
         if not made:
-            made.append(Evaluator(rows, seed))
+            made.append(Evaluator(rows, seed, metrics=TEN))
         return made[0]
 
     def explain(name: str, method: Method) -> Made:
         found = evaluator().evaluate(method, name)
         assert found.attributions is not None
-        scores = torch.stack([found.scores[metric] for metric in METRICS], 1)
+        scores = torch.stack([found.scores[metric] for metric in TEN], 1)
         return {"attributions": found.attributions, "scores": scores}, {}
 
     parts = []

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from benchmark.metering import Meter
-from benchmark.metrics import METRICS
+from benchmark.metrics import TEN
 from benchmark.models.backbone import shape_of
 from benchmark.models.fitting import Fitting, fit
 from benchmark.prober import Prober
@@ -184,9 +184,9 @@ class Joint:
         assert self.judged is not None
         if not hasattr(self, "evaluator"):
             rows = replace(self.task, test=Split(self.judged.x, self.judged.target), evidence=None)
-            self.evaluator = Evaluator(rows, self.seed)
+            self.evaluator = Evaluator(rows, self.seed, metrics=TEN)
         found = self.evaluator.score(scores).scores
-        return self.judged.mean_rank(torch.stack([found[metric] for metric in METRICS], 1))
+        return self.judged.mean_rank(torch.stack([found[metric] for metric in TEN], 1))
 
     def state(self) -> dict[str, Any]:
         """See `Objective`."""

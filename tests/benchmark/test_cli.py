@@ -6,13 +6,17 @@ import errno
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from safetensors.torch import save_file
 
 from benchmark.__main__ import main
-from benchmark.types import METHODS
+from benchmark.records import RecordStore
+from benchmark.runner import forget_tasks
+from benchmark.types import METHODS, TASKS
 
 BAD = Path(__file__).parent.parent / "bad_methods.py"
 FAST = "saliency,feature_ablation,deeplift,exact_banzhaf,random"
@@ -47,15 +51,11 @@ def test_run_prints_a_board_and_says_what_data_it_used(tmp_path, capsys):
         assert arrow in captured.out
 
 
-def test_a_second_run_computes_nothing_and_needs_no_torch(tmp_path):
+def test_a_second_run_computes_nothing(tmp_path):
     assert run(tmp_path) == 0
     before = files(tmp_path, "run.json")
-    code = (
-        "import sys; from benchmark.__main__ import main; rc = main(sys.argv[1:]);"
-        "assert 'torch' not in sys.modules; sys.exit(rc)"
-    )
-    words = ["run", "--task", "nap_mlp", "--methods", "saliency", "--source", "synthetic", "--limit", "12"]
-    done = subprocess.run([sys.executable, "-c", code, *words, "--out", str(tmp_path)], capture_output=True, text=True)
+    words = ["--task", "nap_mlp", "--methods", "saliency", "--source", "synthetic", "--limit", "12", "--device", "cpu"]
+    done = command("run", *words, "--out", tmp_path)
     assert done.returncode == 0, done.stderr
     assert "0 computed, 1 kept" in done.stdout
     assert files(tmp_path, "run.json") == before
@@ -75,7 +75,9 @@ def test_the_record_says_everything(tmp_path):
     assert environment["peak_bytes"] > 0
     assert len(environment["code"]) == 64
     assert {"accuracy", "balanced_accuracy", "digest"} <= set(meta["provenance"]["model"])
-    assert meta["metrics"]["DEL"] == {"version": 1, "higher_is_better": False, "family": "deletion"}
+    wanted = {"version": 1, "higher_is_better": False, "family": "deletion", "order": 4, "title": "Deletion"}
+    assert meta["metrics"]["DEL"] == wanted
+    assert set(meta["identity"]) == {"task", "data", "model", "code", "distribution"}
 
 
 def test_bytes_do_not_depend_on_workers_or_on_company(tmp_path):
@@ -125,12 +127,60 @@ def test_overwrite(tmp_path, capsys):
 
 
 def test_a_stale_record_is_computed_again_unless_never(tmp_path, capsys, monkeypatch):
+    from benchmark.tasks import nap
+
     run(tmp_path)
     monkeypatch.setattr("benchmark.tasks.table.BUILD_VERSION", 99)
+    assert run(tmp_path) == 0
+    assert "1 kept" in capsys.readouterr().out, "another recipe that gives the same weights is the same model"
+    monkeypatch.setitem(TASKS._objects, "nap_mlp", lambda: replace(nap.nap_mlp(), epochs=3, floor=0))
+    forget_tasks()
     assert run(tmp_path, "--overwrite", "never") == 0
     assert "1 kept" in capsys.readouterr().out
     assert run(tmp_path) == 0
-    assert "1 computed" in capsys.readouterr().out
+    captured = capsys.readouterr()
+    assert "1 computed" in captured.out
+    assert "nap_mlp saliency: computed: the model has other weights" in captured.err
+    forget_tasks()
+
+
+def test_an_edited_method_is_computed_again_and_reworded_it_is_not(tmp_path, capsys):
+    mine = tmp_path / "mine.py"
+    text = """
+from dataclasses import dataclass
+from benchmark.types import METHODS, Method
+
+@METHODS.register("mine", kind="baseline", modalities=("table",))
+@dataclass(frozen=True)
+class Mine(Method):
+    'Words.'
+    def prepare(self, task, seed):
+        return lambda x, target: x
+"""
+
+    def scores(code):
+        mine.write_text(code)
+        words = [sys.executable, "-m", "benchmark", "run", "--task", "nap_mlp", "--methods", "mine",
+                 "--include", str(mine), "--source", "synthetic", "--limit", "20", "--jobs", "1", "--out", str(tmp_path / "out")]  # fmt: skip
+        done = subprocess.run(words, capture_output=True, text=True, check=True)
+        (record,), _ = RecordStore(tmp_path / "out").scan()
+        return record.scores.query("metric == 'FC'")["score"].to_numpy(), done.stdout + done.stderr
+
+    first, _ = scores(text)
+    same, said = scores(text.replace("Words.", "Other words, and a comment.") + "# a comment")
+    assert "1 kept" in said
+    assert (same == first).all()
+    turned, said = scores(text.replace("target: x", "target: -x"))
+    assert "mine: computed: its code changed" in said
+    assert np.allclose(turned, -first)
+
+
+def test_a_limit_beyond_the_rows_is_none(tmp_path, capsys):
+    run(tmp_path, "--limit", "100000", task="breast_cancer_mlp")
+    run(tmp_path, "--limit", "120", task="breast_cancer_mlp")
+    assert "1 kept" in capsys.readouterr().out
+    (record,), _ = RecordStore(tmp_path).scan()
+    assert (record.cell.limit, record.n_total, record.facts["rows"]) == (None, 120, 120)
 
 
 def test_dry_run_writes_nothing(tmp_path, capsys):
@@ -319,14 +369,14 @@ def test_a_method_for_another_modality_is_skipped_with_its_reason(tmp_path, caps
 def test_weights_that_do_not_fit(tmp_path, capsys, monkeypatch):
     import torch
 
-    from benchmark.runner import _evaluator
+    from benchmark.runner import forget_tasks
 
     monkeypatch.setenv("BENCHMARK_CACHE", str(tmp_path / "cache"))
-    _evaluator.cache_clear()
+    forget_tasks()
     assert run(tmp_path / "a") == 0
     (weights,) = (tmp_path / "cache" / "models").glob("*.safetensors")
     save_file({"foreign": torch.zeros(1)}, weights)
-    _evaluator.cache_clear()
+    forget_tasks()
     assert run(tmp_path / "b") == 3
     assert "does not fit the model" in capsys.readouterr().err
 
@@ -357,7 +407,7 @@ def test_foreign_files_among_the_records_do_no_harm(tmp_path, capsys):
     (foreign / "run.json").write_text('{"something": "else"}')
     capsys.readouterr()
     assert main(["leaderboard", "--out", str(tmp_path)]) == 0
-    assert "foreign: not a readable record" in capsys.readouterr().err
+    assert "foreign: run.json holds no record" in capsys.readouterr().err
 
 
 def test_a_full_disk_stops_with_one_sentence_and_keeps_the_rest(tmp_path, capsys, monkeypatch):

@@ -285,8 +285,6 @@ def test_presets_bound_samples_budgets_and_methods():
     budget = TASKS.get("imdb_lstm")().budget
     assert (quick.budget(budget).steps, quick.budget(budget).subsets) == (8, 20)
     assert standard.budget(budget) == paper.budget(budget) == budget
-    assert standard.fingerprint("x", budget) == "x"
-    assert quick.fingerprint("x", budget) != "x"
     lime = METHODS.get("lime")
     assert quick.given(lime, {"n_samples": "7", "penalty": "0.1"}) == {"n_samples": "7", "penalty": "0.1"}
     assert paper.given(lime, {}) == {"n_samples": "20"}
@@ -304,14 +302,14 @@ def test_a_weak_model_is_refused_on_the_command_line(tmp_path, capsys, monkeypat
     monkeypatch.setitem(TASKS._objects, "nap_mlp", lambda: replace(nap.nap_mlp(), floor=0.99))
     from benchmark import runner
 
-    runner._evaluator.cache_clear()
+    runner.forget_tasks()
     quick(tmp_path, "--preset", "quick", methods="saliency", code=3)
     captured = capsys.readouterr()
     assert "the model of nap_mlp is too weak" in captured.err
     assert "use --allow-weak-model" in captured.err
     quick(tmp_path, "--preset", "quick", "--allow-weak-model", methods="saliency")
     assert "WEAK: under the task's floor" in capsys.readouterr().out
-    runner._evaluator.cache_clear()
+    runner.forget_tasks()
 
 
 def test_boards_say_how_much_lies_on_planted_evidence(tmp_path, capsys):

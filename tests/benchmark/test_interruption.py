@@ -49,9 +49,9 @@ def _cache_back():
 
 @pytest.mark.usefixtures("_cache_back")
 def test_twenty_kills_change_no_byte(tmp_path):
-    from benchmark.runner import _evaluator
+    from benchmark.runner import forget_tasks
 
-    _evaluator.cache_clear()
+    forget_tasks()
     methods = FAST + ",integrated_gradients,lime,kernel_shap[n_samples=50]"
     start = time.monotonic()
     assert os.waitpid(forked(words_for(tmp_path / "whole", methods)), 0)[1] == 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import subprocess
 import sys
@@ -22,8 +23,8 @@ from benchmark.metrics import METRICS
 from benchmark.records import RecordStore
 from benchmark.seeding import seeded
 from benchmark.tasks.removal import TokenRemoval
-from benchmark.types import METHODS, TASKS
-from deepfaith.method import DeepFaith, explainer_path, explanations_path, priors_for
+from benchmark.types import METHODS, TASKS, Split
+from deepfaith.method import DeepFaith, explanations_path, kept_path, priors_for
 from tests import toys
 
 TINY = {"iterations": 4, "rows": 6, "batch": 4, "subsets": 4, "width": 8, "depth": 1}
@@ -43,7 +44,7 @@ class OwnBoard:
 
     def __init__(self, task, samples):
         self.task, self.evaluator = task, Evaluator(task, samples=range(samples))
-        rivals = [*priors_for(task), ("random", METHODS.get("random")())]
+        rivals = [*priors_for(task.modality), ("random", METHODS.get("random")())]
         self.rivals = [self.evaluator.evaluate(method, name).scores for name, method in rivals]
 
     def leads(self, explain):
@@ -98,9 +99,7 @@ def test_a_record_says_how_the_explainer_was_trained(tmp_path, monkeypatch):
     (first,), (second,) = (RecordStore(tmp_path / out).scan()[0] for out in ("a", "b"))
     assert first.kind == "learned"
     assert {"curves", "copied"} <= set(first.report)
-    assert set(first.report["copied"]["by_method"]) <= {
-        name for name, _ in priors_for(build("nap_mlp", Sources("synthetic")))
-    }
+    assert set(first.report["copied"]["by_method"]) <= {name for name, _ in priors_for("table")}
     assert first.costs["prepare"] == second.costs["prepare"], "what was kept costs what its training did"
     assert first.costs["prepare"]["forwards"] > 1000
     assert first.costs["attribute"]["forwards"] == 8, "one forward of the model an explanation, for the margin"
@@ -130,28 +129,40 @@ def test_a_training_that_diverges_fails_its_cell_alone(tmp_path, capsys):
 
 
 def test_variants_share_what_prior_methods_said(stand_in):
-    task, priors = stand_in.task, priors_for(stand_in.task)
-    full, other = DeepFaith(**TINY).recipe("table"), DeepFaith(**TINY, quantile=0, output="unit").recipe("table")
-    shelf = explanations_path(task, full, priors, 0)
-    assert explanations_path(task, other, priors, 0) == shelf
-    fewer = DeepFaith(**TINY | {"rows": 5}).recipe("table")
-    others = [(full, priors, 1), (full, priors[1:], 0), (fewer, priors, 0)]
-    assert len({shelf, *(explanations_path(task, *changed) for changed in others)}) == 4
-
-
-def test_what_an_explainer_is_kept_under(stand_in):
     task = stand_in.task
-    recipe, priors = DeepFaith(**TINY).recipe("table"), priors_for(task)
-    base = explainer_path(task, recipe, priors, 0)
+    lime, saliency = METHODS.get("lime"), METHODS.get("saliency")
+    full, other = DeepFaith(**TINY).recipe("table"), DeepFaith(**TINY, quantile=0, output="unit").recipe("table")
+    base = explanations_path(task, full, 0, "lime", lime())
+    assert explanations_path(task, other, 0, "lime", lime()) == base
+    fewer = DeepFaith(**TINY | {"rows": 5}).recipe("table")
     others = [
-        explainer_path(task, recipe, priors, 1),
-        explainer_path(task, DeepFaith(**TINY, quantile=0.3).recipe("table"), priors, 0),
-        explainer_path(task, recipe, priors[1:], 0),
-        explainer_path(replace(task, source="real"), recipe, priors, 0),
-        explainer_path(replace(task, provenance=task.provenance | {"model": {"digest": "x"}}), recipe, priors, 0),
+        explanations_path(task, full, 1, "lime", lime()),
+        explanations_path(task, full, 0, "lime", lime(n_samples=7)),
+        explanations_path(task, full, 0, "lime", saliency()),
+        explanations_path(task, fewer, 0, "lime", lime()),
     ]
-    assert len({base, *others}) == 6
-    assert explainer_path(task, recipe, list(priors), 0) == base
+    assert len({base, *others}) == 5
+
+
+def test_what_an_explainer_is_kept_under(stand_in, monkeypatch):
+    task = stand_in.task
+    recipe, priors = DeepFaith(**TINY).recipe("table"), priors_for("table")
+    base = kept_path(task, recipe, priors, 0)
+    trained_again = copy.deepcopy(task.model)
+    with torch.no_grad():
+        next(trained_again.parameters()).flatten()[0] += 1e-6
+    others = [
+        kept_path(task, recipe, priors, 1),
+        kept_path(task, DeepFaith(**TINY, quantile=0.3).recipe("table"), priors, 0),
+        kept_path(task, recipe, priors[1:], 0),
+        kept_path(replace(task, source="real"), recipe, priors, 0),
+        kept_path(replace(task, model=trained_again), recipe, priors, 0),
+        kept_path(replace(task, train=Split(task.train.x + 1e-6, task.train.y)), recipe, priors, 0),
+    ]
+    assert len({base, *others}) == 7
+    assert kept_path(task, recipe, list(priors), 0) == base
+    monkeypatch.setattr("benchmark.identity.source_digest", lambda module: "another source")
+    assert kept_path(task, recipe, priors, 0) != base, "a prior's code changed"
 
 
 @pytest.mark.parametrize("modality", ["table", "text", "image"])

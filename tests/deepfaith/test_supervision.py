@@ -131,7 +131,7 @@ def test_work_is_kept_prior_by_prior(tmp_path, monkeypatch):
 
     monkeypatch.setattr(Evaluator, "evaluate", counted)
 
-    def path(name):
+    def path(name, _method):
         return tmp_path / f"{name}.safetensors"
 
     with pytest.raises(KeyboardInterrupt):
