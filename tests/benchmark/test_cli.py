@@ -160,9 +160,8 @@ class Mine(Method):
 
     def scores(code):
         mine.write_text(code)
-        words = [sys.executable, "-m", "benchmark", "run", "--task", "nap_mlp", "--methods", "mine",
-                 "--include", str(mine), "--source", "synthetic", "--limit", "20", "--jobs", "1", "--out", str(tmp_path / "out")]  # fmt: skip
-        done = subprocess.run(words, capture_output=True, text=True, check=True)
+        given = ["--task", "nap_mlp", "--methods", "mine", "--include", mine, "--source", "synthetic", "--limit", "20"]
+        done = command("run", *given, "--jobs", "1", "--out", tmp_path / "out", check=True)
         (record,), _ = RecordStore(tmp_path / "out").scan()
         return record.scores.query("metric == 'FC'")["score"].to_numpy(), done.stdout + done.stderr
 
