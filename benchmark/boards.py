@@ -11,13 +11,15 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from benchmark.arguments import add_out
+from benchmark.arguments import add_out, natural, positive
 from benchmark.errors import BenchmarkError, UsageError
 from benchmark.metrics import select_metrics
-from benchmark.types import METHODS, TASKS
+from benchmark.presets import PRESETS
+from benchmark.selection import select_labels
+from benchmark.types import TASKS
 
 if TYPE_CHECKING:
-    from benchmark.records import Record
+    from benchmark.records import Record, RecordStore
     from leaderboards.overall import Overall
     from leaderboards.rank import Board
     from leaderboards.tables import Table
@@ -35,7 +37,7 @@ def add_boards(verb: Verb) -> None:
     board.add_argument("--metrics", default="all", help="names separated by commas (default: all ten)")
     board.add_argument("--format", choices=FORMS, default="table")
     board.add_argument("--partial", action="store_true", help="show boards with gaps, and the gaps")
-    board.add_argument("--one", default="deepfaith", metavar="METHOD",
+    board.add_argument("--one", metavar="METHOD",
                        help="what is tested against each other method over tasks (default: deepfaith)")  # fmt: skip
     board.add_argument("--pairs", action="store_true", help="also test all pairs of methods within each task")
     board.add_argument("--compare", choices=("paper",), help="print the paper's numbers beside ours")
@@ -61,14 +63,28 @@ def add_boards(verb: Verb) -> None:
 
 def add_choice(parser: argparse.ArgumentParser) -> None:
     """Add which records are meant."""
-    parser.add_argument("--task", default="all", help="names, globs or all (default), separated by commas")
+    parser.add_argument("--task", default="all", help="names or globs of tasks that have records (default: all)")
+    parser.add_argument("--methods", default="all", help="names, labels or globs of methods, !name to leave out")
+    add_kind(parser)
+
+
+def add_kind(parser: argparse.ArgumentParser) -> None:
+    """Add which boards are meant, where a folder holds several."""
     parser.add_argument("--source", choices=("auto", "real", "synthetic"), default="auto",
                         help="which data the records are of (default: both, each on its own board)")  # fmt: skip
-    parser.add_argument("--methods", default="all", help="names or globs of the methods to rank, !name")
+    parser.add_argument("--limit", type=_limit, metavar="N", help="only boards of N test samples; all: without limit")
+    parser.add_argument("--seed", type=natural, action="append", metavar="S", help="only this seed (several times)")
+    parser.add_argument("--preset", choices=tuple(PRESETS), help="only boards of this preset")
+    parser.add_argument("--precision", choices=("fp32", "bf16"), help="only boards of this precision")
+    parser.add_argument("--device", choices=("cpu", "cuda"), help="only boards of this class of device")
+
+
+def _limit(text: str) -> int | str:
+    return "all" if text == "all" else positive(text)
 
 
 def chosen_records(arguments: argparse.Namespace) -> list[Record]:
-    """Return the records that the arguments of `add_choice` choose.
+    """Return the records that the arguments of `add_choice` choose, those of these tasks alone being read.
 
     Raises:
         UsageError: there are none.
@@ -76,23 +92,51 @@ def chosen_records(arguments: argparse.Namespace) -> list[Record]:
     from benchmark.records import RecordStore
     from leaderboards.rank import choose
 
-    names = TASKS.select(arguments.task.split(","))
     if not arguments.out.is_dir():
         raise UsageError(f"no records in {str(arguments.out)!r}: run some first, or name another --out")
-    records, problems = RecordStore(arguments.out).scan(None if arguments.source == "auto" else arguments.source)
+    store = RecordStore(arguments.out)
+    there = store.tasks(None if arguments.source == "auto" else arguments.source)
+    what = "records" if arguments.source == "auto" else f"{arguments.source} records"
+    if not there:
+        raise UsageError(f"no {what} in {str(arguments.out)!r}: run some first, or name another --out")
+    named = [task for task in TASKS.names() if task not in there]
+    tasks = select_labels(arguments.task, [*there, *named], "task")
+    if not set(tasks) & set(there):
+        raise UsageError(f"no {what} of {arguments.task} in {str(arguments.out)!r}: there are those of "
+                         f"{', '.join(there)}; run some first")  # fmt: skip
+    records = [record for task in there if task in tasks for record in read_records(store, arguments.source, task)]
+    records = [record for record in records if _of_kind(record, arguments)]
+    if not records:
+        raise UsageError(f"no {what} of {arguments.task} with this --limit, --seed, --preset, --precision or --device "
+                         f"in {str(arguments.out)!r}")  # fmt: skip
+    return choose(records, arguments.methods)
+
+
+def read_records(store: RecordStore, source: str = "auto", task: str | None = None) -> list[Record]:
+    """Return the records of a folder that can be believed, saying which cannot."""
+    from leaderboards.rank import misdirected
+
+    records, problems = store.scan(None if source == "auto" else source, task)
     for problem in problems:
         log.warning(f"left out: {problem}")
-    records = choose([record for record in records if record.cell.task in names], arguments.methods.split(","))
-    if not records:
-        raise UsageError(f"no records of {arguments.task} in {str(arguments.out)!r}: run some first")
-    return records
+    believed = []
+    for record in records:
+        if wrong := misdirected(record):
+            log.warning(f"left out: {wrong}")
+        else:
+            believed.append(record)
+    return believed
 
 
-def applies(method: str, task: str) -> bool:
-    """Tell whether a registered method can explain a task of this modality; one that is not known may."""
-    if method not in METHODS.names() or task not in TASKS.names():
-        return True
-    return TASKS.entry(task).facts["modality"] in METHODS.entry(method).facts.get("modalities", ())
+def _of_kind(record: Record, arguments: argparse.Namespace) -> bool:
+    cell, limit = record.cell, arguments.limit
+    return (
+        (limit is None or cell.limit == (None if limit == "all" else limit))
+        and (arguments.seed is None or cell.seed in arguments.seed)
+        and arguments.preset in (None, cell.preset)
+        and arguments.precision in (None, cell.precision)
+        and arguments.device in (None, cell.device)
+    )
 
 
 def leaderboard_command(arguments: argparse.Namespace) -> int:
@@ -112,6 +156,8 @@ def leaderboard_command(arguments: argparse.Namespace) -> int:
         return _check(arguments.check, made)
     if arguments.publish:
         return _publish(arguments.publish, made, records)
+    if arguments.one is not None:
+        (arguments.one,) = select_labels(arguments.one, sorted({r.label for r in records}))[:1]
     together = _together(records, arguments.partial, arguments.one)
     tests = _pairs(records, arguments.partial) if arguments.pairs else []
     if arguments.format == "json":
@@ -126,12 +172,12 @@ def leaderboard_command(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _together(records: list[Record], partial: bool, one: str = "deepfaith") -> list[Overall]:
+def _together(records: list[Record], partial: bool, one: str | None = None) -> list[Overall]:
     """Return an overall board of each kind of records that has several tasks."""
     from leaderboards.overall import overall
 
     several = [group for group in _kinds(records) if len({record.cell.task for record in group}) > 1]
-    return [overall(group, applies, partial, one) for group in several]
+    return [overall(group, partial, one) for group in several]
 
 
 def _kinds(records: list[Record]) -> list[list[Record]]:
@@ -139,7 +185,7 @@ def _kinds(records: list[Record]) -> list[list[Record]]:
     kinds: dict[tuple[str, ...], list[Record]] = defaultdict(list)
     for record in records:
         cell = record.cell
-        kinds[cell.source, cell.precision, cell.preset, str(cell.limit)].append(record)
+        kinds[cell.source, cell.precision, cell.device, cell.preset, str(cell.limit)].append(record)
     return [kinds[key] for key in sorted(kinds)]
 
 
@@ -208,8 +254,11 @@ def report_command(arguments: argparse.Namespace) -> int:
     parts = {label for label in labels.values() if label != "deepfaith"}
     records = [record for record in records if record.label not in parts]  # they have tables of their own
     text = page(records, store.examples, _together(records, arguments.partial), ablated, arguments.partial)
+    if not arguments.page.parent.is_dir():
+        raise UsageError(
+            f"cannot write --page {str(arguments.page)!r}: there is no such folder; make it, or name another"
+        )
     try:
-        arguments.page.parent.mkdir(parents=True, exist_ok=True)
         arguments.page.write_text(text, encoding="utf-8")
     except OSError as error:
         raise UsageError(f"cannot write --page {str(arguments.page)!r}: {error.strerror}; name another") from error
@@ -223,12 +272,11 @@ def _publish(folder: Path, made: list[Board], records: list[Record]) -> int:
 
     names = [name_of(board) for board in made]
     if twice := sorted({name for name in names if names.count(name) > 1}):
-        raise UsageError(f"--publish: several boards would be called {twice[0]}, of other numbers of samples; "
-                         "keep each in an --out of its own")  # fmt: skip
+        raise UsageError(f"--publish: several boards would be called {twice[0]}, of other numbers of samples: choose "
+                         "one with --limit")  # fmt: skip
     for board in made:
-        kind = (board.source, board.task, board.precision, board.preset, board.limit)
         try:
-            paths = publish(board, [record for record in records if kind_of(record) == kind], folder)
+            paths = publish(board, [record for record in records if kind_of(record) == kind_of(board)], folder)
         except OSError as error:
             raise UsageError(f"cannot write --publish {str(folder)!r}: {error.strerror}; name another") from error
         print("\n".join(map(str, paths)))
@@ -240,7 +288,8 @@ def compare_command(arguments: argparse.Namespace) -> int:
     from leaderboards.compare import compare, table_of
     from leaderboards.tables import in_csv, in_json, write
 
-    found = compare(_records_at(arguments.before), _records_at(arguments.after))
+    (before, one), (after, other) = _records_at(arguments.before), _records_at(arguments.after)
+    found = compare(before, after, damaged=(len(one), len(other)))
     table = table_of(found)
     if arguments.format == "json":
         print(in_json(asdict(found)))
@@ -248,20 +297,29 @@ def compare_command(arguments: argparse.Namespace) -> int:
         print(in_csv(table.header, table.rows))
     else:
         print(write(table, arguments.format))
-    moved = any(move.moved for move in found.moves) or found.refused
-    return 1 if arguments.gate and moved else 0
+    if not arguments.gate:
+        return 0
+    reasons = found.reasons()
+    for reason in reasons[:20]:
+        log.error(f"gate: {reason}")
+    if len(reasons) > 20:
+        log.error(f"gate: and {len(reasons) - 20} more")
+    return int(bool(reasons))
 
 
-def _records_at(path: Path) -> list[Record]:
+def _records_at(path: Path) -> tuple[list[Record], list[str]]:
+    """Return the records of a folder, or of the folder of one record, and what is wrong with those left out."""
     from benchmark.records import RecordStore
 
     if (path / "run.json").is_file():
-        return [RecordStore(path).read(path)]
+        return [RecordStore(path.absolute().parent.parent.parent).read(path)], []
     if not path.is_dir():
         raise UsageError(f"compare expects a folder of records, or that of one record, got {str(path)!r}")
     records, problems = RecordStore(path).scan()
     for problem in problems:
         log.warning(f"left out: {problem}")
-    if not records:
-        raise UsageError(f"no records in {str(path)!r}")
-    return records
+    if not records and not problems:
+        inside = any(path.glob("*/run.json")) or any(path.glob("*/*/run.json"))
+        more = ": it is a part of one, name the whole" if inside else ""
+        raise UsageError(f"no records in {str(path)!r}{more}; compare expects what `run --out` made")
+    return records, problems

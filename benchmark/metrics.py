@@ -19,11 +19,12 @@ if TYPE_CHECKING:
 EPS = 1e-12
 """Floor of the clean probability where a metric divides by it."""
 
-OK, CONSTANT_ATTRIBUTION, CONSTANT_RESPONSE, NON_FINITE = range(4)
+OK, CONSTANT_ATTRIBUTION, CONSTANT_RESPONSE, NON_FINITE, MODEL_NON_FINITE = range(5)
 REASONS = {
     CONSTANT_ATTRIBUTION: "constant attribution: correlation set to 0",
     CONSTANT_RESPONSE: "constant response of the model: correlation undefined",
     NON_FINITE: "the attribution is not finite",
+    MODEL_NON_FINITE: "the model's answer is not finite",
 }
 """Why a score is flagged. Only the first kind of flagged score is valid."""
 

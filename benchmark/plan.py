@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,9 +12,8 @@ from benchmark.metrics import METRICS
 from benchmark.presets import PRESETS
 from benchmark.records import Cell
 from benchmark.registry import configure
+from benchmark.selection import wanted_and_unwanted
 from benchmark.types import METHODS, TASKS, Device, Located, Method, Precision, TaskSpec
-
-_ITEM = re.compile(r"(?P<name>!?[^\[\],]+)(?:\[(?P<params>[^\]]*)\])?(?:,|$)")
 
 
 @dataclass(frozen=True)
@@ -32,35 +30,35 @@ class MethodChoice:
 
 
 def parse_methods(text: str) -> list[MethodChoice]:
-    """Return the methods that `text` names: names, globs, `all`, `!name`, and `name[parameter=value,...]`.
+    """Return the methods that `text` names (see `benchmark.selection`), each with the parameters given for it.
 
     Raises:
-        UsageError: an unknown name, or brackets that do not parse.
+        UsageError: an unknown name, brackets that do not parse, or nothing that is left.
     """
-    plain: list[str] = []
-    tuned: list[MethodChoice] = []
-    at = 0
-    while at < len(text):
-        match = _ITEM.match(text, at)
-        if match is None:
-            raise UsageError(f"cannot read --methods {text!r} from {text[at:]!r}: write name or name[parameter=value]")
-        at = match.end()
-        name, params = match["name"].strip(), match["params"]
-        if params is None:
-            plain.append(name)
-            continue
-        METHODS.entry(name)
-        given = []
-        for pair in filter(None, params.split(",")):
-            key, equals, value = pair.partition("=")
-            if not equals:
-                raise UsageError(f"cannot read {name}[{params}]: expected parameter=value, got {pair!r}")
-            given.append((key.strip(), value.strip()))
-        tuned.append(MethodChoice(name, tuple(sorted(given))))
-    chosen = [MethodChoice(name) for name in METHODS.select(plain)] if plain else []
-    if not chosen and not tuned:
-        raise UsageError(f"--methods {text!r} chooses no method")
-    return list(dict.fromkeys([*chosen, *tuned]))
+    wanted, unwanted = wanted_and_unwanted(text)
+    taken_away = {choice.label for item in unwanted for choice in _choices(item)}
+    chosen = [choice for item in wanted for choice in _choices(item) if choice.label not in taken_away]
+    if not chosen:
+        raise UsageError(f"--methods {text!r} leaves no method")
+    plain, tuned = ([choice for choice in chosen if bool(choice.given) is given] for given in (False, True))
+    return list(dict.fromkeys([*plain, *tuned]))
+
+
+def _choices(item: str) -> list[MethodChoice]:
+    """Return the methods of one item: several for a glob, one for `name[parameter=value,...]`."""
+    name, bracket, rest = item.partition("[")
+    if not bracket:
+        return [MethodChoice(name) for name in METHODS.select([item])]
+    METHODS.entry(name)
+    given = {}
+    for pair in filter(None, map(str.strip, rest.removesuffix("]").split(","))):
+        key, equals, value = map(str.strip, pair.partition("="))
+        if not equals or not rest.endswith("]"):
+            raise UsageError(f"cannot read {item!r}: write name or name[parameter=value,...]")
+        if key in given:
+            raise UsageError(f"cannot read {item!r}: {key} is given twice")
+        given[key] = value
+    return [MethodChoice(name, tuple(sorted(given.items())))]
 
 
 def method_params(choice: MethodChoice) -> dict[str, Any]:

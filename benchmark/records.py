@@ -10,6 +10,7 @@ answer stands in the record's `identity`. No torch here: boards read records alo
 from __future__ import annotations
 
 import errno
+import glob
 import hashlib
 import io
 import json
@@ -35,6 +36,7 @@ from benchmark.types import Device, Precision
 
 SCHEMA = 4
 STATUSES = ("done", "failed")
+SOURCES = ("real", "synthetic")
 EXAMPLES = "examples.json"
 SET_ASIDE = "_set_aside"
 NAME = re.compile(r"[\w.+ -]{1,64}")
@@ -228,6 +230,10 @@ class RecordStore:
             (folder / "run.json").unlink(missing_ok=True)  # first: what is half removed was never finished
             shutil.rmtree(folder, ignore_errors=True)
 
+    def tasks(self, source: str | None = None) -> list[str]:
+        """Return the names of the tasks that have records, none of which is read."""
+        return sorted({folder.parts[-2] for folder in self._folders(source or "*", "*")})
+
     def scan(self, source: str | None = None, task: str | None = None) -> tuple[list[Record], list[str]]:
         """Return all readable records, and one sentence for each folder that holds none."""
         records, problems = [], []
@@ -239,8 +245,8 @@ class RecordStore:
         return records, problems
 
     def _folders(self, source: str, task: str) -> Iterator[Path]:
-        for folder in sorted(self.root.glob(f"{source}/{task}/*")):
-            if folder.is_dir() and folder.parts[-3] != SET_ASIDE and not folder.parts[-3].startswith("."):
+        for folder in sorted(self.root.glob(f"{source}/{glob.escape(task) if task != '*' else task}/*")):
+            if folder.is_dir() and folder.parts[-3] in SOURCES:
                 yield folder
 
     def set_aside(self, folder: Path) -> Path:
@@ -343,7 +349,7 @@ def check_plain(meta: Mapping[str, Any]) -> None:
     for name in (cell["task"], cell["method"], *meta["metrics"]):
         if not NAME.fullmatch(name) or set(name) <= {"."}:
             raise RecordError(f"the name {name[:64]!r} is none: expected letters, digits, '_', '-' and '.'")
-    if meta["status"] not in STATUSES or cell["source"] not in ("real", "synthetic"):
+    if meta["status"] not in STATUSES or cell["source"] not in SOURCES:
         raise RecordError(f"a status or source that is none: {meta['status']!r}, {cell['source']!r}")
     if meta["n_total"] < 1 or meta["repeats"] < 1 or (meta["status"] == "done" and not meta["metrics"]):
         raise RecordError("a record of no samples, no metrics or no repeats")

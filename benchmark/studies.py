@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from benchmark.arguments import add_allow_weak, add_out, add_sources, positive
-from benchmark.boards import FORMS, applies
+from benchmark.boards import FORMS, add_kind, chosen_records
 from benchmark.commands import chosen_sources
 from benchmark.errors import BenchmarkError, DataError, UsageError
 from benchmark.metrics import METRICS
@@ -18,7 +18,7 @@ from benchmark.types import METHODS, PACKAGES, TASKS
 
 if TYPE_CHECKING:
     from benchmark.plan import MethodChoice
-    from benchmark.records import Record, RecordStore
+    from benchmark.records import Record
 
 log = logging.getLogger("benchmark")
 
@@ -47,9 +47,8 @@ def add_studies(verb: Verb) -> None:
     )
     plot.add_argument("what", choices=PLOTS)
     plot.add_argument("--task", required=True, help="one; for critical also globs, all, or names with commas")
-    plot.add_argument("--source", choices=("auto", "real", "synthetic"), default="auto",
-                      help="which data the records are of (default: real ones where there are any)")  # fmt: skip
     plot.add_argument("--methods", default="all", help="names, labels or globs of the methods to draw, !name")
+    add_kind(plot)
     plot.add_argument("--figure", type=Path, required=True, metavar="FILE", help="a .png, .svg or .pdf file")
     add_out(plot)
 
@@ -100,8 +99,8 @@ def ablate_command(arguments: argparse.Namespace) -> int:
     stem = arguments.out / "ablation" / f"{found.board.source}-{found.board.task}"
     stem.parent.mkdir(parents=True, exist_ok=True)
     for form in ("md", "csv"):
-        stem.with_suffix(f".{form}").write_text(render(found, form) + "\n", encoding="utf-8")
-    save(ablation_figure(found), stem.with_suffix(".png"))
+        stem.with_name(f"{stem.name}.{form}").write_text(render(found, form) + "\n", encoding="utf-8")
+    save(ablation_figure(found), stem.with_name(f"{stem.name}.png"))
     print(render(found, arguments.format))
     log.warning(f"also written: {stem}.md, .csv, .png")
     return 0
@@ -115,44 +114,32 @@ def _is_rival(choice: MethodChoice) -> bool:
 
 def plot_command(arguments: argparse.Namespace) -> int:
     """Draw what is stored."""
-    from benchmark.records import RecordStore
     from leaderboards.figures import ENDINGS, cost_figure, critical_figure, curves_figure, intervals_figure, save
     from leaderboards.overall import overall
-    from leaderboards.rank import boards, choose
+    from leaderboards.rank import boards
 
     _check_ending(arguments.figure, ENDINGS)
-    store = RecordStore(arguments.out)
+    records = chosen_records(arguments)
+    if arguments.source == "auto" and any(record.cell.source == "real" for record in records):
+        records = [record for record in records if record.cell.source == "real"]
     if arguments.what == "critical":
-        names = TASKS.select(arguments.task.split(","))
-        every = [record for name in names for record in _records_of(store, name, arguments.source)]
-        every = choose(every, arguments.methods.split(","))
-        print(save(critical_figure(overall(every, applies)), arguments.figure))
+        print(save(critical_figure(overall(records)), arguments.figure))
         return 0
-    records = _records_of(store, TASKS.entry(arguments.task).name, arguments.source)
-    records = choose(records, arguments.methods.split(","))
-    if not records:
-        raise UsageError(f"no records of {arguments.task} in {str(arguments.out)!r}: run some first")
+    if len(tasks := sorted({record.cell.task for record in records})) > 1:
+        raise UsageError(f"plot {arguments.what} draws one task, got {', '.join(tasks)}: choose with --task")
     if arguments.what == "curves":
         figure = curves_figure(records)
     else:
         found = boards(records)
         if len(found) > 1:
-            kinds = "; ".join(f"preset {b.preset}, limit {b.limit}, {b.precision}" for b in found)
-            raise UsageError(f"{arguments.task} has {len(found)} boards here ({kinds}): draw from a folder of one")
+            kinds = "; ".join(f"limit {b.limit or 'all'}, preset {b.preset}, {b.precision}, {b.device}" for b in found)
+            raise UsageError(
+                f"{arguments.task} has {len(found)} boards here ({kinds}): choose one with --limit, --preset, "
+                "--precision or --device"
+            )
         figure = {"cost": cost_figure, "intervals": intervals_figure}[arguments.what](found[0])
     print(save(figure, arguments.figure))
     return 0
-
-
-def _records_of(store: RecordStore, task: str, source: str) -> list[Record]:
-    """Return a task's records of one source: real ones where there are any, unless one is named."""
-    for kind in ("real", "synthetic") if source == "auto" else (source,):
-        records, problems = store.scan(kind, task)
-        for problem in problems:
-            log.warning(f"left out: {problem}")
-        if records:
-            return records
-    return []
 
 
 def _check_ending(path: Path | None, endings: tuple[str, ...]) -> None:

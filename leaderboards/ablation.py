@@ -96,7 +96,7 @@ def ablations(records: list[Record], labels: Mapping[str, str]) -> list[Ablation
         there = {
             name: label for (name, label), ran in zip(labels.items(), seeds, strict=True) if ran and len(ran) == most
         }
-        rivals = [r for r in own if r.kind in ("baseline", "control")]
+        rivals = [r for r in own if r.kind in ("baseline", "control") and r.label not in labels.values()]
         if len(there) > 1 and rivals:
             kept = set.union(*(ran for ran in seeds if len(ran) == most))
             used = [r for r in [*rivals, *(r for r in own if r.label in there.values())] if r.cell.seed in kept]

@@ -2,21 +2,36 @@
 
 from __future__ import annotations
 
+import math
+from collections import defaultdict
+from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
+from scipy.stats import t as student
 
 from benchmark.errors import BenchmarkError
 from benchmark.identity import what_changed
 from benchmark.records import Record
+from leaderboards.rank import Kind, kind_of, told_apart
 from leaderboards.tables import Table, number
 
-DRAWS, TAIL = 1000, 0.025
+LEVEL = 0.05
+"""How often a comparison of any number of scores that did not move may say that one has."""
+ROUNDING = 1e-9
+"""Scores that differ by no more, absolutely or relatively, are the same."""
+SHOWN = 5
 
 
 @dataclass(frozen=True)
 class Move:
-    """How a metric's mean of one cell changed, with 95 % of resampled samples; positive `better` is an improvement."""
+    """How a metric's mean of one cell changed; positive `better` is an improvement.
+
+    `low` to `high` holds the mean change with the confidence that all intervals of the comparison together leave
+    unchanged scores alone in 95 % of comparisons. `largest` is that of one sample; `differ` counts samples that differ
+    by more than rounding, `invalid` those whose score was valid and no longer is, `missing` those that are gone.
+    """
 
     cell: str
     metric: str
@@ -26,6 +41,9 @@ class Move:
     high: float
     better: bool
     largest: float
+    differ: int = 0
+    invalid: int = 0
+    missing: int = 0
 
     @property
     def change(self) -> float:
@@ -35,41 +53,70 @@ class Move:
     @property
     def moved(self) -> bool:
         """Tell whether the interval leaves out 0."""
-        return self.low > 0 or self.high < 0
+        return self.differ > 0 and (self.low > 0 or self.high < 0)
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """What two sets share, metric by metric; what only one has; and what cannot be compared, and why."""
+    """What two sets share, metric by metric; what only one has; what failed, and what cannot be compared, and why.
+
+    `damaged`: how many records of each could not be read.
+    """
 
     moves: tuple[Move, ...]
     only_before: tuple[str, ...]
     only_after: tuple[str, ...]
     refused: tuple[str, ...]
+    broken: tuple[str, ...] = ()
+    damaged: tuple[int, int] = (0, 0)
+
+    def reasons(self) -> list[str]:
+        """Return why what came after does not pass for what was before: nothing where it does."""
+        found = [f"{count} records of the {which} are damaged" for which, count in
+                 zip(("first", "second"), self.damaged, strict=True) if count]  # fmt: skip
+        found += [f"{reason}" for reason in (*self.broken, *self.refused)]
+        found += [f"{name}: is not in the second" for name in self.only_before]
+        for move in self.moves:
+            if move.missing:
+                found.append(f"{move.cell} {move.metric}: {move.missing} samples are missing")
+            if move.invalid:
+                found.append(f"{move.cell} {move.metric}: {move.invalid} scores are no longer valid")
+            if move.differ:
+                found.append(f"{move.cell} {move.metric}: {move.differ} scores differ, by {move.largest:.2g} at most")
+        return found
 
 
-def compare(before: list[Record], after: list[Record]) -> Comparison:
+def compare(before: list[Record], after: list[Record], damaged: tuple[int, int] = (0, 0)) -> Comparison:
     """Compare records that stand for the same cell, paired by sample.
 
     Raises:
         BenchmarkError: the two have no cell in common, or none of those can be compared.
     """
-    one, other = ({_name(r): r for r in records if r.status == "done"} for records in (before, after))
+    one, other = (_by_name(records) for records in (before, after))
     shared = [name for name in one if name in other]
     if not shared:
         raise BenchmarkError("these two have no cell in common: expected the same tasks, methods, seeds and limits")
-    moves: list[Move] = []
+    pairs: list[_Pair] = []
     refused: list[str] = []
+    broken: list[str] = []
     for name in shared:
-        reason = unlike(one[name], other[name])
-        if reason:
+        first, second = one[name], other[name]
+        if "failed" in (first.status, second.status):
+            if first.status != second.status:
+                which = "first" if first.status == "failed" else "second"
+                broken.append(
+                    f"{name}: failed in the {which} ({(first.reason if which == 'first' else second.reason)})"
+                )
+        elif reason := unlike(first, second):
             refused.append(f"{name}: {reason}")
         else:
-            moves += _moves(name, one[name], other[name])
-    if not moves:
-        raise BenchmarkError("nothing can be compared: " + "; ".join(refused))
+            broken += [f"{name}: {metric} is gone" for metric in first.metrics if metric not in second.metrics]
+            pairs += _pairs(name, first, second)
+    if not pairs and refused:
+        raise BenchmarkError("nothing can be compared: " + "; ".join(refused[:SHOWN]))
+    moves = _moves(pairs)
     only_before, only_after = tuple(n for n in one if n not in other), tuple(n for n in other if n not in one)
-    return Comparison(tuple(moves), only_before, only_after, tuple(refused))
+    return Comparison(tuple(moves), only_before, only_after, tuple(refused), tuple(broken), damaged)
 
 
 def unlike(one: Record, other: Record) -> str:
@@ -84,43 +131,98 @@ def unlike(one: Record, other: Record) -> str:
     return ""
 
 
+def _by_name(records: list[Record]) -> dict[str, Record]:
+    kinds: dict[Kind, list[Record]] = defaultdict(list)
+    for record in records:
+        kinds[kind_of(record)].append(record)
+    return {_name(record): record for group in kinds.values() for record in told_apart(group)}
+
+
 def _name(record: Record) -> str:
     cell = record.cell
     limit = f", limit {cell.limit}" if cell.limit else ""
-    more = "".join(
-        f", {word}" for word, usual in ((cell.precision, "fp32"), (cell.preset, "standard")) if word != usual
-    )
+    usual = ((cell.precision, "fp32"), (cell.preset, "standard"), (cell.device, "cpu"))
+    more = "".join(f", {word}" for word, default in usual if word != default)
     return f"{cell.task} ({cell.source}) {record.label}, seed {cell.seed}{limit}{more}"
 
 
-def _moves(name: str, one: Record, other: Record) -> list[Move]:
-    keys = ["metric", "sample"]
-    frames = [
-        record.scores.assign(metric=record.scores["metric"].astype(str))[[*keys, "score", "valid"]]
-        for record in (one, other)
-    ]
-    both = frames[0].merge(frames[1], on=keys, suffixes=("_one", "_other"))
-    both = both[both["valid_one"] & both["valid_other"]]
-    found = []
-    for metric in [m for m in one.metrics if m in other.metrics]:
-        own = both[both["metric"] == metric]
-        if own.empty:
-            continue
-        before, after = own["score_one"].to_numpy(float), own["score_other"].to_numpy(float)
-        difference = after - before
-        low, high = _interval(difference)
-        up = one.metrics[metric]["higher_is_better"] == (difference.mean() > 0)
-        largest = float(np.abs(difference).max())
-        found.append(Move(name, metric, float(before.mean()), float(after.mean()), low, high, bool(up), largest))
+@dataclass(frozen=True, eq=False)
+class _Pair:
+    """The scores of one metric of one cell in both, sample by sample where both are valid."""
+
+    cell: str
+    metric: str
+    higher_is_better: bool
+    before: np.ndarray
+    after: np.ndarray
+    invalid: int
+    missing: int
+
+
+def _pairs(name: str, one: Record, other: Record) -> Iterator[_Pair]:
+    columns = [_columns(record) for record in (one, other)]
+    for metric in (metric for metric in one.metrics if metric in other.metrics):
+        (samples, before, valid), (others, after, still) = (found[metric] for found in columns)
+        missing = 0
+        if not np.array_equal(samples, others):
+            missing = len(np.setdiff1d(samples, others))
+            _, at, there = np.intersect1d(samples, others, return_indices=True)
+            before, valid, after, still = before[at], valid[at], after[there], still[there]
+        both = valid & still
+        invalid = int((valid & ~still).sum())
+        yield _Pair(name, metric, one.metrics[metric]["higher_is_better"], before[both], after[both], invalid, missing)
+
+
+def _columns(record: Record) -> dict[str, tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """Return samples, scores and whether they are valid, by metric, in the order of the samples."""
+    sample, score = record.scores["sample"].to_numpy(), record.scores["score"].to_numpy(float)
+    valid = record.scores["valid"].to_numpy(bool)
+    metric = record.scores["metric"].astype("category")
+    codes, found = metric.cat.codes.to_numpy(), {}
+    for code, name in enumerate(metric.cat.categories):
+        rows = np.flatnonzero(codes == code)
+        rows = rows[np.argsort(sample[rows], kind="stable")]
+        found[str(name)] = sample[rows], score[rows], valid[rows]
     return found
 
 
-def _interval(difference: np.ndarray) -> tuple[float, float]:
-    """Return the percentile interval of the mean of paired differences over resampled samples."""
-    count = len(difference)
-    weights = np.random.default_rng(0).multinomial(count, np.full(count, 1 / count), DRAWS) / count
-    low, high = np.quantile(weights @ difference, [TAIL, 1 - TAIL])
-    return float(low), float(high)
+def _moves(pairs: list[_Pair]) -> list[Move]:
+    """Return how each mean changed, with intervals for all of them together (Bonferroni)."""
+    moves = []
+    for pair in pairs:
+        if not len(pair.before):
+            nan = float("nan")
+            moves.append(Move(pair.cell, pair.metric, nan, nan, nan, nan, False, 0.0, 0, pair.invalid, pair.missing))
+            continue
+        difference = pair.after - pair.before
+        with np.errstate(invalid="ignore"):
+            near = np.isclose(pair.before, pair.after, rtol=ROUNDING, atol=ROUNDING)
+        low, high = interval(difference, LEVEL / len(pairs))
+        better = pair.higher_is_better == (difference.mean() > 0)
+        largest = float(np.abs(difference).max())
+        means = float(pair.before.mean()), float(pair.after.mean())
+        differ = int((~near).sum())
+        moves.append(Move(pair.cell, pair.metric, *means, low, high, bool(better), largest, differ, pair.invalid,
+                          pair.missing))  # fmt: skip
+    return moves
+
+
+def interval(difference: np.ndarray, level: float) -> tuple[float, float]:
+    """Return Student's interval of the mean of paired differences (N,) that leaves it out with probability `level`.
+
+    Not by resampling: among thousands of scores the tails that matter are rarer than any number of draws can tell.
+    """
+    count, centre = len(difference), float(difference.mean())
+    if count < 2:
+        return (centre, centre) if abs(centre) > ROUNDING else (0.0, 0.0)
+    error = float(difference.std(ddof=1)) / math.sqrt(count)
+    reach = _quantile(1 - level / 2, count - 1) * error
+    return centre - reach, centre + reach
+
+
+@cache
+def _quantile(probability: float, freedom: int) -> float:
+    return float(student.ppf(probability, freedom))
 
 
 def table_of(found: Comparison) -> Table:
@@ -131,14 +233,21 @@ def table_of(found: Comparison) -> Table:
          f"{move.low:+.4f} to {move.high:+.4f}", "better" if move.better else "worse"]
         for move in moved
     ]  # fmt: skip
-    lines = ["change: of the mean over samples, paired, with 95 % of resampled samples."]
+    lines = [
+        "change: of the mean over samples, paired; intervals are Student's, widened (Bonferroni) so that in 95 % of "
+        "comparisons none of the scores that did not move leaves out 0.",
+    ]
     lines += [f"not compared: {reason}" for reason in found.refused]
+    lines += list(found.broken)
+    for move in found.moves:
+        lines += [f"{move.cell} {move.metric}: {move.invalid} scores are no longer valid"] if move.invalid else []
+        lines += [f"{move.cell} {move.metric}: {move.missing} samples are missing"] if move.missing else []
     lines += [f"only in the first: {name}" for name in found.only_before]
     lines += [f"only in the second: {name}" for name in found.only_after]
     cells = len({move.cell for move in found.moves})
-    same = sum(move.largest == 0 for move in found.moves)
+    same = sum(move.differ == 0 for move in found.moves)
     heading = (
-        f"{len(moved)} of {len(found.moves)} scores of {cells} cells moved; {same} are the same to the last digit, "
+        f"{len(moved)} of {len(found.moves)} scores of {cells} cells moved; {same} are the same but for rounding, "
         f"{len(found.moves) - len(moved) - same} differ by no more than chance"
     )
     return Table(heading, ["cell", "metric", "before", "after", "change", "interval", ""], rows, lines)

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from benchmark.errors import BenchmarkError
-from benchmark.metrics import CONSTANT_RESPONSE, METRICS, REASONS
+from benchmark.metrics import CONSTANT_RESPONSE, MODEL_NON_FINITE, REASONS
 from benchmark.records import Record
 
-SILENT = REASONS[CONSTANT_RESPONSE]
-"""The reason of a score that no method could have had: such a sample is left out for all of them."""
+LEFT_OUT = (REASONS[CONSTANT_RESPONSE], REASONS[MODEL_NON_FINITE])
+"""Reasons of a score that no method could have had: such a sample is left out for all of them."""
 DIGITS = 12
 """Means that agree to this many decimals are tied."""
 
@@ -21,7 +22,7 @@ class Cube:
     """Scores (M, S, K, N) of M methods, S seeds, K metrics and N samples, NaN where there is none to average.
 
     `asked` (M, S, K, N) is True where a record should have a score; `higher` (K,) where higher is better; `silent`
-    (K, N) where the model's answers never change, so that no method is judged.
+    (K, N) is 0 where methods are judged, else 1 + the number of the reason in `LEFT_OUT`.
     """
 
     methods: tuple[str, ...]
@@ -55,8 +56,8 @@ def cube(done: list[Record], methods: list[str], seeds: tuple[int, ...]) -> Cube
     Raises:
         BenchmarkError: records hold different samples.
     """
-    facts = {name: fact for record in done for name, fact in record.metrics.items()}
-    metrics = [name for name in METRICS if name in facts] + sorted(set(facts) - set(METRICS))
+    facts = metric_facts_of(done)
+    metrics = sorted(facts, key=lambda name: (facts[name]["order"], name))
     known = {name: i for i, name in enumerate(metrics)}
     columns = [
         (record, record.scores["sample"].to_numpy(), record.scores["metric"].astype("category")) for record in done
@@ -70,22 +71,45 @@ def cube(done: list[Record], methods: list[str], seeds: tuple[int, ...]) -> Cube
                 f"{record.label} has {len(own)} or others; run again with one --limit"
             )
     shape = len(methods), len(seeds), len(metrics), len(samples)
-    scores, asked, silent = np.full(shape, np.nan), np.zeros(shape, bool), np.zeros(shape[2:], bool)
+    scores, asked, silent = np.full(shape, np.nan), np.zeros(shape, bool), np.zeros(shape[2:], np.int8)
     for record, sample, metric in columns:
         at = methods.index(record.label), seeds.index(record.cell.seed)
+        if asked[at].any():
+            raise BenchmarkError(f"two records of {record.cell.task} are {record.label}, seed {record.cell.seed}")
         row = np.array([known.get(name, -1) for name in metric.cat.categories])[metric.cat.codes.to_numpy()]
         column = np.searchsorted(samples, sample)
         score = record.scores["score"].to_numpy(float)
         scores[(*at, row, column)] = np.where(record.scores["valid"].to_numpy(bool), score, np.nan)
         asked[(*at, row, column)] = True
-        if (mute := (record.scores["reason"].astype(object) == SILENT).to_numpy()).any():
-            silent[row[mute], column[mute]] = True
-    scores[:, :, silent] = np.nan
+        reasons = record.scores["reason"].astype(object)
+        for number, reason in enumerate(LEFT_OUT, 1):
+            if (there := (reasons == reason).to_numpy()).any():
+                silent[row[there], column[there]] = number
+    scores[:, :, silent > 0] = np.nan
     higher = np.array([bool(facts[name]["higher_is_better"]) for name in metrics])
     return Cube(
         tuple(methods), seeds, tuple(metrics), samples, scores, asked, higher,
         tuple(facts[name]["family"] for name in metrics), silent,
     )  # fmt: skip
+
+
+def metric_facts_of(records: list[Record]) -> dict[str, dict[str, Any]]:
+    """Return what the records say of each metric.
+
+    Raises:
+        BenchmarkError: they say different things of one.
+    """
+    facts: dict[str, dict[str, Any]] = {}
+    for record in records:
+        for name, own in record.metrics.items():
+            first = facts.setdefault(name, own)
+            for what in ("version", "higher_is_better", "family"):
+                if own[what] != first[what]:
+                    raise BenchmarkError(
+                        f"records of {record.cell.task} hold different versions of {name}: {what} is {first[what]} and "
+                        f"{own[what]} ({record.label}); run again to renew the old"
+                    )
+    return facts
 
 
 def mid_ranks(values: np.ndarray, axis: int = 0) -> np.ndarray:

@@ -11,12 +11,14 @@ import numpy as np
 from benchmark.errors import BenchmarkError
 from benchmark.records import Record
 from leaderboards.bootstrap import Sureness, across_tasks, chance_to_be_best, groups
-from leaderboards.rank import Board, ranked
+from leaderboards.rank import Board, applicable, ranked, told_apart
 from leaderboards.significance import Pair, critical_difference, friedman, one_against_each
 from leaderboards.tables import Table, between, number, percent
 
 NOT_APPLICABLE, MISSING, FAILED = "N/A", "missing", "failed"
 TAIL = 0.025
+DEFAULT = "deepfaith"
+"""What is tested against each other method where nothing else is named."""
 
 
 @dataclass(frozen=True)
@@ -48,27 +50,28 @@ class Overall:
     critical: float
 
 
-def overall(
-    records: list[Record], applies: Callable[[str, str], bool], partial: bool = False, one: str = "deepfaith"
-) -> Overall:
-    """Rank methods over the tasks of `records`, which share source, precision, preset and limit.
+def overall(records: list[Record], partial: bool = False, one: str | None = None) -> Overall:
+    """Rank methods over the tasks of `records`, which share source, precision, device, preset and limit.
 
-    `applies(method name, task)` tells N/A from missing. `one` is tested against each other method.
+    `one` is tested against each other method: deepfaith by default, where it is there.
 
     Raises:
         BenchmarkError: fewer than two tasks, or records of different kinds.
     """
     if not records:
         raise BenchmarkError("no records: run some first, or choose others")
-    kinds = {(r.cell.source, r.cell.precision, r.cell.preset, r.cell.limit) for r in records}
+    kinds = {(r.cell.source, r.cell.precision, r.cell.device, r.cell.preset, r.cell.limit) for r in records}
     tasks = sorted({record.cell.task for record in records})
     if len(tasks) < 2:
         raise BenchmarkError("an overall board needs two tasks at least; choose more with --task")
     if len(kinds) > 1:
         what = "; ".join(sorted(", ".join(map(str, kind)) for kind in kinds))
         raise BenchmarkError(
-            f"records of different source, precision, preset or limit have no overall board: {what}; choose one kind"
+            f"records of different source, precision, device, preset or limit have no overall board: {what}; "
+            "choose one kind"
         )
+    applies = applicable(records)
+    records = [named for task in tasks for named in told_apart([r for r in records if r.cell.task == task])]
     found = {task: ranked([r for r in records if r.cell.task == task], partial) for task in tasks}
     names = {record.label: record.cell.method for record in records}
     failed = {(r.label, r.cell.task) for r in records if r.status == "failed"}
@@ -119,7 +122,7 @@ def _draws(board: Board, sure: Sureness | None, methods: list[str]) -> np.ndarra
     return sure.ranks[:, [place[m] for m in methods]]
 
 
-def _tests(observed: np.ndarray, names: list[str], one: str) -> tuple[tuple[str, ...], tuple[Pair, ...]]:
+def _tests(observed: np.ndarray, names: list[str], one: str | None) -> tuple[tuple[str, ...], tuple[Pair, ...]]:
     sentences = []
     omnibus = friedman(observed)
     if isinstance(omnibus, str):
@@ -129,6 +132,9 @@ def _tests(observed: np.ndarray, names: list[str], one: str) -> tuple[tuple[str,
             f"Friedman's test over {len(observed)} tasks and {len(names)} methods: chi2 {omnibus[0]:.2f}, "
             f"p {omnibus[1]:.2g}"
         )
+    if one is None and DEFAULT not in names:
+        return tuple(sentences), ()
+    one = one or DEFAULT
     against = one_against_each(observed, names, one)
     if isinstance(against, str):
         return (*sentences, f"{one} against each: {against}"), ()

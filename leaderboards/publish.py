@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from pathlib import Path
 
 from benchmark.data.download import write_atomically
@@ -12,18 +14,20 @@ from leaderboards.tables import in_markdown, table_of, to_csv
 
 def heading(board: Board, records: list[Record]) -> list[str]:
     """Return lines that say which commands, data, model, code and versions a board comes from."""
-    first = records[0].provenance
+    identity = records[0].identity
     limit = f" --limit {board.limit}" if board.limit and board.preset == "standard" else ""
     options = limit + ("" if board.preset == "standard" else f" --preset {board.preset}")
     options += "" if board.precision == "fp32" else f" --precision {board.precision}"
+    options += "" if board.device == "cpu" else f" --device {board.device}"
     labels = ",".join(sorted({record.label for record in records}))
     lines = [
         f"{board.task}, {'SYNTHETIC stand-in' if board.source == 'synthetic' else 'real'} data, {board.samples} test "
         f"samples; records by `python -m benchmark run --task {board.task} --methods '{labels}' --seed S{options}`, "
         f"S in {', '.join(map(str, board.seeds))}; board by `python -m benchmark leaderboard --task {board.task} "
         "--publish FOLDER`, checked by `--check FOLDER/" + f"{name_of(board)}.csv`",
-        f"data: sha256 {first['data'].get('digest', 'unknown')}",
-        f"model: sha256 {first['model'].get('digest', 'unknown')}",
+        f"rows: sha256 {identity['data']}",
+        f"model: sha256 {identity['model']}",
+        f"source of the methods: sha256 {_together({record.label: record.identity['code'] for record in records})}",
     ]
     environments = [record.provenance.get("environment", {}) for record in records]
     for what in ("code", "commit", "device"):
@@ -41,11 +45,17 @@ def heading(board: Board, records: list[Record]) -> list[str]:
     return lines
 
 
+def _together(codes: dict[str, str]) -> str:
+    """Return one digest of several by name."""
+    return hashlib.sha256(json.dumps(codes, sort_keys=True).encode()).hexdigest()
+
+
 def name_of(board: Board) -> str:
     """Return the name of a board's files."""
     parts = [board.task, *(["synthetic"] if board.source == "synthetic" else [])]
     parts += [board.preset] if board.preset != "standard" else []
     parts += [board.precision] if board.precision != "fp32" else []
+    parts += [board.device] if board.device != "cpu" else []
     return "-".join(parts)
 
 
@@ -54,9 +64,9 @@ def publish(board: Board, records: list[Record], folder: Path) -> list[Path]:
     from leaderboards.figures import intervals_figure, save
 
     lines = heading(board, records)
-    stem = folder / name_of(board)
+    table, document, picture = (folder / f"{name_of(board)}.{ending}" for ending in ("csv", "md", "png"))
     head = "".join(f"# {line}\n" for line in lines)
-    write_atomically(stem.with_suffix(".csv"), (head + to_csv([board]) + "\n").encode())
+    write_atomically(table, (head + to_csv([board]) + "\n").encode())
     page = in_markdown(table_of(board)) + "\n\n" + "\n".join(f"- {line}" for line in lines) + "\n"
-    write_atomically(stem.with_suffix(".md"), page.encode())
-    return [stem.with_suffix(".csv"), stem.with_suffix(".md"), save(intervals_figure(board), stem.with_suffix(".png"))]
+    write_atomically(document, page.encode())
+    return [table, document, save(intervals_figure(board), picture)]

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
-from fnmatch import fnmatch
 
 import numpy as np
 from scipy.stats import kendalltau
@@ -13,10 +13,12 @@ from scipy.stats import kendalltau
 from benchmark.errors import BenchmarkError
 from benchmark.metrics import METRICS
 from benchmark.records import Record
+from benchmark.selection import select_labels
 from leaderboards.bootstrap import Sureness, mean_over, resampled, sureness
-from leaderboards.cube import SILENT, Cube, better_first, cube, sample_ranks
+from leaderboards.cube import LEFT_OUT, Cube, better_first, cube, metric_facts_of, sample_ranks
 
-ORDER = tuple(METRICS)
+LARGE = 10.0
+"""Scores beyond this own the mean they are in: a board counts them."""
 DISAGREE = 0.8
 """Under this Kendall's tau of the two orders of ranking a board says so."""
 
@@ -73,16 +75,17 @@ class Board:
     origin: str
     quality: dict[str, float]
     preset: str = "standard"
+    device: str = "cpu"
     comparable: bool = True
     weak: bool = False
     notes: tuple[str, ...] = field(default=())
 
 
-Kind = tuple[str, str, str, str, int | None]
+Kind = tuple[str, str, str, str, str, int | None]
 
 
 def boards(records: Iterable[Record], partial: bool = False) -> list[Board]:
-    """Return one board for each source, task, precision, preset and number of samples among `records`.
+    """Return one board for each source, task, precision, device, preset and number of samples among `records`.
 
     Raises:
         GapError: a cell is missing, failed or incomplete, and `partial` is False.
@@ -91,14 +94,61 @@ def boards(records: Iterable[Record], partial: bool = False) -> list[Board]:
     kinds: dict[Kind, list[Record]] = defaultdict(list)
     for record in records:
         kinds[kind_of(record)].append(record)
-    ordered = sorted(kinds.items(), key=lambda item: (item[0][:4], item[0][4] is not None, item[0][4] or 0))
+    ordered = sorted(kinds.items(), key=lambda item: (item[0][:5], item[0][5] is not None, item[0][5] or 0))
     return [board(group, partial) for _, group in ordered]
 
 
-def kind_of(record: Record) -> Kind:
-    """Return what the records of one board share: source, task, precision, preset and limit."""
-    cell = record.cell
-    return cell.source, cell.task, cell.precision, cell.preset, cell.limit
+def kind_of(found: Record | Board) -> Kind:
+    """Return what the records of one board share: source, task, precision, device, preset and limit."""
+    cell = found.cell if isinstance(found, Record) else found
+    return cell.source, cell.task, cell.precision, cell.device, cell.preset, cell.limit
+
+
+def told_apart(records: list[Record]) -> list[Record]:
+    """Return records of one board, those that claim one label though made otherwise labelled with what differs.
+
+    Such are records of one method with other parameters (a default that changed, say) or of other code.
+    """
+    ways: dict[str, dict[str, Record]] = defaultdict(dict)
+    for record in records:
+        ways[record.label].setdefault(_way(record), record)
+    names: dict[tuple[str, str], str] = {}
+    for label, firsts in ways.items():
+        params = [one.cell.params for one in firsts.values()]
+        keys = {key for own in params for key in own}
+        differing = sorted(key for key in keys if len({repr(own.get(key)) for own in params}) > 1)
+        codes = len({one.identity["code"] for one in firsts.values()}) > 1
+        for way, one in firsts.items():
+            names[label, way] = label if len(firsts) == 1 else _labelled(label, one, differing, codes)
+    return [replace(record, label=names[record.label, _way(record)]) for record in records]
+
+
+def _way(record: Record) -> str:
+    """Return how a record was made, but for its seed."""
+    parts = [record.cell.method, record.cell.params, record.identity["code"], record.identity["distribution"]]
+    return json.dumps(parts, sort_keys=True)
+
+
+def _labelled(label: str, record: Record, differing: list[str], codes: bool) -> str:
+    head, _, given = label.removesuffix("]").partition("[")
+    said = [item for item in given.split(",") if item]
+    said += [f"{key}={record.cell.params.get(key)}" for key in differing if f"{key}=" not in given]
+    code = f" (code {record.identity['code'][:8]})" if codes else ""
+    return head + (f"[{','.join(said)}]" if said else "") + code
+
+
+def applicable(records: Iterable[Record]) -> Callable[[str, str], bool]:
+    """Return what tells from records alone whether a method explains a task's kind of data; what is unknown may."""
+    explains: dict[str, set[str]] = {}
+    modality: dict[str, str] = {}
+    for record in records:
+        explains.setdefault(record.cell.method, set()).update(record.explains)
+        modality[record.cell.task] = record.facts.get("modality", "")
+
+    def applies(method: str, task: str) -> bool:
+        return not explains.get(method) or task not in modality or modality[task] in explains[method]
+
+    return applies
 
 
 def board(records: list[Record], partial: bool = False) -> Board:
@@ -108,7 +158,7 @@ def board(records: list[Record], partial: bool = False) -> Board:
 
 def scores_of(records: list[Record], partial: bool = False) -> Cube:
     """Return the scores that the board of one task's records is made from; see `boards` for what is raised."""
-    return _scores(records, partial)[1]
+    return _scores(told_apart(records), partial)[1]
 
 
 def _scores(records: list[Record], partial: bool) -> tuple[Cube, Cube, dict[str, list[str]]]:
@@ -134,6 +184,7 @@ def _scores(records: list[Record], partial: bool) -> tuple[Cube, Cube, dict[str,
 
 def ranked(records: list[Record], partial: bool = False) -> tuple[Board, Sureness | None]:
     """Return a board, and how sure it is, methods by name; None where there is one score only."""
+    records = told_apart(records)
     whole, found, gaps = _scores(records, partial)
     done = [record for record in records if record.status == "done"]
     ranks = better_first(found.means, found.higher, 0)
@@ -143,8 +194,19 @@ def ranked(records: list[Record], partial: bool = False) -> tuple[Board, Surenes
     expected = whole.asked.sum((1, 2, 3))
     rows = [_row(at, found, ranks, by_sample, sure, int(expected[at]), done, gaps) for at in range(len(found.methods))]
     first = done[0]
-    left_out = zip(whole.metrics, whole.silent.sum(1), strict=True)
-    notes = [f"{count} samples left out of {name}: {SILENT}" for name, count in left_out if count]
+    notes = [
+        f"{count} samples left out of {name}: {reason}"
+        for number, reason in enumerate(LEFT_OUT, 1)
+        for name, count in zip(whole.metrics, (whole.silent == number).sum(1), strict=True)
+        if count
+    ]
+    with np.errstate(invalid="ignore"):
+        large = (np.abs(found.scores) > LARGE).sum((0, 1, 3))
+    notes += [
+        f"{count} scores of {name} lie beyond {LARGE:g}: its means may be those of few samples"
+        for name, count in zip(found.metrics, large, strict=True)
+        if count
+    ]
     empty = [name for name in whole.metrics if name not in found.metrics]
     notes += [f"{name} is undefined on every sample and takes no part" for name in empty]
     notes += ["one sample: no intervals"] if sure is None else []
@@ -158,11 +220,12 @@ def ranked(records: list[Record], partial: bool = False) -> tuple[Board, Surenes
         precision=first.cell.precision,
         metrics={name: bool(up) for name, up in zip(found.metrics, found.higher, strict=True)},
         rows=tuple(sorted(rows, key=lambda row: (np.isnan(row.mean_rank), row.mean_rank, row.method))),
-        origin=first.provenance["data"]["origin"],
-        quality={key: first.provenance["model"][key] for key in ("accuracy", "balanced_accuracy")},
+        origin=first.facts["origin"],
+        quality={key: first.facts[key] for key in ("accuracy", "balanced_accuracy") if first.facts[key] is not None},
         preset=first.cell.preset,
+        device=first.cell.device,
         comparable=all(record.comparable for record in records),
-        weak=bool(first.provenance["model"].get("weak")),
+        weak=any(record.facts["weak"] for record in records),
         notes=tuple(notes),
     )
     return made, sure
@@ -170,39 +233,43 @@ def ranked(records: list[Record], partial: bool = False) -> tuple[Board, Surenes
 
 def _check_same(records: list[Record]) -> None:
     task = records[0].cell.task
-    if len({tuple(record.identity[part] for part in ("task", "data", "model")) for record in records}) > 1:
-        raise BenchmarkError(
-            f"records of {task} were made on different data or with different models: "
-            "run with --overwrite always, or name another --out"
-        )
-    versions = defaultdict(set)
-    for record in records:
-        for name, facts in record.metrics.items():
-            versions[name].add(facts["version"])
-    for name, found in versions.items():
+    for part, what in (("data", "on different data"), ("model", "with different models"), ("task", "as other tasks")):
+        found: dict[str, list[str]] = defaultdict(list)
+        for record in records:
+            found[record.identity[part]].append(record.label)
         if len(found) > 1:
-            raise BenchmarkError(f"records of {task} hold different versions of {name}: run again to renew the old")
+            groups = "; ".join(f"{digest[:8]}: {', '.join(sorted(set(own))[:5])}" for digest, own in found.items())
+            raise BenchmarkError(
+                f"records of {task} were made {what} ({groups}): run them again, or keep each in an --out of its own"
+            )
+    metric_facts_of(records)
+    if wrong := next(filter(None, map(misdirected, records)), None):
+        raise BenchmarkError(wrong)
 
 
-def choose(records: list[Record], patterns: list[str]) -> list[Record]:
-    """Return the records whose method matches `patterns`: labels, globs, `all`, and `!pattern` to take away.
+def misdirected(record: Record) -> str | None:
+    """Return what a record says of a metric that this program knows better, or None."""
+    for name, facts in record.metrics.items():
+        known = METRICS.get(name)
+        if known is None or known.version != facts["version"]:
+            continue
+        if (known.higher_is_better, known.family) != (facts["higher_is_better"], facts["family"]):
+            better = "higher" if facts["higher_is_better"] else "lower"
+            return (
+                f"{record.cell.label}, seed {record.cell.seed}: says that {better} {name} is better, of the family "
+                f"{facts['family']!r}, which is not what {name} is here"
+            )
+    return None
 
-    What is the label of a record means just that: `lime` is not `lime[n_samples=20]`, `lime*` is both.
+
+def choose(records: list[Record], text: str) -> list[Record]:
+    """Return the records whose method a selection chooses (see `benchmark.selection.select_labels`).
+
+    Raises:
+        UsageError: it names a method that none of them has, or leaves none.
     """
-    labels = {record.label for record in records}
-    wanted = [p for p in patterns if not p.startswith("!")] or ["all"]
-    unwanted = [p[1:] for p in patterns if p.startswith("!")]
-
-    def matches(record: Record, pattern: str) -> bool:
-        if pattern in labels:
-            return record.label == pattern
-        return pattern == "all" or fnmatch(record.cell.method, pattern)
-
-    return [
-        record
-        for record in records
-        if any(matches(record, p) for p in wanted) and not any(matches(record, p) for p in unwanted)
-    ]
+    labels = set(select_labels(text, sorted({record.label for record in records})))
+    return [record for record in records if record.label in labels]
 
 
 def narrowed(record: Record, metrics: list[str]) -> Record:
@@ -288,5 +355,6 @@ def _disagreement(rows: list[Row]) -> list[str]:
 
 def _pays_after(own: list[Record]) -> float | None:
     """Return the mean over seeds of the explanations after which training pays, infinite where it never does."""
-    found = [record.report["payback"]["samples"] for record in own if "payback" in record.report]
+    reports = [record.report.get("payback") for record in own]
+    found = [report["samples"] for report in reports if isinstance(report, dict) and "samples" in report]
     return float(np.mean([np.inf if samples is None else samples for samples in found])) if found else None

@@ -14,7 +14,6 @@ from jinja2 import Environment, PackageLoader
 from PIL import Image
 
 from benchmark.errors import BenchmarkError
-from benchmark.metrics import METRICS
 from benchmark.records import Record
 from leaderboards import drawings
 from leaderboards.ablation import Ablation
@@ -22,7 +21,7 @@ from leaderboards.ablation import cells as ablation_cells
 from leaderboards.bootstrap import mean_over
 from leaderboards.cube import sample_ranks
 from leaderboards.overall import Overall
-from leaderboards.rank import Board, Row, boards, kind_of, scores_of
+from leaderboards.rank import Board, Row, boards, kind_of, scores_of, told_apart
 from leaderboards.tables import arrowed, between, footer, number, percent, title
 
 LARGEST = 5_000_000
@@ -83,10 +82,9 @@ def page(
 
 
 def _task(board: Board, records: list[Record], examples: Examples, partial: bool) -> dict[str, Any]:
-    kind = (board.source, board.task, board.precision, board.preset, board.limit)
-    own = [record for record in records if kind_of(record) == kind]
+    own = told_apart([record for record in records if kind_of(record) == kind_of(board)])
     return {
-        "id": f"{board.source}-{board.task}-{board.preset}-{board.precision}-{board.limit or 'all'}",
+        "id": f"{board.source}-{board.task}-{board.preset}-{board.precision}-{board.device}-{board.limit or 'all'}",
         "name": board.task,
         "synthetic": board.source == "synthetic",
         "title": title(board),
@@ -179,17 +177,17 @@ def _samples(records: list[Record], board: Board, examples: Examples) -> list[di
                  "scores": [(name, by_metric.get(name, float("nan"))) for name in board.metrics]}
             )  # fmt: skip
     for seen in found.values():
-        _mark_best(seen["explanations"])
+        _mark_best(seen["explanations"], board)
     return [found[sample] for sample in sorted(found)]
 
 
-def _mark_best(explanations: list[dict[str, Any]]) -> None:
+def _mark_best(explanations: list[dict[str, Any]], board: Board) -> None:
     """Turn scores into (metric, text, whether it is the best)."""
     best: dict[str, float] = {}
     for explanation in explanations:
         for name, score in explanation["scores"]:
             if not math.isnan(score):
-                better = max if METRICS[name].higher_is_better else min
+                better = max if board.metrics[name] else min
                 best[name] = better(best.get(name, score), score)
     for explanation in explanations:
         explanation["scores"] = [

@@ -9,7 +9,8 @@ import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from leaderboards.rank import ORDER, Board, Row
+from benchmark.errors import UsageError
+from leaderboards.rank import Board, Row
 
 COSTS = ("forwards", "backwards", "ms", "train s")
 TRAINING = ("train rows", "pays after")
@@ -55,6 +56,7 @@ def title(board: Board) -> str:
     seeds = f"seed{'s' * (len(board.seeds) > 1)} {', '.join(map(str, board.seeds))}"
     quality = ", ".join(f"{key.replace('_', ' ')} {value:.3f}" for key, value in board.quality.items())
     precision = "" if board.precision == "fp32" else f" · {board.precision}"
+    precision += "" if board.device == "cpu" else f" · {board.device}"
     preset = "" if board.preset == "standard" else f" · preset {board.preset}"
     preset += "" if board.comparable else ", NOT COMPARABLE"
     quality += ", WEAK: under the task's floor" if board.weak else ""
@@ -133,8 +135,14 @@ def _training(row: Row) -> list[str]:
     return [number(row.train_rows, 0), "never" if math.isinf(row.pays_after) else number(row.pays_after, 0)]
 
 
+def _printable(table: Table) -> Table:
+    rows = [[one_line(cell) for cell in row] for row in table.rows]
+    return Table(one_line(table.heading), list(map(one_line, table.header)), rows, list(map(one_line, table.lines)))
+
+
 def in_text(table: Table) -> str:
     """Return a table aligned for a terminal."""
+    table = _printable(table)
     widths = [max(map(len, column)) for column in zip(table.header, *table.rows, strict=True)]
     rows = [
         "  ".join(
@@ -147,6 +155,7 @@ def in_text(table: Table) -> str:
 
 def in_markdown(table: Table) -> str:
     """Return a table as Markdown."""
+    table = _printable(table)
     rows = [table.header, ["---"] + ["---:"] * (len(table.header) - 1), *table.rows]
     lines = ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows]
     return "\n".join([f"**{table.heading}**", "", *lines, "", *(f"{line}  " for line in table.lines)])
@@ -161,6 +170,7 @@ TEX = {
 
 def in_latex(table: Table) -> str:
     """Return a table as LaTeX; it needs the package booktabs."""
+    table = _printable(table)
 
     def tex(text: str) -> str:
         return "".join(TEX.get(letter, letter) for letter in text)
@@ -178,17 +188,17 @@ def in_latex(table: Table) -> str:
 
 def to_csv(boards: list[Board]) -> str:
     """Return boards as CSV, one row a method: mean rank, scores, how sure, costs, what it was evaluated on."""
-    named = [name for name in ORDER if any(name in board.metrics for board in boards)]
+    named = list(dict.fromkeys(name for board in boards for name in board.metrics))
     rows = [
         [
             board.task, row.method, _exact(row.mean_rank), *(_exact(row.means.get(name)) for name in named),
             *(_exact(getattr(row, column)) for column in COLUMNS), row.kind, board.source, board.samples,
-            len(board.seeds), board.precision, board.preset,
+            len(board.seeds), board.precision, board.preset, board.device, board.limit or "all",
         ]
         for board in boards
         for row in board.rows
     ]  # fmt: skip
-    about = ["kind", "source", "samples", "seeds", "precision", "preset"]
+    about = ["kind", "source", "samples", "seeds", "precision", "preset", "device", "limit"]
     return in_csv(["task", "method", "mean_rank", *named, *COLUMNS, *about], rows)
 
 
@@ -207,8 +217,29 @@ def _exact(value: float | None) -> str:
 def in_csv(header: list[str], rows: list[list[Any]]) -> str:
     """Return CSV with a header."""
     sink = io.StringIO()
-    csv.writer(sink, lineterminator="\n").writerows([header, *rows])
+    csv.writer(sink, lineterminator="\n").writerows([[_harmless(cell) for cell in row] for row in [header, *rows]])
     return sink.getvalue().rstrip("\n")
+
+
+def _harmless(cell: Any) -> Any:
+    """Return a cell that no spreadsheet takes for a formula: a number as it is, any other such text behind a quote."""
+    text = one_line(str(cell))
+    if not text.startswith(("=", "+", "-", "@")) or _is_number(text):
+        return text
+    return "'" + text
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def one_line(text: str) -> str:
+    """Return text without control characters, which would move a terminal's cursor or break a table's row."""
+    return "".join(letter if letter.isprintable() else " " for letter in text)
 
 
 def in_json(found: Any) -> str:
@@ -240,22 +271,48 @@ def _plain(value: object) -> object:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
+KEY = ("source", "task", "precision", "preset", "device", "limit", "method")
+
+
 def differences(published: str, now: str) -> list[str]:
     """Return what differs between a published board in CSV and those there are now, one line each.
 
-    Numbers may differ by 1e-9 of their size; boards of which nothing was published do not matter.
+    Numbers may differ by 1e-9 of their size; boards of which nothing was published do not matter, nor columns.
+
+    Raises:
+        UsageError: what was published is no board: no header, no row, or a row of another width.
     """
-    old, new = ({(r["source"], r["task"], r["precision"], r["preset"], r["method"]): r for r in
-                 csv.DictReader(io.StringIO(text))} for text in (published, now))  # fmt: skip
-    meant = {key[:4] for key in old}
-    new = {key: row for key, row in new.items() if key[:4] in meant}
+    old, new = _rows(published), _rows(now)
+    meant = {key[:-1] for key in old}
+    new = {key: row for key, row in new.items() if key[:-1] in meant}
     found = [f"{' '.join(key)}: no longer there" for key in old if key not in new]
     found += [f"{' '.join(key)}: was not there" for key in new if key not in old]
     for key in [key for key in old if key in new]:
-        for column in dict.fromkeys([*old[key], *new[key]]):
-            one, other = old[key].get(column), new[key].get(column)
+        for column, one in old[key].items():
+            other = new[key].get(column, "no such column")
             if not _same(one, other):
                 found.append(f"{' '.join(key)}: {column} was {one or 'empty'}, is {other or 'empty'}")
+    return found
+
+
+def _rows(text: str) -> dict[tuple[str, ...], dict[str, str]]:
+    """Return the rows of a board in CSV by what tells them apart."""
+    lines = list(csv.reader(io.StringIO(text)))
+    header = lines[0] if lines else []
+    if not {"source", "task", "method", "mean_rank"} <= set(header) or len(set(header)) < len(header):
+        raise UsageError("--check expects a board made with --format csv: its header is not that of a board")
+    if len(lines) < 2:
+        raise UsageError("--check expects a board made with --format csv: it has no row")
+    usual = {"precision": "fp32", "preset": "standard", "device": "cpu"}
+    found: dict[tuple[str, ...], dict[str, str]] = {}
+    for number, line in enumerate(lines[1:], 2):
+        if len(line) != len(header):
+            raise UsageError(f"--check: line {number} of the board has {len(line)} cells, expected {len(header)}")
+        row = dict(zip(header, line, strict=True))
+        key = tuple(row.get(name, usual.get(name, "")) for name in KEY)
+        if key in found:
+            raise UsageError(f"--check: line {number} of the board is there twice: {' '.join(key)}")
+        found[key] = row
     return found
 
 

@@ -13,7 +13,7 @@ LAYERS = [  # lower may not import higher; modules of one layer may import each 
     {"benchmark.registry"},
     {"benchmark.types"},
     {"benchmark.statistics", "benchmark.seeding", "benchmark.data.download", "benchmark.data.source"},
-    {"benchmark.identity", "benchmark.plain"},
+    {"benchmark.identity", "benchmark.plain", "benchmark.selection"},
     {"benchmark.records", "benchmark.metering", "benchmark.provenance", "benchmark.data", "benchmark.models"},
     {"benchmark.metrics", "benchmark.probes", "benchmark.prober", "benchmark.shared", "benchmark.tasks"},
     {

@@ -5,8 +5,10 @@ from __future__ import annotations
 import csv
 import io
 import json
+import shutil
 import subprocess
 import sys
+import time
 from dataclasses import replace
 
 import numpy as np
@@ -195,7 +197,8 @@ def test_a_published_board_says_what_made_it(results, tmp_path, capsys):
         text = (folder / name).read_text()
         assert "python -m benchmark run --task nap_mlp --methods 'm00,m01,m02,m03' --seed S" in text
         assert "S in 0, 1" in text
-        assert "data: sha256 d" in text
+        assert "rows: sha256 d" in text
+        assert "model: sha256 m" in text
         assert "versions of metrics: DEL 1" in text
     first = {path.name: path.read_bytes() for path in folder.iterdir()}
     capsys.readouterr()
@@ -230,7 +233,7 @@ def test_what_moved(tmp_path, capsys):
     assert "nap_mlp (real) moved, seed 0" in out
     assert "only in the first: nap_mlp (real) gone, seed 0" in out
     assert main(["compare", str(one), str(one), "--gate"]) == 0
-    assert "40 are the same to the last digit" in capsys.readouterr().out
+    assert "40 are the same but for rounding" in capsys.readouterr().out
     single = [RecordStore(tmp_path / side).folder(before[1].cell) for side in ("one", "other")]
     assert main(["compare", *map(str, single), "--format", "csv"]) == 0
     assert "-0.5000" in capsys.readouterr().out
@@ -240,11 +243,9 @@ def test_records_that_cannot_be_compared(tmp_path, capsys):
     plain = made(np.random.default_rng(0).normal(size=(10, 9)), "m", "nap_mlp")
     newer = {name: facts | {"version": facts["version"] + 1} for name, facts in plain.metrics.items()}
     others = {
-        "other data, or another model": replace(plain, cell=replace(plain.cell, fingerprint="g")),
+        "the data changed": replace(plain, identity=plain.identity | {"data": "other"}),
         "different versions of DEL": replace(plain, metrics=newer),
-        "the model has other weights": replace(
-            plain, provenance=plain.provenance | {"model": plain.provenance["model"] | {"digest": "other"}}
-        ),
+        "the model has other weights": replace(plain, identity=plain.identity | {"model": "other"}),
         "no cell in common": replace(plain, label="n", cell=replace(plain.cell, method="n")),
     }
     one = store(tmp_path / "one", [plain])
@@ -257,8 +258,116 @@ def test_records_that_cannot_be_compared(tmp_path, capsys):
     assert main(["compare", str(one), str(tmp_path / "empty")]) == 2
 
 
+@pytest.fixture
+def gate(tmp_path, capsys):
+    """Return what the gate says of records before and after."""
+
+    def run(before, after):
+        for name, records in (("before", before), ("after", after)):
+            shutil.rmtree(tmp_path / name, ignore_errors=True)
+            store(tmp_path / name, records)
+        code = main(["compare", str(tmp_path / "before"), str(tmp_path / "after"), "--gate"])
+        return code, capsys.readouterr().err
+
+    return run
+
+
+def test_the_gate_sees_what_breaks_and_not_what_rounds(gate, tmp_path):
+    rng = np.random.default_rng(0)
+    scores = rng.normal(size=(10, 40))
+    plain, other = made(scores, "m", "nap_mlp"), made(rng.normal(size=(10, 40)), "n", "nap_mlp")
+    assert gate([plain, other], [plain, other]) == (0, "")
+    assert gate([plain], [made(scores * (1 + 2e-16), "m", "nap_mlp")])[0] == 0
+    code, said = gate([plain], [made(scores + 1e-7, "m", "nap_mlp")])
+    assert (code, "nap_mlp (real) m, seed 0 FC: 40 scores differ" in said) == (1, True)
+    failed = replace(plain, status="failed", reason="boom", metrics={}, costs={}, scores=plain.scores[:0])
+    code, said = gate([plain, other], [failed, other])
+    assert (code, "m, seed 0: failed in the second (boom)" in said) == (1, True)
+    assert gate([failed, other], [failed, other])[0] == 0
+    code, said = gate([plain, other], [other])
+    assert (code, "m, seed 0: is not in the second" in said) == (1, True)
+    holes = scores.copy()
+    holes[3, :35] = np.nan
+    code, said = gate([plain], [made(holes, "m", "nap_mlp")])
+    assert (code, "INF: 35 scores are no longer valid" in said) == (1, True)
+    code, said = gate([plain], [made(scores[:, :30], "m", "nap_mlp")])
+    assert (code, "FC: 10 samples are missing" in said) == (1, True)
+    code, said = gate([plain], [made(scores[:9], "m", "nap_mlp")])
+    assert (code, "IROF is gone" in said) == (1, True)
+    folder = store(tmp_path / "after", [plain, other])
+    (next(folder.rglob("n-*")) / "run.json").write_text("{}")
+    assert main(["compare", str(tmp_path / "before"), str(folder), "--gate"]) == 1
+
+
+def test_of_many_scores_that_did_not_move_hardly_any_is_said_to():
+    from leaderboards.compare import compare
+
+    rng = np.random.default_rng(0)
+    before = [made(rng.normal(size=(10, 50)), f"m{i}", "t") for i in range(20)]
+    after = [made(rng.normal(size=(10, 50)), f"m{i}", "t") for i in range(20)]
+    assert sum(move.moved for move in compare(before, after).moves) <= 1
+    shifts = 0.02 + 0.01 * rng.normal(size=(10, 50))
+    shifted = [made(r.scores["score"].to_numpy().reshape(10, 50) + shifts, r.label, "t") for r in before]
+    assert all(move.moved for move in compare(before, shifted).moves)
+
+
+def test_a_large_comparison_is_quick():
+    from leaderboards.compare import compare
+
+    rng = np.random.default_rng(0)
+    records = [made(rng.normal(size=(10, 1000)), f"m{i}", "t") for i in range(100)]
+    start = time.process_time()
+    compare(records, records)
+    assert time.process_time() - start < 2.0, "975 cells are to take 20 s at most"
+
+
+@pytest.mark.parametrize("text", ["", "task,method\n", "garbage", "source,task,method,mean_rank\n",
+                                  "source,task,method,mean_rank\nreal,nap_mlp\n"])  # fmt: skip
+def test_a_board_that_is_none_does_not_pass_the_check(results, tmp_path, capsys, text):
+    path = tmp_path / "board.csv"
+    path.write_text(text)
+    assert board(results, "--check", str(path)) == 2
+    assert "--check" in capsys.readouterr().err
+
+
+def test_boards_of_a_folder_are_chosen(tmp_path, capsys):
+    rng = np.random.default_rng(0)
+    records = [made(rng.normal(size=(10, 9)), name, "nap_mlp") for name in ("m", "n")]
+    short = [replace(r, cell=replace(r.cell, limit=9)) for r in records]
+    seeds = [replace(r, cell=replace(r.cell, seed=1)) for r in records]
+    folder = store(tmp_path / "out", [*records, *short, *seeds])
+    figure = str(tmp_path / "figure.png")
+    assert main(["plot", "cost", "--task", "nap_mlp", "--out", str(folder), "--figure", figure]) == 2
+    assert "choose one with --limit, --preset, --precision or --device" in capsys.readouterr().err
+    assert main(["plot", "cost", "--task", "nap_mlp", "--out", str(folder), "--figure", figure, "--limit", "9"]) == 0
+    for words, boards, seen in (
+        (["--limit", "all"], 1, 2),
+        (["--limit", "9"], 1, 1),
+        (["--seed", "1"], 1, 1),
+        ([], 2, 2),
+    ):
+        capsys.readouterr()
+        assert board(folder, "--format", "json", *words) == 0
+        found = json.loads(capsys.readouterr().out)["boards"]
+        assert (len(found), max(len(b["seeds"]) for b in found)) == (boards, seen)
+    assert board(folder, "--preset", "quick") == 2
+    assert board(folder, "--one", "nosuch") == 2
+    assert board(folder, "--methods", "nosuch") == 2
+    assert board(folder, "--task", "wcd_mlp") == 2
+    assert "no records of wcd_mlp" in capsys.readouterr().err
+
+
+def test_one_tasks_board_reads_one_task(tmp_path, monkeypatch):
+    rng = np.random.default_rng(0)
+    folder = store(tmp_path, [made(rng.normal(size=(10, 9)), "m", task) for task in ("mine", "other")])
+    read, seen = RecordStore.read, []
+    monkeypatch.setattr(RecordStore, "read", lambda self, path: seen.append(path.parent.name) or read(self, path))
+    assert board(folder, "--task", "mine") == 0
+    assert seen == ["mine"]
+
+
 def test_a_page(results, tmp_path, capsys):
-    path = tmp_path / "deep" / "page.html"
+    path = tmp_path / "page.html"
     assert main(["report", "--out", str(results), "--page", str(path)]) == 0
     first = path.read_bytes()
     assert b"nap_mlp" in first

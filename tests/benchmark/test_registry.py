@@ -135,6 +135,11 @@ def test_parse_methods():
     names = [choice.name for choice in parse_methods("all,!exact_*,!random")]
     assert "lime" in names
     assert not {"exact_shapley", "exact_banzhaf", "random"} & set(names)
+    assert [c.label for c in parse_methods("lime[n_samples=5],!random")] == ["lime[n_samples=5]"]
+    assert [c.label for c in parse_methods("lime[n_samples=5],lime[penalty=1],!lime[n_samples=5]")] == [
+        "lime[penalty=1]"
+    ]
+    assert len(parse_methods("!random")) == len(METHODS.select(["all"])) - 1
     assert method_params(MethodChoice("lime", (("n_samples", "200"),)))["n_samples"] == 200
 
 
@@ -143,9 +148,10 @@ def test_parse_methods():
     [
         ("lmie", "did you mean 'lime'"),
         ("lmie[n_samples=2]", "did you mean 'lime'"),
-        ("lime[n_samples]", "expected parameter=value"),
-        ("lime[n_samples=2", "cannot read --methods"),
-        ("lime,!lime", "chooses no method"),
+        ("lime[n_samples]", r"write name or name\[parameter=value"),
+        ("lime[n_samples=2", "brackets do not match"),
+        ("lime[n_samples=2,n_samples=3]", "n_samples is given twice"),
+        ("lime,!lime", "leaves no method"),
     ],
 )
 def test_parse_methods_refuses(text, message):

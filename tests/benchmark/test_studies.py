@@ -92,7 +92,7 @@ def test_optimality(tmp_path, capsys):
         (["ablate", "--task", "nap"], 2, "did you mean 'nap_mlp'"),
         (["ablate", "--task", "nap_mlp", "--source", "real", "--offline"], 3, "no real data"),
         (["plot", "cost", "--task", "nap_mlp", "--figure", "x.gif"], 2, "expects a file that ends in .png"),
-        (["plot", "cost", "--task", "wcd_mlp", "--figure", "x.png"], 2, "no records of wcd_mlp"),
+        (["plot", "cost", "--task", "wcd_mlp", "--figure", "x.png"], 2, "no records in"),
         (["optimality", "--task", "imdb_lstm", "--source", "synthetic"], 2, "needs a table"),
         (["optimality", "--task", "nap_mlp", "--figure", "x.txt", "--source", "synthetic"], 2, "expects a file"),
     ],

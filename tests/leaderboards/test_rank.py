@@ -10,12 +10,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from benchmark.errors import BenchmarkError
-from benchmark.metrics import CONSTANT_RESPONSE, METRICS, NON_FINITE, REASONS
+from benchmark.errors import BenchmarkError, UsageError
+from benchmark.metrics import CONSTANT_RESPONSE, METRICS, MODEL_NON_FINITE, NON_FINITE, REASONS
 from benchmark.plan import metric_facts
 from benchmark.records import Cell, Record
 from leaderboards.rank import GapError, board, boards, choose
 from leaderboards.tables import render
+from tests.leaderboards.generated import FACTS, IDENTITY
 
 NAMES = ("FC", "DEL", "RP")
 
@@ -32,8 +33,9 @@ def record(method, means, n=4, task="t", seed=0, limit=None, source="real", **ch
         )
     costs = {phase: {"forwards": 8, "backwards": 4, "seconds": 0.2} for phase in ("prepare", "attribute", "probe")}
     made = Record(
-        Cell(source, task, method, {}, seed, limit, "f"), "done", label=method,
-        metrics=metric_facts(list(NAMES[: len(means)])), n_total=n, costs=costs, scores=pd.concat(rows),
+        Cell(source, task, method, {}, seed, limit), "done", label=method,
+        metrics=metric_facts(list(NAMES[: len(means)])), n_total=n, costs=costs, scores=pd.concat(rows), identity=IDENTITY,
+        facts=FACTS,
         provenance={"data": {"origin": "o"}, "model": {"accuracy": 0.9, "balanced_accuracy": 0.8}},
     )  # fmt: skip
     return replace(made, **changes)
@@ -160,8 +162,9 @@ def test_sources_tasks_and_limits_never_share_a_board():
 
 def test_records_that_do_not_belong_together_are_refused():
     a, b = record("a", (1, 1, 1)), record("b", (1, 1, 1))
-    with pytest.raises(BenchmarkError, match="different data or with different models"):
-        board([a, replace(b, cell=replace(b.cell, fingerprint="g"))])
+    for part, said in {"data": "on different data", "model": "with different models", "task": "as other"}.items():
+        with pytest.raises(BenchmarkError, match=rf"{said}.*{IDENTITY[part]}: a; another1: b"):
+            board([a, replace(b, identity=b.identity | {part: "another1"})])
     newer = {name: facts | {"version": 2} for name, facts in b.metrics.items()}
     with pytest.raises(BenchmarkError, match="different versions of FC"):
         board([a, replace(b, metrics=newer)])
@@ -169,9 +172,16 @@ def test_records_that_do_not_belong_together_are_refused():
 
 def test_choose():
     records = [record(m, (1, 1, 1)) for m in ("lime", "lint", "random")]
-    assert [r.label for r in choose(records, ["li*"])] == ["lime", "lint"]
-    assert [r.label for r in choose(records, ["!li*"])] == ["random"]
-    assert [r.label for r in choose(records, ["all", "!lime"])] == ["lint", "random"]
+    assert [r.label for r in choose(records, "li*")] == ["lime", "lint"]
+    assert [r.label for r in choose(records, "!li*")] == ["random"]
+    assert [r.label for r in choose(records, "all,!lime")] == ["lint", "random"]
+    for text, message in {
+        "liem": "did you mean 'lime'",
+        "lime,!lime": "leaves no method",
+        "": "expected names",
+    }.items():
+        with pytest.raises(UsageError, match=message):
+            choose(records, text)
 
 
 def test_json_has_no_nan():
@@ -190,7 +200,90 @@ def test_metric_columns_follow_the_table_of_metrics():
 
 def test_a_label_means_just_that_method():
     records = [replace(record("lime", (0.5,)), label=label) for label in ("lime", "lime[n_samples=20]")]
-    assert [r.label for r in choose(records, ["lime"])] == ["lime"]
-    assert [r.label for r in choose(records, ["!lime"])] == ["lime[n_samples=20]"]
-    assert [r.label for r in choose(records, ["lime*"])] == ["lime", "lime[n_samples=20]"]
-    assert [r.label for r in choose(records[1:], ["lime"])] == ["lime[n_samples=20]"], "no record is called just that"
+    assert [r.label for r in choose(records, "lime")] == ["lime"]
+    assert [r.label for r in choose(records, "!lime")] == ["lime[n_samples=20]"]
+    assert [r.label for r in choose(records, "lime*")] == ["lime", "lime[n_samples=20]"]
+    assert [r.label for r in choose(records[1:], "lime")] == ["lime[n_samples=20]"], "no record is called just that"
+
+
+def test_two_parameters_in_a_label_are_chosen():
+    label = "lime[n_samples=20,penalty=0.1]"
+    records = [replace(record("lime", (0.5,)), label=label), record("saliency", (0.4,))]
+    assert [r.label for r in choose(records, label)] == [label]
+    assert [r.label for r in choose(records, f"!{label}")] == ["saliency"]
+
+
+def test_records_of_one_label_made_otherwise_are_rows_of_their_own():
+    def mine(mean, code="c0ffee00", **params):
+        made = record("mine", (mean,))
+        return replace(made, cell=replace(made.cell, params=params), identity=made.identity | {"code": code})
+
+    other = record("other", (0.5,))
+    made = board([mine(0.9, k=1), mine(0.1, k=2), other])
+    assert {row.method: row.means["FC"] for row in made.rows} == {
+        "mine[k=1]": pytest.approx(0.9), "other": pytest.approx(0.5), "mine[k=2]": pytest.approx(0.1),
+    }  # fmt: skip
+    assert made == board([mine(0.1, k=2), other, mine(0.9, k=1)]), "the order of records plays no part"
+    edited = board([mine(0.9), mine(0.1, code="beef0000"), other])
+    assert {row.method for row in edited.rows} == {"mine (code c0ffee00)", "mine (code beef0000)", "other"}
+    seeds = [
+        replace(one, cell=replace(one.cell, seed=seed)) for seed in (0, 1) for one in (mine(0.9, k=1), mine(0.1, k=2))
+    ]
+    assert {row.method for row in board(seeds).rows} == {"mine[k=1]", "mine[k=2]"}
+
+
+def test_devices_share_no_board():
+    a = record("a", (1, 1, 1))
+    made = boards([a, replace(a, cell=replace(a.cell, device="cuda"))])
+    assert [found.device for found in made] == ["cpu", "cuda"]
+    assert "cuda" in render(made, "table")
+
+
+def test_a_record_cannot_turn_a_metric_round():
+    a, b = record("a", (0.9,)), record("b", (0.1,))
+    turned = replace(b, metrics={"FC": b.metrics["FC"] | {"higher_is_better": False}})
+    with pytest.raises(BenchmarkError, match="hold different versions of FC: higher_is_better"):
+        board([a, turned])
+    with pytest.raises(BenchmarkError, match="says that lower FC is better"):
+        board([turned])
+
+
+def test_tasks_and_metrics_that_are_not_known_here_are_shown():
+    facts = {"version": 3, "higher_is_better": False, "family": "mine", "order": 10, "title": "Mine"}
+
+    def unknown(method, mean):
+        made = record(method, (0.5, 0.5, 0.5), task="nobody_knows")
+        scores = made.scores[made.scores["metric"] == "FC"].assign(metric="MINE", score=mean)
+        return replace(made, metrics=made.metrics | {"MINE": facts}, scores=pd.concat([made.scores, scores]))
+
+    made = board([unknown("a", 2.0), unknown("b", 1.0)])
+    assert list(made.metrics.items())[-1] == ("MINE", False)
+    assert made.rows[0].method == "b"
+    assert "MINE↓" in render([made], "md")
+
+
+def test_a_model_that_answered_no_number_is_left_out_for_every_method_and_said():
+    a, b = record("a", (0.5, 0.5, 0.5)), record("b", (0.4, 0.5, 0.5))
+    there = (a.scores["sample"] == 0) & (a.scores["metric"] == "DEL")
+    a.scores.loc[there, ["score", "valid", "reason"]] = [math.nan, False, REASONS[MODEL_NON_FINITE]]
+    made = board([a, b])
+    assert "1 samples left out of DEL: the model's answer is not finite" in made.notes
+    assert {row.valid for row in made.rows} == {(11, 12)}
+
+
+def test_scores_that_own_a_mean_are_counted():
+    a = record("a", (0.5, 0.5, 0.5))
+    a.scores.loc[(a.scores["metric"] == "RP") & (a.scores["sample"] == 2), "score"] = -400.0
+    assert any(note.startswith("1 scores of RP lie beyond 10") for note in board([a, record("b", (1, 1, 1))]).notes)
+
+
+def test_labels_reach_no_form_raw():
+    label = "=evil[a=$\\bad$|x\ny\x1b[31m]"
+    made = [board([replace(record("a", (0.5,)), label=label), record("b", (0.4,))])]
+    for form in ("table", "md", "latex", "csv"):
+        text = render(made, form)
+        assert "\x1b" not in text
+        assert "\ny" not in text
+    assert "'=evil" in render(made, "csv")
+    assert r"\$\textbackslash{}bad\$" in render(made, "latex")
+    assert r"\|x" in render(made, "md")

@@ -56,12 +56,12 @@ def records():
 
 @pytest.fixture(scope="module")
 def text(records):
-    return page(records, kept, [overall(records, lambda *_: True)])
+    return page(records, kept, [overall(records)])
 
 
 def test_the_same_records_give_the_same_page(records, text):
-    assert page(records, kept, [overall(records, lambda *_: True)]) == text
-    assert page(records[::-1], kept, [overall(records[::-1], lambda *_: True)]) == text
+    assert page(records, kept, [overall(records)]) == text
+    assert page(records[::-1], kept, [overall(records[::-1])]) == text
 
 
 def test_the_page_asks_for_nothing_elsewhere(text):
@@ -79,7 +79,7 @@ def test_everything_is_there(records, text):
     assert text.count("Validation loss of m00 in training") >= 2
     assert text.count("<details") == 6
     assert "2 tasks together" in text
-    assert "no test possible" in text
+    assert "no test possible" not in text, "deepfaith is not there and nobody asked"
     assert "&lt;b&gt;of&lt;/b&gt;" in text, "what comes from data is escaped"
     assert "<b>of</b>" not in text
 

@@ -288,20 +288,15 @@ def test_all_pairs_within_a_task():
 # Several tasks
 
 
-def everywhere(method, task):
-    return True
-
-
 def test_over_tasks_only_what_is_on_all():
     records, _ = several(3, 4, 1, 20)
     records = [r for r in records if (r.label, r.cell.task) != ("m01", "t02")]
     records = [replace(r, status="failed", scores=None, reason="it broke") if (r.label, r.cell.task) == ("m02", "t01")
                else r for r in records]  # fmt: skip
 
-    def applies(method, task):
-        return (method, task) != ("m01", "t02")
-
-    found = overall(records, applies, partial=True)
+    elsewhere = [replace(r, explains=["table"]) if r.label == "m01" else r for r in records]
+    elsewhere = [replace(r, facts=r.facts | {"modality": "text"}) if r.cell.task == "t02" else r for r in elsewhere]
+    found = overall(elsewhere, partial=True)
     rows = {row.method: row for row in found.rows}
     assert rows["m01"].cells["t02"] == NOT_APPLICABLE
     assert rows["m02"].cells["t01"] == FAILED
@@ -310,7 +305,7 @@ def test_over_tasks_only_what_is_on_all():
     for name in ("m00", "m03"):
         assert rows[name].mean_rank == pytest.approx(np.mean(list(rows[name].cells.values())))
         assert rows[name].low <= rows[name].mean_rank <= rows[name].high
-    assert overall(records, everywhere, partial=True).rows[2].cells["t02"] == MISSING
+    assert overall(records, partial=True).rows[2].cells["t02"] == MISSING
     text = write(together.table_of(found), "table")
     assert "N/A" in text
     assert "failed" in text
@@ -322,7 +317,7 @@ def test_over_many_tasks_there_are_tests():
     signs = np.array([1 if METRICS[name].higher_is_better else -1 for name in NAMES])
     records = [made(r.scores["score"].to_numpy().reshape(10, -1) + 3 * signs[:, None], "deepfaith", r.cell.task)
                if r.label == "m00" else r for r in records]  # fmt: skip
-    found = overall(records, everywhere)
+    found = overall(records)
     assert [pair.other for pair in found.pairs] == ["m01", "m02", "m03"]
     assert all(pair.significant and pair.effect == 1 for pair in found.pairs)
     assert found.rows[0].method == "deepfaith"
@@ -333,10 +328,10 @@ def test_over_many_tasks_there_are_tests():
 def test_an_overall_board_needs_two_tasks_of_one_kind():
     records, _ = several(2, 3, 1, 10)
     with pytest.raises(BenchmarkError, match="two tasks at least"):
-        overall([r for r in records if r.cell.task == "t00"], everywhere)
+        overall([r for r in records if r.cell.task == "t00"])
     mixed = [replace(r, cell=replace(r.cell, source="synthetic")) if r.cell.task == "t01" else r for r in records]
-    with pytest.raises(BenchmarkError, match="different source, precision, preset or limit"):
-        overall(mixed, everywhere)
+    with pytest.raises(BenchmarkError, match="different source, precision, device, preset or limit"):
+        overall(mixed)
 
 
 def test_tasks_are_resampled_with_their_samples():
