@@ -36,19 +36,23 @@ def fill(model: nn.Module, gain: float = 2.0) -> nn.Module:
 
 
 class TokenModel(nn.Module):
-    """Tokens (B, G), 0 is padding: embeddings bent by their place, mean over real tokens, linear head."""
+    """Tokens (B, G), 0 is padding: embeddings bent by their place, mean over real tokens, linear head.
+
+    It takes embeddings (B, G, E) as well, with `real` (B, G) bool.
+    """
 
     def __init__(self) -> None:
         super().__init__()
-        self.embedding = nn.Embedding(30, 8)
+        self.embed = nn.Embedding(30, 8)
         self.head = nn.Linear(8, 3)
 
-    def forward(self, ids: Tensor) -> Tensor:
+    def forward(self, x: Tensor, real: Tensor | None = None) -> Tensor:
         """Return logits (B, 3)."""
-        real = (ids != 0).unsqueeze(-1)
-        place = 1 + torch.arange(ids.shape[1]).to(self.head.weight).view(1, -1, 1) / 7
-        vectors = torch.tanh(self.embedding(ids) * place)
-        return self.head(4 * (vectors * real).sum(1) / real.sum(1))
+        real = x != 0 if real is None else real
+        vectors = x if x.is_floating_point() else self.embed(x)
+        place = 1 + torch.arange(x.shape[1]).to(self.head.weight).view(1, -1, 1) / 7
+        real = real.unsqueeze(-1)
+        return self.head(4 * (torch.tanh(vectors * place) * real).sum(1) / real.sum(1))
 
 
 class TyingModel(nn.Module):
@@ -61,7 +65,7 @@ class TyingModel(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Return logits (B, 3)."""
         low = 3 + self.low(x)
-        return torch.cat([low, low + self.lead(x).relu(), self.third(x)], 1)
+        return torch.cat([low, low + (self.lead(x) - 0.6).relu(), self.third(x)], 1)
 
 
 @dataclass(frozen=True)
@@ -120,7 +124,7 @@ def many_classes() -> Task:
 
 
 def with_garbage(attributions: Tensor) -> Tensor:
-    """Return attributions (6, 70) of `long_tokens` that are not finite at padding, where they do not matter."""
+    """Return attributions (10, 70) of `long_tokens` that are not finite at padding, where they do not matter."""
     rows = attributions.clone()
     for row, length in zip(rows, LENGTHS, strict=True):
         row[length:] = torch.nan
@@ -128,10 +132,10 @@ def with_garbage(attributions: Tensor) -> Tensor:
 
 
 def near(features: int) -> Task:
-    """Return a table task of rows ever nearer to the baseline: the model's answers vary by about 1e-6, 1e-14, not."""
+    """Return a table task of 100 classes and rows ever nearer to the baseline, so that answers vary ever less."""
     baseline = formula(features, key=0.9) / 2
-    task = mlp(features, baseline)
-    distance = torch.tensor([1.0, 1, 1, 1, 1, 1, 3e-6, 1e-14, 0], dtype=torch.float64).unsqueeze(1)
+    task = mlp(features, baseline, classes=100)
+    distance = torch.tensor([1.0, 1, 1, 1, 1, 1, 2e-5, 5e-12, 0], dtype=torch.float64).unsqueeze(1)
     x = baseline + distance * formula(len(distance), features, key=0.3)
     split = Split(x, torch.zeros(len(x), dtype=torch.long))
     return Task(**{**vars(task), "train": split, "test": split})
@@ -142,7 +146,7 @@ def nearly_constant(attributions: Tensor) -> Tensor:
     rows = attributions.clone()
     steps = (8 * attributions).round()
     rows[0] *= 2.0**-50
-    rows[1] = 1 + steps[1] * 2.0**-30  # sums of these are exact
+    rows[1] = 1 + steps[1] * 2.0**-36  # sums of these are exact
     rows[2] = 1 + steps[2] * 2.0**-50
     rows[3] = 0.3
     rows[4] = 0.0
@@ -179,7 +183,7 @@ def colour(steps: int) -> Task:
     x = 2 * formula(SAMPLES, 3, 10, 13, key=0.4)
     removal = PixelRemoval(torch.tensor([0.05, -0.1, 0.2], dtype=torch.float64), 10, 13, sigma=1.0)
     task = _task("colour", "image", model, x, removal, Budget(steps, 40, 1 / steps, 1))
-    return Task(**{**vars(task), "spatial": "3"})
+    return Task(**{**vars(task), "spatial": "3", "evidence": formula(SAMPLES, 130, key=0.8) > 0.5})
 
 
 def tokens() -> Task:
@@ -190,12 +194,12 @@ def tokens() -> Task:
     return _task("tokens", "text", TokenModel(), ids, TokenRemoval(12, 1, 0), Budget(4, 40, 1 / 4, 1))
 
 
-LENGTHS = (70, 66, 37, 9, 3, 1)
+LENGTHS = (70, 66, 37, 9, 3, 1, 7, 6, 5, 4)
 
 
 def long_tokens() -> Task:
     """Return a text task with padding: 1 to 70 tokens in at most 8 steps of uneven size."""
-    ids = 2 + ((formula(SAMPLES, 70, key=0.5) + 1) * 14).long().clamp(max=27)
+    ids = 2 + ((formula(len(LENGTHS), 70, key=0.5) + 1) * 14).long().clamp(max=27)
     for row, length in zip(ids, LENGTHS, strict=True):
         row[length:] = 0
     return _task("long tokens", "text", TokenModel(), ids, TokenRemoval(70, 1, 0), Budget(8, 40, 1 / 8, 1))
@@ -218,6 +222,7 @@ CASES = (
     Case("tokens with padding, 4 groups", tokens, others=True),
     Case("mlp11, value table, 4 uneven groups, batches", lambda: mlp(11, formula(11, key=0.9) / 2, budget=Budget(4)),
          lookup=True, seed=3, samples=(5, 0, 2), byte_budget=2 * 11 * 256),
+    Case("mlp4, value table, subsets of the least size", lambda: mlp(4, ZEROS(4)), lookup=True),
     Case("mlp100, 300 classes", many_classes),
     Case("mlp100, 300 classes, another seed, some rows in batches", many_classes,
          seed=1, samples=(4, 1, 3), byte_budget=2 * 100 * 256),
@@ -228,3 +233,5 @@ CASES = (
     Case("tokens with padding, 8 uneven groups, batches", long_tokens, byte_budget=4 * 70 * 256,
          bend=with_garbage),
 )  # fmt: skip
+IMAGE_CASE = next(case for case in CASES if case.name.startswith("cnn 3x"))
+TEXT_CASE = next(case for case in CASES if case.name.startswith("tokens"))

@@ -6,6 +6,7 @@ scale, that subsets are drawn independently, that test rows play no part in how 
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
@@ -16,7 +17,7 @@ import torch
 from torch import Tensor
 
 from benchmark.crosscheck import loops, references
-from benchmark.crosscheck.cases import CASES, Case, real_rows
+from benchmark.crosscheck.cases import CASES, IMAGE_CASE, TEXT_CASE, Case, real_rows
 from benchmark.crosscheck.references import Sample
 from benchmark.evaluator import Evaluator
 from benchmark.probes import Listed, subset_mass
@@ -24,6 +25,8 @@ from benchmark.types import METHODS, Task
 
 CHANCE = 0.2
 """How far the agreement of subsets drawn independently may be from chance; that of equal ones is 1."""
+WORD = 10
+"""Features whose membership is compared: the first of each 64, which a draw decides together."""
 TOLERANCE = {torch.float64: 1e-10, torch.float32: 5e-5}
 
 DIFFERENCES = {
@@ -111,7 +114,8 @@ def verify() -> list[Check]:
     Raises:
         DataError: Quantus is absent, or numpy is too new for it.
     """
-    return [*by_others(), *by_loops(CASES), *by_rules()]
+    draws = [check for name, kind in loops.ON_SUBSETS.items() for check in of_draws(name, kind)]
+    return [*by_others(), *by_loops(CASES), *by_rules(CASES), *draws, *of_tables(), *of_saliency()]
 
 
 def by_others() -> list[Check]:
@@ -165,38 +169,45 @@ def _gathered(found: Iterable[tuple[str, str, Case, float]]) -> list[Check]:
     ]  # fmt: skip
 
 
-def by_rules() -> list[Check]:
-    """Return the checks of what must hold of any scores."""
-    draws = [check for name, kind in loops.ON_SUBSETS.items() for check in _of_draws(name, kind)]
-    scores = _gathered(("all", *found) for case in CASES if not case.others for found in _of_scores(case))
-    return [*draws, *scores, _of_tables(), _of_saliency()]
+def by_rules(cases: Iterable[Case]) -> list[Check]:
+    """Return the checks of what must hold of any scores: that they know no scale, no place, no company, no memory."""
+    return _gathered(("all", *found) for case in cases if not case.others for found in _of_scores(case))
 
 
-def _of_draws(name: str, kind: str) -> Iterator[Check]:
-    """Subsets of neighbours, and those under another seed, agree as by chance."""
-    drawn: dict[str, list[float]] = {}
+def of_draws(name: str, kind: str) -> list[Check]:
+    """Check how far subsets of neighbours, and those under another seed, agree beyond chance."""
+    worst: dict[str, float] = {}
     count = 0
     for case in CASES:
         task = case.task()
-        if case.samples is not None or task.removal.pads or task.n_features < 10:
+        if case.samples is not None or task.removal.pads or task.n_features < WORD:
             continue
         masks, other = (_masks(Evaluator(task, seed, metrics=[name], value_table=False), kind) for seed in (0, 1))
         count += len(masks) * masks.shape[1]
         for what, a, b in (
+            ("features of a subset", masks, masks),
             ("neighbouring subsets", masks[:, 1:], masks[:, :-1]),
             ("neighbouring samples", masks[1:], masks[:-1]),
             ("another seed", masks, other),
         ):
-            drawn.setdefault(what, []).extend(map(_agreement, a.split(64, -1), b.split(64, -1)))
-    for what, agreements in drawn.items():
-        yield Check(name, f"chance: agreement of {what}", "bits", count, max(map(abs, agreements)), CHANCE)
+            worst[what] = max(worst.get(what, 0.0), *_agreements(a, b, itself=a is b))
+    return [
+        Check(name, f"chance: agreement of {what}", "bits", count, agreement, CHANCE)
+        for what, agreement in worst.items()
+    ]
 
 
-def _agreement(a: Tensor, b: Tensor) -> float:
-    """Return how far two sets of masks agree beyond chance: 0 by chance, 1 where they are equal (Cohen's kappa)."""
-    share = float(a.double().mean())
-    chance = share**2 + (1 - share) ** 2
-    return (float((a == b).double().mean()) - chance) / (1 - chance)
+def _agreements(a: Tensor, b: Tensor, itself: bool) -> Iterator[float]:
+    """Yield how far words of masks (..., G) agree: 0 by chance, 1 where they are equal (Cohen's kappa)."""
+    starts = range(0, a.shape[-1] - WORD + 1, 64)
+    for i, j in itertools.product(starts, starts):
+        if itself and i == j:
+            continue
+        left, right = a[..., i : i + WORD], b[..., j : j + WORD]
+        share = float(left.double().mean())
+        chance = share**2 + (1 - share) ** 2
+        yield abs(float((left == right).double().mean()) - chance) / (1 - chance)
+    yield 0.0
 
 
 def _of_scores(case: Case) -> Iterator[tuple[str, Case, float]]:
@@ -221,6 +232,8 @@ def _of_scores(case: Case) -> Iterator[tuple[str, Case, float]]:
             for before, after in ((whole.scores, part.scores), (whole.reasons, part.reasons)):
                 for a, b in zip(before[name][at].tolist(), after[name].tolist(), strict=True):
                     yield rule, case, _apart(a, b)
+        if whole.evidence is not None and part.evidence is not None:
+            yield rule, case, float((whole.evidence[at] - part.evidence).abs().max())
 
 
 def _apart(a: float, b: float) -> float:
@@ -230,27 +243,29 @@ def _apart(a: float, b: float) -> float:
     return abs(a - b)
 
 
-def _of_tables() -> Check:
+def of_tables() -> list[Check]:
     """Columns are scaled by training rows alone, so of these the mean is 0 and the deviation 1."""
     train = real_rows()[0].x.double()
     worst = max(float(train.mean(0).abs().max()), float((train.std(0, correction=0) - 1).abs().max()))
-    return Check("tables", "training rows: mean 0, deviation 1", "float32", len(train), worst, 1e-6)
+    return [Check("tables", "training rows: mean 0, deviation 1", "float32", len(train), worst, 1e-6)]
 
 
-def _of_saliency() -> Check:
-    """Channels of a pixel are added as strengths: slopes of opposite signs do not cancel."""
-    task = next(case for case in CASES if case.name.startswith("cnn 3x")).task()
-    x = task.test.x
-    target = task.model(x).argmax(1)
-    found = METHODS.get("saliency")().prepare(task, 0)(x, target)
-    worst = 0.0
-    for image, number, row in zip(x, target.tolist(), found, strict=True):
-        leaf = image.clone().requires_grad_()
-        task.model(leaf.unsqueeze(0))[0, number].backward()
-        assert leaf.grad is not None
-        loop = sum(channel.abs() for channel in leaf.grad).flatten()
-        worst = max(worst, float((loop - row).abs().max()))
-    return Check("saliency", "loop over channels", "float64", len(x), worst, TOLERANCE[torch.float64])
+def of_saliency() -> list[Check]:
+    """Channels of a pixel and numbers of a word are added as strengths: slopes of opposite signs do not cancel."""
+    apart = []
+    for case in (IMAGE_CASE, TEXT_CASE):
+        task = case.task()
+        real = task.removal.valid(task.test.x)
+        target = task.model(task.test.x).argmax(1)
+        found = METHODS.get("saliency")().prepare(task, 0)(task.test.x, target)
+        for i, x in enumerate(task.test.x):
+            extra = (real[i : i + 1],) if case is TEXT_CASE else ()
+            leaf = (task.model.embed(x) if extra else x).detach().clone().requires_grad_()  # type: ignore[operator]
+            task.model(leaf.unsqueeze(0), *extra)[0, target[i]].backward()
+            assert leaf.grad is not None
+            parts = leaf.grad.unbind(-1) if extra else leaf.grad.flatten(1)
+            apart.append(float((sum(part.abs() for part in parts) - found[i]).abs().max()))
+    return [Check("saliency", "loop over slopes", "float64", len(apart), max(apart), TOLERANCE[torch.float64])]
 
 
 def _compare(case: Case, dtype: torch.dtype) -> Iterator[tuple[Line, float]]:
