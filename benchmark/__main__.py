@@ -311,15 +311,18 @@ def regress_command(arguments: argparse.Namespace) -> int:
         from benchmark.runner import require_cuda
 
         require_cuda()
+    new = arguments.update and arguments.golden is not None and not path.exists()
+    golden = regress.Golden({}, {}) if new else regress.read(path)
     found = regress.measure(arguments.device)
-    golden = {} if arguments.update and not path.exists() else regress.read(path)
-    changes = regress.compare(golden, found, arguments.device)
+    changes = regress.compare(golden.values, found, arguments.device)
     if arguments.update:
-        regress.write(found, path)
+        regress.write(regress.renewed(golden, found, arguments.device), path)
     if arguments.json:
-        print(json.dumps([vars(change) for change in changes], indent=1))
+        print(json.dumps([{"where": change.where, **vars(change)} for change in changes], indent=1))
     else:
         print(regress.render(changes, found, "changed" if arguments.update else "moved"))
+    if not arguments.update:
+        regress.check(golden)
     return int(bool(changes) and not arguments.update)
 
 

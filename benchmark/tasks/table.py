@@ -15,7 +15,7 @@ from benchmark.data.tables import Table
 from benchmark.errors import DataError
 from benchmark.seeding import seed_for
 from benchmark.tasks.building import BUILD_VERSION, judged, target_model
-from benchmark.types import Budget, Located, Modality, Source, Task
+from benchmark.types import Budget, Located, Modality, Source, Split, Task
 
 log = logging.getLogger("benchmark")
 
@@ -73,18 +73,13 @@ class TableTask:
         settings = {key: value for key, value in asdict(self).items() if key not in ("data", "floor")}
         return settings | {"features": self.data.features, "test_share": TEST_SHARE, "build": BUILD_VERSION}
 
-    def build(self, located: Located, name: str, device: str) -> Task:
-        """See `TaskSpec`.
+    def rows(self, located: Located) -> tuple[Split, Split]:
+        """Return training and test rows, float32, scaled by the means and deviations of the training rows alone.
 
         Raises:
-            DataError: cached weights do not fit.
+            DataError: a column holds one value in all training rows.
         """
         import torch
-
-        from benchmark.models.mlp import mlp
-        from benchmark.models.training import Recipe, accuracies, train
-        from benchmark.tasks.removal import ColumnRemoval
-        from benchmark.types import Split
 
         features, labels = self.data.load(located)
         rows, held_out = stratified(labels, TEST_SHARE, seed_for(0, self.data.name, "split"))
@@ -97,14 +92,28 @@ class TableTask:
             standard = (features[which] - mean) / scale
             return Split(torch.tensor(standard, dtype=torch.float32), torch.tensor(labels[which]))
 
-        training, test = part(rows), part(held_out)
+        return part(rows), part(held_out)
+
+    def build(self, located: Located, name: str, device: str) -> Task:
+        """See `TaskSpec`.
+
+        Raises:
+            DataError: cached weights do not fit.
+        """
+        import torch
+
+        from benchmark.models.mlp import mlp
+        from benchmark.models.training import Recipe, accuracies, train
+        from benchmark.tasks.removal import ColumnRemoval
+
+        training, test = self.rows(located)
         classes = len(self.data.classes)
 
         def blank() -> torch.nn.Module:
             return mlp(self.n_features, classes, self.width, self.depth, self.dropout)
 
         def fit() -> tuple[torch.nn.Module, dict[str, Any]]:
-            log.info(f"training the model of {name} on {len(rows)} rows")
+            log.info(f"training the model of {name} on {len(training.y)} rows")
             recipe = Recipe(self.epochs, self.batch, self.rate, self.decay, self.weighted)
             return train(blank, training, classes, recipe), {}
 
@@ -123,7 +132,7 @@ class TableTask:
             class_names=tuple(self.data.classes.values()),
             provenance={
                 "data": {"name": self.data.name, "origin": located.origin, "digest": located.digest,
-                         "licence": self.data.licence, "train_rows": len(rows), "test_rows": len(held_out)},
+                         "licence": self.data.licence, "train_rows": len(training.y), "test_rows": len(test.y)},
                 "model": judged(name, facts, self.recipe(located.source), self.floor),
             },
         )  # fmt: skip

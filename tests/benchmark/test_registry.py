@@ -10,6 +10,7 @@ from benchmark.errors import UsageError
 from benchmark.plan import MethodChoice, method_params, parse_methods
 from benchmark.registry import Registry, bounded, configure, did_you_mean
 from benchmark.seeding import content_seeds, seed_for, seeded
+from benchmark.types import METHODS
 
 
 @dataclass(frozen=True)
@@ -136,9 +137,9 @@ def test_parse_methods():
     assert "lime" in names
     assert not {"exact_shapley", "exact_banzhaf", "random"} & set(names)
     assert [c.label for c in parse_methods("lime[n_samples=5],!random")] == ["lime[n_samples=5]"]
-    assert [c.label for c in parse_methods("lime[n_samples=5],lime[penalty=1],!lime[n_samples=5]")] == [
-        "lime[penalty=1]"
-    ]
+    two = "lime[n_samples=5],lime[penalty=1,n_samples=6]"
+    assert [c.label for c in parse_methods(two)] == ["lime[n_samples=5]", "lime[n_samples=6,penalty=1]"]
+    assert [c.label for c in parse_methods(f"{two},!lime[n_samples=5]")] == ["lime[n_samples=6,penalty=1]"]
     assert len(parse_methods("!random")) == len(METHODS.select(["all"])) - 1
     assert method_params(MethodChoice("lime", (("n_samples", "200"),)))["n_samples"] == 200
 
