@@ -431,7 +431,7 @@ def _evaluator(
         precision, compiled, device.partition(":")[0], source_digest("benchmark.evaluator"),
     )  # fmt: skip
     path = cache_folder() / "shared" / f"{task.name}-{key}.safetensors"
-    shared, costs = Shared.load(path, device) if path.exists() else (None, {})
+    shared, costs = Shared.load(path, device)
     evaluator = Evaluator(task, seed, samples, metrics=metrics, precision=precision, shared=shared)
     if shared is None:
         evaluator.shared.save(path, evaluator.meter.summary())

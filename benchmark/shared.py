@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from safetensors import safe_open
-from safetensors.torch import save
 from torch import Tensor
 
-from benchmark.data.download import write_atomically
+from benchmark.models.cache import Unusable, recall, sealed, store, unseal
 from benchmark.prober import Answers
 
 
@@ -59,13 +56,19 @@ class Shared:
         return Shared(**some)
 
     def save(self, path: Path, costs: dict[str, dict[str, float]]) -> None:
-        """Write the answers and what they cost to `path`, atomically."""
-        tensors = {key: value.cpu().contiguous().clone() for key, value in self.tensors().items()}  # some are one
-        write_atomically(path, save(tensors, {"costs": json.dumps(costs)}))
+        """Write the answers and what they cost to `path`, atomically; where that cannot be done, say so and go on."""
+        tensors = {key: value.detach().clone() for key, value in self.tensors().items()}  # some are one
+        store(path, sealed(tensors, {"costs": costs}, path.name))
 
     @classmethod
-    def load(cls, path: Path, device: str) -> tuple[Shared, dict[str, dict[str, float]]]:
-        """Return what `save` wrote."""
-        with safe_open(path, "pt", device=device) as file:
-            flat = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - no mapping
-            return cls.from_tensors(flat), json.loads(file.metadata()["costs"])
+    def load(cls, path: Path, device: str) -> tuple[Shared | None, dict[str, dict[str, float]]]:
+        """Return what `save` wrote; None and no costs where there is nothing of use. What is damaged is set aside."""
+
+        def look(path: Path) -> tuple[Shared, dict[str, dict[str, float]]]:
+            flat, facts = unseal(path, path.name)
+            try:
+                return cls.from_tensors({key: value.to(device) for key, value in flat.items()}), facts["costs"]
+            except (KeyError, TypeError) as error:
+                raise Unusable("holds no shared answers") from error
+
+        return recall(path, look, "shared answers") or (None, {})

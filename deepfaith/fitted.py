@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save
 from torch import Tensor, nn
 
 from benchmark.data.download import write_atomically
 from benchmark.errors import DataError, UsageError
 from benchmark.models.backbone import Shape
-from benchmark.models.cache import Made, load_strictly, read
+from benchmark.models.cache import Made, Unusable, fill, sealed, unseal
 from benchmark.models.training import freeze
 from deepfaith.explainer import Explainer, margins
 
@@ -87,29 +85,37 @@ class Fitted:
 
     def save(self, path: str | Path) -> None:
         """Write the explainer, without the model, as safetensors with its configuration."""
-        state, facts = self.made()
-        tensors = {key: value.detach().cpu().contiguous() for key, value in state.items()}
-        write_atomically(Path(path), save(tensors, {"facts": json.dumps(facts)}))
+        write_atomically(Path(path), sealed(*self.made()))
 
 
 def load(path: str | Path, model: nn.Module | None = None, device: str = "cpu") -> Fitted:
     """Return the explainer that was saved at `path`; `model` is what it explains.
 
     Raises:
-        DataError: there is no such file, or it holds no explainer.
+        DataError: there is no such file, it holds no explainer, or it is damaged.
     """
     path = Path(path)
     if not path.is_file():
         raise DataError(f"no explainer at {str(path)!r}: expected a .safetensors file that save wrote")
-    return fitted(*read(path, "explainer"), model, device, path)
+    try:
+        return fitted(*unseal(path), model, device)
+    except Unusable as why:
+        raise DataError(f"explainer {path} {why}; save it again, or train it again") from why
 
 
-def fitted(state: dict[str, Tensor], facts: dict[str, Any], model: nn.Module | None, device: str, path: Path) -> Fitted:
-    """Build an explainer from what `Fitted.made` gave."""
+def fitted(
+    state: dict[str, Tensor], facts: dict[str, Any], model: nn.Module | None = None, device: str = "cpu"
+) -> Fitted:
+    """Build an explainer from what `Fitted.made` gave.
+
+    Raises:
+        Unusable: something else gave it.
+    """
     try:
         explainer = Explainer(Shape(**facts["shape"]), facts["classes"], facts["output"], facts["told"])
+        report = facts["report"]
     except (KeyError, TypeError) as error:
-        raise DataError(f"{path} holds no explainer of this version ({type(error).__name__}: {error})") from error
-    load_strictly(explainer, state, f"explainer {path}", "train it again")
+        raise Unusable(f"holds no explainer of this version ({type(error).__name__}: {error})") from error
+    fill(explainer, state)
     freeze(explainer)
-    return Fitted(explainer.to(device), model, facts["report"])
+    return Fitted(explainer.to(device), model, report)

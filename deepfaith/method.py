@@ -92,7 +92,6 @@ class DeepFaith(Method):
 
         Raises:
             DivergedError: a loss is not finite.
-            DataError: a kept explainer is damaged.
         """
         from benchmark.models.cache import kept
         from deepfaith.fitted import Fitted, fitted
@@ -107,8 +106,8 @@ class DeepFaith(Method):
             explainer, report = train(task, recipe, seed, priors, path.with_suffix(".pt"), prior_path)
             return Fitted(explainer, report=report).made()
 
-        state, facts = kept(path, make, "explainer")
-        return fitted(state, facts, task.model, str(task.train.x.device), path)
+        state, facts = kept(path, make, "explainer", fitted)
+        return fitted(state, facts, task.model, str(task.train.x.device))
 
 
 def kept_path(task: Task, recipe: Recipe, priors: list[Prior], seed: int) -> Path:

@@ -15,10 +15,11 @@ from benchmark.errors import UsageError
 from benchmark.identity import source_digest, training_digest
 from benchmark.models.cache import key_of
 from benchmark.tasks.removal import ColumnRemoval, PixelRemoval
-from benchmark.types import METHODS, Budget, Modality, Removal, Split, Task
+from benchmark.types import METHODS, Budget, Method, Modality, Removal, Split, Task
 from deepfaith.fitted import Fitted
 from deepfaith.method import DeepFaith, explanations_path, priors_for
-from deepfaith.training import train
+from deepfaith.supervision import Prior, PriorPath
+from deepfaith.training import Recipe, train
 
 log = logging.getLogger("benchmark")
 
@@ -36,7 +37,8 @@ def fit(
     (N, channels, side, side) for images. `remove` says how a feature is removed: by default a column takes its mean
     over x, a pixel its channel's; texts need a `benchmark.tasks.removal.TokenRemoval`. `priors` are the methods whose
     explanations are copied first (default: the benchmark's baselines; none of them: ()). With `folder`, interrupted
-    work goes on. `settings` are those of the method `deepfaith`: `python -m benchmark show deepfaith`.
+    work on the same model, inputs and settings goes on. `settings` are those of the method `deepfaith`:
+    `python -m benchmark show deepfaith`.
 
     Raises:
         UsageError: inputs or settings of another kind than these.
@@ -64,14 +66,19 @@ def fit(
     recipe = method.recipe(task.modality)
     if not chosen:
         recipe = replace(recipe, schedule=replace(recipe.schedule, fixed=0.0))
-    checkpoint = prior_path = None
-    if folder is not None:  # what it holds is bound to all that it was made from, as in the cache
-        root = Path(folder)
-        made_from = source_digest("deepfaith.training"), training_digest(task), recipe.plain(), repr(chosen), seed
-        checkpoint = root / f"checkpoint-{key_of(*made_from)}.pt"
-        prior_path = lambda name, prior: root / explanations_path(task, recipe, seed, name, prior).name  # noqa: E731
-    explainer, report = train(task, recipe, seed, chosen, checkpoint, prior_path)
+    kept = (None, None) if folder is None else _places(Path(folder), task, recipe, chosen, seed)
+    explainer, report = train(task, recipe, seed, chosen, *kept)
     return Fitted(explainer, task.model, report)
+
+
+def _places(folder: Path, task: Task, recipe: Recipe, priors: list[Prior], seed: int) -> tuple[Path, PriorPath]:
+    """Return where the checkpoint and the explanations are: bound to what they are made from, as in the cache."""
+    made_from = source_digest("deepfaith.training"), training_digest(task), recipe.plain(), repr(priors), seed
+
+    def prior_path(name: str, prior: Method) -> Path:
+        return folder.joinpath(*explanations_path(task, recipe, seed, name, prior).parts[-2:])
+
+    return folder / f"checkpoint-{key_of(*made_from)}.pt", prior_path
 
 
 def _task(model: nn.Module, x: Tensor, remove: Removal | None) -> Task:

@@ -194,9 +194,9 @@ class Joint:
 
     def restore(self, state: dict[str, Any]) -> None:
         """See `Objective`."""
-        found = state["progress"]
+        found, sums = state["progress"], state["sums"]
         self.progress = replace(self.progress, **{**found, "seen": tuple(found["seen"])})
-        self.sums = state["sums"]
+        self.sums = sums
 
 
 def train(

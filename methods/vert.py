@@ -197,7 +197,7 @@ def tuned_copy(task: Task, own: dict[str, int], seed: int) -> tuple[nn.Module, d
     import copy as copying
 
     from benchmark.metering import count_as
-    from benchmark.models.cache import Made, kept
+    from benchmark.models.cache import Made, discard, kept
     from benchmark.models.fitting import Fitting, fit
     from benchmark.seeding import seed_for
     from methods.amortised import Players, predictions, rows_for, trained
@@ -242,8 +242,8 @@ def tuned_copy(task: Task, own: dict[str, int], seed: int) -> tuple[nn.Module, d
         module.requires_grad_(False)
         same = predictions(task, task.test.x).argmax(1) == predictions(task, task.test.x, module).argmax(1)
         for file in files:
-            file.unlink()
-            file.with_suffix(".lock").unlink(missing_ok=True)
+            discard(file)
+            discard(file.with_suffix(".lock"))
         return {"curves": curves, "agreement": float(same.double().mean()), "mask size by round": sizes_by_round}
 
     return trained(task, "vert", own, seed, build, train)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import math
 import pickle
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -15,8 +17,8 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from benchmark.data.download import write_atomically
-from benchmark.errors import BenchmarkError, DataError
+from benchmark.errors import BenchmarkError
+from benchmark.models.cache import Unusable, discard, intact, key_of, store
 from benchmark.seeding import seeded
 
 CHECKPOINT_SECONDS = 20.0
@@ -58,7 +60,11 @@ class Objective(Protocol):
         """Return what `restore` needs to go on: plain data and tensors."""
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Go on from `state`."""
+        """Go on from `state`.
+
+        Raises:
+            KeyError, TypeError: it is that of something else. Nothing is changed then.
+        """
 
 
 Curves = list[dict[str, float]]
@@ -71,12 +77,11 @@ def fit(
 ) -> Curves:  # fmt: skip
     """Fit `module` and leave it with its best weights, in eval mode and frozen; return the curves.
 
-    A fit that was killed goes on from `checkpoint` and ends with the same weights. Runs that differ in `settings`
-    need different files.
+    A fit that was killed goes on from `checkpoint` and ends with the same weights. A checkpoint that is damaged, or of
+    other settings, is set aside.
 
     Raises:
         DivergedError: the loss is not finite.
-        DataError: the checkpoint is damaged.
     """
     device = next(module.parameters()).device
     generator = torch.Generator(device).manual_seed(seed)
@@ -89,20 +94,25 @@ def fit(
     curves: Curves = []
     done = 0
 
+    shapes = {key: [str(value.dtype), *value.shape] for key, value in module.state_dict().items()}
+    identity = key_of(torch.__version__, asdict(settings), seed, type(optimiser).__name__, shapes)
+
     def state() -> dict[str, Any]:
         return {
+            "identity": identity,
             "module": module.state_dict(), "optimiser": optimiser.state_dict(), "schedule": schedule.state_dict(),
             "objective": objective.state(), "generator": generator.get_state(), "torch": torch.get_rng_state(),
             "best": best, "kept": kept, "curves": curves, "done": done, "waited": waited,
         }  # fmt: skip
 
     with seeded(seed):
-        if checkpoint is not None and checkpoint.exists():
-            found = _read(checkpoint, device)
+        found = None
+        if checkpoint is not None:
+            found = intact(checkpoint, partial(_resume, objective, identity, device), "checkpoint")
+        if found is not None:
             module.load_state_dict(found["module"])
             optimiser.load_state_dict(found["optimiser"])
             schedule.load_state_dict(found["schedule"])
-            objective.restore(found["objective"])
             generator.set_state(found["generator"].cpu())
             torch.set_rng_state(found["torch"].cpu())
             best, kept, curves = found["best"], found["kept"], found["curves"]
@@ -140,25 +150,46 @@ def fit(
                     elif done - max(best["iteration"], waited) >= settings.patience * every:
                         break
                 if checkpoint is not None and time.monotonic() - stored > CHECKPOINT_SECONDS:
-                    sink = io.BytesIO()
-                    torch.save(state(), sink)
-                    write_atomically(checkpoint, sink.getvalue())
+                    store(checkpoint, _dump(state()))
                     stored = time.monotonic()
     if not kept:
         raise DivergedError(f"training the {what} diverged: its validation loss was never a number")
     module.load_state_dict(kept)
     module.eval().requires_grad_(False)
     if checkpoint is not None:
-        checkpoint.unlink(missing_ok=True)
+        discard(checkpoint)
     return curves
 
 
-def _read(checkpoint: Path, device: torch.device) -> dict[str, Any]:
+def _dump(state: dict[str, Any]) -> bytes:
+    """Return a checkpoint's content: a line with the digest of the rest, then the rest."""
+    sink = io.BytesIO()
+    torch.save(state, sink)
+    content = sink.getvalue()
+    return hashlib.sha256(content).hexdigest().encode() + b"\n" + content
+
+
+def _resume(objective: Objective, identity: str, device: torch.device, checkpoint: Path) -> dict[str, Any]:
+    """Return what `_dump` wrote of a fit of this identity, and let the objective go on from it.
+
+    Raises:
+        FileNotFoundError: there is none.
+        Unusable: it is damaged, or of another fit.
+    """
+    digest, _, content = checkpoint.read_bytes().partition(b"\n")
+    if hashlib.sha256(content).hexdigest().encode() != digest:
+        raise Unusable("is damaged (its digest does not match)")
     try:
-        return torch.load(checkpoint, map_location=device, weights_only=True)
+        found = torch.load(io.BytesIO(content), map_location=device, weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise DataError(f"checkpoint {checkpoint} cannot be read: {reason}; delete it to start again") from error
+        raise Unusable(f"cannot be read ({' '.join(str(error).split())[:200]})") from error
+    if not isinstance(found, dict) or found.get("identity") != identity:
+        raise Unusable("is of a training with other settings")
+    try:
+        objective.restore(found["objective"])
+    except (KeyError, TypeError) as error:
+        raise Unusable("is of another objective") from error
+    return found
 
 
 @torch.no_grad()

@@ -60,7 +60,7 @@ def load_state(path: Path) -> dict[str, Tensor]:
     if path.suffix == ".safetensors":
         from benchmark.models.cache import read
 
-        return read(path, "weights file")[0]
+        return read(path, "weights file")
     import torch
 
     try:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import random
+
 import pytest
 import torch
 from torch import nn
 
-from benchmark.errors import DataError
 from benchmark.models import fitting
 from benchmark.models.fitting import DivergedError, Fitting, fit
 from benchmark.seeding import seeded
@@ -139,11 +140,119 @@ def test_what_is_no_number_is_not_in_the_curves():
     assert all(set(row) == {"iteration", "loss", "calls"} for row in curves), "a record holds no NaN"
 
 
-def test_a_checkpoint_is_never_unpickled(tmp_path):
-    import pickle
+class Trap:
+    def __reduce__(self):
+        return print, ("the trap was sprung",)
+
+
+@pytest.fixture
+def said(caplog, monkeypatch):
+    monkeypatch.setattr("logging.Logger.propagate", True, raising=False)
+    with caplog.at_level("WARNING", "benchmark"):
+        yield caplog
+
+
+@pytest.fixture
+def checkpoint(tmp_path, monkeypatch):
+    """What a kill after the 40th iteration left."""
+    monkeypatch.setattr(fitting, "CHECKPOINT_SECONDS", 0.0)
+    path = tmp_path / "checkpoint.pt"
+    net = module()
+
+    class Killed(Line):
+        def loss(self, generator):
+            if self.calls == 40:
+                raise KeyboardInterrupt
+            return super().loss(generator)
+
+    with pytest.raises(KeyboardInterrupt):
+        fit(net, Killed(net), SETTINGS, 0, path)
+    monkeypatch.undo()
+    return path
+
+
+def anew(path, settings=SETTINGS, seed=0, net=None):
+    """Fit with what is at `path`; return the weights and how many iterations were made."""
+    net = net or module()
+    objective = Line(net)
+    resumed = []
+    restore = objective.restore
+    objective.restore = lambda state: (resumed.append(state["calls"]), restore(state))
+    fit(net, objective, settings, seed, path)
+    return weights(net), objective.calls - sum(resumed)
+
+
+@pytest.mark.parametrize("digest", [False, True])
+def test_a_checkpoint_is_never_unpickled(digest, tmp_path, said, capsys):
+    import hashlib
+    import io
 
     path = tmp_path / "checkpoint.pt"
-    path.write_bytes(pickle.dumps({"module": print}, protocol=2))
-    net = module()
-    with pytest.raises(DataError, match="delete it to start again"):
-        fit(net, Line(net), SETTINGS, 0, path)
+    sink = io.BytesIO()
+    torch.save({"module": Trap()}, sink)
+    content = sink.getvalue()
+    path.write_bytes(hashlib.sha256(content).hexdigest().encode() + b"\n" + content if digest else content)
+    assert torch.equal(anew(path)[0], anew(None)[0])
+    assert "sprung" not in capsys.readouterr().out
+    assert ("cannot be read" if digest else "is damaged") in said.text
+
+
+def test_every_bit_of_a_checkpoint_counts(checkpoint, said):
+    whole, content = anew(None)[0], checkpoint.read_bytes()
+    rng = random.Random(0)
+    spoilt = [bytearray(content) for _ in range(20)]
+    for damaged in spoilt:
+        damaged[rng.randrange(len(content))] ^= 1 << rng.randrange(8)
+    for damaged in [*spoilt, content[:-1], content[: len(content) // 2], b"", bytes(len(content)), content + b"x"]:
+        checkpoint.write_bytes(damaged)
+        said.clear()
+        found, made = anew(checkpoint)
+        assert torch.equal(found, whole)
+        assert made == 60, "training begins anew"
+        assert f"checkpoint {checkpoint} is damaged (its digest does not match): set aside as" in said.text
+        (aside,) = checkpoint.parent.glob("*.damaged-*")  # the latest alone
+        assert aside.read_bytes() == damaged
+    checkpoint.write_bytes(content)
+    said.clear()
+    assert anew(checkpoint)[1] == 20
+    assert not said.messages
+
+
+def test_a_folder_in_the_place_of_a_checkpoint(tmp_path, said):
+    (tmp_path / "checkpoint.pt" / "more").mkdir(parents=True)
+    assert torch.equal(anew(tmp_path / "checkpoint.pt")[0], anew(None)[0])
+    assert "cannot be read (Is a directory): set aside" in said.text
+
+
+def narrow():
+    with seeded(0):
+        return nn.Sequential(nn.Linear(4, 3), nn.Dropout(0.1), nn.Tanh(), nn.Linear(3, 1))
+
+
+@pytest.mark.parametrize(
+    "other", [{"settings": Fitting(50, 1e-2, checks=6)}, {"settings": Fitting(60, 1e-3, checks=6)}, {"seed": 1},
+              {"net": narrow}]
+)  # fmt: skip
+def test_a_checkpoint_of_another_fit_is_set_aside(other, checkpoint, said):
+    def fresh(path):
+        return anew(path, **{key: value() if callable(value) else value for key, value in other.items()})
+
+    found, made = fresh(checkpoint)
+    expected, iterations = fresh(None)
+    assert torch.equal(found, expected)
+    assert made == iterations
+    assert "is of a training with other settings: set aside" in said.text
+
+
+def test_a_checkpoint_of_another_objective_is_set_aside(checkpoint, said, monkeypatch):
+    monkeypatch.setattr(Line, "state", lambda self: {"count": 0})
+    monkeypatch.setattr(Line, "restore", lambda self, state: state["count"])
+    assert torch.equal(anew(checkpoint)[0], anew(None)[0])
+    assert "is of another objective: set aside" in said.text
+
+
+def test_training_goes_on_where_no_checkpoint_can_be_written(tmp_path, said, monkeypatch):
+    monkeypatch.setattr(fitting, "CHECKPOINT_SECONDS", 0.0)
+    (tmp_path / "file").touch()
+    assert torch.equal(anew(tmp_path / "file" / "checkpoint.pt")[0], anew(None)[0])
+    assert said.text.count("cannot be written") == 1

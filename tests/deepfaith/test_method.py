@@ -233,9 +233,49 @@ def test_files_that_hold_no_explainer(tmp_path):
         deepfaith.load(tmp_path / "bad.safetensors")
     from safetensors.torch import save_file
 
-    save_file({"w": torch.zeros(1)}, tmp_path / "other.safetensors", {"facts": json.dumps({"x": 1})})
+    from benchmark.models.cache import sealed
+
+    save_file({"w": torch.zeros(1)}, tmp_path / "older.safetensors", {"facts": json.dumps({"x": 1})})
+    with pytest.raises(DataError, match="holds no digest of its content; save it again"):
+        deepfaith.load(tmp_path / "older.safetensors")
+    (tmp_path / "other.safetensors").write_bytes(sealed({"w": torch.zeros(1)}, {"x": 1}))
     with pytest.raises(DataError, match="holds no explainer of this version"):
         deepfaith.load(tmp_path / "other.safetensors")
+
+
+def test_a_damaged_file_of_ones_own_is_refused_and_left_as_it_is(tmp_path):
+    explainer, x, _ = fitted()
+    path = tmp_path / "e.safetensors"
+    explainer.save(path)
+    assert torch.equal(replace(deepfaith.load(path), model=explainer.model)(x), explainer(x))
+    content = bytearray(path.read_bytes())
+    for place in (9, len(content) // 2, len(content) - 1):
+        spoilt = bytearray(content)
+        spoilt[place] ^= 4
+        path.write_bytes(spoilt)
+        with pytest.raises(DataError, match="cannot be read|is damaged|holds no digest"):
+            deepfaith.load(path)
+        assert path.read_bytes() == spoilt
+    assert [file.name for file in tmp_path.iterdir()] == ["e.safetensors"]
+
+
+def test_a_folder_serves_one_model_and_its_inputs(tmp_path):
+    """What is kept for one is of no use to another of the same shape."""
+    x = torch.randn(40, 5)
+    models = []
+    for seed in range(2):
+        with seeded(seed):
+            models.append(nn.Sequential(nn.Linear(5, 8), nn.ReLU(), nn.Linear(8, 2)))
+    told = TINY | {"priors": ("saliency",)}
+    alone = [deepfaith.fit(model, x, **told)(x) for model in models]
+    shared = [deepfaith.fit(model, x, folder=tmp_path, **told)(x) for model in models]
+    assert all(torch.equal(*pair) for pair in zip(alone, shared, strict=True))
+    assert len(list(tmp_path.rglob("saliency.safetensors"))) == 2
+    deepfaith.fit(models[0], x + 1, folder=tmp_path, **told)
+    assert len(list(tmp_path.rglob("saliency.safetensors"))) == 3
+    again = deepfaith.fit(models[0], x, folder=tmp_path, **told)
+    assert torch.equal(again(x), alone[0])
+    assert len(list(tmp_path.rglob("saliency.safetensors"))) == 3
 
 
 # For a model of one's own

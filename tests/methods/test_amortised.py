@@ -10,7 +10,6 @@ import torch
 
 from benchmark.__main__ import main
 from benchmark.data.source import Sources
-from benchmark.errors import DataError
 from benchmark.models.sizes import SIZES
 from benchmark.records import RecordStore
 from benchmark.registry import configure
@@ -126,9 +125,12 @@ def test_what_was_trained_is_kept(name, task, tmp_path, monkeypatch):
     with pytest.raises(AssertionError, match="trained again"):
         tiny(name).prepare(task, 1)
     own = next(path for path in (tmp_path / "cache/explainers").glob(f"{name}-*.safetensors"))
-    own.write_bytes(b"nothing")
-    with pytest.raises(DataError, match="cannot be read"):
-        tiny(name).prepare(task, 0)
+    whole = own.read_bytes()
+    own.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    monkeypatch.undo()
+    monkeypatch.setenv("BENCHMARK_CACHE", str(tmp_path / "cache"))
+    assert torch.equal(tiny(name).prepare(task, 0)(x, target), found), "a damaged explainer is made again"
+    assert len(list(own.parent.glob(f"{own.name}.damaged-*"))) == 1
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -141,7 +143,7 @@ def test_a_killed_training_goes_on(name, task, tmp_path, monkeypatch):
     monkeypatch.setenv("BENCHMARK_CACHE", str(tmp_path / "whole"))
     whole = tiny(name).prepare(task, 0)(x, target)
     monkeypatch.setenv("BENCHMARK_CACHE", str(tmp_path / "killed"))
-    real, stored = fitting.write_atomically, []
+    real, stored = fitting.store, []
 
     def dies(path, content):
         real(path, content)
@@ -149,7 +151,7 @@ def test_a_killed_training_goes_on(name, task, tmp_path, monkeypatch):
         if len(stored) == 3:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(fitting, "write_atomically", dies)
+    monkeypatch.setattr(fitting, "store", dies)
     with pytest.raises(KeyboardInterrupt):
         tiny(name).prepare(task, 0)
     assert stored[-1].exists(), "a checkpoint is left"
