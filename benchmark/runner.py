@@ -297,9 +297,14 @@ def _evaluate(job: Job) -> tuple[Record, list[dict[str, Any]]]:
     )
     try:
         evaluation = evaluator.evaluate(method, job.choice.name)
-        n_failed = int(evaluation.failed.sum())
+        n_failed, unanswered = int(evaluation.failed.sum()), int(evaluation.unanswered.sum())
         if n_failed == blank.n_total:
             return _failed(blank, "the attribution of every sample is not finite"), []
+        if unanswered == blank.n_total:
+            return _failed(blank, "the model's answer is not finite for any sample"), []
+        flaws = [f"the attribution of {n_failed} of {blank.n_total} samples is not finite"] if n_failed else []
+        if unanswered:
+            flaws.append(f"the model's answer is not finite for {unanswered} of {blank.n_total} samples")
         report = evaluation.report | ({"payback": payback(evaluator, evaluation)} if kind == "learned" else {})
         report, problems = plain_data(report)
         evidence = None if evaluation.evidence is None else float(evaluation.evidence.nanmean())
@@ -307,7 +312,7 @@ def _evaluate(job: Job) -> tuple[Record, list[dict[str, Any]]]:
         record = replace(
             blank,
             status="done",
-            reason=f"the attribution of {n_failed} of {blank.n_total} samples is not finite" if n_failed else "",
+            reason="; ".join(flaws),
             metrics=metric_facts(list(evaluator.metrics)),
             n_failed=n_failed,
             repeats=method.repeats,
@@ -320,6 +325,8 @@ def _evaluate(job: Job) -> tuple[Record, list[dict[str, Any]]]:
         )
     except (Exception, SystemExit) as error:  # whatever a method raises ends its own cell and no other
         reason = str(error) if isinstance(error, BenchmarkError) else describe(error, type(method))
+        if not evaluator.guard.intact:
+            forget_tasks()  # what the method spoilt is built anew for the next
         return _failed(blank, reason, provenance=provenance | {"traceback": traceback.format_exc()}), []
     return record, shown
 

@@ -36,7 +36,7 @@ def shapley_coalitions(valid: Tensor, pairs: int, generator: torch.Generator) ->
 
     count = valid.sum(1)
     most = valid.shape[1]
-    size = torch.arange(1, most, device=valid.device)
+    size = torch.arange(1, max(2, most), device=valid.device)
     others = (count.unsqueeze(1) - size).clamp(min=0)
     weights = torch.where(others > 0, 1.0 / (size * others.clamp(min=1)), 0.0)
     weights[count < 2, 0] = 1.0  # a single player has no proper coalition: it is alone, then absent
@@ -144,7 +144,7 @@ class FastShap(Method):
         own = filled(self, USUAL[task.modality])
         players, classes = Players(task), len(task.class_names)
         told = classes > MANY_CLASSES
-        at_once = Prober(task).rows_per_forward(task.train.x[:1])
+        at_once = Prober(task).rows_per_forward(task.train.x)
         surrogate, first = surrogate_of(task, seed, own["iterations"]) if self.value == "surrogate" else (None, {})
 
         def value(x: Tensor, present: Tensor) -> Tensor:

@@ -32,28 +32,34 @@ class Game:
     """Answers what the target's output is with some features present."""
 
     def __init__(self, task: Task, output: str) -> None:
+        from benchmark.prober import Prober
+
         self.task, self.output = task, output
-        self.rows = 0
+        self.prober = Prober(task)
 
     def __call__(self, present: Tensor, x: Tensor, target: Tensor) -> Tensor:
         """Return (n,) for features present (n, ...), inputs (n, ...) and targets (n,), in forwards of bounded size.
 
         Features missing at the end of `present` are padding.
+
+        Raises:
+            DataError: the model's answer is not finite.
         """
         import torch
 
-        from benchmark.prober import Prober
+        from benchmark.errors import DataError
 
-        self.rows = self.rows or Prober(self.task).rows_per_forward(x)
-        parts = []
+        rows, parts = self.prober.rows_per_forward(x), []
         with torch.no_grad():
             for some, inputs, classes in zip(
-                present.flatten(1).split(self.rows), x.split(self.rows), target.split(self.rows), strict=True
+                present.flatten(1).split(rows), x.split(rows), target.split(rows), strict=True
             ):
                 valid = self.task.removal.valid(inputs)
                 absent = torch.nn.functional.pad(some < 0.5, (0, valid.shape[1] - some.shape[1]))
                 removed = absent & valid
                 values = self.task.model(self.task.remove(inputs, removed))
+                if not bool(values.isfinite().all()):
+                    raise DataError(f"the model of {self.task.name} gives NaN or inf where features are removed")
                 values = values.softmax(-1) if self.output == "probability" else values
                 parts.append(values.gather(1, classes.unsqueeze(1)).squeeze(1))
         return torch.cat(parts)
@@ -147,10 +153,13 @@ class FeatureAblation(Method):
         return explain
 
 
-def _regress(explainer: attr.Lime, game: Game, task: Task, seed: int, n_samples: int) -> Attribute:
+def _regress(
+    explainer: attr.Lime, game: Game, task: Task, seed: int, n_samples: int, efficient: bool = False
+) -> Attribute:
     """Explain each sample under its own seed, its players' weights shared out evenly among their features.
 
-    Captum draws from torch's global generator, hence one sample at a time.
+    Where weights are `efficient` they sum to what all players change together; a single one gets all of it. Captum
+    draws from torch's global generator, hence one sample at a time.
     """
     import torch
 
@@ -166,6 +175,10 @@ def _regress(explainer: attr.Lime, game: Game, task: Task, seed: int, n_samples:
                 return game(present[:, place], x[row : row + 1].repeat(rows), target[row].repeat(len(present)))
 
             explainer.forward_func = play
+            if count == 1 and efficient:  # no subset is left to draw
+                whole, none = play(torch.tensor([[1.0], [0.0]], device=x.device))
+                parts.append(torch.where(own < 0, 0.0, whole - none))
+                continue
             with seeded(own_seed):
                 found = explainer.attribute(
                     torch.ones(1, count, device=x.device), baselines=0, n_samples=n_samples,
@@ -218,4 +231,4 @@ class KernelShap(Method):
         from captum.attr import KernelShap as Captum
 
         game = Game(task, self.output)
-        return _regress(Captum(game), game, task, seed, self.n_samples or SAMPLES[task.modality])
+        return _regress(Captum(game), game, task, seed, self.n_samples or SAMPLES[task.modality], efficient=True)

@@ -240,7 +240,7 @@ def tuned_copy(task: Task, own: dict[str, int], seed: int) -> tuple[nn.Module, d
             sizes_by_round.append(facts["size"])
             curves += [point | {"iteration": point["iteration"] + number * own["tuning"]} for point in facts["curves"]]
         module.requires_grad_(False)
-        same = predictions(task, task.test.x).argmax(1) == predictions(task, task.test.x, module).argmax(1)
+        same = p[:held].argmax(1) == predictions(task, x[:held], module).argmax(1)
         for file in files:
             discard(file)
             discard(file.with_suffix(".lock"))

@@ -16,6 +16,7 @@ LAYERS = [  # lower may not import higher; modules of one layer may import each 
     {"benchmark.identity", "benchmark.plain", "benchmark.selection"},
     {"benchmark.records", "benchmark.metering", "benchmark.provenance", "benchmark.data", "benchmark.models"},
     {"benchmark.metrics", "benchmark.probes", "benchmark.prober", "benchmark.shared", "benchmark.tasks"},
+    {"benchmark.isolation", "benchmark.model_checks"},
     {
         "benchmark.evaluator",
         "benchmark.crosscheck",

@@ -250,7 +250,7 @@ def test_answers_do_not_depend_on_how_rows_are_packed(make):
 def test_rows_of_a_forward_stay_within_the_byte_budget():
     task = toys.image()
     prober = Prober(task, 50_000)
-    each = bytes_per_row(task.model, task.test.x)
+    each = bytes_per_row(task, task.test.x)
     seen = []
     hook = task.model.register_forward_hook(lambda _m, inputs, _o: seen.append(len(inputs[0])))
     valid = task.removal.valid(task.test.x)
