@@ -109,7 +109,11 @@ class _Layer:
 
     def changed(self, now: nn.Module) -> str | None:
         """Return what of the module is no longer as it was, or None."""
-        if now is not self.module or now._modules != self.children or vars(now).get("forward") is not self.forward:
+        if (
+            now is not self.module
+            or _names(now._modules) != _names(self.children)
+            or vars(now).get("forward") is not self.forward
+        ):
             return "the layers"
         for kind, named in self.tensors.items():
             if getattr(now, kind).keys() != named.keys():
@@ -122,7 +126,9 @@ class _Layer:
                 return "whether gradients are taken of the weights"
         if now.training != self.training:
             return "the mode"
-        return "the hooks" if any(vars(now)[name] != hooks for name, hooks in self.hooks.items()) else None
+        return (
+            "the hooks" if any(_names(vars(now)[name]) != _names(hooks) for name, hooks in self.hooks.items()) else None
+        )
 
     def restore(self) -> None:
         """Put the module back."""
@@ -147,9 +153,14 @@ class _Layer:
 
 def _refill(named: dict[str, Any], wanted: dict[str, Any]) -> None:
     """Give a dictionary that others hold, too, the content it had."""
-    if dict(named) != wanted:
+    if _names(named) != _names(wanted):
         named.clear()
         named.update(wanted)
+
+
+def _names(named: dict[str, Any]) -> list[tuple[str, int]]:
+    """Return which objects a dictionary holds, in its order: tensors are not compared by their contents here."""
+    return [(name, id(value)) for name, value in named.items()]
 
 
 def _same(a: Tensor, b: Tensor) -> bool:

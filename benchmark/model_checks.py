@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from benchmark.errors import DataError
-from benchmark.prober import bare
+from benchmark.prober import bare, check_logits
 from benchmark.types import Precision, Task
 
 ROWS = 3
@@ -78,11 +78,15 @@ def check_model(task: Task, x: Tensor, precision: Precision = "fp32") -> None:
 
 def _asked(task: Task, rows: Tensor, precision: Precision) -> Tensor:
     """Return logits (n, C), float64."""
-    with torch.inference_mode():
-        if precision == "fp32":
-            return bare(task.model)(rows).double()
-        with torch.autocast(rows.device.type, torch.bfloat16):
-            return bare(task.model)(rows).double()
+    try:
+        with torch.inference_mode(), torch.autocast(rows.device.type, torch.bfloat16, enabled=precision == "bf16"):
+            logits = bare(task.model)(rows)
+    except Exception as error:
+        raise DataError(
+            f"the model of {task.name} cannot answer its test rows ({tuple(rows.shape)}, {rows.dtype}): "
+            f"{type(error).__name__}: {error}"
+        ) from error
+    return check_logits(logits).double()
 
 
 def _are_probabilities(logits: Tensor) -> bool:

@@ -293,15 +293,25 @@ def bytes_per_row(task: Task, x: Tensor) -> int:
     finally:
         for hook in hooks:
             hook.remove()
+    check_logits(logits)
+    return max(1, 3 * largest + 2 * row.nelement() * row.element_size())
+
+
+def check_logits(logits: object) -> Tensor:
+    """Return what a model gave if it is logits (B, C) of two classes or more.
+
+    Raises:
+        DataError: it is anything else.
+    """
     if not isinstance(logits, Tensor) or not logits.is_floating_point():
         what = str(logits.dtype) if isinstance(logits, Tensor) else f"a {type(logits).__name__}"
         raise DataError(f"a model must give a tensor of real logits (batch, classes), got {what}: wrap it")
-    shape = tuple(logits.shape)
-    if len(shape) != 2 or shape[1] < 2:
+    if logits.dim() != 2 or logits.shape[1] < 2:
         raise DataError(
-            f"a model must give logits of shape (batch, classes) with at least two classes, got {shape} for one sample"
+            "a model must give logits of shape (batch, classes) with at least two classes, got "
+            f"{(1, *logits.shape[1:])} for one sample"
         )
-    return max(1, 3 * largest + 2 * row.nelement() * row.element_size())
+    return logits
 
 
 def tensors_in(output: object) -> Iterator[Tensor]:

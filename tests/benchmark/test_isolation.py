@@ -1,0 +1,224 @@
+"""What one method does to what it is given reaches no other: a model, rows, generators, settings of torch."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from benchmark.evaluator import Evaluator
+from benchmark.isolation import ChangedTaskError, for_methods
+from benchmark.types import METHODS, Method, Split
+from tests import toys
+
+VICTIMS = ("saliency", "integrated_gradients", "lime", "kernel_shap", "random")
+
+
+@pytest.fixture
+def task():
+    """A table whose model has a buffer and a layer that has a mode."""
+    toy = toys.table(samples=40)
+    layers = [nn.BatchNorm1d(7), *toy.model, nn.Dropout(0.5)]
+    model = nn.Sequential(*layers).double().eval().requires_grad_(False)
+    rows = Split(toy.test.x[:30], toy.test.y[:30])
+    return replace(toy, model=model, train=rows, test=Split(toy.test.x[30:], toy.test.y[30:]))
+
+
+@dataclass(frozen=True)
+class Does(Method):
+    """A method that does something to the task before, or to its arguments while, it explains."""
+
+    before: object = None
+    meanwhile: object = None
+
+    def prepare(self, task, seed):
+        if self.before is not None:
+            self.before(task)
+
+        def explain(x, target):
+            if self.meanwhile is not None:
+                self.meanwhile(x, target)
+            return torch.ones(len(x), task.n_features).cumsum(1)
+
+        return explain
+
+
+def scores(evaluator, name):
+    found = evaluator.evaluate(METHODS.get(name)(), name).scores
+    return torch.stack(list(found.values()))
+
+
+def alike(a, b):
+    return torch.equal(a.nan_to_num(7), b.nan_to_num(7))
+
+
+def leave_hook(task):
+    task.model.register_forward_hook(lambda _m, _i, output: -output)
+
+
+def leave_inner_hook(task):
+    task.model[1].register_forward_pre_hook(lambda _m, inputs: (inputs[0] * 2,))
+
+
+def patch_forward(task):
+    task.model[2].forward = lambda x: x
+
+
+def replace_layer(task):
+    task.model[2] = nn.Identity()
+
+
+def replace_weight(task):
+    task.model[1].weight = nn.Parameter(task.model[1].weight * 2, requires_grad=False)
+
+
+def add_layer(task):
+    task.model.append(nn.Identity())
+
+
+BEFORE = {
+    "the weights of the model (layer 1)": lambda task: task.model[1].weight.mul_(-1),
+    "the weights of the model (layer 3)": lambda task: task.model[3].bias.data.add_(1),
+    "the buffers of the model (layer 0)": lambda task: task.model[0].running_mean.fill_(3),
+    "the mode of the model": lambda task: task.model.train(),
+    "the hooks of the model": leave_hook,
+    "the hooks of the model (layer 1)": leave_inner_hook,
+    "the layers of the model (layer 2)": patch_forward,
+    "whether gradients are taken of the weights": lambda task: task.model[1].requires_grad_(True),
+}
+MORE = {"the layers of the model": (replace_layer, add_layer), "the weights of the model (layer 1)": (replace_weight,)}
+CHANGES = [*BEFORE.items(), *((what, change) for what, changes in MORE.items() for change in changes)]
+
+
+@pytest.mark.parametrize(("what", "change"), CHANGES)
+def test_a_changed_model_is_named_and_put_back(what, change, task):
+    evaluator = Evaluator(task, 0)
+    whole = {name: scores(evaluator, name) for name in VICTIMS}
+    with pytest.raises(ChangedTaskError, match="it changed ") as raised:
+        evaluator.evaluate(Does(before=change), "does")
+    assert what in str(raised.value)
+    for name in VICTIMS:
+        assert alike(scores(evaluator, name), whole[name]), name
+    assert evaluator.evaluate(Does(), "does").failed.sum() == 0
+
+
+def test_a_model_that_is_put_back_by_the_method_is_no_matter(task):
+    def tune(task):
+        before = task.model[1].weight.clone()
+        task.model[1].weight.zero_()
+        task.model[1].weight.copy_(before)
+
+    Evaluator(task, 0).evaluate(Does(before=tune), "does")
+
+
+def test_a_model_changed_by_a_method_that_raises_is_put_back(task):
+    def spoil(task):
+        task.model[1].weight.zero_()
+        raise RuntimeError("no luck")
+
+    evaluator = Evaluator(task, 0)
+    whole = scores(evaluator, "saliency")
+    with pytest.raises(RuntimeError, match="no luck"):
+        evaluator.evaluate(Does(before=spoil), "does")
+    assert alike(scores(evaluator, "saliency"), whole)
+
+
+@pytest.mark.parametrize(
+    ("what", "change"),
+    [
+        ("the training rows", lambda task: task.train.x.mul_(0)),
+        ("the training rows", lambda task: task.train.x.numpy().fill(1)),  # which torch does not see
+        ("the training labels", lambda task: task.train.y.data.fill_(1)),
+        ("the removal's means", lambda task: task.removal.means.add_(1)),
+    ],
+)
+def test_changed_rows_are_named_and_nothing_more_is_scored(what, change, task):
+    evaluator = Evaluator(task, 0)
+    with pytest.raises(ChangedTaskError, match=what):
+        evaluator.evaluate(Does(before=change), "does")
+    assert not evaluator.guard.intact
+    with pytest.raises(ChangedTaskError, match="build the task anew"):
+        evaluator.evaluate(METHODS.get("saliency")(), "saliency")
+
+
+@pytest.mark.parametrize(
+    "meanwhile",
+    [
+        lambda x, _: x.mul_(0),
+        lambda _, target: target.fill_(2),
+        lambda x, target: (x.data.zero_(), target.data.add_(1)),
+    ],
+)
+def test_inputs_and_targets_are_copies(meanwhile, task):
+    evaluator = Evaluator(task, 0)
+    whole = {name: scores(evaluator, name) for name in VICTIMS}
+    x, target = evaluator.x.clone(), evaluator.shared.target.clone()
+    own = evaluator.evaluate(Does(meanwhile=meanwhile), "does").scores
+    assert alike(torch.stack(list(own.values())), scores_of_ramp(evaluator)), "its own scores are right, too"
+    assert torch.equal(evaluator.x, x)
+    assert torch.equal(evaluator.shared.target, target)
+    for name in VICTIMS:
+        assert alike(scores(evaluator, name), whole[name]), name
+
+
+def scores_of_ramp(evaluator):
+    ramp = torch.ones(len(evaluator.samples), evaluator.task.n_features).cumsum(1)
+    return torch.stack(list(evaluator.score(ramp).scores.values()))
+
+
+def test_generators_and_settings_are_put_back(task):
+    def unsettle(_task):
+        torch.set_default_dtype(torch.float16)
+        torch.set_grad_enabled(False)
+        torch.set_num_threads(2)
+        random.seed(1)
+        np.random.seed(1)
+        torch.manual_seed(1)
+
+    threads = torch.get_num_threads()
+    before = torch.get_rng_state(), random.getstate(), np.random.get_state()[1].tolist()
+    evaluator = Evaluator(task, 0)
+    evaluator.evaluate(Does(before=unsettle, meanwhile=lambda _x, _t: unsettle(None)), "does")
+    assert torch.get_default_dtype() == torch.float32
+    assert torch.is_grad_enabled()
+    assert torch.get_num_threads() == threads
+    assert torch.equal(torch.get_rng_state(), before[0])
+    assert random.getstate() == before[1]
+    assert np.random.get_state()[1].tolist() == before[2]
+
+
+@dataclass(frozen=True)
+class Drawn(Method):
+    """Draws from the global generators, as a careless author does."""
+
+    def prepare(self, task, seed):
+        first = torch.rand(task.n_features) + np.random.rand() + random.random()
+        return lambda x, target: first + torch.rand(len(x), task.n_features)
+
+
+def test_a_method_that_draws_from_global_generators_is_repeatable(task):
+    first = Evaluator(task, 0).evaluate(Drawn(), "drawn").attributions
+    torch.rand(5)
+    again = Evaluator(task, 0).evaluate(Drawn(), "drawn").attributions
+    other = Evaluator(task, 1).evaluate(Drawn(), "drawn").attributions
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+
+
+def test_a_method_is_given_no_test_rows(task):
+    task = replace(task, evidence=torch.ones(10, 7).bool(), provenance={"data": {"origin": "here"}})
+    given = for_methods(task)
+    assert len(given.test.x) == len(given.test.y) == 0
+    assert given.test.x.shape[1:] == task.test.x.shape[1:]
+    assert given.test.x.device == task.test.x.device
+    assert given.test.x.untyped_storage().data_ptr() != task.test.x.untyped_storage().data_ptr()
+    assert given.evidence is None
+    given.provenance["data"]["origin"] = "elsewhere"
+    assert task.provenance["data"]["origin"] == "here"
+    seen = []
+    Evaluator(task, 0).evaluate(Does(before=lambda task: seen.append(len(task.test.x))), "does")
+    assert seen == [0]
