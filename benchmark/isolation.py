@@ -98,7 +98,9 @@ class _Layer:
     def __init__(self, module: nn.Module) -> None:
         self.module, self.training, self.forward = module, module.training, vars(module).get("forward")
         self.children = dict(module._modules)
-        self.tensors = {"_parameters": dict(module._parameters), "_buffers": dict(module._buffers)}
+        self.tensors: dict[str, dict[str, Tensor | None]] = {
+            "_parameters": dict(module._parameters), "_buffers": dict(module._buffers),
+        }  # fmt: skip
         self.contents = {
             (kind, name): (tensor.detach().clone(), tensor.requires_grad)
             for kind, named in self.tensors.items()

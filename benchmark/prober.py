@@ -88,7 +88,7 @@ class Prober:
         """Return the predicted class (B,) and its probability (B,) float64 on whole inputs."""
         logits = self._all_logits(x)
         target = logits.argmax(-1)
-        return target, judge(logits, target).prob
+        return target, judge_in_parts(logits, target).prob
 
     @torch.inference_mode()
     def clean_and_empty(self, x: Tensor) -> tuple[Tensor, Tensor, Answers]:
@@ -96,14 +96,13 @@ class Prober:
         emptied = self.task.remove(x, self.task.removal.valid(x))
         whole, empty = self._all_logits(torch.cat([x, emptied])).chunk(2)
         target = whole.argmax(-1)
-        return target, judge(whole, target).prob, judge(empty, target)[:, None]
+        return target, judge_in_parts(whole, target).prob, judge_in_parts(empty, target)[:, None]
 
     def _all_logits(self, x: Tensor) -> Tensor:
         parts: list[Tensor] = []
         done = 0
         while done < len(x):
-            rows = x[done:]
-            parts.append(self._try(rows, lambda size, rows=rows: self.logits(rows[:size])))
+            parts.append(self._try(x[done:], self.logits))
             done += len(parts[-1])
         return torch.cat(parts)
 
@@ -154,17 +153,20 @@ class Prober:
         """Ask about rows in forwards of equal size."""
         done = 0
         while done < len(rows):
-            left = rows[done:]
-            logits = self._try(left, lambda size, left=left: self.raw_logits(left[: equal_part(len(left), size)]))
+            logits = self._try(rows[done:], self.raw_logits)
             court.hear(logits, target[done : done + len(logits)])  # once: what is asked again was not heard
             done += len(logits)
 
-    def _try(self, x: Tensor, ask: Callable[[int], Tensor]) -> Tensor:
-        """Return what `ask` gives for the rows that a forward may have; where memory runs out, try half as many."""
+    def _try(self, x: Tensor, ask: Callable[[Tensor], Tensor]) -> Tensor:
+        """Return what `ask` gives for the first rows of x, as many as a forward may have and what is left divides into.
+
+        Where memory runs out it is tried with half as many.
+        """
         while True:
             size = min(self.rows_per_forward(x), len(x))
+            forwards = -(-len(x) // size)
             try:
-                return ask(size)
+                return ask(x[: -(-len(x) // forwards)])
             except torch.OutOfMemoryError:
                 if size == 1:
                     raise
@@ -200,14 +202,19 @@ class _Court:
         if self.heard >= self.BENCH:
             self._judge()
 
+    def _joined(self) -> tuple[Tensor, Tensor]:
+        """Return the logits and classes of all that waits."""
+        if len(self.waiting) == 1:
+            return self.waiting[0]
+        logits, target = zip(*self.waiting, strict=True)
+        return torch.cat(logits), torch.cat(target)
+
     def _judge(self) -> None:
-        alone = self.waiting[0] if len(self.waiting) == 1 else None
         try:
-            logits, target = alone or (torch.cat(column) for column in zip(*self.waiting, strict=True))
-            judged = [judge(logits, target)]
+            judged = [judge(*self._joined())]
         except torch.OutOfMemoryError:  # nothing is judged yet: go on in smaller parts
             torch.cuda.empty_cache()
-            judged = [answers for logits, target in self.waiting for answers in in_halves(logits, target)]
+            judged = [judge_in_parts(logits, target) for logits, target in self.waiting]
         self.parts += judged
         self.waiting, self.heard = [], 0
 
@@ -218,7 +225,7 @@ class _Court:
         if not self.parts:
             nothing = torch.zeros(0, dtype=torch.float64, device=self.device)
             return Answers(nothing, nothing.bool())
-        return Answers(torch.cat([part.prob for part in self.parts]), torch.cat([part.kept for part in self.parts]))
+        return joined(self.parts)
 
 
 BITS = {8: torch.int64, 4: torch.int32, 2: torch.int16, 1: torch.int8}
@@ -253,21 +260,21 @@ def judge(logits: Tensor, target: Tensor) -> Answers:
     return Answers(prob.masked_fill_(unknown, float("nan")), highest <= own)
 
 
-def in_halves(logits: Tensor, target: Tensor) -> list[Answers]:
-    """Return what `judge` does in as many parts as memory asks for."""
+def judge_in_parts(logits: Tensor, target: Tensor) -> Answers:
+    """Return what `judge` does, in as many parts as memory asks for."""
     try:
-        return [judge(logits, target)]
+        return judge(logits, target)
     except torch.OutOfMemoryError:
         if len(logits) == 1:
             raise
         torch.cuda.empty_cache()
-        middle = len(logits) // 2
-        return in_halves(logits[:middle], target[:middle]) + in_halves(logits[middle:], target[middle:])
+    middle = len(logits) // 2
+    return joined([judge_in_parts(logits[:middle], target[:middle]), judge_in_parts(logits[middle:], target[middle:])])
 
 
-def equal_part(rows: int, size: int) -> int:
-    """Return how many of `rows` come next where none may have more than `size` and all are about equal."""
-    return -(-rows // -(-rows // size))
+def joined(parts: list[Answers]) -> Answers:
+    """Return answers to rows, one after the other."""
+    return Answers(torch.cat([part.prob for part in parts]), torch.cat([part.kept for part in parts]))
 
 
 def bytes_per_row(task: Task, x: Tensor) -> int:
