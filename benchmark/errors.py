@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import traceback
+from collections.abc import Callable
 from pathlib import Path
 
 
@@ -33,9 +34,12 @@ class RecordError(BenchmarkError):
     """A stored record is damaged or was not written by this program."""
 
 
-def describe(error: BaseException, cls: type) -> str:
-    """Return one line that says what was raised and where in the file of `cls`: "ValueError: no (mine.py, line 3)"."""
-    file = getattr(sys.modules.get(cls.__module__), "__file__", None)
+def describe(error: BaseException, made: Callable[..., object]) -> str:
+    """Return one line that says what was raised and where in the file of the class or function `made`.
+
+    Example: "ValueError: no (mine.py, line 3)".
+    """
+    file = getattr(sys.modules.get(made.__module__), "__file__", None)
     frames = traceback.extract_tb(error.__traceback__)
     own = [frame for frame in frames if frame.filename == file] or frames
     place = f" ({Path(own[-1].filename).name}, line {own[-1].lineno})" if own else ""

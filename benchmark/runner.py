@@ -16,7 +16,7 @@ from filelock import Timeout
 
 from benchmark.allocation import keep_freed_memory
 from benchmark.data.source import cache_folder
-from benchmark.errors import BenchmarkError, RecordError, UsageError, describe
+from benchmark.errors import BenchmarkError, DataError, RecordError, UsageError, describe
 from benchmark.identity import (
     method_identity,
     model_digest,
@@ -406,7 +406,15 @@ def known_task(plan: PlannedTask, settings: Settings) -> Task | None:
 
 @lru_cache(maxsize=1)
 def _task(basis: Basis) -> Task:
-    task = TASKS.get(basis.task)().build(basis.located, basis.task, basis.device)
+    made = TASKS.get(basis.task)
+    try:
+        task = made().build(basis.located, basis.task, basis.device)
+    except BenchmarkError:
+        raise
+    except Exception as error:  # of a task of one's own
+        raise DataError(f"the task cannot be built: {describe(error, made)}") from error
+    if not isinstance(task, Task):
+        raise DataError(f"the task cannot be built: expected a Task, got {type(task).__name__}")
     task = replace(task, budget=PRESETS[basis.preset].budget(task.budget))
     if basis.compiled:
         task.model.compile()
@@ -414,7 +422,11 @@ def _task(basis: Basis) -> Task:
 
 
 def evaluator_for(job: Job) -> Evaluator:
-    """Return the evaluator of a job's task, seed and samples; made once in a process."""
+    """Return the evaluator of a job's task, seed and samples; made once in a process.
+
+    Raises:
+        DataError: the task cannot be built, or its model is not what it must be.
+    """
     cell, settings = job.cell, job.settings
     task = task_for(cell, job.located, settings)
     refuse_weak(task, settings.allow_weak)

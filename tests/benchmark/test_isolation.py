@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -222,3 +223,26 @@ def test_a_method_is_given_no_test_rows(task):
     seen = []
     Evaluator(task, 0).evaluate(Does(before=lambda task: seen.append(len(task.test.x))), "does")
     assert seen == [0]
+
+
+def test_no_method_changes_the_records_of_another(tmp_path):
+    """In one process and in several; rows that were changed are read again for the next method."""
+    from benchmark.__main__ import main
+    from benchmark.records import RecordStore
+
+    poisons = ["changes_weights", "leaves_a_hook", "changes_means", "changes_inputs"]
+    words = ["run", "--task", "breast_cancer_mlp", "--source", "synthetic", "--limit", "8", "--device", "cpu",
+             "--include", str(Path(__file__).parent.parent / "poisons.py"), "--out"]  # fmt: skip
+    assert main([*words, str(tmp_path / "alone"), "--jobs", "1", "--methods", "occlusion,saliency"]) == 0
+    alone = {record.label: record.scores for record in RecordStore(tmp_path / "alone").scan()[0]}
+    assert len(alone) == 2
+    for jobs in ("1", "2"):
+        out = tmp_path / jobs
+        assert main([*words, str(out), "--jobs", jobs, "--methods", ",".join([*poisons, *alone])]) == 1
+        found = {record.label: record for record in RecordStore(out).scan()[0]}
+        for label, scores in alone.items():
+            assert found[label].scores.equals(scores)
+        assert "it changed the weights of the model" in found["changes_weights"].reason
+        assert "it changed the hooks of the model" in found["leaves_a_hook"].reason
+        assert "it changed the removal's means of the task" in found["changes_means"].reason
+        assert found["changes_inputs"].status == "done"
