@@ -11,7 +11,7 @@ from benchmark.errors import UsageError
 from benchmark.metrics import METRICS
 from benchmark.presets import PRESETS
 from benchmark.records import Cell
-from benchmark.registry import configure
+from benchmark.registry import configure, parameters
 from benchmark.selection import wanted_and_unwanted
 from benchmark.types import METHODS, TASKS, Device, Located, Method, Precision, TaskSpec
 
@@ -61,13 +61,14 @@ def _choices(item: str) -> list[MethodChoice]:
     return [MethodChoice(name, tuple(sorted(given.items())))]
 
 
-def method_params(choice: MethodChoice) -> dict[str, Any]:
-    """Return all parameters of a method, defaults included; checks what was given.
+def method_for(choice: MethodChoice, preset: str = "standard") -> Method:
+    """Return a method with the parameters given for it, and otherwise those of the preset; checks what was given.
 
     Raises:
         UsageError: an unknown parameter, or a value of the wrong type or range.
     """
-    return dataclasses.asdict(configure(METHODS.get(choice.name), choice.name, dict(choice.given)))  # type: ignore[call-overload]
+    cls = METHODS.get(choice.name)
+    return configure(cls, choice.name, PRESETS[preset].given(cls, dict(choice.given)))
 
 
 @dataclass(frozen=True, eq=False)
@@ -117,22 +118,22 @@ def plan_task(
     """
     spec = TASKS.get(name)()
     located = spec.locate(sources)
-    settings = PRESETS[preset]
-    limit = limit or settings.samples[spec.modality]
+    limit = limit or PRESETS[preset].samples[spec.modality]
     cells: list[tuple[Cell, MethodChoice]] = []
     skips: dict[str, str] = {}
     for choice in choices:
-        given = settings.given(METHODS.get(choice.name), dict(choice.given))
-        params = method_params(MethodChoice(choice.name, tuple(given.items())))
-        cell = Cell(located.source, name, choice.name, params, seed, limit, precision, device, preset)
+        method = method_for(choice, preset)
+        modalities = METHODS.entry(choice.name).facts.get("modalities", ())
+        if modalities and spec.modality not in modalities:
+            reason: str | None = f"explains {', '.join(modalities)}, not {spec.modality}"
+        else:
+            method = method.resolved(spec)
+            reason = method.unsupported(spec)
+        cell = Cell(located.source, name, choice.name, parameters(method), seed, limit, precision, device, preset)
         if any(cell.key == other.key for other, _ in cells):
             continue  # the same method, once with its defaults spelt out
         cells.append((cell, choice))
-        modalities = METHODS.entry(choice.name).facts.get("modalities", ())
-        method = configure(METHODS.get(choice.name), choice.name, dict(choice.given))
-        if modalities and spec.modality not in modalities:
-            skips[cell.key] = f"explains {', '.join(modalities)}, not {spec.modality}"
-        elif reason := method.unsupported(spec):
+        if reason:
             skips[cell.key] = reason
     return PlannedTask(name, spec, located, tuple(cells), skips)
 

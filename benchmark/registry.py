@@ -13,7 +13,10 @@ import fnmatch
 import hashlib
 import importlib
 import importlib.util
+import math
 import sys
+import types
+import typing
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,8 +25,6 @@ from typing import Any, Generic, TypeVar
 from benchmark.errors import UsageError
 
 T = TypeVar("T")
-BY_MODALITY = 0
-"""The value of a method's parameter that stands for the default of the task's modality."""
 
 
 @dataclass(frozen=True)
@@ -170,48 +171,111 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     return f"{hint} known: {', '.join(known)}"
 
 
-def bounded(default: Any, low: float | None = None, high: float | None = None, among: tuple[Any, ...] = ()) -> Any:
-    """Return a dataclass field whose value, when given on the command line, must lie in a range or a set."""
-    return dataclasses.field(default=default, metadata={"low": low, "high": high, "among": among})
+def bounded(
+    default: Any, low: float | None = None, high: float | None = None, among: tuple[Any, ...] = (),
+    above: float | None = None,
+) -> Any:  # fmt: skip
+    """Return a dataclass field whose value must lie in a range or a set: at least `low`, more than `above`."""
+    return dataclasses.field(default=default, metadata={"low": low, "high": high, "among": among, "above": above})
 
 
-def configure(cls: type[T], name: str, given: dict[str, str]) -> T:
+KINDS = {int: "a whole number", float: "a number", bool: "true or false", str: "text", types.NoneType: "none"}
+"""The types that a parameter may have, alone or as alternatives, where it is given as text."""
+
+
+def configure(cls: type[T], name: str, given: Mapping[str, str]) -> T:
     """Build the frozen dataclass `cls` from text parameters, checked for name, type and range.
 
     Raises:
         UsageError: an unknown parameter, a value of another type, or one out of range.
     """
-    fields = {field.name: field for field in dataclasses.fields(cls) if field.init}  # type: ignore[arg-type]
-    values: dict[str, Any] = {}
+    fields = _fields(cls)
+    values = {}
     for key, text in given.items():
+        where = f"{name}[{key}]"
         if key not in fields:
             raise UsageError(f"{name} has no parameter {key!r}{did_you_mean(key, fields)}")
-        field = fields[key]
-        values[key] = _parse(name, key, text, type(field.default))
-        low, high = field.metadata.get("low"), field.metadata.get("high")
-        among = field.metadata.get("among") or ()
-        if among and values[key] not in among:
-            raise UsageError(f"{name}[{key}] expects one of {', '.join(map(str, among))}, got {text!r}")
-        if (low is not None and values[key] < low) or (high is not None and values[key] > high):
-            span = f"at least {low}" if high is None else f"at most {high}" if low is None else f"{low} to {high}"
-            raise UsageError(f"{name}[{key}] expects {span}, got {text}")
+        values[key] = _parse(where, text, _kinds(cls, where, key))
+        _check_range(where, fields[key], values[key])
     return cls(**values)
 
 
-def filled(method: Any, usual: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a modality's `usual` settings, with the parameters of `method` in their place that are given."""
-    given = {key: getattr(method, key, BY_MODALITY) for key in usual}
-    return dict(usual) | {key: value for key, value in given.items() if value != BY_MODALITY}
+def configured(cls: type[T], name: str, given: Mapping[str, Any]) -> T:
+    """Build the frozen dataclass `cls` from values, checked as `configure` checks texts.
+
+    Raises:
+        UsageError: an unknown parameter, a value of another type, or one out of range.
+    """
+    fields = _fields(cls)
+    for key, value in given.items():
+        where = f"{name}[{key}]"
+        if key not in fields:
+            raise UsageError(f"{name} has no parameter {key!r}{did_you_mean(key, fields)}")
+        kinds = _kinds(cls, where, key)
+        if type(value) not in kinds and not (float in kinds and type(value) is int):
+            raise UsageError(f"{where} expects {_said(kinds)}, got {value!r}")
+        _check_range(where, fields[key], value)
+    return cls(**given)
 
 
-def _parse(name: str, key: str, text: str, kind: type) -> Any:
-    if kind is bool:
-        if text.lower() in ("true", "false"):
-            return text.lower() == "true"
-    else:
-        try:
-            return kind(text)
-        except ValueError:
-            pass  # falls through to the one message below
-    wanted = {int: "a whole number", float: "a number", bool: "true or false"}.get(kind, kind.__name__)
-    raise UsageError(f"{name}[{key}] expects {wanted}, got {text!r}")
+def _fields(cls: type) -> dict[str, dataclasses.Field[Any]]:
+    return {field.name: field for field in dataclasses.fields(cls) if field.init}
+
+
+def _check_range(where: str, field: dataclasses.Field[Any], value: Any) -> None:
+    """Make sure that a value lies where `bounded` says; None, where a parameter takes it, lies everywhere."""
+    low, high, among, above = (field.metadata.get(key) for key in ("low", "high", "among", "above"))
+    if value is None:
+        return
+    if among and value not in among:
+        raise UsageError(f"{where} expects one of {', '.join(map(str, among))}, got {value!r}")
+    if above is not None and value <= above:
+        raise UsageError(f"{where} expects more than {above}, got {value}")
+    if (low is not None and value < low) or (high is not None and value > high):
+        span = f"at least {low}" if high is None else f"at most {high}" if low is None else f"{low} to {high}"
+        raise UsageError(f"{where} expects {span}, got {value}")
+
+
+def parameters(thing: Any) -> dict[str, Any]:
+    """Return the parameters of a dataclass's instance by name: with these its class makes it again."""
+    return {field.name: getattr(thing, field.name) for field in dataclasses.fields(thing) if field.init}
+
+
+def filled(thing: T, usual: Mapping[str, Any]) -> T:
+    """Return a dataclass's instance with its parameters that are None taken from `usual`, as far as they are there."""
+    left = {key: usual[key] for key, value in parameters(thing).items() if value is None and key in usual}
+    return dataclasses.replace(thing, **left)  # type: ignore[type-var]
+
+
+def _kinds(cls: type, where: str, key: str) -> set[Any]:
+    """Return the types that a field takes, all among `KINDS`."""
+    try:
+        hint = typing.get_type_hints(cls)[key]
+    except (NameError, TypeError, AttributeError) as error:
+        raise UsageError(f"{where} cannot be given: its type is not known ({error})") from error
+    kinds = set(typing.get_args(hint)) if typing.get_origin(hint) in (typing.Union, types.UnionType) else {hint}
+    if not kinds <= set(KINDS):
+        said = hint.__name__ if isinstance(hint, type) and not typing.get_args(hint) else hint
+        raise UsageError(f"{where} cannot be given: its type is {said}, expected one of {', '.join(KINDS.values())}")
+    return kinds
+
+
+def _parse(where: str, text: str, kinds: set[Any]) -> Any:
+    """Return the value that `text` stands for: the first of `KINDS` among `kinds` that it can be."""
+    words: dict[str, Any] = {"none": None} if types.NoneType in kinds else {}
+    words |= {"true": True, "false": False} if bool in kinds else {}
+    if text.lower() in words:
+        return words[text.lower()]
+    for kind in (int, float, str):
+        if kind in kinds:
+            try:
+                value = kind(text)
+            except ValueError:
+                continue  # another kind may do, or the message below is due
+            if not isinstance(value, float) or math.isfinite(value):
+                return value
+    raise UsageError(f"{where} expects {_said(kinds)}, got {text!r}")
+
+
+def _said(kinds: set[Any]) -> str:
+    return " or ".join(said for kind, said in KINDS.items() if kind in kinds)

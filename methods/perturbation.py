@@ -8,19 +8,17 @@ target's logit, or its probability with `output=probability`.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
-from benchmark.registry import bounded
+from benchmark.registry import bounded, filled, parameters
 from benchmark.seeding import content_seeds, seeded
-from benchmark.types import METHODS, Attribute, Method, Modality, Task
+from benchmark.types import METHODS, Attribute, Method, Modality, Task, TaskSpec
 
 if TYPE_CHECKING:
     from captum import attr
     from torch import Tensor
 
 OUTPUTS = ("logit", "probability")
-BY_MODALITY = 0
-"""The value of a parameter that stands for the default of the task's modality."""
 SAMPLES: dict[Modality, int] = {"table": 100, "text": 400, "image": 1000}
 HELD = 2**22
 """Features of perturbed inputs that exist at a time, whatever their number."""
@@ -78,7 +76,7 @@ def players(task: Task, x: Tensor) -> Tensor:
     return torch.where(valid, valid.cumsum(0) - 1, -1)
 
 
-def _side(task: Task) -> int:
+def _side(task: Task | TaskSpec) -> int:
     return round(task.n_features**0.5)
 
 
@@ -117,17 +115,21 @@ def _slide(task: Task, output: str, window: int) -> Attribute:
 class Occlusion(Method):
     """Fall of the output while a window slides over the features (Zeiler and Fergus 2014, section 4.2).
 
-    `window`: features a side removed together; 0 means 1 column (which is feature ablation), 3 words, or a 14th of an
-    image's side, which moves on by half.
+    `window`: features a side removed together, by default 1 column (which is feature ablation), 3 words, or a 14th of
+    an image's side, which moves on by half.
     """
 
-    window: int = bounded(BY_MODALITY, low=0)
+    window: int | None = bounded(None, low=1)
     output: str = bounded("logit", among=OUTPUTS)
+
+    def resolved(self, task: Task | TaskSpec) -> Self:
+        """See `Method`."""
+        usual = {"table": 1, "text": 3, "image": max(2, _side(task) // GRID)}
+        return filled(self, {"window": usual[task.modality]})
 
     def prepare(self, task: Task, seed: int) -> Attribute:
         """See `Method`."""
-        usual = {"table": 1, "text": 3, "image": max(2, _side(task) // GRID)}
-        return _slide(task, self.output, self.window or usual[task.modality])
+        return _slide(task, self.output, parameters(self.resolved(task))["window"])
 
 
 @METHODS.register("feature_ablation", kind="baseline", modalities=("table", "text"))
@@ -196,13 +198,17 @@ def _regress(
 class Lime(Method):
     """Weights of a sparse linear model around the input (Ribeiro et al. 2016, section 3.4).
 
-    `n_samples`: random subsets a sample, 0 means 100 for a table, 400 for a text, 1000 for an image; `penalty`: the
+    `n_samples`: random subsets a sample, by default 100 for a table, 400 for a text, 1000 for an image; `penalty`: the
     lasso's; Captum's exponential kernel on cosine distance. An image's players are the cells of a 14 x 14 grid.
     """
 
-    n_samples: int = bounded(BY_MODALITY, low=0)
+    n_samples: int | None = bounded(None, low=1)
     penalty: float = bounded(0.01, low=0)
     output: str = bounded("logit", among=OUTPUTS)
+
+    def resolved(self, task: Task | TaskSpec) -> Self:
+        """See `Method`."""
+        return filled(self, {"n_samples": SAMPLES[task.modality]})
 
     def prepare(self, task: Task, seed: int) -> Attribute:
         """See `Method`."""
@@ -211,7 +217,7 @@ class Lime(Method):
 
         game = Game(task, self.output)
         explainer = Captum(game, SkLearnLasso(alpha=self.penalty))
-        return _regress(explainer, game, task, seed, self.n_samples or SAMPLES[task.modality])
+        return _regress(explainer, game, task, seed, parameters(self.resolved(task))["n_samples"])
 
 
 @METHODS.register("kernel_shap", kind="baseline", modalities=("table", "text", "image"))
@@ -219,16 +225,20 @@ class Lime(Method):
 class KernelShap(Method):
     """Shapley values by regression on random subsets under the Shapley kernel (Lundberg and Lee 2017, section 4.1).
 
-    `n_samples`: random subsets a sample, 0 means 100 for a table, 400 for a text, 1000 for an image, whose players are
-    the cells of a 14 x 14 grid.
+    `n_samples`: random subsets a sample, by default 100 for a table, 400 for a text, 1000 for an image, whose players
+    are the cells of a 14 x 14 grid.
     """
 
-    n_samples: int = bounded(BY_MODALITY, low=0)
+    n_samples: int | None = bounded(None, low=1)
     output: str = bounded("logit", among=OUTPUTS)
+
+    def resolved(self, task: Task | TaskSpec) -> Self:
+        """See `Method`."""
+        return filled(self, {"n_samples": SAMPLES[task.modality]})
 
     def prepare(self, task: Task, seed: int) -> Attribute:
         """See `Method`."""
         from captum.attr import KernelShap as Captum
 
         game = Game(task, self.output)
-        return _regress(Captum(game), game, task, seed, self.n_samples or SAMPLES[task.modality], efficient=True)
+        return _regress(Captum(game), game, task, seed, parameters(self.resolved(task))["n_samples"], efficient=True)

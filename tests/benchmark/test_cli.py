@@ -211,6 +211,16 @@ def test_list_and_help_need_no_torch_and_little_time(what):
         assert done.stdout
 
 
+def test_show_says_what_a_method_leaves_to_the_task(capsys):
+    shown = {}
+    for name in ("lime", "occlusion", "score_cam"):
+        assert main(["show", name, "--json"]) == 0
+        shown[name] = json.loads(capsys.readouterr().out)["parameters"]
+    assert shown["lime"].startswith("n_samples=by modality (table 100, text 400, image 1000), penalty=0.01")
+    assert shown["occlusion"].startswith("window=by modality (table 1, text 3, image 2 or 16)")
+    assert shown["score_cam"] == "channels=none"
+
+
 @pytest.mark.parametrize("name", ["FC", "del", "lime", "random", "nap_mlp", "exact_shapley"])
 def test_show(name, capsys):
     assert main(["show", name]) == 0

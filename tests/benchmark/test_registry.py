@@ -6,8 +6,9 @@ from dataclasses import dataclass
 
 import pytest
 
+from benchmark.data.source import Sources
 from benchmark.errors import UsageError
-from benchmark.plan import MethodChoice, method_params, parse_methods
+from benchmark.plan import MethodChoice, method_for, parse_methods, plan_task
 from benchmark.registry import Registry, bounded, configure, did_you_mean
 from benchmark.seeding import content_seeds, seed_for, seeded
 from benchmark.types import METHODS
@@ -141,7 +142,35 @@ def test_parse_methods():
     assert [c.label for c in parse_methods(two)] == ["lime[n_samples=5]", "lime[n_samples=6,penalty=1]"]
     assert [c.label for c in parse_methods(f"{two},!lime[n_samples=5]")] == ["lime[n_samples=6,penalty=1]"]
     assert len(parse_methods("!random")) == len(METHODS.select(["all"])) - 1
-    assert method_params(MethodChoice("lime", (("n_samples", "200"),)))["n_samples"] == 200
+    assert method_for(MethodChoice("lime", (("n_samples", "200"),))).n_samples == 200
+
+
+def cells(text, task="nap_mlp", preset="standard"):
+    plan = plan_task(task, parse_methods(text), Sources("synthetic"), 0, None, preset=preset)
+    return [cell for cell, _ in plan.cells]
+
+
+def test_a_plan_has_all_parameters_as_they_are_used(monkeypatch):
+    (lime,) = cells("lime,lime[n_samples=100],lime[n_samples=none]")
+    assert lime.params == {"n_samples": 100, "penalty": 0.01, "output": "logit"}
+    assert [cell.params["n_samples"] for cell in cells("lime,lime[n_samples=100]", "imdb_lstm")] == [400, 100]
+    assert cells("lime", preset="paper")[0].params["n_samples"] == 20
+    assert [cells("occlusion", task)[0].params["window"] for task in ("digits_cnn", "oct_resnet")] == [2, 16]
+    for name in METHODS.names():
+        (cell,) = cells(name)
+        left = {key for key, value in cell.params.items() if value is None} - {"channels"}
+        assert not left, f"{name} leaves {left} open"
+    from methods import perturbation
+
+    monkeypatch.setitem(perturbation.SAMPLES, "table", 200)
+    assert cells("lime")[0].params["n_samples"] == 200
+    assert cells("lime")[0].key != lime.key, "a changed default is another cell"
+    assert cells("lime[n_samples=100]")[0].key == lime.key
+
+
+def test_a_zero_that_is_meant_is_kept():
+    (cell,) = cells("deepfaith[rate=0]")
+    assert cell.params["rate"] == 0
 
 
 @pytest.mark.parametrize(
@@ -158,6 +187,20 @@ def test_parse_methods():
 def test_parse_methods_refuses(text, message):
     with pytest.raises(UsageError, match=message):
         parse_methods(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("lime[n_samples=0]", r"lime\[n_samples\] expects at least 1, got 0"),
+        ("lime[n_samples=x]", r"lime\[n_samples\] expects a whole number or none, got 'x'"),
+        ("l2x[temperature=0]", r"l2x\[temperature\] expects more than 0, got 0.0"),
+        ("deepfaith[width=6]", "expects a multiple of 4, got 6"),
+    ],
+)
+def test_a_plan_refuses_parameters(text, message):
+    with pytest.raises(UsageError, match=message):
+        cells(text)
 
 
 def test_seeds_are_hashes_of_identity():
