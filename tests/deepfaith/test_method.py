@@ -278,12 +278,12 @@ def test_a_folder_serves_one_model_and_its_inputs(tmp_path):
     alone = [deepfaith.fit(model, x, **told)(x) for model in models]
     shared = [deepfaith.fit(model, x, folder=tmp_path, **told)(x) for model in models]
     assert all(torch.equal(*pair) for pair in zip(alone, shared, strict=True))
-    assert len(list(tmp_path.rglob("saliency.safetensors"))) == 2
+    assert len(list(tmp_path.rglob("saliency-*.safetensors"))) == 2
     deepfaith.fit(models[0], x + 1, folder=tmp_path, **told)
-    assert len(list(tmp_path.rglob("saliency.safetensors"))) == 3
+    assert len(list(tmp_path.rglob("saliency-*.safetensors"))) == 3
     again = deepfaith.fit(models[0], x, folder=tmp_path, **told)
     assert torch.equal(again(x), alone[0])
-    assert len(list(tmp_path.rglob("saliency.safetensors"))) == 3
+    assert len(list(tmp_path.rglob("saliency-*.safetensors"))) == 3
 
 
 # For a model of one's own
