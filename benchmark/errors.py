@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import traceback
+from collections.abc import Sequence
 from pathlib import Path
 
 
@@ -40,3 +41,15 @@ def describe(error: BaseException, cls: type) -> str:
     own = [frame for frame in frames if frame.filename == file] or frames
     place = f" ({Path(own[-1].filename).name}, line {own[-1].lineno})" if own else ""
     return f"{type(error).__name__}: {error}{place}"
+
+
+def few(names: Sequence[object], most: int = 8) -> str:
+    """Return the first names of a list that may be long, and how many more there are; "none" where there are none."""
+    more = f" and {len(names) - most:,} more" if len(names) > most else ""
+    return ", ".join(short(name) for name in names[:most]) + more or "none"
+
+
+def short(thing: object, most: int = 80) -> str:
+    """Return a thing as text on one line, cut where it is long."""
+    text = " ".join(str(thing).split())
+    return text if len(text) <= most else f"{text[:most]}... ({len(text):,} characters)"
