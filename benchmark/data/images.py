@@ -6,6 +6,7 @@ import csv
 import hashlib
 import json
 import logging
+import os
 import sys
 import warnings
 from collections.abc import Sequence
@@ -214,10 +215,10 @@ class FolderImages(ImageSet):
 
     def _files(self, root: Path, part: str) -> Files:
         return [
-            (path, label)
+            (root / part / name / file, label)
             for label, name in enumerate(_folders(root / part))
-            for path in sorted((root / part / name).iterdir())
-            if path.suffix.lower() in SUFFIXES
+            for file in sorted(os.listdir(root / part / name))  # quicker than paths, where there are many
+            if os.path.splitext(file)[1].lower() in SUFFIXES
         ]
 
     def _real_classes(self, located: Located) -> tuple[str, ...]:
@@ -431,11 +432,11 @@ def _located(name: str, root: Path, origin: Path, files: dict[str, Files], verif
     Raises:
         DataError: a listed file is missing.
     """
-    sha = hashlib.sha256()
+    sha, above = hashlib.sha256(), len((root / "x").as_posix()) - 1
     for path, label in (item for part in PARTS for item in files[part]):
         if not path.is_file():
             raise DataError(f"{path} is listed but missing: get it, or remove it from the list")
-        line = f"{path.relative_to(root).as_posix()} {path.stat().st_size} {label}\n"
+        line = f"{path.as_posix()[above:]} {path.stat().st_size} {label}\n"
         sha.update(line.encode(errors="surrogateescape"))
     note = f"no version of {name} is pinned: --verify checks nothing there; results are recorded under what was found"
     return Located("real", str(origin), sha.hexdigest(), (note,) if verify else (), str(root))

@@ -637,7 +637,7 @@ def test_weights_that_are_none_are_named_and_never_run(tmp_path, capsys, suffix,
         torch.save({1: torch.ones(2)}, path)
     elif how != "missing":
         path.write_bytes({
-            "empty": b"", "cut": whole.read_bytes()[:-30], "pickle": pickle.dumps(Trap()), "text": b"<html>" * 99,
+            "empty": b"", "cut": whole.read_bytes()[:-30], "pickle": pickle.dumps(Trap(), 2), "text": b"<html>" * 99,
             "utf8": b"\x80\x02X\x02\0\0\0\xff\xff.",
         }[how])  # fmt: skip
     with pytest.raises(
