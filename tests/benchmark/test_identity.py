@@ -97,7 +97,7 @@ class Tempered(torch.nn.Linear):
 
 
 def test_a_model_is_its_plain_settings_too():
-    """What no weight shows: a temperature, a stride, how much is dropped, the mode; in layers of its own or of torch."""
+    """What no weight shows: a temperature, a stride, how much is dropped, the mode; in anybody's layers."""
 
     def digests(change):
         with seeded(0):
