@@ -69,3 +69,32 @@ def still(x):
 @bad("for_images", modalities=("image",))
 def for_images(x):
     return x
+
+
+@bad("negative")
+def negative(x):
+    return -torch.ones_like(x).cumsum(1)
+
+
+@bad("exits")
+def exits(x):
+    raise SystemExit(0)
+
+
+class Reported:
+    """An explainer whose report holds what JSON has no word for."""
+
+    def __init__(self, report):
+        self.report = report
+
+    def __call__(self, x, target):
+        return x * 2
+
+
+@METHODS.register("odd_report", kind="baseline")
+@dataclass(frozen=True)
+class OddReport(Method):
+    """Says strange things of its training."""
+
+    def prepare(self, task, seed):
+        return Reported({"r2": float("nan"), "losses": torch.tensor([1.0, float("inf")]), "self": Reported, 3: {1}})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -18,9 +19,18 @@ LAYOUT = "expected a folder laid out as docs/data.md says, such as nap/nhanes_ag
 
 
 def cache_folder() -> Path:
-    """Return the folder of trained weights and downloads: BENCHMARK_CACHE, or the user's cache folder."""
-    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(os.environ.get("BENCHMARK_CACHE") or Path(home) / "deepfaith-benchmark")
+    """Return the folder of trained weights and downloads: BENCHMARK_CACHE, or the user's cache folder.
+
+    Who has no home, as in some containers, gets a temporary one of their own.
+    """
+    if named := os.environ.get("BENCHMARK_CACHE"):
+        return Path(named)
+    if home := os.environ.get("XDG_CACHE_HOME"):
+        return Path(home) / "deepfaith-benchmark"
+    try:
+        return Path.home() / ".cache" / "deepfaith-benchmark"
+    except RuntimeError:  # neither HOME nor an entry among the users
+        return Path(tempfile.gettempdir()) / f"deepfaith-benchmark-{os.getuid()}"
 
 
 @dataclass(frozen=True)
