@@ -170,9 +170,9 @@ def run_command(arguments: argparse.Namespace) -> int:
     from benchmark.several import planned, run_all, stop_on_sigterm
 
     stop_on_sigterm()
-    names = TASKS.select(arguments.task.split(","))
+    names = TASKS.select(arguments.task)
     choices = parse_methods(arguments.methods)
-    metrics = tuple(select_metrics(arguments.metrics.split(",")))
+    metrics = tuple(select_metrics(arguments.metrics))
     sources = chosen_sources(arguments)
     store = RecordStore(arguments.out)
     if not arguments.dry_run:

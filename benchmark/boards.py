@@ -147,7 +147,7 @@ def leaderboard_command(arguments: argparse.Namespace) -> int:
 
     records = chosen_records(arguments)
     if arguments.metrics != "all":
-        wanted = list(select_metrics(arguments.metrics.split(",")))
+        wanted = select_metrics(arguments.metrics)
         records = [narrowed(record, wanted) for record in records]
     if arguments.compare:
         return _beside_the_paper(records, arguments)

@@ -7,9 +7,9 @@ import inspect
 from collections.abc import Sequence
 from typing import Any, get_args
 
-from benchmark.errors import UsageError
+from benchmark.errors import UsageError, did_you_mean
 from benchmark.metrics import METRICS, Metric
-from benchmark.registry import did_you_mean, parameters
+from benchmark.registry import parameters
 from benchmark.types import METHODS, TASKS, Method, Modality
 
 ROWS = {

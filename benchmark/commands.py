@@ -36,9 +36,7 @@ def audit_command(arguments: argparse.Namespace) -> int:
     from benchmark.tasks.building import refuse_weak
 
     RecordStore(arguments.out).open()
-    plan = plan_task(
-        TASKS.entry(arguments.task).name, parse_methods(arguments.methods), chosen_sources(arguments), 0, None
-    )
+    plan = plan_task(TASKS.one(arguments.task), parse_methods(arguments.methods), chosen_sources(arguments), 0, None)
     for note in plan.located.notes:
         log.warning(f"{plan.name}: {note}")
     single_threaded()
@@ -64,7 +62,7 @@ def explain_command(arguments: argparse.Namespace) -> int:
         raise UsageError(f"--out expects a file that ends in {', '.join(endings)}, got {str(arguments.out)!r}")
     choices = parse_methods(arguments.methods)
     plan = plan_task(
-        TASKS.entry(arguments.task).name, choices, chosen_sources(arguments), arguments.seed, None,
+        TASKS.one(arguments.task), choices, chosen_sources(arguments), arguments.seed, None,
         preset=arguments.preset,
     )  # fmt: skip
     for note in plan.located.notes:
@@ -102,7 +100,7 @@ def prepare_command(arguments: argparse.Namespace) -> int:
 
     from benchmark.runner import require_cuda, single_threaded
 
-    names = TASKS.select(arguments.task.split(","))
+    names = TASKS.select(arguments.task)
     sources = chosen_sources(arguments)
     missing = 0
     with tqdm(names, unit="task", disable=not sys.stderr.isatty(), leave=False) as bar:
@@ -137,7 +135,7 @@ def doctor_command(arguments: argparse.Namespace) -> int:
     from benchmark.provenance import git_commit, versions
     from benchmark.ready import readiness
 
-    names = TASKS.select(arguments.task.split(",") if arguments.task else TASKS.names())
+    names = TASKS.names() if arguments.task is None else TASKS.select(arguments.task)
     sources = replace(chosen_sources(arguments), offline=True)
     sources = replace(sources, kind="synthetic" if arguments.source == "synthetic" else "real")
     import torch

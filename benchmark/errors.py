@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import difflib
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 
@@ -44,3 +45,12 @@ def describe(error: BaseException, made: Callable[..., object]) -> str:
     own = [frame for frame in frames if frame.filename == file] or frames
     place = f" ({Path(own[-1].filename).name}, line {own[-1].lineno})" if own else ""
     return f"{type(error).__name__}: {error}{place}"
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """Return the end of an error sentence: the nearest known name, then all of them."""
+    known = list(known)
+    lowered = {name.lower(): name for name in known}
+    near = difflib.get_close_matches(word.lower(), lowered, n=1)
+    hint = f"; did you mean {lowered[near[0]]!r}?" if near else ";"
+    return f"{hint} known: {', '.join(known)}"

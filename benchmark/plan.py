@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from benchmark.data.source import Sources
-from benchmark.errors import UsageError
+from benchmark.errors import BenchmarkError, UsageError, describe
 from benchmark.metrics import METRICS
 from benchmark.presets import PRESETS
 from benchmark.records import Cell
 from benchmark.registry import configure, parameters
-from benchmark.selection import wanted_and_unwanted
+from benchmark.selection import chosen
 from benchmark.types import METHODS, TASKS, Device, Located, Method, Precision, TaskSpec
 
 
@@ -35,20 +35,14 @@ def parse_methods(text: str) -> list[MethodChoice]:
     Raises:
         UsageError: an unknown name, brackets that do not parse, or nothing that is left.
     """
-    wanted, unwanted = wanted_and_unwanted(text)
-    taken_away = {choice.label for item in unwanted for choice in _choices(item)}
-    chosen = [choice for item in wanted for choice in _choices(item) if choice.label not in taken_away]
-    if not chosen:
-        raise UsageError(f"--methods {text!r} leaves no method")
-    plain, tuned = ([choice for choice in chosen if bool(choice.given) is given] for given in (False, True))
-    return list(dict.fromkeys([*plain, *tuned]))
+    return sorted(chosen(text, _choices, "method"), key=lambda choice: bool(choice.given))  # those with defaults first
 
 
 def _choices(item: str) -> list[MethodChoice]:
     """Return the methods of one item: several for a glob, one for `name[parameter=value,...]`."""
     name, bracket, rest = item.partition("[")
     if not bracket:
-        return [MethodChoice(name) for name in METHODS.select([item])]
+        return [MethodChoice(name) for name in METHODS.matching(item)]
     METHODS.entry(name)
     given = {}
     for pair in filter(None, map(str.strip, rest.removesuffix("]").split(","))):
@@ -127,8 +121,7 @@ def plan_task(
         if modalities and spec.modality not in modalities:
             reason: str | None = f"explains {', '.join(modalities)}, not {spec.modality}"
         else:
-            method = method.resolved(spec)
-            reason = method.unsupported(spec)
+            method, reason = _fitted(method, spec, choice)
         cell = Cell(located.source, name, choice.name, parameters(method), seed, limit, precision, device, preset)
         if any(cell.key == other.key for other, _ in cells):
             continue  # the same method, once with its defaults spelt out
@@ -136,6 +129,17 @@ def plan_task(
         if reason:
             skips[cell.key] = reason
     return PlannedTask(name, spec, located, tuple(cells), skips)
+
+
+def _fitted(method: Method, spec: TaskSpec, choice: MethodChoice) -> tuple[Method, str | None]:
+    """Return a method with all its parameters on a task, and why it cannot explain it, if so."""
+    try:
+        method = method.resolved(spec)
+        return method, method.unsupported(spec)
+    except BenchmarkError:
+        raise
+    except Exception as error:
+        raise UsageError(f"{choice.label} cannot be planned: {describe(error, type(method))}") from error
 
 
 def metric_facts(names: list[str]) -> dict[str, dict[str, Any]]:

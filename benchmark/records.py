@@ -15,7 +15,6 @@ import hashlib
 import io
 import json
 import math
-import re
 import shutil
 import tempfile
 import time
@@ -32,6 +31,7 @@ from filelock import FileLock
 from benchmark.data.download import write_atomically
 from benchmark.errors import BenchmarkError, RecordError, UsageError
 from benchmark.identity import CHANGED, what_changed
+from benchmark.registry import is_name
 from benchmark.types import Device, Precision
 
 SCHEMA = 4
@@ -39,8 +39,6 @@ STATUSES = ("done", "failed")
 SOURCES = ("real", "synthetic")
 EXAMPLES = "examples.json"
 SET_ASIDE = "_set_aside"
-NAME = re.compile(r"[\w.+ -]{1,64}")
-"""What tasks, methods and metrics may be called: their names are folders, columns and labels."""
 
 
 @dataclass(frozen=True)
@@ -347,7 +345,7 @@ def check_plain(meta: Mapping[str, Any]) -> None:
             raise RecordError(f"costs of {phase}: expected numbers of at least 0")
     cell = meta["cell"]
     for name in (cell["task"], cell["method"], *meta["metrics"]):
-        if not NAME.fullmatch(name) or set(name) <= {"."}:
+        if not is_name(name):
             raise RecordError(f"the name {name[:64]!r} is none: expected letters, digits, '_', '-' and '.'")
     if meta["status"] not in STATUSES or cell["source"] not in SOURCES:
         raise RecordError(f"a status or source that is none: {meta['status']!r}, {cell['source']!r}")

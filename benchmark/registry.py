@@ -8,23 +8,58 @@ from __future__ import annotations
 
 import ast
 import dataclasses
-import difflib
-import fnmatch
 import hashlib
 import importlib
 import importlib.util
+import json
 import math
+import re
 import sys
 import types
 import typing
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-from benchmark.errors import UsageError
+from benchmark.errors import UsageError, describe, did_you_mean
+from benchmark.selection import chosen
 
 T = TypeVar("T")
+Rule = Callable[[Any], "str | None"]
+"""Says what a fact should be where it is not."""
+
+
+def is_name(text: object) -> bool:
+    """Tell whether tasks, methods and metrics may be called so: their names are folders, columns and labels."""
+    return isinstance(text, str) and bool(re.fullmatch(r"[\w.+ -]{1,64}", text)) and not set(text) <= {"."}
+
+
+def a_text(value: Any) -> str | None:
+    """Say what is wrong with a fact that should be text."""
+    return None if isinstance(value, str) else f"expects text, got {value!r}"
+
+
+def one_of(*words: str) -> Rule:
+    """Return the rule of a fact that is one of `words`."""
+
+    def problem(value: Any) -> str | None:
+        return None if value in words else f"expects one word, got {value!r}{did_you_mean(str(value), words)}"
+
+    return problem
+
+
+def some_of(*words: str) -> Rule:
+    """Return the rule of a fact that is a tuple of some of `words`."""
+
+    def problem(value: Any) -> str | None:
+        if not isinstance(value, (tuple, list)):
+            return f"expects a tuple such as ({words[0]!r},), got {value!r}"
+        wrong = next((word for word in value if word not in words), None)
+        return None if wrong is None else f"expects known words, got {wrong!r}{did_you_mean(str(wrong), words)}"
+
+    return problem
 
 
 @dataclass(frozen=True)
@@ -38,19 +73,28 @@ class Entry:
 
 
 class Registry(Generic[T]):
-    """Objects by name. `variable` is the name under which files import this registry."""
+    """Objects by name. `variable` is the name under which files import this registry.
 
-    def __init__(self, noun: str, variable: str) -> None:
-        self.noun, self.variable = noun, variable
+    With a `base`, objects are dataclasses derived from it, whose parameters all have defaults. `facts` are the rules of
+    the facts that may be said of an object.
+    """
+
+    def __init__(
+        self, noun: str, variable: str, base: type | None = None, facts: Mapping[str, Rule] | None = None
+    ) -> None:
+        self.noun, self.variable, self.base, self.facts = noun, variable, base, facts
         self._entries: dict[str, Entry] = {}
         self._objects: dict[str, T] = {}
+        self._sound: dict[str, T] = {}
 
     def register(self, name: str, **facts: Any) -> Callable[[T], T]:
         """Register the decorated object under `name`; `facts` must be literals.
 
         Raises:
             ValueError: another object has the name already.
+            UsageError: it cannot be called so, or a fact is none that can be said of it.
         """
+        self._check_facts(name, facts)
 
         def put(thing: T) -> T:
             module = getattr(thing, "__module__", "")
@@ -75,7 +119,7 @@ class Registry(Generic[T]):
         """Import one file of the user's that registers entries.
 
         Raises:
-            UsageError: the file is missing or fails to import.
+            UsageError: the file is missing, fails to import or registers what cannot be used.
         """
         module = f"included_{path.stem}_{hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:8]}"
         if module in sys.modules:
@@ -86,11 +130,16 @@ class Registry(Generic[T]):
         if spec is None or spec.loader is None:
             raise UsageError(f"--include expects a Python file, got {str(path)!r}: its name must end in .py")
         sys.modules[module] = loaded = importlib.util.module_from_spec(spec)
+        before = dict(self._entries), dict(self._objects)
         try:
             spec.loader.exec_module(loaded)
-        except Exception as error:
+            for name in self._entries.keys() - before[0].keys():
+                self.get(name)
+        except (Exception, SystemExit) as error:
             del sys.modules[module]
-            raise UsageError(f"--include {path} failed to import: {type(error).__name__}: {error}") from error
+            self._entries, self._objects = before
+            said = str(error) if isinstance(error, UsageError) else f"{type(error).__name__}: {error}"
+            raise UsageError(f"--include {path} failed to import: {said}") from error
 
     def _read(self, path: Path, module: str) -> None:
         for node in ast.parse(path.read_text(encoding="utf-8")).body:
@@ -107,6 +156,7 @@ class Registry(Generic[T]):
                         if seen is not None and seen.module != module:
                             raise ValueError(f"two {self.noun}s are called {name!r}: {seen.module}, {module}")
                         facts = {word.arg: ast.literal_eval(word.value) for word in keywords if word.arg}
+                        self._check_facts(name, facts)
                         summary = (ast.get_docstring(node) or "").splitlines()
                         self._entries[name] = Entry(name, module, summary[0] if summary else "", facts)
 
@@ -128,47 +178,94 @@ class Registry(Generic[T]):
         """Return the object called `name`, importing its module if need be.
 
         Raises:
-            UsageError: there is no such name.
+            UsageError: there is no such name, or what is called so cannot be used.
         """
         entry = self.entry(name)
         if name not in self._objects:
             importlib.import_module(entry.module)
-        return self._objects[name]
+        thing = self._objects[name]
+        if self._sound.get(name) is not thing:
+            if (problem := self._problem(thing)) is not None:
+                raise UsageError(f"the {self.noun} {name!r} cannot be used: {problem}")
+            self._sound[name] = thing
+        return thing
 
-    def select(self, patterns: Iterable[str]) -> list[str]:
-        """Return the names that `patterns` choose: a name, a glob, a group, `all`, and `!pattern` to take away.
+    def matching(self, item: str) -> list[str]:
+        """Return the names that one item of a selection means: a name, a glob, a group, or `all`.
 
         `all` is every entry that belongs to no group.
 
         Raises:
-            UsageError: a pattern matches nothing.
+            UsageError: it matches nothing.
         """
-        patterns = list(patterns)
-        chosen: dict[str, None] = {}
-        if patterns and all(pattern.startswith("!") for pattern in patterns):
-            patterns.insert(0, "all")
-        for pattern in patterns:
-            word = pattern.removeprefix("!")
-            group = None if word == "all" else word
-            found = [name for name, entry in self._entries.items() if entry.facts.get("group") == group]
-            found = found or fnmatch.filter(self.names(), word)
-            if not found:
-                self.entry(word)  # raises, with the nearest name
-            for name in found:
-                if pattern.startswith("!"):
-                    chosen.pop(name, None)
-                else:
-                    chosen[name] = None
-        return list(chosen)
+        if item in self._entries:
+            return [item]
+        group = None if item == "all" else item
+        found = [name for name, entry in self._entries.items() if entry.facts.get("group") == group]
+        found = found or [name for name in self._entries if fnmatchcase(name, item)]
+        return found or [self.entry(item).name]  # which raises, with the nearest name
 
+    def select(self, text: str) -> list[str]:
+        """Return the names that a selection chooses (see `benchmark.selection`), in its order.
 
-def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """Return the end of an error sentence: the nearest known name, then all of them."""
-    known = list(known)
-    lowered = {name.lower(): name for name in known}
-    near = difflib.get_close_matches(word.lower(), lowered, n=1)
-    hint = f"; did you mean {lowered[near[0]]!r}?" if near else ";"
-    return f"{hint} known: {', '.join(known)}"
+        Raises:
+            UsageError: an item matches nothing, or nothing is left.
+        """
+        return chosen(text, self.matching, self.noun)
+
+    def one(self, text: str) -> str:
+        """Return the one name that a selection chooses.
+
+        Raises:
+            UsageError: it chooses none, or several.
+        """
+        found = self.select(text)
+        if len(found) > 1:
+            raise UsageError(f"expected one {self.noun}, got {text!r}, which is {len(found)}: {', '.join(found)}")
+        return found[0]
+
+    def _check_facts(self, name: str, facts: Mapping[str, Any]) -> None:
+        """Make sure that an object can be called so, and that what is said of it can be said."""
+        if not is_name(name) or name == "all":
+            said = name[:64] if isinstance(name, str) else name
+            raise UsageError(
+                f"no {self.noun} can be called {said!r}: expected up to 64 letters, digits, spaces, '_', '-', '+' and "
+                "'.', and not 'all'"
+            )
+        if self.facts is None:
+            return
+        for key, value in facts.items():
+            if key not in self.facts:
+                raise UsageError(f"the {self.noun} {name!r}: no fact is called {key!r}{did_you_mean(key, self.facts)}")
+            if (problem := self.facts[key](value)) is not None:
+                raise UsageError(f"the {self.noun} {name!r}: {key} {problem}")
+
+    def _problem(self, thing: Any) -> str | None:
+        """Return why a registered object is of no use, or None where it is."""
+        if self.base is None:
+            return None
+        kind = f"{self.base.__module__}.{self.base.__name__}"
+        if not isinstance(thing, type):
+            return f"expected a class derived from {kind}, got {thing!r}"
+        if not issubclass(thing, self.base):
+            return f"its class {thing.__name__} is not derived from {kind}"
+        if missing := sorted(getattr(thing, "__abstractmethods__", ())):
+            return f"its class {thing.__name__} has no {' and no '.join(missing)}"
+        if "__dataclass_fields__" not in vars(thing):
+            return f"its class {thing.__name__} is no dataclass: write @dataclass(frozen=True) right above it"
+        for field in _fields(thing).values():
+            if field.default is field.default_factory is dataclasses.MISSING:
+                return f"its parameter {field.name!r} has no default"
+        try:
+            values = parameters(thing())
+        except Exception as error:
+            return f"making it with its defaults fails: {describe(error, thing)}"
+        for key, value in values.items():
+            try:
+                json.dumps(value, allow_nan=False)
+            except (TypeError, ValueError):
+                return f"its parameter {key!r} is {value!r} by default, expected a number, text, True, False or None"
+        return None
 
 
 def bounded(
@@ -187,7 +284,7 @@ def configure(cls: type[T], name: str, given: Mapping[str, str]) -> T:
     """Build the frozen dataclass `cls` from text parameters, checked for name, type and range.
 
     Raises:
-        UsageError: an unknown parameter, a value of another type, or one out of range.
+        UsageError: an unknown parameter, a value of another type, one out of range, or what the class itself refuses.
     """
     fields = _fields(cls)
     values = {}
@@ -197,7 +294,13 @@ def configure(cls: type[T], name: str, given: Mapping[str, str]) -> T:
             raise UsageError(f"{name} has no parameter {key!r}{did_you_mean(key, fields)}")
         values[key] = _parse(where, text, _kinds(cls, where, key))
         _check_range(where, fields[key], values[key])
-    return cls(**values)
+    try:
+        return cls(**values)
+    except UsageError:
+        raise
+    except Exception as error:
+        said = ",".join(f"{key}={text}" for key, text in given.items())
+        raise UsageError(f"{name}[{said}] is refused: {describe(error, cls)}") from error
 
 
 def configured(cls: type[T], name: str, given: Mapping[str, Any]) -> T:

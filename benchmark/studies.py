@@ -14,6 +14,7 @@ from benchmark.commands import chosen_sources
 from benchmark.errors import BenchmarkError, DataError, UsageError
 from benchmark.metrics import METRICS
 from benchmark.presets import PRESETS
+from benchmark.selection import select_labels
 from benchmark.types import METHODS, PACKAGES, TASKS
 
 if TYPE_CHECKING:
@@ -72,9 +73,7 @@ def ablate_command(arguments: argparse.Namespace) -> int:
     from leaderboards.ablation import ablation, render
     from leaderboards.figures import ablation_figure, save
 
-    wanted = list(VARIANTS) if arguments.variants == "all" else [w.strip() for w in arguments.variants.split(",")]
-    if unknown := [name for name in wanted if name not in VARIANTS]:
-        raise UsageError(f"unknown variant {unknown[0]!r}; known: {', '.join(VARIANTS)}")
+    wanted = select_labels(arguments.variants, VARIANTS, "variant", "")
     stop_on_sigterm()
     variants = {name: MethodChoice("deepfaith", tuple(sorted(VARIANTS[name].items()))) for name in wanted}
     store = RecordStore(arguments.out).open()
@@ -86,7 +85,7 @@ def ablate_command(arguments: argparse.Namespace) -> int:
     records: list[Record] = []
     for seed in range(arguments.seeds):
         plans, missing = planned(
-            [TASKS.entry(arguments.task).name], [*variants.values(), *rivals], chosen_sources(arguments), seed=seed,
+            [TASKS.one(arguments.task)], [*variants.values(), *rivals], chosen_sources(arguments), seed=seed,
             limit=arguments.limit, preset=arguments.preset, device=settings.device,
         )  # fmt: skip
         outcomes, unbuilt = run_all(plans, store, settings)
@@ -157,9 +156,7 @@ def optimality_command(arguments: argparse.Namespace) -> int:
     from leaderboards.tables import Table, in_text
 
     _check_ending(arguments.figure, ENDINGS)
-    plan = plan_task(
-        TASKS.entry(arguments.task).name, parse_methods(arguments.methods), chosen_sources(arguments), 0, None
-    )
+    plan = plan_task(TASKS.one(arguments.task), parse_methods(arguments.methods), chosen_sources(arguments), 0, None)
     if plan.spec.modality != "table":
         raise UsageError(
             f"optimality needs a table, whose removal sets can all be asked; {plan.name} is {plan.spec.modality}"

@@ -8,9 +8,9 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, Self, get_args
 
-from benchmark.registry import Registry
+from benchmark.registry import Registry, a_text, one_of, some_of
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -200,5 +200,9 @@ class Method(ABC):
 
 PACKAGES = ("methods", "deepfaith")
 """Where methods are found."""
-METHODS: Registry[type[Method]] = Registry("method", "METHODS")
-TASKS: Registry[Callable[[], TaskSpec]] = Registry("task", "TASKS")
+METHODS: Registry[type[Method]] = Registry(
+    "method", "METHODS", Method, {"kind": a_text, "modalities": some_of(*get_args(Modality)), "group": a_text}
+)
+TASKS: Registry[Callable[[], TaskSpec]] = Registry(
+    "task", "TASKS", facts={"modality": one_of(*get_args(Modality)), "group": a_text}
+)

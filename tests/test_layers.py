@@ -10,10 +10,10 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 LAYERS = [  # lower may not import higher; modules of one layer may import each other
     {"benchmark.errors", "benchmark.arguments", "benchmark.allocation"},
-    {"benchmark.registry"},
+    {"benchmark.registry", "benchmark.selection"},
     {"benchmark.types"},
     {"benchmark.statistics", "benchmark.seeding", "benchmark.data.download", "benchmark.data.source"},
-    {"benchmark.identity", "benchmark.plain", "benchmark.selection"},
+    {"benchmark.identity", "benchmark.plain"},
     {"benchmark.records", "benchmark.metering", "benchmark.provenance", "benchmark.data", "benchmark.models"},
     {"benchmark.metrics", "benchmark.probes", "benchmark.prober", "benchmark.shared", "benchmark.tasks"},
     {"benchmark.isolation", "benchmark.model_checks"},

@@ -92,3 +92,78 @@ def test_what_is_trained_does_not_hang_on_test_rows():
     task = toys.table()
     none = Split(task.test.x[:0], task.test.y[:0])
     assert identity.training_digest(replace(task, test=none)) == identity.training_digest(task)
+
+
+INCLUDED = """
+from dataclasses import dataclass
+from beside import scale
+from benchmark.types import METHODS, Method
+
+@METHODS.register("mine_from_a_file")
+@dataclass(frozen=True)
+class Mine(Method):
+    def prepare(self, task, seed):
+        return lambda x, target: x * scale
+"""
+
+
+@pytest.fixture
+def included(tmp_path, monkeypatch):
+    """Return what gives the identity of a method in a file of a folder, and what stands beside it."""
+
+    def forget():
+        METHODS._entries.pop("mine_from_a_file", None), METHODS._objects.pop("mine_from_a_file", None)
+        for name in [name for name in sys.modules if name == "beside" or name.startswith("included_mine_")]:
+            del sys.modules[name]
+        for cached in (identity.source_digest, identity._file):
+            cached.cache_clear()
+        importlib.invalidate_caches()
+
+    def found(folder, beside="scale = 1\n", text=INCLUDED):
+        (tmp_path / folder).mkdir(exist_ok=True)
+        (tmp_path / folder / "mine.py").write_text(text)
+        (tmp_path / folder / "beside.py").write_text(beside)
+        with monkeypatch.context() as patch:
+            patch.setattr(sys, "path", [str(tmp_path / folder), *sys.path])
+            patch.setattr(sys, "dont_write_bytecode", True)
+            forget()
+            METHODS.include(tmp_path / folder / "mine.py")
+            return identity.method_identity(METHODS.get("mine_from_a_file")(), "table")
+
+    yield found
+    forget()
+
+
+def test_an_included_file_is_known_by_its_content_wherever_it_is(included):
+    first = included("one")
+    assert included("two") == first
+    assert included("two", "scale = 2\n") != first, "what it imports from beside itself"
+    assert included("two", text=INCLUDED.replace("x * scale", "-x * scale")) != first
+    assert included("one") == first
+
+
+@pytest.mark.parametrize(
+    ("name", "module"),
+    [
+        ("lime", "methods.perturbation"),
+        ("l2x", "methods.l2x"),
+        ("l2x", "benchmark.models.sizes"),
+        ("deepfaith", "deepfaith.method"),
+        ("deepfaith", "benchmark.presets"),
+        ("deepfaith", "methods.perturbation"),
+    ],
+)
+def test_tables_of_defaults_are_code_that_counts(name, module, tmp_path, monkeypatch):
+    """SAMPLES, USUAL, SIZES and PRESETS: one number in the source of `module` is another."""
+    method = METHODS.get(name)()
+    before, path = identity.method_digest(method, "table"), identity._file(module)
+    edited = tmp_path / path.name
+    edited.write_text(path.read_text().replace('"table": ', '"table": 0 or ', 1))
+    assert edited.read_text() != path.read_text()
+    file = identity._file
+    monkeypatch.setattr(identity, "_file", lambda other: edited if other == module else file(other))
+    identity.source_digest.cache_clear()
+    assert identity.method_digest(method, "table") != before
+    monkeypatch.undo()
+    identity.source_digest.cache_clear()
+    assert identity.method_digest(method, "table") == before

@@ -89,6 +89,9 @@ def test_optimality(tmp_path, capsys):
     ("words", "code", "message"),
     [
         (["ablate", "--task", "nap_mlp", "--variants", "full,none"], 2, "unknown variant 'none'; known: full"),
+        (["ablate", "--task", "nap_mlp", "--variants", "full,!f*"], 2, "'full,!f*' leaves no variant"),
+        (["ablate", "--task", "nap_mlp,wcd_mlp"], 2, "expected one task, got 'nap_mlp,wcd_mlp', which is 2"),
+        (["optimality", "--task", "!all"], 2, "'!all' leaves no task"),
         (["ablate", "--task", "nap"], 2, "did you mean 'nap_mlp'"),
         (["ablate", "--task", "nap_mlp", "--source", "real", "--offline"], 3, "no real data"),
         (["plot", "cost", "--task", "nap_mlp", "--figure", "x.gif"], 2, "expects a file that ends in .png"),
