@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+if __name__ == "__main__":  # before anything large is imported
+    from benchmark.start import entry
+
+    entry()
+
 import argparse
 import json
 import logging
 import os
 import sys
+import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,10 +27,12 @@ from benchmark.commands import (
     explain_command,
     prepare_command,
 )
-from benchmark.errors import BenchmarkError, DataError
+from benchmark.errors import BenchmarkError, DataError, UsageError
+from benchmark.forget import add_forget
 from benchmark.interruption import held, stop_on_signals
 from benchmark.metrics import METRICS, select_metrics
 from benchmark.presets import PRESETS
+from benchmark.start import INTERRUPTED, SENTENCE, entry, lost_output, refuse_foreign_packages, said_lost
 from benchmark.studies import add_studies
 from benchmark.types import METHODS, PACKAGES, TASKS
 
@@ -33,14 +41,7 @@ if TYPE_CHECKING:
     from benchmark.records import RecordStore
     from benchmark.runner import Outcome, Settings
 
-INTERRUPTED = 130
-
 log = logging.getLogger("benchmark")
-
-
-def entry() -> None:
-    """Run the command line and exit."""
-    sys.exit(main(sys.argv[1:]))
 
 
 def main(words: Sequence[str]) -> int:
@@ -49,27 +50,50 @@ def main(words: Sequence[str]) -> int:
     0: all is well; 1: some cells failed; 2: the call is wrong; 3: data or weights are missing; 130: interrupted.
     """
     keep_freed_memory()
-    TASKS.discover("benchmark.tasks")
-    METHODS.discover(*PACKAGES)
-    arguments = build_parser().parse_args(words)
-    level = logging.WARNING - 10 * arguments.verbose + 10 * arguments.quiet
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(logging.Formatter("%(message)s"))
     log.handlers, log.propagate = [handler], False
-    log.setLevel(min(level, logging.ERROR))
     try:
-        for path in arguments.include:
-            METHODS.include(path)
-        return arguments.command(arguments)
+        return _run(words)
     except BenchmarkError as error:
         log.error(f"error: {error}")
         return error.exit_code
     except KeyboardInterrupt:
-        log.error("interrupted; what is finished is stored: the same command goes on from there")
+        log.error(SENTENCE)
         return INTERRUPTED
     except BrokenPipeError:  # the reader of our output has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except Exception as error:
+        if isinstance(error, OSError) and (why := lost_output()) is not None:
+            return said_lost(why)
+        where = traceback.extract_tb(error.__traceback__)[-1]
+        log.error(f"error: {type(error).__name__}: {error} ({Path(where.filename).name}, line {where.lineno}): this "
+                  "should not happen; -v prints the traceback, please report it")  # fmt: skip
+        log.info(traceback.format_exc())
+        return 1
+
+
+def _run(words: Sequence[str]) -> int:
+    """Run one command; see `main`."""
+    log.setLevel(logging.WARNING)
+    refuse_foreign_packages()
+    TASKS.discover("benchmark.tasks")
+    METHODS.discover(*PACKAGES)
+    parser = build_parser()
+    arguments = parser.parse_args(words)
+    if arguments.version:
+        from benchmark.provenance import version
+
+        print(version())
+        return 0
+    if arguments.command is None:
+        parser.print_help(sys.stderr)
+        return UsageError.exit_code
+    log.setLevel(min(logging.WARNING - 10 * arguments.verbose + 10 * arguments.quiet, logging.ERROR))
+    for path in arguments.include:
+        METHODS.include(path)
+    return arguments.command(arguments)
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -77,7 +101,9 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m benchmark", description="A faithfulness benchmark for feature attributions."
     )
-    verbs = parser.add_subparsers(required=True, metavar="COMMAND")
+    parser.add_argument("--version", action="store_true", help="print the version of this program")
+    parser.set_defaults(command=None)
+    verbs = parser.add_subparsers(metavar="COMMAND")
 
     def verb(name: str, command: Callable[[argparse.Namespace], int], text: str) -> argparse.ArgumentParser:
         sub = verbs.add_parser(name, help=text, description=text)
@@ -112,6 +138,7 @@ def build_parser() -> argparse.ArgumentParser:
     run.add_argument("--json", action="store_true", help="print the result as JSON")
 
     add_boards(verb)
+    add_forget(verb)
     lists = verb("list", list_command, "List tasks, methods or metrics.")
     lists.add_argument("what", choices=("tasks", "methods", "metrics"))
     lists.add_argument("--json", action="store_true", help="print as JSON")
@@ -330,7 +357,3 @@ def regress_command(arguments: argparse.Namespace) -> int:
 
 def _better(higher: bool) -> str:
     return "higher" if higher else "lower"
-
-
-if __name__ == "__main__":
-    entry()

@@ -26,7 +26,7 @@ from typing import Any
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
 from benchmark.data.download import write_atomically
 from benchmark.errors import BenchmarkError, RecordError, UsageError
@@ -132,9 +132,12 @@ class RecordStore:
 
     def lock(self, cell: Cell) -> FileLock:
         """Return the lock that one run at a time holds on `cell`; it dies with its process."""
-        folder = self.root / ".locks"
-        folder.mkdir(parents=True, exist_ok=True)
-        return FileLock(folder / f"{cell.source}-{cell.task}-{cell.key}.lock")
+        return self._lock(self.folder(cell))
+
+    def _lock(self, folder: Path) -> FileLock:
+        locks = self.root / ".locks"
+        locks.mkdir(parents=True, exist_ok=True)
+        return FileLock(locks / f"{'-'.join(folder.parts[-3:])}.lock")
 
     def read(self, folder: Path) -> Record:
         """Return the record in `folder`.
@@ -221,12 +224,26 @@ class RecordStore:
             ) from error
         return folder
 
-    def forget(self, cell: Cell) -> None:
-        """Remove the record of `cell`."""
-        with self.lock(cell):
-            folder = self.folder(cell)
-            (folder / "run.json").unlink(missing_ok=True)  # first: what is half removed was never finished
-            shutil.rmtree(folder, ignore_errors=True)
+    def forget(self, folder: Path, seen: bytes | None) -> bool:
+        """Remove what is in `folder`, if its run.json still holds `seen` (None: it has none).
+
+        Returns:
+            False, and nothing is removed, where a run holds the cell's lock or has stored something else meanwhile.
+
+        Raises:
+            BenchmarkError: it cannot be removed.
+        """
+        try:
+            with self._lock(folder).acquire(timeout=0):
+                if stored(folder) != seen:
+                    return False
+                (folder / "run.json").unlink(missing_ok=True)  # first: what is half removed was never finished
+                shutil.rmtree(folder)
+        except Timeout:
+            return False
+        except OSError as error:
+            raise BenchmarkError(f"cannot remove {folder}: {error.strerror}") from error
+        return True
 
     def tasks(self, source: str | None = None) -> list[str]:
         """Return the names of the tasks that have records, none of which is read."""
@@ -235,12 +252,16 @@ class RecordStore:
     def scan(self, source: str | None = None, task: str | None = None) -> tuple[list[Record], list[str]]:
         """Return all readable records, and one sentence for each folder that holds none."""
         records, problems = [], []
-        for folder in self._folders(source or "*", task or "*"):
+        for folder in self.folders(source, task):
             try:
                 records.append(self.read(folder))
             except RecordError as error:
                 problems.append(str(error))
         return records, problems
+
+    def folders(self, source: str | None = None, task: str | None = None) -> Iterator[Path]:
+        """Yield the folders of records, readable or not."""
+        yield from self._folders(source or "*", task or "*")
 
     def _folders(self, source: str, task: str) -> Iterator[Path]:
         for folder in sorted(self.root.glob(f"{source}/{glob.escape(task) if task != '*' else task}/*")):
@@ -254,6 +275,12 @@ class RecordStore:
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.move(folder, target)
         return target
+
+
+def stored(folder: Path) -> bytes | None:
+    """Return what the run.json of a record's folder holds, or None where there is none."""
+    path = folder / "run.json"
+    return path.read_bytes() if path.is_file() else None
 
 
 SCORES_SCHEMA = pa.schema(

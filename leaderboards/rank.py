@@ -175,9 +175,11 @@ def _scores(records: list[Record], partial: bool) -> tuple[Cube, Cube, dict[str,
     gaps = _gaps(records, found)
     if any(gaps.values()) and not partial:
         holes = "; ".join(f"{method}: {', '.join(own)}" for method, own in gaps.items() if own)
+        holed = ",".join(method.partition(" (code ")[0] for method, own in gaps.items() if own)
         raise GapError(
-            f"the board of {records[0].cell.task} ({records[0].cell.source}) has gaps: {holes}. "
-            "Run the missing cells again, or use --partial to see the rest"
+            f"the board of {records[0].cell.task} ({records[0].cell.source}) has gaps: {holes}. Run the missing cells "
+            "again, use --partial to see the rest, or remove what will not be mended: python -m benchmark forget "
+            f"--task {records[0].cell.task} --methods '{holed}'"
         )
     return whole, found, gaps
 

@@ -34,8 +34,8 @@ LAYERS = [  # lower may not import higher; modules of one layer may import each 
         "benchmark.examples",
     },
     {"methods", "deepfaith", "leaderboards"},
-    {"benchmark.studies", "benchmark.boards"},
-    {"benchmark.__main__"},
+    {"benchmark.studies", "benchmark.boards", "benchmark.forget"},
+    {"benchmark.__main__", "benchmark.start"},
 ]
 PACKAGES = ("benchmark", "methods", "deepfaith", "leaderboards")
 
