@@ -122,10 +122,11 @@ class Evaluator:
         self.uses_table = value_table and small
         self.few = self.even and task.n_features <= FEW
         self.batch = max(1, min(len(self.samples), self.prober.byte_budget // (task.n_features * 256)))
+        self.guard = Guard(task)
         check_model(task, self.x, precision)
+        self.guard.ignore_own_changes()
         self.shared = shared or self._share()
         self.answered = self.shared.finite()
-        self.guard = Guard(task)
 
     def evaluate(self, method: Method, name: str) -> Evaluation:
         """Prepare `method`, explain the samples and score the explanations.

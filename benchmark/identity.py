@@ -17,12 +17,12 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from benchmark.errors import UsageError
+from benchmark.errors import DataError, UsageError
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from benchmark.types import Method, Modality, Split, Task
+    from benchmark.types import Method, Modality, Removal, Split, Task
 
 OURS = ("benchmark", "methods", "deepfaith")
 """Packages whose source counts; `leaderboards` only reads records."""
@@ -83,20 +83,25 @@ def tensors_digest(named: Mapping[str, Tensor]) -> str:
 def model_digest(model: nn.Module) -> str:
     """Return a digest of a model's parameters, buffers, settings of each layer, and of the code of its layers.
 
-    Settings are the mode and all public attributes that are plain data: a stride, a temperature. Layers of installed
-    packages (torch, timm) count by the names of their classes alone.
+    Settings are the mode and all public attributes that are plain data or tensors: a stride, a temperature. Layers of
+    installed packages (torch, timm) count by the names of their classes alone.
     """
     state = dict(model.named_parameters(remove_duplicate=False)) | dict(model.named_buffers(remove_duplicate=False))
-    layers = [[name, type(module).__qualname__, _settings(module)] for name, module in model.named_modules()]
+    layers = []
+    for name, module in model.named_modules():
+        settings, tensors = layer_settings(module)
+        layers.append([name, type(module).__qualname__, [(key, repr(settings[key])) for key in sorted(settings)]])
+        state |= {f"{name}.{key}": tensor for key, tensor in tensors.items()}
     modules = sorted({type(module).__module__ for module in model.modules()})
     code = [source_digest(module) for module in modules if _counts(module)]
     return _hash([tensors_digest(state), layers, code])
 
 
-def _settings(module: nn.Module) -> list[tuple[str, str]]:
-    """Return a layer's mode and its public attributes that are plain data, by name."""
-    public = {name: value for name, value in vars(module).items() if not name.startswith("_") and _is_plain(value)}
-    return [(name, repr(public[name])) for name in sorted(public)]
+def layer_settings(module: nn.Module) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """Return a layer's public attributes that are plain data, its mode among them, and those that are tensors."""
+    public = {name: value for name, value in vars(module).items() if not name.startswith("_")}
+    plain = {name: value for name, value in public.items() if _is_plain(value)}
+    return plain, {name: value for name, value in public.items() if hasattr(value, "untyped_storage")}
 
 
 def _is_plain(value: object) -> bool:
@@ -113,16 +118,36 @@ def rows_digest(*splits: Split) -> str:
 
 
 def settings_digest(task: Task) -> str:
-    """Return a digest of what a task asks of a model: modality, budget, how features are removed, planted evidence."""
-    removal = task.removal
-    state = {f.name: getattr(removal, f.name) for f in fields(removal)} if is_dataclass(removal) else vars(removal)
+    """Return a digest of what a task asks of a model: modality, budget, how features are removed, planted evidence.
+
+    Raises:
+        DataError: the removal holds something that is neither a tensor nor plain data.
+    """
+    plain, tensors = removal_state(task.removal)
     evidence = {} if task.evidence is None else {"evidence": task.evidence}
-    tensors = {name: value for name, value in state.items() if hasattr(value, "detach")} | evidence
-    plain = {name: repr(value) for name, value in state.items() if name not in tensors}
-    kind = type(removal)
+    kind = type(task.removal)
     code = source_digest(kind.__module__) if _counts(kind.__module__) else ""
-    words = [task.modality, asdict(task.budget), kind.__qualname__, plain, list(task.class_names), code]
-    return _hash([*words, tensors_digest(tensors)])
+    said = {name: repr(value) for name, value in plain.items()}
+    words = [task.modality, asdict(task.budget), kind.__qualname__, said, list(task.class_names), code]
+    return _hash([*words, tensors_digest(tensors | evidence)])
+
+
+def removal_state(removal: Removal) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """Return what a removal holds: plain data and tensors, each by name.
+
+    Raises:
+        DataError: something in it is neither.
+    """
+    named = {f.name: getattr(removal, f.name) for f in fields(removal)} if is_dataclass(removal) else vars(removal)
+    tensors = {name: value for name, value in named.items() if hasattr(value, "untyped_storage")}
+    plain = {name: value for name, value in named.items() if name not in tensors}
+    for name, value in plain.items():
+        if not _is_plain(value):
+            raise DataError(
+                f"{type(removal).__name__}.{name} is a {type(value).__name__}: a removal may hold tensors, numbers and "
+                "text alone, or a result could not be bound to it"
+            )
+    return plain, tensors
 
 
 def training_digest(task: Task) -> str:
@@ -178,13 +203,29 @@ def _counts(module: str, top: str = "") -> bool:
         return True
     if head in sys.stdlib_module_names:
         return False
-    path = _file(module)
-    return path is not None and not {"site-packages", "dist-packages"} & set(path.parts)
+    place = _place(head)  # of the package: to look for a part of it would import it
+    return place is not None and not {"site-packages", "dist-packages"} & set(place.parts)
+
+
+@cache
+def _place(head: str) -> Path | None:
+    """Return where a package or module of this name is, without importing it, or None where there is no file."""
+    loaded = sys.modules.get(head)
+    try:
+        spec = importlib.util.find_spec(head) if loaded is None else getattr(loaded, "__spec__", None)
+    except (ImportError, ValueError):
+        return None
+    places = [getattr(loaded, "__file__", None), getattr(spec, "origin", None)]
+    places += list(getattr(spec, "submodule_search_locations", None) or ())
+    return next((Path(place).resolve() for place in places if place and Path(place).exists()), None)
 
 
 @cache
 def _file(module: str) -> Path | None:
-    """Return a module's source file without importing it, or None where there is none."""
+    """Return the source file of a module that counts, or None where there is none.
+
+    A part of a package that is not loaded imports the package: `_counts` says first whether it is ours to read.
+    """
     loaded = sys.modules.get(module)
     origin = getattr(loaded, "__file__", None)
     if origin is None and loaded is None:

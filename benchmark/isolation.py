@@ -5,13 +5,14 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import fields, is_dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from benchmark.errors import BenchmarkError
+from benchmark.identity import layer_settings, removal_state
 from benchmark.seeding import seeded
 from benchmark.types import Split, Task
 
@@ -19,6 +20,10 @@ HOOKS = (
     "_forward_hooks", "_forward_hooks_with_kwargs", "_forward_hooks_always_called", "_forward_pre_hooks",
     "_forward_pre_hooks_with_kwargs", "_backward_hooks", "_backward_pre_hooks",
 )  # fmt: skip
+
+
+KINDS = {"_parameters": "the weights", "_buffers": "the buffers", "__dict__": "the settings"}
+"""Where a module holds tensors, and what they are called."""
 
 
 class ChangedTaskError(BenchmarkError):
@@ -42,6 +47,11 @@ class Guard:
         self.task, self.intact = task, True
         self._layers = {name: _Layer(module) for name, module in task.model.named_modules()}
         self._rows = {name: _fingerprint(tensor) for name, tensor in self._shared().items()}
+
+    def ignore_own_changes(self) -> None:
+        """Let pass from now on what the model's own forwards have changed since this guard was made: a counter, say."""
+        for layer in self._layers.values():
+            layer.ignore_own_changes()
 
     @contextmanager
     def watch(self, seed: int) -> Iterator[None]:
@@ -68,17 +78,16 @@ class Guard:
 
     def _changed(self) -> str | None:
         """Return what is no longer as it was, or None."""
+        rows = {name: _fingerprint(tensor) for name, tensor in self._shared().items()}
+        self.intact = rows == self._rows  # whatever else was changed
         now = dict(self.task.model.named_modules())
         if now.keys() != self._layers.keys():
             return "the layers of the model"
         for name, layer in self._layers.items():
             if what := layer.changed(now[name]):
                 return f"{what} of the model" + (f" (layer {name})" if name else "")
-        for name, tensor in self._shared().items():
-            if _fingerprint(tensor) != self._rows[name]:
-                self.intact = False
-                return f"the {name} of the task"
-        return None
+        found = [name for name in self._rows.keys() | rows.keys() if self._rows.get(name) != rows.get(name)]
+        return f"the {sorted(found)[0]} of the task" if found else None
 
     def _restore(self) -> None:
         for layer in self._layers.values():
@@ -86,9 +95,7 @@ class Guard:
 
     def _shared(self) -> dict[str, Tensor]:
         """Return the tensors that methods share with the evaluator, by what they are."""
-        removal = self.task.removal
-        state = {f.name: getattr(removal, f.name) for f in fields(removal)} if is_dataclass(removal) else vars(removal)
-        tensors = {f"removal's {name}": value for name, value in state.items() if isinstance(value, Tensor)}
+        tensors = {f"removal's {name}": value for name, value in removal_state(self.task.removal)[1].items()}
         return {"training rows": self.task.train.x, "training labels": self.task.train.y} | tensors
 
 
@@ -96,11 +103,14 @@ class _Layer:
     """One module as it was: parameters and buffers with copies of their contents, children, mode and hooks."""
 
     def __init__(self, module: nn.Module) -> None:
-        self.module, self.training, self.forward = module, module.training, vars(module).get("forward")
+        self.module, self.forward = module, vars(module).get("forward")
+        self.settings, others = layer_settings(module)
+        self.ignored: set[str] = set()
         self.children = dict(module._modules)
         self.tensors: dict[str, dict[str, Tensor | None]] = {
             "_parameters": dict(module._parameters), "_buffers": dict(module._buffers),
         }  # fmt: skip
+        self.tensors |= {"__dict__": dict(others)}
         self.contents = {
             (kind, name): (tensor.detach().clone(), tensor.requires_grad)
             for kind, named in self.tensors.items()
@@ -108,6 +118,18 @@ class _Layer:
             if tensor is not None
         }
         self.hooks = {name: dict(vars(module)[name]) for name in HOOKS if name in vars(module)}
+
+    def ignore_own_changes(self) -> None:
+        """Forget buffers and settings that are no longer as they were."""
+        now = layer_settings(self.module)[0]
+        self.settings = {name: value for name, value in self.settings.items() if name in now and now[name] == value}
+        self.ignored |= now.keys() - self.settings.keys()
+        for kind in ("_buffers", "__dict__"):
+            for name, tensor in getattr(self.module, kind).items():
+                known = self.contents.get((kind, name))
+                if known is not None and not _same(tensor, known[0]):
+                    del self.contents[kind, name]
+                    self.tensors[kind][name] = tensor
 
     def changed(self, now: nn.Module) -> str | None:
         """Return what of the module is no longer as it was, or None."""
@@ -117,17 +139,17 @@ class _Layer:
             or vars(now).get("forward") is not self.forward
         ):
             return "the layers"
-        for kind, named in self.tensors.items():
-            if getattr(now, kind).keys() != named.keys():
-                return "the weights"
+        if now._parameters.keys() != self.tensors["_parameters"].keys():
+            return "the weights"
         for (kind, name), (content, wants) in self.contents.items():
-            tensor = getattr(now, kind)[name]
-            if tensor is None or not _same(tensor, content):
-                return "the weights" if kind == "_parameters" else "the buffers"
+            tensor = getattr(now, kind).get(name)
+            if not isinstance(tensor, Tensor) or not _same(tensor, content):
+                return KINDS[kind]
             if tensor.requires_grad != wants:
                 return "whether gradients are taken of the weights"
-        if now.training != self.training:
-            return "the mode"
+        settings = {name: value for name, value in layer_settings(now)[0].items() if name not in self.ignored}
+        if settings != self.settings:
+            return "the mode" if settings.get("training") != self.settings["training"] else "the settings"
         return (
             "the hooks" if any(_names(vars(now)[name]) != _names(hooks) for name, hooks in self.hooks.items()) else None
         )
@@ -135,13 +157,16 @@ class _Layer:
     def restore(self) -> None:
         """Put the module back."""
         module = self.module
-        module.training = self.training
+        for name in layer_settings(module)[0].keys() - self.settings.keys() - self.ignored:
+            del vars(module)[name]
+        vars(module).update(self.settings)
         if vars(module).get("forward") is not self.forward:
             vars(module).pop("forward", None)
             vars(module).update({} if self.forward is None else {"forward": self.forward})
         _refill(module._modules, self.children)
-        for kind, named in self.tensors.items():
-            _refill(getattr(module, kind), named)
+        for kind in ("_parameters", "_buffers"):
+            _refill(getattr(module, kind), self.tensors[kind])
+        vars(module).update(self.tensors["__dict__"])
         for (kind, name), (content, wants) in self.contents.items():
             tensor = self.tensors[kind][name]
             assert tensor is not None
@@ -175,8 +200,13 @@ def _bits(tensor: Tensor) -> Tensor:
 
 
 def _fingerprint(tensor: Tensor) -> tuple[Any, ...]:
-    """Return what tells whether a tensor was written to: its version, and a sum over its bits for what has none."""
+    """Return what tells whether a tensor was written to: its version, and for what has none sums over its bits.
+
+    Each row counts by its place, so that rows that change places are seen.
+    """
     bits = _bits(tensor)
     words = bits.view(torch.int32) if len(bits) % 4 == 0 else bits
+    rows = words.view(len(tensor) if tensor.dim() and len(tensor) else 1, -1).sum(1, dtype=torch.int64)
     version = 0 if tensor.is_inference() else tensor._version
-    return tuple(tensor.shape), tensor.dtype, version, int(words.sum(dtype=torch.int64))
+    placed = rows * torch.arange(1, len(rows) + 1, device=rows.device)
+    return tuple(tensor.shape), tensor.dtype, version, int(rows.sum()), int(placed.sum())

@@ -16,7 +16,7 @@ TOLERANCE: dict[Precision, float] = {"fp32": 1e-4, "bf16": 2e-2}
 
 
 def check_task(task: Task) -> None:
-    """Make sure that a task's rows are tensors on one device and its model is in eval mode.
+    """Make sure that a task's rows are tensors and its model is in eval mode.
 
     Raises:
         DataError: they are not; the sentence says what to do.
@@ -49,7 +49,13 @@ def check_model(task: Task, x: Tensor, precision: Precision = "fp32") -> None:
     Raises:
         DataError: it does not; the sentence says what to do.
     """
-    x = x[:ROWS]
+    try:
+        _check_rows(task, x[:ROWS], precision)
+    except torch.OutOfMemoryError:
+        _check_rows(task, x[:1], precision)
+
+
+def _check_rows(task: Task, x: Tensor, precision: Precision) -> None:
     removed = torch.arange(task.n_features, device=x.device).remainder(2).eq(0) & task.removal.valid(x)
     rows = torch.cat([x, task.remove(x, removed)])
     asked = rows.clone()
@@ -81,6 +87,8 @@ def _asked(task: Task, rows: Tensor, precision: Precision) -> Tensor:
     try:
         with torch.inference_mode(), torch.autocast(rows.device.type, torch.bfloat16, enabled=precision == "bf16"):
             logits = bare(task.model)(rows)
+    except torch.OutOfMemoryError:
+        raise  # says nothing of the model
     except Exception as error:
         raise DataError(
             f"the model of {task.name} cannot answer its test rows ({tuple(rows.shape)}, {rows.dtype}): "

@@ -25,6 +25,7 @@ def task():
     toy = toys.table(samples=40)
     layers = [nn.BatchNorm1d(7), *toy.model, nn.Dropout(0.5)]
     model = nn.Sequential(*layers).double().eval().requires_grad_(False)
+    model[3].scale = torch.ones(1)  # a tensor that is neither parameter nor buffer
     rows = Split(toy.test.x[:30], toy.test.y[:30])
     return replace(toy, model=model, train=rows, test=Split(toy.test.x[36:], toy.test.y[36:]))
 
@@ -101,6 +102,9 @@ BEFORE = {
     "the hooks of the model (layer 1)": leave_inner_hook,
     "the layers of the model (layer 2)": patch_forward,
     "whether gradients are taken of the weights": lambda task: task.model[1].requires_grad_(True),
+    "the settings of the model (layer 4)": lambda task: setattr(task.model[4], "p", 0.9),
+    "the settings of the model (layer 0)": lambda task: setattr(task.model[0], "more", 1),
+    "the settings of the model (layer 3)": lambda task: task.model[3].scale.mul_(2),
 }
 MORE = {"the layers of the model": (replace_layer, add_layer), "the weights of the model (layer 1)": (replace_weight,)}
 CHANGES = [*BEFORE.items(), *((what, change) for what, changes in MORE.items() for change in changes)]
@@ -139,10 +143,37 @@ def test_a_model_changed_by_a_method_that_raises_is_put_back(task):
     assert alike(scores(evaluator, "saliency"), whole)
 
 
+class Counting(nn.Module):
+    """A model that counts its forwards, in a number and in a buffer, and answers alike all the same."""
+
+    def __init__(self, model):
+        super().__init__()
+        self.model, self.calls = model, 0
+        self.register_buffer("seen", torch.zeros(1))
+
+    def forward(self, x):
+        self.calls += 1
+        self.seen += len(x)
+        return self.model(x)
+
+
+def test_what_the_models_own_forward_changes_is_no_ones_fault(task):
+    counting = replace(task, model=Counting(task.model).eval())
+    evaluator = Evaluator(counting, 0)
+    assert alike(scores(evaluator, "occlusion"), scores(Evaluator(task, 0), "occlusion"))
+    calls = counting.model.calls
+    scores(evaluator, "occlusion")
+    assert counting.model.calls > calls
+    with pytest.raises(ChangedTaskError, match="the weights of the model"):
+        evaluator.evaluate(Does(before=lambda task: task.model.model[1].weight.mul_(2)), "does")
+
+
 @pytest.mark.parametrize(
     ("what", "change"),
     [
         ("the training rows", lambda task: task.train.x.mul_(0)),
+        ("the training rows", lambda task: np.random.shuffle(task.train.x.numpy())),
+        ("the weights of the model", lambda task: (task.train.x.zero_(), task.model[1].weight.mul_(2))),
         ("the training rows", lambda task: task.train.x.numpy().fill(1)),  # which torch does not see
         ("the training labels", lambda task: task.train.y.data.fill_(1)),
         ("the removal's means", lambda task: task.removal.means.add_(1)),
