@@ -170,7 +170,10 @@ def leaderboard_command(arguments: argparse.Namespace) -> int:
     if arguments.publish:
         return _publish(arguments.publish, made, records)
     if arguments.one is not None:
-        (arguments.one,) = select_labels(arguments.one, sorted({r.label for r in records}))[:1]
+        found = select_labels(arguments.one, sorted({r.label for r in records}))
+        if len(found) > 1:
+            raise UsageError(f"--one expects one method, got {', '.join(found)}")
+        (arguments.one,) = found
     together = _together(records, arguments.partial, arguments.one)
     tests = _pairs(records, arguments.partial) if arguments.pairs else []
     if arguments.format == "json":

@@ -303,13 +303,13 @@ def scores_bytes(scores: pd.DataFrame) -> bytes:
 
 
 def stale(record: Record, identity: Mapping[str, str], metrics: Mapping[str, Mapping[str, Any]]) -> str | None:
-    """Return why `record` does not answer for `identity` and `metrics` (facts by name), or None where it does."""
+    """Return why a finished `record` does not answer for `identity` and `metrics` (facts by name), if it does not."""
     if reason := what_changed(record.identity, identity):
         return reason
     for name, facts in metrics.items():
-        if name not in record.metrics and record.status == "done":
+        if name not in record.metrics:
             return f"metric {name} is missing"
-        if record.status == "done" and record.metrics[name]["version"] != facts["version"]:
+        if record.metrics[name]["version"] != facts["version"]:
             return f"metric {name} changed"
     return None
 

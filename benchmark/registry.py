@@ -286,39 +286,37 @@ def configure(cls: type[T], name: str, given: Mapping[str, str]) -> T:
     Raises:
         UsageError: an unknown parameter, a value of another type, one out of range, or what the class itself refuses.
     """
-    fields = _fields(cls)
-    values = {}
+    fields, values = _fields(cls), {}
     for key, text in given.items():
-        where = f"{name}[{key}]"
         if key not in fields:
             raise UsageError(f"{name} has no parameter {key!r}{did_you_mean(key, fields)}")
+        where = f"{name}[{key}]"
         values[key] = _parse(where, text, _kinds(cls, where, key))
-        _check_range(where, fields[key], values[key])
+    return configured(cls, name, values)
+
+
+def configured(cls: type[T], name: str, values: Mapping[str, Any]) -> T:
+    """Build the frozen dataclass `cls` from values, checked for name, type and range.
+
+    Raises:
+        UsageError: an unknown parameter, a value of another type, one out of range, or what the class itself refuses.
+    """
+    fields = _fields(cls)
+    for key, value in values.items():
+        if key not in fields:
+            raise UsageError(f"{name} has no parameter {key!r}{did_you_mean(key, fields)}")
+        where = f"{name}[{key}]"
+        kinds = _kinds(cls, where, key)
+        if type(value) not in kinds and not (float in kinds and type(value) is int):
+            raise UsageError(f"{where} expects {_said(kinds)}, got {value!r}")
+        _check_range(where, fields[key], value)
     try:
         return cls(**values)
     except UsageError:
         raise
     except Exception as error:
-        said = ",".join(f"{key}={text}" for key, text in given.items())
+        said = ",".join(f"{key}={value}" for key, value in values.items())
         raise UsageError(f"{name}[{said}] is refused: {describe(error, cls)}") from error
-
-
-def configured(cls: type[T], name: str, given: Mapping[str, Any]) -> T:
-    """Build the frozen dataclass `cls` from values, checked as `configure` checks texts.
-
-    Raises:
-        UsageError: an unknown parameter, a value of another type, or one out of range.
-    """
-    fields = _fields(cls)
-    for key, value in given.items():
-        where = f"{name}[{key}]"
-        if key not in fields:
-            raise UsageError(f"{name} has no parameter {key!r}{did_you_mean(key, fields)}")
-        kinds = _kinds(cls, where, key)
-        if type(value) not in kinds and not (float in kinds and type(value) is int):
-            raise UsageError(f"{where} expects {_said(kinds)}, got {value!r}")
-        _check_range(where, fields[key], value)
-    return cls(**given)
 
 
 def _fields(cls: type) -> dict[str, dataclasses.Field[Any]]:

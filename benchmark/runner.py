@@ -276,6 +276,7 @@ def _evaluate(job: Job) -> tuple[Record, list[dict[str, Any]]]:
     task, entry, method = evaluator.task, METHODS.entry(job.choice.name), method_of(job.cell)
     kind = entry.facts.get("kind", "other")
     provenance, _ = plain_data(task.provenance | {"environment": environment(job.settings.device)})
+    facts, _ = plain_data(task_facts(task))
     provenance["environment"] |= {"compiled": job.settings.compiled}
     blank = Record(
         job.cell,
@@ -284,7 +285,7 @@ def _evaluate(job: Job) -> tuple[Record, list[dict[str, Any]]]:
         label=job.choice.label,
         kind=kind,
         explains=list(entry.facts.get("modalities", ())),
-        facts=task_facts(task),
+        facts=facts,
         n_total=len(evaluator.samples),
         comparable=PRESETS[job.cell.preset].comparable,
         provenance=provenance,
@@ -439,7 +440,7 @@ def _evaluator(
 
     samples = list(range(len(task.test.x)))[:limit]
     device = str(task.test.x.device)
-    asked = Split(task.test.x[samples], task.test.y[samples])
+    asked = Split(task.test.x[:limit], task.test.y[:limit])
     key = key_of(
         task.name, rows_digest(asked), model_digest(task.model), settings_digest(task), seed, sorted(metrics),
         precision, compiled, device.partition(":")[0], source_digest("benchmark.evaluator"),

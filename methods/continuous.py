@@ -51,7 +51,7 @@ def rows_per_backward(task: Task, x: Tensor) -> int:
     """Return how many rows like the largest of x a forward and backward pass may hold, at least one."""
     import torch
 
-    from benchmark.prober import tensors_in
+    from benchmark.prober import bare, tensors_in
 
     held = 0
     largest = int(task.removal.valid(x).sum(1).argmax())
@@ -64,9 +64,7 @@ def rows_per_backward(task: Task, x: Tensor) -> int:
     hooks = [module.register_forward_hook(measure) for module in modules]
     try:
         with torch.no_grad():
-            task.model.forward(
-                x[largest : largest + 1]
-            )  # past the hooks on the model itself, so that no meter counts it
+            bare(task.model)(x[largest : largest + 1])
     finally:
         for hook in hooks:
             hook.remove()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import http.client
 import os
 import re
 import secrets
@@ -120,7 +121,7 @@ def _in_thread(
     def body() -> None:
         try:
             work(stop)
-        except (OSError, ValueError, urllib.error.URLError) as error:
+        except (OSError, ValueError, http.client.HTTPException) as error:  # a cut chunk is one of the last
             failed.append(error)
 
     thread = threading.Thread(target=body, daemon=True)

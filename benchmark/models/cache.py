@@ -17,7 +17,6 @@ from glob import escape
 from pathlib import Path
 from typing import Any, TypeVar
 
-import torch
 from filelock import FileLock, Timeout
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
@@ -25,6 +24,7 @@ from torch import Tensor, nn
 
 from benchmark.data.download import write_atomically
 from benchmark.errors import DataError, short
+from benchmark.identity import tensors_digest
 from benchmark.models.training import freeze
 
 T = TypeVar("T")
@@ -199,12 +199,8 @@ def unseal(path: Path, name: str | None = None) -> Made:
 
 
 def digest_of(tensors: dict[str, Tensor], *more: object) -> str:
-    """Return the SHA-256 of tensors on the CPU with their names, kinds and shapes, and of plain data."""
-    shapes = [[key, str(value.dtype), list(value.shape)] for key, value in sorted(tensors.items())]
-    sha = hashlib.sha256(json.dumps([shapes, *more], sort_keys=True).encode())
-    for _, value in sorted(tensors.items()):
-        sha.update(value.contiguous().reshape(-1).view(torch.uint8).numpy().data)
-    return sha.hexdigest()
+    """Return the SHA-256 of tensors with their names, kinds and shapes, and of plain data."""
+    return hashlib.sha256(json.dumps([tensors_digest(tensors), *more], sort_keys=True).encode()).hexdigest()
 
 
 def read(path: Path, what: str) -> dict[str, Tensor]:

@@ -57,7 +57,7 @@ def target_model(
         return model, facts | ({"rows": rows} if rows else {})
 
     def check(facts: dict[str, Any]) -> None:
-        if rows and facts.get("rows", rows) != rows:  # earlier versions did not say
+        if rows and facts.get("rows") != rows:
             raise Unusable("was trained on other rows than the data hold now")
 
     model, facts = trained(model_path(name, recipe, located), build, train, check)
