@@ -143,8 +143,9 @@ def read_records(store: RecordStore, source: str = "auto", task: str | None = No
 def of_kind(record: Record, arguments: argparse.Namespace) -> bool:
     """Tell whether a record is of the boards that the arguments of `add_kind` choose."""
     cell, limit = record.cell, arguments.limit
+    whole = cell.limit is None and (limit == "all" or (limit is not None and record.facts.get("rows", limit) <= limit))
     return (
-        (limit is None or cell.limit == (None if limit == "all" else limit))
+        (limit is None or cell.limit == limit or whole)
         and (arguments.seed is None or cell.seed in arguments.seed)
         and arguments.preset in (None, cell.preset)
         and arguments.precision in (None, cell.precision)
@@ -197,12 +198,26 @@ def _together(records: list[Record], partial: bool, one: str | None = None) -> l
 
 
 def _kinds(records: list[Record]) -> list[list[Record]]:
-    """Return records by what an overall board has to share: source, precision, preset, limit."""
+    """Return records by what an overall board has to share: source, precision, device, preset, limit.
+
+    A task of fewer rows than a limit stands with those that are limited, too: all of its rows were taken.
+    """
     kinds: dict[tuple[str, ...], list[Record]] = defaultdict(list)
+    limits: dict[tuple[str, ...], set[int]] = defaultdict(set)
     for record in records:
-        cell = record.cell
-        kinds[cell.source, cell.precision, cell.device, cell.preset, str(cell.limit)].append(record)
+        limits[_kind(record)] |= set() if record.cell.limit is None else {record.cell.limit}
+    for record in records:
+        kind, limit = _kind(record), record.cell.limit
+        kinds[*kind, str(limit)].append(record)
+        for other in limits[kind] if limit is None else ():
+            if record.facts["rows"] <= other:
+                kinds[*kind, str(other)].append(record)
     return [kinds[key] for key in sorted(kinds)]
+
+
+def _kind(record: Record) -> tuple[str, ...]:
+    cell = record.cell
+    return cell.source, cell.precision, cell.device, cell.preset
 
 
 def _pairs(records: list[Record], partial: bool) -> list[Table]:

@@ -434,7 +434,8 @@ def check_attribution(attribution: object, shape: tuple[int, int]) -> Tensor:
         )
     if not attribution.is_floating_point():
         raise BadAttributionError(f"expected a floating-point attribution, got {attribution.dtype}")
-    return attribution.detach() if attribution.dtype == torch.float64 else attribution.detach().float()
+    own = attribution.detach().clone()  # a method may use its tensor again
+    return own if own.dtype == torch.float64 else own.float()
 
 
 assert OK == 0, "reasons are joined by their maximum, so 0 must mean none"

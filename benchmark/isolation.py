@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -39,8 +40,9 @@ def for_methods(task: Task) -> Task:
 class Guard:
     """Watches methods at work on a task, and names what one of them leaves changed.
 
-    The model is put back: weights, buffers, mode, hooks and layers. Rows and removal baselines are not, since a copy of
-    them may not fit; `intact` is False where they were changed, and the task has to be built anew.
+    The model is put back: weights, buffers, settings, hooks and layers. Rows and removal baselines are not, since a
+    copy of them may not fit; `intact` is False where they were changed, or where the model could not be put back, and
+    the task has to be built anew.
     """
 
     def __init__(self, task: Task) -> None:
@@ -61,8 +63,9 @@ class Guard:
             ChangedTaskError: it did not, or an earlier block did not and the task could not be put back.
         """
         if not self.intact:
-            raise ChangedTaskError("a method before this one changed the rows of the task: build the task anew")
+            raise ChangedTaskError("a method before this one changed the task for good: build the task anew")
         before = torch.get_default_dtype(), torch.is_grad_enabled(), torch.get_num_threads()
+        place, casts = os.getcwd(), [(kind, torch.is_autocast_enabled(kind)) for kind in ("cpu", "cuda")]
         try:
             with seeded(seed):
                 yield
@@ -71,15 +74,20 @@ class Guard:
             torch.set_grad_enabled(before[1])
             if torch.get_num_threads() != before[2]:
                 torch.set_num_threads(before[2])
+            for kind, enabled in casts:
+                torch.set_autocast_enabled(kind, enabled)
+            os.chdir(place)
             changed = self._changed()
-            self._restore()
+            if changed:
+                for layer in self._layers.values():
+                    layer.restore()
+                self.intact = self._changed() is None
         if changed:
             raise ChangedTaskError(f"it changed {changed}: a method must leave what it is given as it was")
 
     def _changed(self) -> str | None:
         """Return what is no longer as it was, or None."""
         rows = {name: _fingerprint(tensor) for name, tensor in self._shared().items()}
-        self.intact = rows == self._rows  # whatever else was changed
         now = dict(self.task.model.named_modules())
         if now.keys() != self._layers.keys():
             return "the layers of the model"
@@ -88,10 +96,6 @@ class Guard:
                 return f"{what} of the model" + (f" (layer {name})" if name else "")
         found = [name for name in self._rows.keys() | rows.keys() if self._rows.get(name) != rows.get(name)]
         return f"the {sorted(found)[0]} of the task" if found else None
-
-    def _restore(self) -> None:
-        for layer in self._layers.values():
-            layer.restore()
 
     def _shared(self) -> dict[str, Tensor]:
         """Return the tensors that methods share with the evaluator, by what they are."""
@@ -103,7 +107,8 @@ class _Layer:
     """One module as it was: parameters and buffers with copies of their contents, children, mode and hooks."""
 
     def __init__(self, module: nn.Module) -> None:
-        self.module, self.forward = module, vars(module).get("forward")
+        self.module, self.kind, self.forward = module, type(module), vars(module).get("forward")
+        self.code = type(module).forward
         self.settings, others = layer_settings(module)
         self.ignored: set[str] = set()
         self.children = dict(module._modules)
@@ -135,12 +140,16 @@ class _Layer:
         """Return what of the module is no longer as it was, or None."""
         if (
             now is not self.module
+            or type(now) is not self.kind
+            or type(now).forward is not self.code
             or _names(now._modules) != _names(self.children)
             or vars(now).get("forward") is not self.forward
         ):
             return "the layers"
         if now._parameters.keys() != self.tensors["_parameters"].keys():
             return "the weights"
+        if layer_settings(now)[1].keys() != self.tensors["__dict__"].keys():
+            return "the settings"
         for (kind, name), (content, wants) in self.contents.items():
             tensor = getattr(now, kind).get(name)
             if not isinstance(tensor, Tensor) or not _same(tensor, content):
@@ -157,7 +166,12 @@ class _Layer:
     def restore(self) -> None:
         """Put the module back."""
         module = self.module
-        for name in layer_settings(module)[0].keys() - self.settings.keys() - self.ignored:
+        module.__class__ = self.kind
+        if self.kind.forward is not self.code:
+            self.kind.forward = self.code
+        plain, tensors = layer_settings(module)
+        known = self.settings.keys() | self.tensors["__dict__"].keys() | self.ignored
+        for name in (plain.keys() | tensors.keys()) - known:
             del vars(module)[name]
         vars(module).update(self.settings)
         if vars(module).get("forward") is not self.forward:
@@ -170,8 +184,10 @@ class _Layer:
         for (kind, name), (content, wants) in self.contents.items():
             tensor = self.tensors[kind][name]
             assert tensor is not None
-            if not _same(tensor, content):
+            if tensor.shape != content.shape or tensor.dtype != content.dtype:
                 tensor.data = content.clone()
+            elif not _same(tensor, content):
+                tensor.data.copy_(content)  # in its place, which others may share
             if tensor.requires_grad != wants:
                 tensor.requires_grad_(wants)
         for name, hooks in self.hooks.items():

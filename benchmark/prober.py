@@ -237,6 +237,7 @@ def substitute(x: Tensor, base: Tensor, masks: Tensor) -> Tensor:
     On a CPU x + (base - x) * mask is computed on the bits as integers, which is exact: torch.where branches at each
     element, and takes 10 times as long where masks are random.
     """
+    base = base.to(x.dtype)
     if x.device.type != "cpu":
         return torch.where(masks, base, x)
     kind = BITS[x.element_size()]

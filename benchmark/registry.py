@@ -135,6 +135,7 @@ class Registry(Generic[T]):
             spec.loader.exec_module(loaded)
             for name in self._entries.keys() - before[0].keys():
                 self.get(name)
+                self._entries[name] = dataclasses.replace(self._entries[name], module=module)  # whoever made the class
         except (Exception, SystemExit) as error:
             del sys.modules[module]
             self._entries, self._objects = before

@@ -158,7 +158,7 @@ def _judge(record: Record, job: Job, task: Task | None) -> Outcome | Job:
         return kept
     if job.settings.overwrite == "always" or record.status == "failed":
         return job
-    identity = record.identity if task is None else identity_of(task, method_of(job.cell))
+    identity = record.identity if task is None else identity_of(task, job.cell)
     why = stale(record, identity, metric_facts(list(job.metrics)))
     if why is None:
         return kept
@@ -166,9 +166,17 @@ def _judge(record: Record, job: Job, task: Task | None) -> Outcome | Job:
     return replace(job, metrics=tuple(name for name in METRICS if name in job.metrics or name in more), why=why)
 
 
-def identity_of(task: Task, method: Method) -> dict[str, str]:
-    """Return what a result of `method` on `task` follows from, but for what its cell says."""
-    return _task_identity(task) | method_identity(method, task.modality)
+def identity_of(task: Task, cell: Cell) -> dict[str, str]:
+    """Return what a cell's result on `task` follows from, but for what the cell says itself.
+
+    Where a method cannot say what it follows from, its code is empty; `_evaluate` meets the same error and keeps it.
+    """
+    try:
+        own = method_identity(method_of(cell), task.modality, METHODS.entry(cell.method).module)
+    except Exception as error:
+        log.debug(f"{cell.label}: {describe(error, METHODS.get(cell.method))}")
+        own = {"code": "", "distribution": ""}
+    return _task_identity(task) | own
 
 
 _task_identity = lru_cache(maxsize=1)(task_identity)
@@ -230,7 +238,11 @@ def work(job: Job) -> Outcome:
             if isinstance(judged, Outcome):
                 return judged
             job = judged
+        before = record
         record, shown = _evaluate(job)
+        if record.status == "failed" and before is not None and _still_holds(before, record):
+            reason = f"{record.reason}; the record of before is kept, since nothing that it follows from has changed"
+            return Outcome(job.cell, job.choice.label, "failed", reason, record.n_total, record.n_total)
         try:
             store.write(record, shown)
         except (ValueError, TypeError, RecordError) as error:  # it holds what no record can
@@ -240,6 +252,11 @@ def work(job: Job) -> Outcome:
     reason = "; ".join(filter(None, [job.why if done else "", record.reason]))
     return Outcome(job.cell, job.choice.label, "computed" if done else record.status, reason, record.n_failed,
                    record.n_total)  # fmt: skip
+
+
+def _still_holds(before: Record, now: Record) -> bool:
+    """Tell whether a finished record follows from what a failure of now followed from: the failure is of the moment."""
+    return before.status == "done" and stale(before, now.identity, {}) is None
 
 
 @contextmanager
@@ -281,7 +298,7 @@ def _evaluate(job: Job) -> tuple[Record, list[dict[str, Any]]]:
     blank = Record(
         job.cell,
         "failed",
-        identity=identity_of(task, method),
+        identity=identity_of(task, job.cell),
         label=job.choice.label,
         kind=kind,
         explains=list(entry.facts.get("modalities", ())),
@@ -291,6 +308,7 @@ def _evaluate(job: Job) -> tuple[Record, list[dict[str, Any]]]:
         provenance=provenance,
     )
     try:
+        method_identity(method, task.modality, entry.module)
         evaluation = evaluator.evaluate(method, job.choice.name)
         n_failed, unanswered = int(evaluation.failed.sum()), int(evaluation.unanswered.sum())
         if n_failed == blank.n_total:
@@ -442,8 +460,8 @@ def _evaluator(
     device = str(task.test.x.device)
     asked = Split(task.test.x[:limit], task.test.y[:limit])
     key = key_of(
-        task.name, rows_digest(asked), model_digest(task.model), settings_digest(task), seed, sorted(metrics),
-        precision, compiled, device.partition(":")[0], source_digest("benchmark.evaluator"),
+        task.name, rows_digest(asked), model_digest(task.model, task.train.x), settings_digest(task), seed,
+        sorted(metrics), precision, compiled, device.partition(":")[0], source_digest("benchmark.evaluator"),
     )  # fmt: skip
     path = cache_folder() / "shared" / f"{task.name}-{key}.safetensors"
     shared, costs = Shared.load(path, device)

@@ -138,7 +138,7 @@ def plain_prior(name: str, prior: Method, task: Task) -> tuple[str, dict[str, An
     """Return what the explanations of a prior method on a task follow from: all its parameters, and its code."""
     from benchmark.identity import method_identity
 
-    return name, parameters(prior.resolved(task)), method_identity(prior, task.modality)
+    return name, parameters(prior.resolved(task)), method_identity(prior, task.modality, METHODS.entry(name).module)
 
 
 def priors_for(modality: Modality, preset: str = "standard") -> list[Prior]:

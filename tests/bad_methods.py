@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 
 import torch
@@ -98,3 +99,22 @@ class OddReport(Method):
 
     def prepare(self, task, seed):
         return Reported({"r2": float("nan"), "losses": torch.tensor([1.0, float("inf")]), "self": Reported, 3: {1}})
+
+
+@bad("flaky")
+def flaky(x):
+    if "BOOM" in os.environ:
+        raise MemoryError("not today")
+    return x * 2
+
+
+@METHODS.register("bad_teacher", kind="baseline")
+@dataclass(frozen=True)
+class BadTeacher(Method):
+    """Cannot say what it learns from."""
+
+    def learns_from(self, modality):
+        raise KeyError("nobody")
+
+    def prepare(self, task, seed):
+        return lambda x, target: x * 2

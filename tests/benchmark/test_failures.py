@@ -24,7 +24,7 @@ def records(tmp_path, monkeypatch):
     forget_tasks()
 
     def run(methods):
-        code = main([*WORDS, "--methods", methods, "--out", str(tmp_path)])
+        code = main([*WORDS, "--out", str(tmp_path), "--methods", *methods.split()])
         return code, {record.label: record for record in RecordStore(tmp_path).scan()[0]}
 
     yield run
@@ -60,6 +60,26 @@ def test_the_line_of_the_authors_file_is_said(records, capsys):
     assert all(math.isfinite(score) for score in found["saliency"].scores["score"].dropna())
     assert found["saliency"].status == "done"
     assert f"own raises: failed: {found['raises'].reason}" in capsys.readouterr().err
+
+
+def test_a_failure_of_the_moment_loses_no_record(records, monkeypatch):
+    """What was computed still follows from the same; a method that changed would have another identity."""
+    _, before = records("flaky,saliency")
+    monkeypatch.setenv("BOOM", "1")
+    code, found = records("flaky,saliency --overwrite always")
+    assert code == 1
+    assert found["flaky"].status == "done"
+    assert found["flaky"].scores.equals(before["flaky"].scores)
+    monkeypatch.delenv("BOOM")
+    assert records("flaky,saliency")[0] == 0
+
+
+def test_a_method_that_cannot_say_what_it_follows_from_fails_alone(records):
+    for _ in range(2):  # nothing stored, and a failure stored
+        code, found = records("bad_teacher,saliency")
+        assert code == 1
+        assert found["bad_teacher"].reason.startswith("KeyError: 'nobody' (bad_methods.py, line ")
+        assert found["saliency"].status == "done"
 
 
 def test_a_home_that_cannot_be_used_costs_speed_only(tmp_path, monkeypatch, records):

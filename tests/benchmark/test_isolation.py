@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.nn.utils import prune as pruning
 
 from benchmark.evaluator import Evaluator
 from benchmark.isolation import ChangedTaskError, for_methods
@@ -106,7 +108,32 @@ BEFORE = {
     "the settings of the model (layer 0)": lambda task: setattr(task.model[0], "more", 1),
     "the settings of the model (layer 3)": lambda task: task.model[3].scale.mul_(2),
 }
-MORE = {"the layers of the model": (replace_layer, add_layer), "the weights of the model (layer 1)": (replace_weight,)}
+
+
+def prune(task):
+    pruning.random_unstructured(task.model[1], "weight", 0.5)
+
+
+def shadow(task):
+    weight = task.model[1].weight
+    del task.model[1].weight
+    task.model[1].weight = weight.data * 2
+
+
+def other_class(task):
+    task.model[2].__class__ = nn.ReLU
+
+
+def patch_class(task):
+    nn.Tanh.forward = lambda self, x: x
+
+
+MORE = {
+    "the layers of the model": (replace_layer, add_layer),
+    "the weights of the model (layer 1)": (replace_weight, shadow),
+    "of the model (layer 1)": (prune,),
+    "the layers of the model (layer 2)": (other_class, patch_class),
+}
 CHANGES = [*BEFORE.items(), *((what, change) for what, changes in MORE.items() for change in changes)]
 
 
@@ -218,17 +245,21 @@ def test_generators_and_settings_are_put_back(task):
         torch.set_default_dtype(torch.float16)
         torch.set_grad_enabled(False)
         torch.set_num_threads(2)
+        torch.set_autocast_enabled("cpu", True)
+        os.chdir("/")
         random.seed(1)
         np.random.seed(1)
         torch.manual_seed(1)
 
-    threads = torch.get_num_threads()
+    threads, place = torch.get_num_threads(), os.getcwd()
     before = torch.get_rng_state(), random.getstate(), np.random.get_state()[1].tolist()
     evaluator = Evaluator(task, 0)
     evaluator.evaluate(Does(before=unsettle, meanwhile=lambda _x, _t: unsettle(None)), "does")
     assert torch.get_default_dtype() == torch.float32
     assert torch.is_grad_enabled()
     assert torch.get_num_threads() == threads
+    assert not torch.is_autocast_enabled("cpu")
+    assert os.getcwd() == place
     assert torch.equal(torch.get_rng_state(), before[0])
     assert random.getstate() == before[1]
     assert np.random.get_state()[1].tolist() == before[2]
@@ -288,3 +319,21 @@ def test_no_method_changes_the_records_of_another(tmp_path):
         assert "it changed the hooks of the model" in found["leaves_a_hook"].reason
         assert "it changed the removal's means of the task" in found["changes_means"].reason
         assert found["changes_inputs"].status == "done"
+
+
+def test_a_method_may_use_its_own_tensor_again(task):
+    """For each batch: what was given before is not written over."""
+
+    @dataclass(frozen=True)
+    class Reuses(Method):
+        def prepare(self, task, seed):
+            own = torch.zeros(1, task.n_features)
+
+            def explain(x, target):
+                return own.copy_(x)
+
+            return explain
+
+    evaluator = Evaluator(task, 0)
+    evaluator.batch = 1
+    assert torch.equal(evaluator.evaluate(Reuses(), "reuses").attributions.double(), evaluator.x.float().double())
