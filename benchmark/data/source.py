@@ -8,16 +8,25 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
-from benchmark.errors import Absent, DataError
+from benchmark.errors import Absent, DataError, UsageError
 from benchmark.types import Located
 
 LAYOUT = "expected a folder laid out as docs/data.md says, such as nap/nhanes_age_prediction.csv"
 
 
 def cache_folder() -> Path:
-    """Return the folder of trained weights and downloads: BENCHMARK_CACHE, or the user's cache folder."""
-    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(os.environ.get("BENCHMARK_CACHE") or Path(home) / "deepfaith-benchmark")
+    """Return the folder of trained weights and downloads: BENCHMARK_CACHE, or the user's cache folder.
+
+    Raises:
+        UsageError: the user has no home folder, as in some containers, and names no other.
+    """
+    if named := os.environ.get("BENCHMARK_CACHE"):
+        return Path(named)
+    try:
+        home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    except RuntimeError as error:
+        raise UsageError("this user has no home folder to keep weights in: set BENCHMARK_CACHE to a folder") from error
+    return Path(home) / "deepfaith-benchmark"
 
 
 @dataclass(frozen=True)
