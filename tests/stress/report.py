@@ -71,7 +71,7 @@ def page(figures: Figures, kills: int) -> str:
 
 Made by `tox -e stress -- --kills {kills} --write` (`python -m tests.stress.report --kills {kills} --write`).
 A run here is a small task with trained weights, decoded data, five methods, two of which train an explainer,
-and a checkpoint each tenth of a second. A whole one takes some seconds."""
+and a checkpoint four times a second. A whole one takes some seconds."""
     ]
     for group, rows in figures.tried.items():
         total = sum((counts for counts in rows.values()), Counter())

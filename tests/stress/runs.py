@@ -26,10 +26,10 @@ from benchmark.runner import forget_tasks
 from benchmark.workers import serve
 
 TASK = Path(__file__).with_name("task.py")
-LEARNED = "fastshap[iterations=30],cxplain[iterations=10,members=2]"
-METHODS = f"saliency,random,lime[n_samples=10],{LEARNED}"
+LEARNED = "fastshap[iterations=20],cxplain[iterations=8,members=2]"
+METHODS = f"saliency,random,lime[n_samples=8],{LEARNED}"
 CELLS = 5
-EVERY = 0.1
+EVERY = 0.25
 """Seconds between two checkpoints."""
 TIMES = {"seconds", "created", "peak_bytes", "rival ms", "samples", "rows_per_forward"}
 """What no two runs have in common: times, and after how many samples training pays, which follows from them."""

@@ -20,7 +20,7 @@ def net():
 
 def decode():
     with seeded(1):
-        x = torch.randn(150, FEATURES)
+        x = torch.randn(132, FEATURES)
     return {"x": x, "y": (x[:, 0] > 0).long() + (x[:, 1] * x[:, 2] > 0).long()}, {}
 
 
