@@ -19,6 +19,9 @@ class Cost:
     backwards: int = 0
     seconds: float = 0.0
 
+    def __sub__(self, other: Cost) -> Cost:
+        return Cost(self.forwards - other.forwards, self.backwards - other.backwards, self.seconds - other.seconds)
+
     @classmethod
     def total(cls, costs: Iterable[Cost]) -> Cost:
         """Return the sum of several costs."""
@@ -48,9 +51,11 @@ class Meter:
         hook = model.register_forward_hook(forward)
         _synchronise()
         start = time.perf_counter()
+        _under_way.append((cost, start))
         try:
             yield cost
         finally:
+            _under_way.pop()
             _synchronise()
             cost.seconds += time.perf_counter() - start
             hook.remove()
@@ -58,6 +63,27 @@ class Meter:
     def summary(self) -> dict[str, dict[str, float]]:
         """Return the costs as plain numbers for a record."""
         return {name: asdict(cost) for name, cost in self.phases.items()}
+
+
+_under_way: list[tuple[Cost, float]] = []
+"""Phases that have begun and not ended, and when they began, the innermost last."""
+
+
+def spent() -> Cost:
+    """Return what the phase that is under way has cost so far, or nothing where none is."""
+    if not _under_way:
+        return Cost()
+    cost, start = _under_way[-1]
+    return Cost(cost.forwards, cost.backwards, cost.seconds + time.perf_counter() - start)
+
+
+def charge(cost: Cost) -> None:
+    """Add what another process spent to the phase that is under way, if one is."""
+    if _under_way:
+        under_way = _under_way[-1][0]
+        under_way.forwards += cost.forwards
+        under_way.backwards += cost.backwards
+        under_way.seconds += cost.seconds
 
 
 def count_as(copy: nn.Module, model: nn.Module) -> None:

@@ -217,7 +217,13 @@ def run_task(plan: PlannedTask, store: RecordStore, settings: Settings, crew: Wo
         for job in jobs:
             yield work(job)
         return
-    yield from crew.each(work, jobs, workers, _died)
+    yield from crew.each(_work_elsewhere, jobs, workers, _died)
+
+
+def _work_elsewhere(job: Job) -> Outcome:
+    """Work on one cell in a worker process."""
+    _prepare_worker(job.settings)
+    return work(job)
 
 
 def _died(job: Job, how: str) -> Outcome:
@@ -227,7 +233,6 @@ def _died(job: Job, how: str) -> Outcome:
 
 def work(job: Job) -> Outcome:
     """Evaluate one cell and store its record, unless another run has done so meanwhile."""
-    _prepare_process(job.settings)
     store = RecordStore(job.settings.root)
     with _locked(store, job.cell):
         record, damage = _stored(store, job.cell)
@@ -384,6 +389,10 @@ def _prepare_process(settings: Settings) -> None:
     TASKS.discover("benchmark.tasks")
     for path in settings.included:
         METHODS.include(path)
+
+
+_prepare_worker = lru_cache(maxsize=1)(_prepare_process)
+"""Once for all cells of a run: reading all methods takes as long as scoring a small one."""
 
 
 @dataclass(frozen=True)

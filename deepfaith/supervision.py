@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from benchmark.metering import Cost, charge, spent
 from benchmark.metrics import METRICS, TEN
-from benchmark.models.cache import Made, kept
+from benchmark.models.cache import Made, Unusable, kept
 from benchmark.types import Method, Split, Task
 
 HIGHER = torch.tensor([METRICS[name].higher_is_better for name in TEN])
@@ -94,33 +96,46 @@ class Supervision:
         return float((1 + ahead).mean())
 
 
+def _say_their_cost(_tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
+    if not {"cost", "common"} <= set(facts):
+        raise Unusable("do not say what they cost")
+
+
 def supervise(task: Task, x: Tensor, priors: Sequence[Prior], seed: int, path: PriorPath | None = None) -> Supervision:
     """Explain x (N, ...) by all `priors` and score the explanations by the evaluator's ten metrics.
 
-    With `path`, what each prior gave is kept there, so that work interrupted goes on with the next one.
+    With `path`, what each prior gave is kept there, so that work interrupted goes on with the next one. What is kept
+    costs what it cost when it was made.
     """
     from benchmark.evaluator import Evaluator
 
     rows = replace(task, test=Split(x, torch.zeros(len(x), dtype=torch.long, device=x.device)), evidence=None)
-    made: list[Evaluator] = []
+    made: list[tuple[Evaluator, Cost]] = []
 
-    def evaluator() -> Evaluator:
+    def evaluator() -> tuple[Evaluator, Cost]:
         if not made:
-            made.append(Evaluator(rows, seed, metrics=TEN))
+            before = spent()
+            made.append((Evaluator(rows, seed, metrics=TEN), spent() - before))
         return made[0]
 
     def explain(name: str, method: Method) -> Made:
-        found = evaluator().evaluate(method, name)
+        ready, common = evaluator()
+        before = spent()
+        found = ready.evaluate(method, name)
         assert found.attributions is not None
         scores = torch.stack([found.scores[metric] for metric in TEN], 1)
-        return {"attributions": found.attributions, "scores": scores}, {}
+        facts = {"cost": asdict(spent() - before), "common": asdict(common)}
+        return {"attributions": found.attributions, "scores": scores}, facts
 
+    begun, costs, common = spent(), [], Cost()
     parts = []
     for name, method in tqdm(priors, desc="prior explanations", disable=not sys.stderr.isatty(), leave=False):
-        if path is None:
-            parts.append(explain(name, method)[0])
-        else:
-            parts.append(kept(path(name, method), partial(explain, name, method), "explanations")[0])
+        make = partial(explain, name, method)
+        part, facts = make() if path is None else kept(path(name, method), make, "explanations", _say_their_cost)
+        parts.append(part)
+        costs.append(Cost(**facts["cost"]))
+        common = Cost(**facts["common"])
+    charge(Cost.total([*costs, common]) - (spent() - begun))
     with torch.no_grad():
         target = torch.cat([task.model(some).argmax(-1) for some in x.split(64)])
     return Supervision(

@@ -18,11 +18,14 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from benchmark.errors import BenchmarkError
+from benchmark.metering import Cost, charge, spent
 from benchmark.models.cache import Unusable, discard, intact, key_of, store
 from benchmark.seeding import seeded
 
 CHECKPOINT_SECONDS = 20.0
 """What a kill may cost."""
+FORMAT = 2
+"""Of checkpoints: raised when what stands in them changes."""
 
 
 class DivergedError(BenchmarkError):
@@ -77,8 +80,8 @@ def fit(
 ) -> Curves:  # fmt: skip
     """Fit `module` and leave it with its best weights, in eval mode and frozen; return the curves.
 
-    A fit that was killed goes on from `checkpoint` and ends with the same weights. A checkpoint that is damaged, or of
-    other settings, is set aside.
+    A fit that was killed goes on from `checkpoint`, ends with the same weights, and costs what it has cost before. A
+    checkpoint that is damaged, or of other settings, is set aside.
 
     Raises:
         DivergedError: the loss is not finite.
@@ -95,7 +98,8 @@ def fit(
     done = 0
 
     shapes = {key: [str(value.dtype), *value.shape] for key, value in module.state_dict().items()}
-    identity = key_of(torch.__version__, asdict(settings), seed, type(optimiser).__name__, shapes)
+    begun = spent()
+    identity = key_of(FORMAT, torch.__version__, asdict(settings), seed, type(optimiser).__name__, shapes)
 
     def state() -> dict[str, Any]:
         return {
@@ -103,6 +107,7 @@ def fit(
             "module": module.state_dict(), "optimiser": optimiser.state_dict(), "schedule": schedule.state_dict(),
             "objective": objective.state(), "generator": generator.get_state(), "torch": torch.get_rng_state(),
             "best": best, "kept": kept, "curves": curves, "done": done, "waited": waited,
+            "spent": asdict(spent() - begun),
         }  # fmt: skip
 
     with seeded(seed):
@@ -117,6 +122,7 @@ def fit(
             torch.set_rng_state(found["torch"].cpu())
             best, kept, curves = found["best"], found["kept"], found["curves"]
             done, waited = found["done"], found["waited"]
+            charge(Cost(**found["spent"]))
         stored = time.monotonic()
         every = max(1, settings.iterations // settings.checks)
         shown = sys.stderr.isatty()

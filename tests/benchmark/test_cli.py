@@ -291,6 +291,18 @@ def test_unwritable_out(tmp_path, capsys):
     assert "cannot write to --out" in capsys.readouterr().err
 
 
+def nobody(_number):
+    raise KeyError("no such user")
+
+
+def test_a_user_without_a_home(tmp_path, capsys, monkeypatch):
+    for name in ("HOME", "XDG_CACHE_HOME", "BENCHMARK_CACHE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr("pwd.getpwuid", nobody)
+    assert run(tmp_path) == 2
+    assert "no home folder to keep weights in: set BENCHMARK_CACHE to a folder" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("kind", ["missing", "empty"])
 def test_a_named_data_folder_that_is_none(tmp_path, capsys, kind):
     folder = tmp_path / "data"

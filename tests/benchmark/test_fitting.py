@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import random
+import time
 
 import pytest
 import torch
 from torch import nn
 
+from benchmark.metering import Meter
 from benchmark.models import fitting
 from benchmark.models.fitting import DivergedError, Fitting, fit
 from benchmark.seeding import seeded
@@ -88,6 +90,40 @@ def test_a_killed_fit_ends_with_the_same_weights(killed, tmp_path, monkeypatch):
     assert torch.equal(weights(again), weights(whole))
     assert objective.calls == 60, "what was done is not done again, but counted"
     assert not path.exists(), "a finished fit leaves no checkpoint"
+
+
+def test_a_fit_that_was_killed_costs_what_it_has_cost_before(tmp_path, monkeypatch):
+    monkeypatch.setattr(fitting, "CHECKPOINT_SECONDS", 0.0)
+    asked, path = torch.nn.Linear(2, 2), tmp_path / "checkpoint.pt"
+
+    class Asking(Line):
+        killed = None
+
+        def loss(self, generator):
+            if self.calls == self.killed:
+                raise KeyboardInterrupt
+            asked(torch.zeros(5, 2)).sum().backward()
+            return super().loss(generator)
+
+    def trained(killed=None):
+        net, meter = module(), Meter()
+        objective = Asking(net)
+        objective.killed = killed
+        try:
+            with meter.phase("training", asked):
+                asked(torch.zeros(7, 2))  # what comes before the fit is done again, and so counted as it is
+                fit(net, objective, SETTINGS, 3, path)
+        except KeyboardInterrupt:
+            time.sleep(0.2)
+        return meter.phases["training"]
+
+    whole = trained()
+    assert (whole.forwards, whole.backwards) == (7 + 60 * 5, 60 * 5)
+    before = trained(17)
+    assert trained(40).forwards == 7 + 40 * 5
+    found = trained()
+    assert (found.forwards, found.backwards) == (whole.forwards, whole.backwards)
+    assert before.seconds < found.seconds < before.seconds + 10, "without the time between two runs"
 
 
 def test_the_best_weights_are_kept():

@@ -53,7 +53,8 @@ def _cache_back():
 
 
 @pytest.mark.usefixtures("_cache_back")
-def test_twenty_kills_change_no_byte(tmp_path):
+def test_kills_change_no_byte(tmp_path):
+    """A few; `tox -e stress` does this a hundred times, in other ways too."""
     from benchmark.runner import forget_tasks
 
     forget_tasks()
@@ -63,20 +64,20 @@ def test_twenty_kills_change_no_byte(tmp_path):
     whole_run = time.monotonic() - start
     expected = files(tmp_path / "whole" / "out")
     assert len(expected) == 8
-    rng, finished, stopped = random.Random(0), 0, 0
+    rng, finished, met = random.Random(0), 0, 0
     folder = tmp_path / "killed"
-    for kill in range(20):
+    for kill in range(8):
         if finished > 2:  # start afresh so that later kills also meet training and the shared questions
             shutil.rmtree(folder)
             finished = 0
         pid = forked(words_for(folder, methods))
         time.sleep(rng.uniform(0.02, 1.0 if kill % 2 else 0.5) * whole_run)
         os.kill(pid, signal.SIGKILL)
-        finished += os.waitpid(pid, 0)[1] == 0
-        stopped += 1
+        done = os.waitpid(pid, 0)[1] == 0
+        finished, met = finished + done, met + (not done)
         so_far = files(folder / "out") if folder.exists() else {}
         assert all(expected[name] == content for name, content in so_far.items())
-    assert stopped == 20
+    assert met > 3, "kills that come after the end say nothing"
     assert os.waitpid(forked(words_for(folder, methods)), 0)[1] == 0
     assert files(folder / "out") == expected
     records, problems = RecordStore(folder / "out").scan()

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from benchmark.metering import Meter
 from benchmark.metrics import METRICS
 from benchmark.types import METHODS
 from deepfaith.supervision import HIGHER, Supervision, deduplicate, passing, supervise
@@ -134,12 +135,21 @@ def test_work_is_kept_prior_by_prior(tmp_path, monkeypatch):
     def path(name, _method):
         return tmp_path / f"{name}.safetensors"
 
-    with pytest.raises(KeyboardInterrupt):
+    meter = Meter()
+    with pytest.raises(KeyboardInterrupt), meter.phase("killed", task.model):
         supervise(task, task.test.x, priors, 0, path)
-    again = supervise(task, task.test.x, priors, 0, path)
+    with meter.phase("resumed", task.model):
+        again = supervise(task, task.test.x, priors, 0, path)
     assert calls == ["saliency", "occlusion", "feature_ablation", "feature_ablation", "constant"]
     torch.testing.assert_close(again.scores, whole.scores, equal_nan=True)
     assert torch.equal(again.attributions, whole.attributions)
+    with meter.phase("whole", task.model):
+        supervise(task, task.test.x, priors, 0)
+    with meter.phase("kept", task.model):
+        supervise(task, task.test.x, priors, 0, path)
+    counts = {name: (cost.forwards, cost.backwards) for name, cost in meter.phases.items()}
+    assert counts["kept"] == counts["whole"]
+    assert counts["resumed"] == counts["whole"], "what was kept costs what it cost"
 
 
 def test_mean_rank_among_priors():

@@ -1,0 +1,157 @@
+"""Runs that are killed at random moments: resumed, they end with the records of a run that was left alone."""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.stress.runs import Place, children, ended, gone
+
+WAYS = {
+    "SIGKILL, one worker, any moment": 0.40,
+    "SIGKILL at a write, before, within or after it": 0.30,
+    "SIGKILL of the parent of two workers": 0.20,
+    "SIGKILL of one of two workers": 0.10,
+}
+TERMS = {"SIGTERM, one worker": 0.5, "SIGTERM, two workers": 0.5}
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """A run that nothing disturbs, how long it takes with one and two workers, and how many files it writes."""
+    place = Place(tmp_path_factory.mktemp("whole"))
+    counter = place.folder / "writes"
+    took = {}
+    for jobs in (2, 1):
+        shutil.rmtree(place.folder)
+        begun = time.monotonic()
+        assert place.run(jobs=jobs, before=lambda: count_writes(counter)) == 0, place.said
+        took[jobs] = time.monotonic() - begun
+    assert not place.leftovers()
+    return place, took, len(counter.read_bytes())
+
+
+def count_writes(counter):
+    real = os.fsync
+
+    def counted(file):
+        with counter.open("ab") as tally:
+            tally.write(b"x")
+        real(file)
+
+    os.fsync = counted
+
+
+def die_at_write(number, moment):
+    """Kill this process at the `number`-th file it writes."""
+    real_sync, real_replace, seen = os.fsync, Path.replace, [0]
+
+    def sync(file):
+        seen[0] += 1
+        if seen[0] == number and moment == "before":
+            os.truncate(file, os.fstat(file).st_size // 2)
+            os.kill(os.getpid(), signal.SIGKILL)
+        real_sync(file)
+        if seen[0] == number and moment == "within":
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    def replace(path, target):
+        result = real_replace(path, target)
+        if seen[0] == number:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return result
+
+    os.fsync, Path.replace = sync, replace
+
+
+def one_kill(way, place, took, writes, rng):
+    """Start a run and kill it; return whether it was still at work, and whether no process outlived it."""
+    jobs = 2 if "two" in way else 1
+    if "at a write" in way:
+        number, moment = rng.randint(1, writes), rng.choice(["before", "within", "after"])
+        code = place.run(before=lambda: die_at_write(number, moment))
+        return code == -signal.SIGKILL, True
+    pid = place.start(jobs=jobs)
+    time.sleep(rng.uniform(0, took[jobs]))
+    workers = children(pid)
+    if "one of two" in way:
+        end = time.monotonic() + took[2]
+        while not workers and time.monotonic() < end:
+            workers = children(pid)
+        if workers:
+            os.kill(rng.choice(workers), signal.SIGKILL)
+        code = ended(pid)
+        assert code in (0, 1), place.said
+        if code == 1:
+            assert "its worker process died (signal 9: out of memory?)" in place.said
+        assert "Traceback" not in place.said
+        return code == 1, gone(workers)
+    number = signal.SIGTERM if "SIGTERM" in way else signal.SIGKILL
+    os.kill(pid, number)
+    code = ended(pid)
+    if number == signal.SIGTERM:
+        assert code in (130, 0, -signal.SIGTERM), (code, place.said)
+        assert "Traceback" not in place.said
+    return code != 0, gone(workers)
+
+
+def spread(ways, count):
+    """Return `count` names, each as often as its share says, in turn."""
+    names = [name for name, share in ways.items() for _ in range(round(share * count) or 1)]
+    random.Random(0).shuffle(names)
+    return names
+
+
+def test_kills_change_no_byte(whole, tmp_path, kills, figures):
+    alone, took, writes = whole
+    scores, records = alone.scores(), alone.records()
+    assert len(scores) == 5
+    assert all(took.values())
+    rng = random.Random(1)
+    at_work = partial = 0
+    for index, way in enumerate([*spread(WAYS, kills), *spread(TERMS, max(2, kills // 5))]):
+        place = Place(tmp_path / f"{index}")
+        working, alone_after = one_kill(way, place, took, writes, rng)
+        half = place.half_done()
+        at_work, partial = at_work + working, partial + half
+        assert alone_after, f"{way}: a process outlived its parent"
+        so_far = place.scores()
+        assert {name: scores[name] for name in so_far} == so_far, f"{way}: other scores"
+        assert place.run() == 0, (way, place.said)
+        same = place.scores() == scores and place.records() == records
+        assert same, f"{way}: {place.folder}"
+        assert not place.leftovers(), way
+        assert "set aside" not in place.said
+        figures.add("killed runs, resumed", way, 1, 1, met=working, partial=half)
+        shutil.rmtree(place.folder)
+    count = index + 1
+    figures.note(f"{at_work} of {count} kills met a run at work; {partial} left part of its work behind.")
+    assert at_work >= 0.6 * count, "most kills have to meet a run at work"
+    assert partial >= 0.4 * count, "many have to leave part of the work"
+
+
+def test_several_kills_of_one_run(whole, tmp_path, kills, figures):
+    """The same run, killed again and again until it is done."""
+    alone, took, _ = whole
+    rng = random.Random(2)
+    for index in range(max(1, kills // 20)):
+        place, times = Place(tmp_path / f"{index}"), 0
+        while times < 12:
+            pid = place.start()
+            time.sleep(rng.uniform(0.1, 0.5) * took[1])
+            os.kill(pid, signal.SIGKILL)
+            times += 1
+            if ended(pid) == 0:
+                break
+        assert place.run() == 0, place.said
+        assert place.scores() == alone.scores()
+        assert place.records() == alone.records()
+        assert not place.leftovers()
+        figures.add("killed runs, resumed", "the same run, again and again", times, times, met=times, partial=times)
+        shutil.rmtree(place.folder)
