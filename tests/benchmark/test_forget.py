@@ -19,14 +19,8 @@ def out(tmp_path):
     scores = np.random.default_rng(0).normal(size=(10, 9))
     done = [made(scores, name, task) for name, task in (("lime", "nap_mlp"), ("mine", "nap_mlp"), ("mine", "wcd_mlp"))]
     other = replace(done[0], label="lime[n_samples=9]", cell=replace(done[0].cell, params={"n_samples": 9}, seed=1))
-    failed = replace(
-        made(scores, "draft", "nap_mlp"),
-        status="failed",
-        reason="no luck",
-        metrics={},
-        costs={},
-        scores=done[0].scores[:0],
-    )
+    draft = made(scores[:, :0], "draft", "nap_mlp")
+    failed = replace(draft, status="failed", reason="no luck", metrics={}, costs={}, n_total=9)
     store = RecordStore(tmp_path).open()
     for record in [*done, other, failed, made(scores, "cut", "nap_mlp")]:
         store.write(record)
@@ -80,7 +74,7 @@ def test_what_is_chosen_goes_and_nothing_else(out, capsys, words, gone):
     [
         ([], "these are all 5 records in "),
         (["--failed"], "nothing was removed: say --yes to remove 1 failed record"),
-        (["--methods", "nosuch", "--yes"], "unknown method 'nosuch' here; known: draft, lime, "),
+        (["--methods", "nosuch", "--yes"], "unknown method 'nosuch' here; known: draft, lime"),
         (["--task", "nosuch", "--yes"], "unknown task 'nosuch'"),
         (["--task", "imdb_lstm", "--yes"], "no records of imdb_lstm"),
         (["--preset", "quick", "--yes"], "nothing was removed"),

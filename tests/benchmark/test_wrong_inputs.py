@@ -335,6 +335,13 @@ def test_more_workers_than_cells_are_said(tmp_path, capsys):
     assert "--jobs 999: no task has more than 2 cells, and a worker takes one: 2 are used" in capsys.readouterr().err
 
 
+def test_an_installed_package_keeps_its_golden_values(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("benchmark.provenance.ROOT", tmp_path)
+    monkeypatch.setattr("benchmark.crosscheck.regress.measure", lambda *_: pytest.fail("it went on"))
+    assert main(["regress", "--update"]) == 2
+    assert "this is an installed package: name a file of yours with --golden FILE" in capsys.readouterr().err
+
+
 # The process
 
 
