@@ -129,10 +129,14 @@ def plot_command(arguments: argparse.Namespace) -> int:
     records = chosen_records(arguments)
     if arguments.source == "auto" and any(record.cell.source == "real" for record in records):
         records = [record for record in records if record.cell.source == "real"]
+    tasks = sorted({record.cell.task for record in records})
     if arguments.what == "critical":
+        if len(tasks) < 2:
+            raise UsageError(f"plot critical compares methods over two tasks at least, got {tasks[0]}: choose more with "
+                             "--task")  # fmt: skip
         print(save(critical_figure(overall(records)), arguments.figure))
         return 0
-    if len(tasks := sorted({record.cell.task for record in records})) > 1:
+    if len(tasks) > 1:
         raise UsageError(f"plot {arguments.what} draws one task, got {', '.join(tasks)}: choose with --task")
     if arguments.what == "curves":
         figure = curves_figure(records)

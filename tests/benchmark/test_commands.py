@@ -167,20 +167,16 @@ def hub(server, tmp_path, monkeypatch):
     return behave
 
 
-def test_prepare_that_finds_no_real_data_is_no_success(capsys, tmp_path, monkeypatch):
+def test_prepare_that_finds_no_real_data_is_no_success(capsys, monkeypatch):
     monkeypatch.delenv("BENCHMARK_DATA", raising=False)
-    monkeypatch.setenv("BENCHMARK_CACHE", str(tmp_path))
     words = ["prepare", "--task", "nap_mlp,breast_cancer_mlp", "--offline", "--device", "cpu"]
     assert main(words) == 3
     captured = capsys.readouterr()
     assert "error: nap_mlp: real data not found (" in captured.err
-    assert (
-        "using the synthetic stand-in, which is all that is ready; if that is what you want, say --source "
-        in captured.err
-    )
+    assert "which is all that is ready; if that is what you want, say --source synthetic" in captured.err
     assert "nap_mlp                synthetic data" in captured.out
     assert "breast_cancer_mlp      real data" in captured.out
-    assert main([*words, "--source", "synthetic"]) == 0
+    assert main([*words, "--source", "synthetic", "--task", "nap_mlp"]) == 0
 
 
 def test_prepare_downloads_and_trains_once(hub, server, capsys, monkeypatch):
