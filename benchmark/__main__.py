@@ -27,12 +27,12 @@ from benchmark.commands import (
     explain_command,
     prepare_command,
 )
-from benchmark.errors import BenchmarkError, DataError, UsageError
+from benchmark.errors import BenchmarkError, DataError, RecordError, UsageError
 from benchmark.forget import add_forget
 from benchmark.interruption import held, stop_on_signals
 from benchmark.metrics import METRICS, select_metrics
 from benchmark.presets import PRESETS
-from benchmark.start import INTERRUPTED, SENTENCE, entry, lost_output, refuse_foreign_packages, said_lost
+from benchmark.start import INTERRUPTED, SENTENCE, entry, lost_output, refuse_foreign_packages
 from benchmark.studies import add_studies
 from benchmark.types import METHODS, PACKAGES, TASKS
 
@@ -64,9 +64,13 @@ def main(words: Sequence[str]) -> int:
     except BrokenPipeError:  # the reader of our output has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except OSError as error:  # of a file that nobody asked about, or of the output
+        place = "write the output" if error.filename is None else f"use {str(error.filename)!r}"
+        log.error(f"error: cannot {place}: {error.strerror or error}")
+        log.info(traceback.format_exc())
+        lost_output()
+        return 1
     except Exception as error:
-        if isinstance(error, OSError) and (why := lost_output()) is not None:
-            return said_lost(why)
         where = traceback.extract_tb(error.__traceback__)[-1]
         log.error(f"error: {type(error).__name__}: {error} ({Path(where.filename).name}, line {where.lineno}): this "
                   "should not happen; -v prints the traceback, please report it")  # fmt: skip
@@ -221,12 +225,33 @@ def run_command(arguments: argparse.Namespace) -> int:
         names, choices, sources, seed=arguments.seed, limit=arguments.limit, precision=arguments.precision,
         preset=arguments.preset, device=settings.device,
     )  # fmt: skip
+    _refuse_nothing(plans, arguments.methods)
+    if arguments.jobs is not None and arguments.jobs > (most := _most_cells(plans)) > 0:
+        log.warning(
+            f"--jobs {arguments.jobs}: no task has more than {most} cells, and a worker takes one: {most} are used"
+        )
     if arguments.dry_run:
         code = _dry_run(plans, store, settings, arguments.json)
         return DataError.exit_code if missing else code
     outcomes, unbuilt = run_all(plans, store, settings)
     code = _report(outcomes, store, arguments.json)
     return DataError.exit_code if missing or unbuilt else code
+
+
+def _refuse_nothing(plans: list[PlannedTask], text: str) -> None:
+    """Make sure that there is something to do on the tasks whose data were found.
+
+    Raises:
+        UsageError: no method explains any of them.
+    """
+    if plans and not _most_cells(plans):
+        reasons = {f"{choice.label} {p.skips[cell.key]} ({p.name})": None for p in plans for cell, choice in p.cells}
+        raise UsageError(f"nothing to do: none of --methods {text!r} explains a task: {'; '.join(reasons)}")
+
+
+def _most_cells(plans: list[PlannedTask]) -> int:
+    """Return the largest number of cells of one task that methods apply to."""
+    return max((len(plan.cells) - len(plan.skips) for plan in plans), default=0)
 
 
 def _dry_run(plans: list[PlannedTask], store: RecordStore, settings: Settings, as_json: bool) -> int:
@@ -255,6 +280,9 @@ def _report(outcomes: list[Outcome], store: RecordStore, as_json: bool) -> int:
     from leaderboards.tables import render
 
     chosen = [store.read(store.folder(o.cell)) for o in outcomes if o.state in ("kept", "computed")]
+    for outcome in outcomes if log.isEnabledFor(logging.INFO) else ():
+        if outcome.state == "failed":
+            _say_traceback(outcome, store)
     made = boards(chosen, partial=True)
     counts = {state: sum(o.state == state for o in outcomes) for state in ("computed", "kept", "skipped", "failed")}
     if as_json:
@@ -271,6 +299,15 @@ def _report(outcomes: list[Outcome], store: RecordStore, as_json: bool) -> int:
             print(line)
         print("cells: " + ", ".join(f"{n} {state}" for state, n in counts.items()) + f"; records in {store.root}")
     return int(any(outcome.bad for outcome in outcomes))
+
+
+def _say_traceback(outcome: Outcome, store: RecordStore) -> None:
+    """Print the traceback that the record of a failed cell keeps."""
+    try:
+        text = store.read(store.folder(outcome.cell)).provenance.get("traceback", "")
+    except RecordError:  # a cell whose worker died has no record
+        return
+    log.info(f"{outcome.cell.label}:\n{text}")
 
 
 def _passed_over(outcomes: list[Outcome]) -> list[str]:
@@ -332,9 +369,13 @@ def verify_command(arguments: argparse.Namespace) -> int:
 def regress_command(arguments: argparse.Namespace) -> int:
     """Compare with golden values, or renew them."""
     from benchmark.crosscheck import regress
+    from benchmark.provenance import checkout
     from benchmark.runner import single_threaded
 
     single_threaded()
+    if arguments.update and arguments.golden is None and checkout() is None:
+        raise UsageError("regress --update renews the golden values of a checkout; this is an installed package: name "
+                         "a file of yours with --golden FILE")  # fmt: skip
     path = arguments.golden or regress.GOLDEN
     if arguments.device == "cuda":
         from benchmark.runner import require_cuda

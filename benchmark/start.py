@@ -28,8 +28,9 @@ def entry() -> None:
     from benchmark.__main__ import main
 
     code = main(sys.argv[1:])
-    if sys.stdout is not None and (why := lost_output()) is not None:
-        code = said_lost(why) or code
+    if (why := lost_output()) is not None and not isinstance(why, BrokenPipeError):  # a reader may have seen enough
+        print(f"error: cannot write the output: {why.strerror}", file=sys.stderr)
+        code = code or 1
     sys.exit(code)
 
 
@@ -52,20 +53,14 @@ def _end(_number: int, _frame: object) -> None:
 
 def lost_output() -> OSError | None:
     """Return why what was printed cannot be written, or None where it can; what is left of it is dropped then."""
+    if sys.stdout is None:
+        return None
     try:
         sys.stdout.flush()
     except OSError as error:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return error
     return None
-
-
-def said_lost(why: OSError) -> int:
-    """Say that the output is lost, and return the exit code; a reader that has seen enough is no reason to."""
-    if isinstance(why, BrokenPipeError):
-        return 0
-    print(f"error: cannot write the output: {why.strerror}", file=sys.stderr)
-    return 1
 
 
 def refuse_foreign_packages() -> None:

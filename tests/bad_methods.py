@@ -32,6 +32,12 @@ def raises(x):
     raise RuntimeError("no luck today")
 
 
+@bad("quits")
+def quits(x):
+    """Quits."""
+    raise SystemExit(0)
+
+
 @bad("wrong_shape")
 def wrong_shape(x):
     return x[:, :-1]

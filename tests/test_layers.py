@@ -29,6 +29,7 @@ LAYERS = [  # lower may not import higher; modules of one layer may import each 
         "benchmark.pictures",
         "benchmark.ready",
         "benchmark.several",
+        "benchmark.trial",
         "benchmark.presets",
         "benchmark.payback",
         "benchmark.examples",

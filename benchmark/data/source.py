@@ -37,13 +37,15 @@ def cache_folder() -> Path:
 class Sources:
     """What the user allows: which kind of source, which folder, whether the network may be used.
 
-    `verify` refuses data whose digest differs from the pinned one instead of warning.
+    `verify` refuses data whose digest differs from the pinned one instead of warning. `looking` only looks for what is
+    here, and downloads nothing though it would be allowed.
     """
 
     kind: Literal["auto", "real", "synthetic"] = "auto"
     data_dir: Path | None = None
     offline: bool = False
     verify: bool = False
+    looking: bool = False
     cache: Path = field(default_factory=cache_folder)
 
     def locate(self, name: str, real: Callable[[], Located], stand_in: Callable[[], Located], mend: str) -> Located:
@@ -83,6 +85,8 @@ class Sources:
                 before = f"what was downloaded to {path} is damaged ({why})"
         if self.offline:
             raise Absent(f"{before}, and --offline forbids the network")
+        if self.looking:
+            raise Absent("not downloaded yet" if before == "not downloaded before" else before)
         if path.exists():
             aside = path.with_name(f"{path.name}.damaged")
             try:
@@ -122,7 +126,8 @@ class Sources:
         if self.data_dir is None:
             return None
         if not self.data_dir.is_dir():
-            raise DataError(f"data folder {str(self.data_dir)!r} does not exist: {LAYOUT}")
+            what = "is a file" if self.data_dir.exists() else "does not exist"
+            raise DataError(f"data folder {str(self.data_dir)!r} {what}: {LAYOUT}")
         if not any(self.data_dir.iterdir()):
             raise DataError(f"data folder {str(self.data_dir)!r} is empty: {LAYOUT}")
         path = self.data_dir / name

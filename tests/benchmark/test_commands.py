@@ -167,6 +167,18 @@ def hub(server, tmp_path, monkeypatch):
     return behave
 
 
+def test_prepare_that_finds_no_real_data_is_no_success(capsys, monkeypatch):
+    monkeypatch.delenv("BENCHMARK_DATA", raising=False)
+    words = ["prepare", "--task", "nap_mlp,breast_cancer_mlp", "--offline", "--device", "cpu"]
+    assert main(words) == 3
+    captured = capsys.readouterr()
+    assert "error: nap_mlp: real data not found (" in captured.err
+    assert "which is all that is ready; if that is what you want, say --source synthetic" in captured.err
+    assert "nap_mlp                synthetic data" in captured.out
+    assert "breast_cancer_mlp      real data" in captured.out
+    assert main([*words, "--source", "synthetic", "--task", "nap_mlp"]) == 0
+
+
 def test_prepare_downloads_and_trains_once(hub, server, capsys, monkeypatch):
     hub("good")
     assert main(["prepare", "--task", "imdb_lstm", "--source", "real", "--device", "cpu"]) == 0
@@ -241,6 +253,24 @@ def test_doctor_says_what_is_there_and_what_mends_the_rest(capsys, monkeypatch, 
     tasks = json.loads(capsys.readouterr().out)["tasks"]
     assert [task["ready"] for task in tasks] == [False, True]
     assert main(["doctor", "--task", "oct_deit", "--source", "synthetic"]) == 0
+
+
+def test_doctor_says_what_it_was_told_and_no_more(capsys, monkeypatch, tmp_path):
+    monkeypatch.delenv("BENCHMARK_DATA", raising=False)
+    monkeypatch.setenv("BENCHMARK_CACHE", str(tmp_path))
+    monkeypatch.setattr("joblib.cpu_count", lambda: 12)
+    assert main(["doctor", "--task", "nap_mlp"]) == 3
+    out = capsys.readouterr().out
+    assert "--offline" not in out
+    assert "not downloaded yet" in out
+    assert "cores         12\n" in out
+    assert main(["doctor", "--task", "nap_mlp", "--offline"]) == 3
+    assert "--offline forbids the network" in capsys.readouterr().out
+    file = tmp_path / "file"
+    file.write_text("")
+    for path, what in ((file, "is a file"), (tmp_path / "none", "does not exist")):
+        assert main(["doctor", "--data-dir", str(path)]) == 2
+        assert f"data folder {str(path)!r} {what}: expected a folder" in capsys.readouterr().err
 
 
 def test_doctor_names_missing_weights(real_data, capsys):
