@@ -17,8 +17,10 @@ log = logging.getLogger("benchmark")
 
 
 def stop_on_sigterm() -> None:
-    """Make SIGTERM end this process as SIGINT does: what is finished stays stored."""
-    signal.signal(signal.SIGTERM, _interrupt)
+    """Make SIGINT and SIGTERM end this process by KeyboardInterrupt, so that workers end too."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, _interrupt)
 
 
 def _interrupt(_signal: int, _frame: object) -> None:
