@@ -31,6 +31,7 @@ from benchmark.commands import (
 from benchmark.crosscheck.commands import regress_command, verify_command
 from benchmark.errors import BenchmarkError, DataError, RecordError, UsageError
 from benchmark.forget import add_forget
+from benchmark.interruption import held, stop_on_signals
 from benchmark.metrics import METRICS, select_metrics
 from benchmark.presets import PRESETS
 from benchmark.start import INTERRUPTED, SENTENCE, entry, lost_output, refuse_foreign_packages
@@ -203,12 +204,13 @@ def build_parser() -> argparse.ArgumentParser:
 
 def run_command(arguments: argparse.Namespace) -> int:
     """Evaluate methods on tasks."""
-    from benchmark.plan import parse_methods
-    from benchmark.records import RecordStore
-    from benchmark.runner import Settings
-    from benchmark.several import planned, run_all, stop_on_sigterm
+    stop_on_signals()
+    with held():
+        from benchmark.plan import parse_methods
+        from benchmark.records import RecordStore
+        from benchmark.runner import Settings
+        from benchmark.several import planned, run_all
 
-    stop_on_sigterm()
     names = TASKS.select(arguments.task)
     choices = parse_methods(arguments.methods)
     metrics = tuple(select_metrics(arguments.metrics))

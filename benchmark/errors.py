@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import sys
 import traceback
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 
@@ -54,3 +54,15 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     near = difflib.get_close_matches(word.lower(), lowered, n=1)
     hint = f"; did you mean {lowered[near[0]]!r}?" if near else ";"
     return f"{hint} known: {', '.join(known)}"
+
+
+def few(names: Sequence[object], most: int = 8) -> str:
+    """Return the first names of a list that may be long, and how many more there are; "none" where there are none."""
+    more = f" and {len(names) - most:,} more" if len(names) > most else ""
+    return ", ".join(short(name) for name in names[:most]) + more or "none"
+
+
+def short(thing: object, most: int = 80) -> str:
+    """Return a thing as text on one line, cut where it is long."""
+    text = " ".join(str(thing).split())
+    return text if len(text) <= most else f"{text[:most]}... ({len(text):,} characters)"

@@ -81,15 +81,30 @@ def tensors_digest(named: Mapping[str, Tensor]) -> str:
 
 
 def model_digest(model: nn.Module) -> str:
-    """Return a digest of a model's parameters, buffers, mode of each layer, and of the code of its layers.
+    """Return a digest of a model's parameters, buffers, settings of each layer, and of the code of its layers.
 
-    Layers of installed packages (torch, timm) count by the names of their classes alone.
+    Settings are the mode and all public attributes that are plain data: a stride, a temperature. Layers of installed
+    packages (torch, timm) count by the names of their classes alone.
     """
     state = dict(model.named_parameters(remove_duplicate=False)) | dict(model.named_buffers(remove_duplicate=False))
-    layers = [f"{name} {type(module).__qualname__} {module.training}" for name, module in model.named_modules()]
+    layers = [[name, type(module).__qualname__, _settings(module)] for name, module in model.named_modules()]
     modules = sorted({type(module).__module__ for module in model.modules()})
     code = [source_digest(module) for module in modules if _counts(module)]
     return _hash([tensors_digest(state), layers, code])
+
+
+def _settings(module: nn.Module) -> list[tuple[str, str]]:
+    """Return a layer's mode and its public attributes that are plain data, by name."""
+    public = {name: value for name, value in vars(module).items() if not name.startswith("_") and _is_plain(value)}
+    return [(name, repr(public[name])) for name in sorted(public)]
+
+
+def _is_plain(value: object) -> bool:
+    if isinstance(value, (list, tuple)):
+        return all(map(_is_plain, value))
+    if isinstance(value, dict):
+        return all(map(_is_plain, [*value, *value.values()]))
+    return value is None or type(value) in (bool, int, float, complex, str, bytes)
 
 
 def rows_digest(*splits: Split) -> str:

@@ -25,12 +25,14 @@ from benchmark.identity import (
     source_digest,
     task_identity,
 )
+from benchmark.interruption import held
 from benchmark.metrics import METRICS, OK, REASONS
 from benchmark.plan import MethodChoice, PlannedTask, metric_facts
 from benchmark.presets import PRESETS
 from benchmark.records import Cell, Record, RecordStore, stale
 from benchmark.tasks.building import model_path, refuse_weak, task_facts
 from benchmark.types import METHODS, TASKS, Located, Method, Precision, Split, Task
+from benchmark.workers import Workers
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -66,8 +68,9 @@ class Settings:
         Raises:
             UsageError: a GPU was asked for and there is none.
         """
-        import joblib
-        import torch
+        with held():
+            import joblib
+            import torch
 
         if self.device == "cuda":
             require_cuda()
@@ -177,8 +180,8 @@ def method_of(cell: Cell) -> Method:
     return METHODS.get(cell.method)(**cell.params)
 
 
-def run_task(plan: PlannedTask, store: RecordStore, settings: Settings) -> Iterator[Outcome]:
-    """Yield the outcome of every cell of a task, as each is known.
+def run_task(plan: PlannedTask, store: RecordStore, settings: Settings, crew: Workers) -> Iterator[Outcome]:
+    """Yield the outcome of every cell of a task, as each is known; where several are worked on at once, by `crew`.
 
     Raises:
         DataError: the task cannot be built.
@@ -206,21 +209,12 @@ def run_task(plan: PlannedTask, store: RecordStore, settings: Settings) -> Itera
         for job in jobs:
             yield work(job)
         return
-    from joblib import Parallel, delayed
-    from joblib.externals.loky import get_reusable_executor
-
-    pool = Parallel(n_jobs=workers, return_as="generator_unordered")
-    try:
-        yield from pool(delayed(_work_elsewhere)(job) for job in jobs)
-    except BaseException:
-        get_reusable_executor().shutdown(wait=False, kill_workers=True)
-        raise
+    yield from crew.each(work, jobs, workers, _died)
 
 
-def _work_elsewhere(job: Job) -> Outcome:
-    """Work on one cell in a worker process, which leaves the talking to its parent."""
-    log.setLevel(logging.CRITICAL)
-    return work(job)
+def _died(job: Job, how: str) -> Outcome:
+    """Return what becomes of a cell whose process died: no record says anything of it, so the next run computes it."""
+    return Outcome(job.cell, job.choice.label, "failed", f"its worker process {how}; run again to try it again")
 
 
 def work(job: Job) -> Outcome:
@@ -362,7 +356,8 @@ def single_threaded() -> None:
 
 def _prepare_process(settings: Settings) -> None:
     """Make this process see the registered methods, use one torch thread and keep freed memory."""
-    import captum.attr  # noqa: F401 - here, so that no method's time holds the import
+    with held():
+        import captum.attr  # noqa: F401 - here, so that no method's time holds the import
 
     single_threaded()
     keep_freed_memory()

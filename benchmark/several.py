@@ -3,28 +3,19 @@
 from __future__ import annotations
 
 import logging
-import signal
 import sys
 from typing import Any
 
-from benchmark.data.source import Sources
+from benchmark.data.download import sweep
+from benchmark.data.source import Sources, cache_folder
 from benchmark.errors import DataError
+from benchmark.interruption import stop_if_asked
 from benchmark.plan import MethodChoice, PlannedTask, plan_task
 from benchmark.records import RecordStore
 from benchmark.runner import Outcome, Settings, run_task
+from benchmark.workers import Workers
 
 log = logging.getLogger("benchmark")
-
-
-def stop_on_sigterm() -> None:
-    """Make SIGINT and SIGTERM end this process by KeyboardInterrupt, so that workers end too."""
-    for number in (signal.SIGINT, signal.SIGTERM):
-        if signal.getsignal(number) is not signal.SIG_IGN:
-            signal.signal(number, _interrupt)
-
-
-def _interrupt(_signal: int, _frame: object) -> None:
-    raise KeyboardInterrupt
 
 
 def planned(
@@ -53,13 +44,17 @@ def run_all(plans: list[PlannedTask], store: RecordStore, settings: Settings) ->
 
     outcomes: list[Outcome] = []
     unbuilt: list[DataError] = []
+    for folder in (store.root, cache_folder()):
+        sweep(folder)
     total = sum(len(plan.cells) for plan in plans)
     shown = sys.stderr.isatty() and log.level < logging.ERROR
-    with logging_redirect_tqdm([log]), tqdm(total=total, unit="cell", disable=not shown, leave=False) as bar:
+    bar = tqdm(total=total, unit="cell", disable=not shown, leave=False)
+    with logging_redirect_tqdm([log]), bar, Workers() as crew:
         for plan in plans:
             bar.set_description(plan.name)
             try:
-                for outcome in run_task(plan, store, settings):
+                for outcome in run_task(plan, store, settings, crew):
+                    stop_if_asked()
                     outcomes.append(outcome)
                     bar.update()
                     say = log.warning if outcome.bad or (outcome.reason and outcome.state == "computed") else log.info
@@ -67,4 +62,5 @@ def run_all(plans: list[PlannedTask], store: RecordStore, settings: Settings) ->
             except DataError as error:
                 unbuilt.append(error)
                 log.error(f"error: {plan.name}: {error}")
+    stop_if_asked()
     return outcomes, unbuilt

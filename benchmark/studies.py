@@ -13,6 +13,7 @@ from benchmark.arguments import add_allow_weak, add_out, add_sources, positive
 from benchmark.boards import FORMS, add_kind, chosen_records
 from benchmark.commands import applicable, check_file, chosen_sources
 from benchmark.errors import BenchmarkError, DataError, UsageError
+from benchmark.interruption import held, stop_on_signals
 from benchmark.metrics import METRICS
 from benchmark.presets import PRESETS
 from benchmark.selection import select_labels
@@ -66,17 +67,18 @@ def add_studies(verb: Verb) -> None:
 
 def ablate_command(arguments: argparse.Namespace) -> int:
     """Run all variants and print their table; CSV, Markdown and a figure go beside the records."""
-    from benchmark.plan import MethodChoice, parse_methods
-    from benchmark.records import RecordStore
-    from benchmark.runner import Settings
-    from benchmark.several import planned, run_all, stop_on_sigterm
-    from deepfaith.ablations import VARIANTS
-    from leaderboards.ablation import ablation, render
-    from leaderboards.figures import ablation_figure, save
+    stop_on_signals()
+    with held():
+        from benchmark.plan import MethodChoice, parse_methods
+        from benchmark.records import RecordStore
+        from benchmark.runner import Settings
+        from benchmark.several import planned, run_all
+        from deepfaith.ablations import VARIANTS
+        from leaderboards.ablation import ablation, render
+        from leaderboards.figures import ablation_figure, save
 
     task = TASKS.one(arguments.task)
     wanted = select_labels(arguments.variants, VARIANTS, "variant", "")
-    stop_on_sigterm()
     variants = {name: MethodChoice("deepfaith", tuple(sorted(VARIANTS[name].items()))) for name in wanted}
     store = RecordStore(arguments.out).open()
     settings = Settings(

@@ -9,7 +9,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 LAYERS = [  # lower may not import higher; modules of one layer may import each other
-    {"benchmark.errors", "benchmark.arguments", "benchmark.allocation"},
+    {"benchmark.errors", "benchmark.arguments", "benchmark.allocation", "benchmark.interruption", "benchmark.workers"},
     {"benchmark.registry", "benchmark.selection"},
     {"benchmark.types"},
     {"benchmark.statistics", "benchmark.seeding", "benchmark.data.download", "benchmark.data.source"},

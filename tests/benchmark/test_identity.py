@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from benchmark import identity
+from benchmark.seeding import seeded
 from benchmark.types import METHODS, Split
 from tests import toys
 
@@ -86,6 +87,37 @@ def test_a_task_is_its_weights_and_rows():
     assert "other weights" in identity.what_changed(base, identity.task_identity(task))
     fewer = replace(toys.table(), budget=replace(task.budget, subsets=7))
     assert "budget" in identity.what_changed(base, identity.task_identity(fewer))
+
+
+class Tempered(torch.nn.Linear):
+    temperature = 1.0
+
+    def forward(self, x):
+        return super().forward(x) / self.temperature
+
+
+def test_a_model_is_its_plain_settings_too():
+    """What no weight shows: a temperature, a stride, how much is dropped, the mode; in anybody's layers."""
+
+    def digests(change):
+        with seeded(0):
+            model = torch.nn.Sequential(torch.nn.Conv1d(1, 1, 3), torch.nn.Dropout(0.1), Tempered(4, 2)).eval()
+        before = identity.model_digest(model)
+        assert identity.model_digest(model) == before
+        change(model)
+        return before, identity.model_digest(model)
+
+    changes = [
+        lambda model: setattr(model[2], "temperature", 2.0),
+        lambda model: setattr(model[0], "stride", (2,)),
+        lambda model: setattr(model[1], "p", 0.2),
+        lambda model: model[1].train(),
+        lambda model: setattr(model[2], "classes", {"a": [1, 2]}),
+    ]
+    found = [digests(change) for change in changes]
+    assert len({before for before, _ in found}) == 1
+    assert len({after for _, after in found} | {found[0][0]}) == len(changes) + 1
+    assert len(set(digests(lambda model: setattr(model, "_cache", 3)))) == 1, "what is private is no setting"
 
 
 def test_what_is_trained_does_not_hang_on_test_rows():

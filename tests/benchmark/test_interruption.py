@@ -9,12 +9,17 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
+from benchmark import interruption
 from benchmark.__main__ import main
+from benchmark.data.download import write_atomically
 from benchmark.records import RecordStore
+from benchmark.workers import Workers
 from tests.benchmark.test_cli import FAST, files
+from tests.benchmark.test_cli import run as run_here
 
 
 def forked(words):
@@ -78,11 +83,28 @@ def test_twenty_kills_change_no_byte(tmp_path):
     assert (len(records), problems) == (8, [])
 
 
+def children(pid):
+    """Return the processes that the threads of `pid` started and that have not been waited for."""
+    return [int(child) for path in Path(f"/proc/{pid}/task").glob("*/children") for child in path.read_text().split()]
+
+
+def wait_until(true, seconds=30.0):
+    end = time.monotonic() + seconds
+    while not (found := true()):
+        assert time.monotonic() < end, f"not so after {seconds} s"
+        time.sleep(0.01)
+    return found
+
+
+def alive(pid):
+    try:
+        return "\nState:\tZ" not in Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return False
+
+
 def wait_for_a_record(folder):
-    end = time.monotonic() + 60
-    while not list(folder.rglob("run.json")):
-        assert time.monotonic() < end, "the run stored nothing"
-        time.sleep(0.02)
+    wait_until(lambda: list(folder.rglob("run.json")), 60)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -101,9 +123,12 @@ def test_interrupted_workers_end_too(tmp_path):
              "--source", "synthetic", "--jobs", "2", "--out", tmp_path]  # fmt: skip
     child = subprocess.Popen([sys.executable, "-m", "benchmark", *map(str, words)], stderr=subprocess.PIPE, text=True)
     wait_for_a_record(tmp_path)
+    workers = children(child.pid)
+    assert len(workers) == 2
     child.send_signal(signal.SIGINT)
     _, err = child.communicate(timeout=30)
     assert child.returncode == 130
+    assert not any(map(alive, workers))
     assert "the same command goes on from there" in err
     assert "Traceback" not in err
 
@@ -120,3 +145,154 @@ def test_two_runs_at_once_agree(tmp_path):
     counts = [[int(part.split()[0]) for part in out.splitlines()[-1][7:].split(";")[0].split(", ")] for out in outs]
     assert sum(c[0] for c in counts) == 3, "each cell is computed by one of the two"
     assert all(c[0] + c[1] == 3 for c in counts)
+
+
+# Workers
+
+
+@pytest.mark.parametrize("doing", ["while True: pass", "import time; time.sleep(60)", "import torch"])
+def test_no_worker_outlives_its_parent(doing):
+    code = f"from benchmark.workers import Workers; list(Workers().each(exec, [{doing!r}] * 2, 2, print))"
+    parent = subprocess.Popen([sys.executable, "-c", code])
+    workers = wait_until(lambda: len(found := children(parent.pid)) == 2 and found)
+    time.sleep(0.2)
+    parent.kill()
+    parent.wait()
+    wait_until(lambda: not any(map(alive, workers)), 3.0)
+
+
+KILL = "__import__('os').kill(__import__('os').getpid(), {})"
+
+
+@pytest.mark.parametrize(
+    ("death", "how"),
+    [
+        (KILL.format(9), "died (signal 9: out of memory?)"),
+        (KILL.format(11), "died (signal 11)"),
+        ("__import__('os')._exit(3)", "ended with exit code 3"),
+    ],
+)
+def test_a_worker_that_dies_takes_its_own_job_along_and_no_other(death, how):
+    with Workers() as crew:
+        found = list(crew.each(eval, ["1", death, "2", "3", death, "4"], 2, lambda job, how: (job, how)))
+        assert sorted(item for item in found if isinstance(item, int)) == [1, 2, 3, 4]
+        assert [item for item in found if not isinstance(item, int)] == [(death, how)] * 2
+        processes = set(crew.each(eval, ["__import__('os').getpid()"] * 20, 1, None))
+        assert len(processes) == 1, "a process does one job after the other"
+    assert not any(map(alive, processes))
+
+
+def test_what_a_job_raises_is_raised_here_with_its_place(caplog, monkeypatch):
+    monkeypatch.setattr("logging.Logger.propagate", True, raising=False)
+    said = "__import__('logging').getLogger('benchmark').warning('a word of %s', 7) or print('not for our output')"
+    with Workers() as crew, caplog.at_level("WARNING", "benchmark"):
+        assert list(crew.each(eval, [said], 1, None)) == [None]
+        with pytest.raises(ZeroDivisionError) as caught:
+            list(crew.each(eval, ["1 / 0", "2"], 1, None))
+        unsent = "(_ for _ in ()).throw(type('Odd', (Exception,), {})('why'))"
+        with pytest.raises(RuntimeError, match="Odd: why"):
+            list(crew.each(eval, [unsent], 1, None))
+        with pytest.raises(KeyboardInterrupt):
+            list(crew.each(eval, ["(_ for _ in ()).throw(KeyboardInterrupt)"], 1, None))
+        assert list(crew.each(eval, ["5"], 1, None)) == [5], "others come after the ended ones"
+    assert "in a worker process" in caught.value.__notes__[0]
+    assert caplog.messages == ["a word of 7"]
+
+
+DIES = """
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from benchmark.types import METHODS, Method
+
+
+@METHODS.register("dies", kind="baseline")
+@dataclass(frozen=True)
+class Dies(Method):
+    def prepare(self, task, seed):
+        if (once := Path(__file__).with_name("once")).exists():
+            once.unlink()
+            os.kill(os.getpid(), 9)
+        return lambda x, target: x.clone()
+"""
+
+
+def test_a_cell_whose_worker_dies_fails_alone_and_is_computed_by_the_next_run(tmp_path, capsys):
+    (tmp_path / "dies.py").write_text(DIES)
+    (tmp_path / "once").touch()
+    words = ["--include", str(tmp_path / "dies.py")]
+    out = tmp_path / "out"
+    assert run_here(out, *words, methods="dies,saliency", jobs="2") == 1
+    captured = capsys.readouterr()
+    assert "failed: nap_mlp dies: its worker process died (signal 9: out of memory?)" in captured.out
+    assert "1 computed, 0 kept, 0 skipped, 1 failed" in captured.out
+    assert "Traceback" not in captured.err
+    assert run_here(out, *words, methods="dies,saliency", jobs="2") == 0
+    assert "1 computed, 1 kept" in capsys.readouterr().out
+    assert not (out / "_set_aside").exists()
+
+
+# Signals that come at a bad time
+
+
+def test_an_interruption_that_something_swallows_ends_the_run_all_the_same(tmp_path, capsys, monkeypatch):
+    real = RecordStore.write
+
+    def deaf(store, *record):
+        try:
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(1)
+        except KeyboardInterrupt:
+            return real(store, *record)
+        raise AssertionError("no signal came")
+
+    monkeypatch.setattr(RecordStore, "write", deaf)
+    before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
+    try:
+        assert run_here(tmp_path, methods="saliency,random") == 130
+        assert "interrupted" in capsys.readouterr().err
+        assert len(files(tmp_path)) == 1
+    finally:
+        signal.signal(signal.SIGINT, before[0])
+        signal.signal(signal.SIGTERM, before[1])
+    monkeypatch.undo()
+    assert run_here(tmp_path, methods="saliency,random") == 0, "it is not remembered"
+
+
+def test_signals_are_put_off_while_libraries_are_imported():
+    before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
+    whole = []
+
+    def import_slowly():
+        with interruption.held():
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(0.01)
+            whole.append(1)
+
+    try:
+        interruption.stop_on_signals()
+        with pytest.raises(KeyboardInterrupt):
+            import_slowly()
+        interruption.stop_on_signals()
+        interruption.stop_if_asked()
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        interruption.stop_on_signals()
+        assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN, "of a process in the background"
+    finally:
+        signal.signal(signal.SIGINT, before[0])
+        signal.signal(signal.SIGTERM, before[1])
+    assert whole
+
+
+def test_a_run_removes_what_killed_runs_left_half_written(tmp_path):
+    cache = Path(os.environ["BENCHMARK_CACHE"])
+    for folder in (tmp_path / "synthetic" / "nap_mlp" / "x", cache / "models"):
+        pid = os.fork()
+        if not pid:
+            os.fsync = lambda _file: os._exit(0)
+            write_atomically(folder / "run.json", b"half")
+        os.waitpid(pid, 0)
+    left = [path for place in (tmp_path, cache) for path in place.rglob("*.part")]
+    assert len(left) == 2
+    assert run_here(tmp_path) == 0
+    assert not [path for path in left if path.exists()]
