@@ -8,6 +8,7 @@ if __name__ == "__main__":  # before anything large is imported
     entry()
 
 import argparse
+import errno
 import json
 import logging
 import os
@@ -27,6 +28,7 @@ from benchmark.commands import (
     explain_command,
     prepare_command,
 )
+from benchmark.crosscheck.commands import regress_command, verify_command
 from benchmark.errors import BenchmarkError, DataError, RecordError, UsageError
 from benchmark.forget import add_forget
 from benchmark.interruption import held, stop_on_signals
@@ -41,6 +43,8 @@ if TYPE_CHECKING:
     from benchmark.records import RecordStore
     from benchmark.runner import Outcome, Settings
 
+LOST = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF)
+"""Why what is printed cannot be written."""
 log = logging.getLogger("benchmark")
 
 
@@ -64,18 +68,22 @@ def main(words: Sequence[str]) -> int:
     except BrokenPipeError:  # the reader of our output has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-    except OSError as error:  # of a file that nobody asked about, or of the output
-        place = "write the output" if error.filename is None else f"use {str(error.filename)!r}"
-        log.error(f"error: cannot {place}: {error.strerror or error}")
+    except Exception as error:
+        log.error(f"error: {_sentence(error)}")
         log.info(traceback.format_exc())
         lost_output()
         return 1
-    except Exception as error:
-        where = traceback.extract_tb(error.__traceback__)[-1]
-        log.error(f"error: {type(error).__name__}: {error} ({Path(where.filename).name}, line {where.lineno}): this "
-                  "should not happen; -v prints the traceback, please report it")  # fmt: skip
-        log.info(traceback.format_exc())
-        return 1
+
+
+def _sentence(error: Exception) -> str:
+    """Return what is said of an error that no command has a sentence for."""
+    if isinstance(error, OSError) and error.filename is not None:
+        return f"cannot use {str(error.filename)!r}: {error.strerror}"
+    if isinstance(error, OSError) and error.errno in LOST:
+        return f"cannot write the output: {error.strerror}"
+    where = traceback.extract_tb(error.__traceback__)[-1]
+    place = f"{Path(where.filename).name}, line {where.lineno}"
+    return f"{type(error).__name__}: {error} ({place}): please report it; -v prints the traceback"
 
 
 def _run(words: Sequence[str]) -> int:
@@ -350,50 +358,6 @@ def show_command(arguments: argparse.Namespace) -> int:
         width = max(map(len, facts))
         print("\n".join(f"{key:<{width}}  {value}" for key, value in facts.items()))
     return 0
-
-
-def verify_command(arguments: argparse.Namespace) -> int:
-    """Print the agreement of every metric with code that is not ours."""
-    from benchmark.crosscheck.verify import DIFFERENCES, render, verify
-    from benchmark.runner import single_threaded
-
-    single_threaded()
-    checks = verify()
-    if arguments.json:
-        print(json.dumps({"checks": [check.row() for check in checks], "differences": DIFFERENCES}, indent=1))
-    else:
-        print(render(checks))
-    return int(not all(check.passed for check in checks))
-
-
-def regress_command(arguments: argparse.Namespace) -> int:
-    """Compare with golden values, or renew them."""
-    from benchmark.crosscheck import regress
-    from benchmark.provenance import checkout
-    from benchmark.runner import single_threaded
-
-    single_threaded()
-    if arguments.update and arguments.golden is None and checkout() is None:
-        raise UsageError("regress --update renews the golden values of a checkout; this is an installed package: name "
-                         "a file of yours with --golden FILE")  # fmt: skip
-    path = arguments.golden or regress.GOLDEN
-    if arguments.device == "cuda":
-        from benchmark.runner import require_cuda
-
-        require_cuda()
-    new = arguments.update and arguments.golden is not None and not path.exists()
-    golden = regress.Golden({}, {}) if new else regress.read(path)
-    found = regress.measure(arguments.device)
-    changes = regress.compare(golden.values, found, arguments.device)
-    if arguments.update:
-        regress.write(regress.renewed(golden, found, arguments.device), path)
-    if arguments.json:
-        print(json.dumps([{"where": change.where, **vars(change)} for change in changes], indent=1))
-    else:
-        print(regress.render(changes, found, "changed" if arguments.update else "moved"))
-    if not arguments.update:
-        regress.check(golden)
-    return int(bool(changes) and not arguments.update)
 
 
 def _better(higher: bool) -> str:

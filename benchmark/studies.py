@@ -134,9 +134,7 @@ def plot_command(arguments: argparse.Namespace) -> int:
     tasks = sorted({record.cell.task for record in records})
     if arguments.what == "critical":
         if len(tasks) < 2:
-            raise UsageError(
-                f"plot critical compares methods over two tasks at least, got {tasks[0]}: name more of them"
-            )
+            raise UsageError(f"plot critical compares methods over two tasks at least, got {tasks[0]}: choose more")
         print(save(critical_figure(overall(records)), arguments.figure))
         return 0
     if len(tasks) > 1:
