@@ -196,7 +196,7 @@ class RecordStore:
 
         Raises:
             BenchmarkError: the disk is full or fails.
-            ValueError: the record holds something that JSON has no word for.
+            ValueError, TypeError, RecordError: the record holds something that JSON or a record has no word for.
         """
         folder = self.folder(record.cell)
         meta = {key: value for key, value in asdict(replace(record, scores=None)).items() if key != "scores"}
@@ -373,7 +373,9 @@ def check_plain(meta: Mapping[str, Any]) -> None:
     cell = meta["cell"]
     for name in (cell["task"], cell["method"], *meta["metrics"]):
         if not is_name(name):
-            raise RecordError(f"the name {name[:64]!r} is none: expected letters, digits, '_', '-' and '.'")
+            raise RecordError(
+                f"the name {name[:64]!r} is none: expected up to 64 letters, digits, spaces, '_', '-', '+' and '.'"
+            )
     if meta["status"] not in STATUSES or cell["source"] not in SOURCES:
         raise RecordError(f"a status or source that is none: {meta['status']!r}, {cell['source']!r}")
     if meta["n_total"] < 1 or meta["repeats"] < 1 or (meta["status"] == "done" and not meta["metrics"]):

@@ -97,7 +97,7 @@ class Workers:
         with self._lock:
             ending, self._all, self._idle = self._all, [], []
         for process in ending:
-            process.kill()
+            process.kill()  # all, before the first is waited for
         for process in ending:
             process.wait()
 
@@ -163,8 +163,11 @@ class _Speaker(logging.Handler):
             self._answers.flush()
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Send what was logged."""
-        self.send("said", (record.levelno, record.getMessage()))
+        """Send what was logged; what cannot be said is no reason to end a job."""
+        try:
+            self.send("said", (record.levelno, record.getMessage()))
+        except Exception:
+            self.handleError(record)
 
 
 def _portable(error: BaseException) -> BaseException:
