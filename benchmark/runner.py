@@ -31,6 +31,7 @@ from benchmark.plan import MethodChoice, PlannedTask, metric_facts
 from benchmark.presets import PRESETS
 from benchmark.records import Cell, Record, RecordStore, stale
 from benchmark.tasks.building import model_path, refuse_weak, task_facts
+from benchmark.trial import reason_of
 from benchmark.types import METHODS, TASKS, Located, Method, Precision, Split, Task
 from benchmark.workers import Workers
 
@@ -342,7 +343,7 @@ def _evaluate(job: Job) -> tuple[Record, list[dict[str, Any]]]:
             scores=score_table(evaluation),
         )
     except (Exception, SystemExit) as error:  # whatever a method raises ends its own cell and no other
-        reason = str(error) if isinstance(error, BenchmarkError) else describe(error, type(method))
+        reason = reason_of(error, method)
         if not evaluator.guard.intact:
             forget_tasks()  # what the method spoilt is built anew for the next
         return _failed(blank, reason, provenance=provenance | {"traceback": traceback.format_exc()}), []
