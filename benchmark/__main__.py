@@ -49,15 +49,15 @@ def main(words: Sequence[str]) -> int:
     0: all is well; 1: some cells failed; 2: the call is wrong; 3: data or weights are missing; 130: interrupted.
     """
     keep_freed_memory()
-    TASKS.discover("benchmark.tasks")
-    METHODS.discover(*PACKAGES)
-    arguments = build_parser().parse_args(words)
-    level = logging.WARNING - 10 * arguments.verbose + 10 * arguments.quiet
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(logging.Formatter("%(message)s"))
-    log.handlers, log.propagate = [handler], False
-    log.setLevel(min(level, logging.ERROR))
     try:
+        TASKS.discover("benchmark.tasks")
+        METHODS.discover(*PACKAGES)
+        arguments = build_parser().parse_args(words)
+        level = logging.WARNING - 10 * arguments.verbose + 10 * arguments.quiet
+        handler = logging.StreamHandler(sys.stderr)
+        handler.setFormatter(logging.Formatter("%(message)s"))
+        log.handlers, log.propagate = [handler], False
+        log.setLevel(min(level, logging.ERROR))
         for path in arguments.include:
             METHODS.include(path)
         return arguments.command(arguments)
