@@ -148,27 +148,28 @@ class RecordStore:
         try:
             meta = json.loads((folder / "run.json").read_text(encoding="utf-8"))
             if not isinstance(meta, dict) or "schema" not in meta:
-                raise RecordError(f"{folder}: run.json holds no record")
+                raise RecordError("run.json holds no record")
             if meta["schema"] != SCHEMA:
-                raise RecordError(f"{folder}: schema {meta['schema']!r}, this version reads {SCHEMA}: run again")
+                raise RecordError(f"schema {meta['schema']!r}, this version reads {SCHEMA}: run again")
             if meta.pop("digest", None) != _digest(meta):
-                raise RecordError(f"{folder}: run.json is not what was written: it is damaged or was edited")
+                raise RecordError("run.json is not what was written: it is damaged or was edited")
             check_plain(meta)
             cell = Cell(**meta["cell"])
             if Path(*folder.absolute().parts[-3:]) != Path(cell.source, cell.task, cell.key):
-                raise RecordError(f"{folder}: the record does not belong to this folder")
+                raise RecordError("the record does not belong to this folder")
             rest = {f.name: meta[f.name] for f in fields(Record) if f.name not in ("cell", "scores")}
             scores = pd.DataFrame()
             if meta["status"] == "done":
                 content = (folder / "scores.parquet").read_bytes()
                 if hashlib.sha256(content).hexdigest() != meta["scores_digest"]:
-                    raise RecordError(f"{folder}: scores.parquet is not what run.json says it is")
+                    raise RecordError("scores.parquet is not what run.json says it is")
                 scores = _scores(content, meta)
             return Record(cell=cell, scores=scores, **rest)
         except RecordError as error:
-            raise error if str(error).startswith(str(folder)) else RecordError(f"{folder}: {error}") from error
+            raise RecordError(f"{folder}: {printable(str(error))}") from error
         except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, pa.ArrowException) as error:
-            raise RecordError(f"{folder}: not a readable record ({type(error).__name__}: {error})"[:500]) from error
+            said = printable(f"{type(error).__name__}: {error}"[:400])
+            raise RecordError(f"{folder}: not a readable record ({said})") from error
 
     def examples(self, record: Record) -> list[dict[str, Any]]:
         """Return the samples that were kept with their explanations, none for a record that has none.
@@ -312,6 +313,11 @@ def stale(record: Record, identity: Mapping[str, str], metrics: Mapping[str, Map
         if record.metrics[name]["version"] != facts["version"]:
             return f"metric {name} changed"
     return None
+
+
+def printable(text: str) -> str:
+    """Return a text with its control characters spelt out, such as a stranger's record may hold."""
+    return "".join(letter if letter.isprintable() else letter.encode("unicode_escape").decode() for letter in text)
 
 
 def _digest(meta: Mapping[str, Any]) -> str:

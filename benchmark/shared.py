@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
-from benchmark.models.cache import Unusable, recall, sealed, store, unseal
+from benchmark.models.cache import Unusable, intact, locked, recall, sealed, store, unseal
 from benchmark.prober import Answers
 
 
@@ -64,9 +64,14 @@ class Shared:
         return Shared(**some)
 
     def save(self, path: Path, costs: dict[str, dict[str, float]]) -> None:
-        """Write the answers and what they cost to `path`, atomically; where that cannot be done, say so and go on."""
+        """Write the answers and what they cost to `path`, atomically; where that cannot be done, say so and go on.
+
+        What another run has written meanwhile is the same, and stays: somebody may be reading it.
+        """
         tensors = {key: value.detach().clone() for key, value in self.tensors().items()}  # some are one
-        store(path, sealed(tensors, {"costs": costs}, path.name))
+        with locked(path):
+            if intact(path, lambda path: unseal(path, path.name), "shared answers") is None:
+                store(path, sealed(tensors, {"costs": costs}, path.name))
 
     @classmethod
     def load(cls, path: Path, device: str) -> tuple[Shared | None, dict[str, dict[str, float]]]:

@@ -28,6 +28,7 @@ def entry() -> None:
     from benchmark.__main__ import main
 
     code = main(sys.argv[1:])
+    end_on_signals()  # nothing is left to interrupt
     if (why := lost_output()) is not None and not isinstance(why, BrokenPipeError):  # a reader may have seen enough
         print(f"error: cannot write the output: {why.strerror}", file=sys.stderr)
         code = code or 1

@@ -221,7 +221,7 @@ def _opened(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
             raise Unusable("is no file")
         with safe_open(path, "pt") as file:
             return {key: file.get_tensor(key) for key in file.keys()}, file.metadata() or {}  # noqa: SIM118 - no mapping
-    except (SafetensorError, ValueError) as error:
+    except (SafetensorError, ValueError, RuntimeError) as error:  # the last: replaced while it was read
         raise Unusable(f"cannot be read ({error})") from error
 
 

@@ -242,6 +242,36 @@ def test_damaged_prior_explanations_are_made_again(task, tmp_path, said):
         check(path, damaged, again, whole, said)
 
 
+def test_a_file_that_is_replaced_while_it_is_read(tmp_path, said, monkeypatch):
+    """It is looked at again, under the lock, and believed."""
+    made = []
+    whole = answers(tmp_path, made)
+    real, calls = cache.safe_open, []
+
+    def replaced(*words):
+        calls.append(1)
+        if len(calls) == 1:
+            raise RuntimeError("file <x> size <16904> is smaller than the required mapping size <16912>")
+        return real(*words)
+
+    monkeypatch.setattr(cache, "safe_open", replaced)
+    assert answers(tmp_path, made) == whole
+    assert len(made) == 1
+    assert not said.messages
+
+
+def test_shared_answers_that_another_run_has_written_stay(tmp_path):
+    answers(tmp_path, [])
+    path = tmp_path / "shared.safetensors"
+    content, (shared, _) = path.read_bytes(), Shared.load(path, "cpu")
+    shared.save(path, {"shared": {"forwards": 24.0, "seconds": 0.123456789}})
+    assert path.read_bytes() == content
+    path.unlink()  # its tensors are mapped
+    path.write_bytes(content[:-1])
+    shared.save(path, {"shared": {"forwards": 24.0}})
+    assert path.read_bytes() == content
+
+
 # A cache that cannot be written
 
 

@@ -260,6 +260,15 @@ def test_an_interruption_that_something_swallows_ends_the_run_all_the_same(tmp_p
     assert run_here(tmp_path, methods="saliency,random") == 0, "it is not remembered"
 
 
+def test_an_interruption_at_the_very_start_is_no_traceback(monkeypatch, capsys):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("benchmark.__main__.build_parser", interrupted)
+    assert main(["list", "tasks"]) == 130
+    assert "Traceback" not in capsys.readouterr().err
+
+
 def test_signals_are_put_off_while_libraries_are_imported():
     before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
     whole = []

@@ -14,7 +14,7 @@ import pytest
 
 from benchmark.errors import BenchmarkError, RecordError, UsageError
 from benchmark.plan import metric_facts
-from benchmark.records import Cell, Record, RecordStore, scores_bytes, stale, stored
+from benchmark.records import Cell, Record, RecordStore, _digest, scores_bytes, stale, stored
 from tests.leaderboards.generated import FACTS, IDENTITY
 
 COSTS = {phase: {"forwards": 1, "backwards": 0, "seconds": 0.1} for phase in ("prepare", "attribute", "probe")}
@@ -122,6 +122,21 @@ def test_a_damaged_record_is_named_and_set_aside(tmp_path, spoil, message):
     assert aside.is_dir()
     assert store.scan()[1] == []
     assert good.exists()
+
+
+def test_a_sentence_about_a_record_holds_no_control_characters(tmp_path):
+    """The name of a metric, say, that a stranger made up: it is refused, and the sentence says it in plain letters."""
+    store = RecordStore(tmp_path)
+    folder = store.write(record())
+    meta = json.loads((folder / "run.json").read_text())
+    del meta["digest"]
+    meta["metrics"] = {"\x1b[31mred": dict(next(iter(meta["metrics"].values())), family=True)}
+    meta["digest"] = _digest(meta)
+    (folder / "run.json").write_text(json.dumps(meta))
+    with pytest.raises(RecordError) as raised:
+        store.read(folder)
+    assert str(raised.value).isprintable()
+    assert "\\x1b[31mred: family is True" in str(raised.value)
 
 
 def test_a_copied_record_does_not_pass_for_another(tmp_path):

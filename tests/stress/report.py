@@ -20,7 +20,6 @@ class Figures:
     def __init__(self, kills: int) -> None:
         self._kills = kills
         self.tried: dict[str, dict[str, Counter[str]]] = {}
-        self.notes: list[str] = []
 
     @pytest.fixture
     def kills(self) -> int:
@@ -37,10 +36,6 @@ class Figures:
         counts = self.tried.setdefault(group, {}).setdefault(what, Counter())
         counts.update({"tried": tried, "held": held, **{key: int(value) for key, value in more.items()}})
 
-    def note(self, sentence: str) -> None:
-        """Keep a sentence for the page."""
-        self.notes.append(sentence)
-
 
 def table(rows: dict[str, Counter[str]]) -> str:
     """Return a Markdown table."""
@@ -51,9 +46,17 @@ def table(rows: dict[str, Counter[str]]) -> str:
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
+HEAD = """# Reliability
+
+Made by `tox -e stress -- --write` (`python -m tests.stress.report --write`); `--kills N` kills fewer runs than 100 and
+does all else in proportion, `--part` and `-k` choose, and renew only their sections. A run here is a small task with
+trained weights, decoded data, five methods, two of which train an explainer, and a checkpoint four times a second. A
+whole one takes some seconds. Kills come at uniformly random moments of its length, or at a random one of its writes.
+Part of the work: some records, a checkpoint or a half-written file."""
 MEANING = {
     "killed runs, resumed": """Held: the scores and examples of the resumed run are those of a run left alone, byte for
 byte, run.json but for times; no process lives on, no half-written file is left, nothing was set aside.""",
+    "runs ended by SIGTERM, resumed": """Held: as above; the exit code is 130 and no traceback is shown.""",
     "one flipped bit": """Held: the next run ends with exit code 0 and the same scores; what was damaged is named, set
 aside and made again.""",
     "disks and folders": """Held: scores are the same, or one sentence says what is wrong and a later run completes the
@@ -64,21 +67,26 @@ markup of a record reaches the output.""",
 }
 
 
-def page(figures: Figures, kills: int) -> str:
-    """Return the document."""
-    parts = [
-        f"""# Reliability
-
-Made by `tox -e stress -- --kills {kills} --write` (`python -m tests.stress.report --kills {kills} --write`).
-A run here is a small task with trained weights, decoded data, five methods, two of which train an explainer,
-and a checkpoint four times a second. A whole one takes some seconds."""
-    ]
+def sections(figures: Figures) -> dict[str, str]:
+    """Return the sections of the document by their headings."""
+    found = {}
     for group, rows in figures.tried.items():
         total = sum((counts for counts in rows.values()), Counter())
         shown = rows | ({"**all**": total} if len(rows) > 1 else {})
-        parts.append(f"## {group[0].upper()}{group[1:]}\n\n{MEANING[group]}\n\n{table(shown)}")
-    parts += figures.notes
-    return "\n\n".join(parts) + "\n"
+        found[f"{group[0].upper()}{group[1:]}"] = f"{MEANING[group]}\n\n{table(shown)}"
+    return found
+
+
+def read() -> dict[str, str]:
+    """Return the sections of the document as it stands."""
+    parts = TARGET.read_text(encoding="utf-8").split("\n## ")[1:] if TARGET.exists() else []
+    return {heading: text.strip() for heading, _, text in (part.partition("\n") for part in parts)}
+
+
+def page(found: dict[str, str]) -> str:
+    """Return the whole document."""
+    order = [f"{group[0].upper()}{group[1:]}" for group in MEANING]
+    return "\n\n".join([HEAD, *(f"## {name}\n\n{found[name]}" for name in order if name in found)]) + "\n"
 
 
 def main() -> int:
@@ -86,15 +94,18 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--kills", type=int, default=100, metavar="N", help="runs killed by SIGKILL (default: 100)")
     parser.add_argument("--part", choices=PARTS, action="append", help="only this part (may be given several times)")
-    parser.add_argument("--write", action="store_true", help=f"write {TARGET.name}")
+    parser.add_argument("-k", default="", metavar="EXPR", help="only these tests, as pytest chooses them")
+    parser.add_argument("--write", action="store_true", help=f"renew these sections of {TARGET.name}")
     arguments = parser.parse_args()
     figures = Figures(arguments.kills)
     files = [str(HERE / f"{part}.py") for part in arguments.part or PARTS]
-    code = pytest.main(["-q", "--durations=0", "--durations-min=1", "-p", "no:cacheprovider", *files], [figures])
-    text = page(figures, arguments.kills)
-    print(text)
+    code = pytest.main(
+        ["-q", "--durations=0", "--durations-min=1", "-p", "no:cacheprovider", "-k", arguments.k, *files], [figures]
+    )
+    found = sections(figures)
+    print(page(found))
     if arguments.write and code == 0:
-        TARGET.write_text(text, encoding="utf-8")
+        TARGET.write_text(page(read() | found), encoding="utf-8")
     return int(code)
 
 

@@ -132,7 +132,8 @@ class Place:
             sys.stdin = io.StringIO()
             sys.stdout, sys.stderr = open(1, "w", closefd=False), open(2, "w", closefd=False)  # noqa: SIM115
             logging.getLogger().handlers.clear()
-            signal.signal(signal.SIGINT, signal.default_int_handler)
+            signal.signal(signal.SIGINT, signal.default_int_handler)  # as in a new process
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
             torch.set_num_threads(1)
             benchmark.workers.subprocess = type("Forking", (), {"Popen": ForkedWorker, "PIPE": subprocess.PIPE})
             fitting.CHECKPOINT_SECONDS = EVERY
