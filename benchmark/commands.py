@@ -179,7 +179,7 @@ def doctor_command(arguments: argparse.Namespace) -> int:
     kind: Literal["synthetic", "real"] = "synthetic" if arguments.source == "synthetic" else "real"
     sources = replace(chosen_sources(arguments), looking=True, kind=kind)
     try:
-        sources.file("")
+        sources.folder("")
     except DataError as error:
         raise UsageError(str(error)) from error
     import joblib

@@ -209,7 +209,7 @@ def test_prepare_says_what_is_missing_and_goes_on(hub, capsys, how, message):
 def test_a_page_instead_of_a_table_is_refused(hub, capsys):
     hub("other")
     assert main(["prepare", "--task", "imdb_lstm", "--source", "real", "--device", "cpu"]) == 3
-    assert "is not a readable parquet file" in capsys.readouterr().err
+    assert "it is no parquet file: it begins with" in capsys.readouterr().err
 
 
 def test_offline_opens_no_socket(tmp_path, monkeypatch, capsys):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from benchmark.__main__ import main
 from benchmark.data.source import cache_folder
 from benchmark.records import RecordStore
 from benchmark.runner import forget_tasks
+from benchmark.types import TASKS
 
 TESTS = Path(__file__).parent.parent
 WORDS = ["run", "--task", "own", "--include", str(TESTS / "own_task.py"), "--include", str(TESTS / "bad_methods.py"),
@@ -29,6 +31,9 @@ def records(tmp_path, monkeypatch):
 
     yield run
     forget_tasks()
+    TASKS._entries.pop("own", None), TASKS._objects.pop("own", None)  # `all` is ours alone in the tests that follow
+    for name in [name for name in sys.modules if name.startswith("included_own_task")]:
+        del sys.modules[name]
 
 
 def test_a_map_without_positive_mass_is_scored(records):
@@ -50,11 +55,11 @@ def test_a_report_that_no_record_can_hold_is_kept_as_far_as_it_goes_and_flagged(
 
 
 def test_the_line_of_the_authors_file_is_said(records, capsys):
-    code, found = records("raises,exits,some_nan,all_nan,no_tensor,saliency")
+    code, found = records("raises,quits,some_nan,all_nan,no_tensor,saliency")
     assert code == 1
     line = 1 + (TESTS / "bad_methods.py").read_text().splitlines().index('    raise RuntimeError("no luck today")')
     assert found["raises"].reason == f"RuntimeError: no luck today (bad_methods.py, line {line})"
-    assert "SystemExit: 0 (bad_methods.py" in found["exits"].reason
+    assert "SystemExit: 0 (bad_methods.py" in found["quits"].reason
     assert found["all_nan"].reason == "the attribution of every sample is not finite"
     assert found["some_nan"].reason == "the attribution of 2 of 10 samples is not finite"
     assert all(math.isfinite(score) for score in found["saliency"].scores["score"].dropna())

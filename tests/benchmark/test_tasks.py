@@ -188,7 +188,7 @@ def test_a_weak_model_is_refused_unless_it_is_allowed(caplog, tmp_path, monkeypa
 def test_a_model_with_one_output_is_refused():
     task = toys.table()
     with pytest.raises(DataError, match="at least two classes, got \\(1, 1\\)"):
-        Evaluator(replace(task, model=torch.nn.Linear(7, 1).double()))
+        Evaluator(replace(task, model=torch.nn.Linear(7, 1).double().eval()))
 
 
 def test_a_sample_without_features_is_refused():

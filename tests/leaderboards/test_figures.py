@@ -47,5 +47,5 @@ def test_plot_draws(tmp_path, capsys, what):
     assert main(["plot", what, "--task", task, "--out", str(tmp_path), "--figure", str(path)]) == 0
     assert path.read_text().startswith("<?xml")
     one = main(["plot", "critical", "--task", "nap_mlp", "--out", str(tmp_path), "--figure", str(path)])
-    assert one == 1
+    assert one == 2
     assert "two tasks at least" in capsys.readouterr().err

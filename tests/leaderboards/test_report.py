@@ -171,7 +171,7 @@ def opened(browser, text, tmp_path):
     context.close()
 
 
-TABLE = "#table-real-t00-standard-fp32-all"
+TABLE = "#table-real-t00-standard-fp32-cpu-all"
 
 
 def methods(tab):
@@ -200,11 +200,11 @@ def test_columns_sort(opened):
 
 
 def test_methods_are_filtered(opened):
-    section = opened.locator("#real-t00-standard-fp32-all")
+    section = opened.locator("#real-t00-standard-fp32-cpu-all")
     section.locator("input[type=search]").fill("M03")
     assert methods(opened) == ["m03"]
     assert section.get_by_role("status").inner_text() == "1 method"
-    assert opened.locator("#table-real-t01-standard-fp32-all tbody tr:visible").count() == 5, "other boards stay"
+    assert opened.locator("#table-real-t01-standard-fp32-cpu-all tbody tr:visible").count() == 5, "other boards stay"
     section.locator("input[type=search]").fill("")
     section.get_by_label("control").uncheck()
     assert sorted(methods(opened)) == ["m00", "m02", "m03", "m04"]
@@ -214,7 +214,7 @@ def test_methods_are_filtered(opened):
 
 
 def test_samples_open(opened):
-    samples = opened.locator("#real-t00-standard-fp32-all details")
+    samples = opened.locator("#real-t00-standard-fp32-cpu-all details")
     assert samples.locator("article:visible").count() == 0
     for at in range(3):
         summary = samples.nth(at).locator("summary")
