@@ -165,9 +165,11 @@ class RecordStore:
                 scores = _scores(content, meta)
             return Record(cell=cell, scores=scores, **rest)
         except RecordError as error:
-            raise error if str(error).startswith(str(folder)) else RecordError(f"{folder}: {error}") from error
+            known = str(error).startswith(str(folder))
+            raise error if known else RecordError(f"{folder}: {_printable(str(error))}") from error
         except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, pa.ArrowException) as error:
-            raise RecordError(f"{folder}: not a readable record ({type(error).__name__}: {error})"[:500]) from error
+            said = _printable(f"not a readable record ({type(error).__name__}: {error})")
+            raise RecordError(f"{folder}: {said}"[:500]) from error
 
     def examples(self, record: Record) -> list[dict[str, Any]]:
         """Return the samples that were kept with their explanations, none for a record that has none.
@@ -357,6 +359,11 @@ def check_plain(meta: Mapping[str, Any]) -> None:
         raise RecordError("explains and problems: expected texts")
     if meta["status"] == "done" and not {"prepare", "attribute", "probe"} <= set(meta["costs"]):
         raise RecordError("costs: expected those of prepare, attribute and probe")
+
+
+def _printable(text: str) -> str:
+    """Return what a foreign record made us say, with control characters spelled out."""
+    return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text)
 
 
 def _check(found: Any, kinds: Mapping[str, Any], where: str) -> None:
