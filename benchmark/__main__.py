@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+if __name__ == "__main__":  # before anything large is imported
+    from benchmark.start import entry
+
+    entry()
+
 import argparse
+import errno
 import json
 import logging
 import os
 import sys
+import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,10 +28,13 @@ from benchmark.commands import (
     explain_command,
     prepare_command,
 )
-from benchmark.errors import BenchmarkError, DataError
+from benchmark.crosscheck.commands import regress_command, verify_command
+from benchmark.errors import BenchmarkError, DataError, RecordError, UsageError
+from benchmark.forget import add_forget
 from benchmark.interruption import held, stop_on_signals
 from benchmark.metrics import METRICS, select_metrics
 from benchmark.presets import PRESETS
+from benchmark.start import INTERRUPTED, SENTENCE, entry, lost_output, refuse_foreign_packages
 from benchmark.studies import add_studies
 from benchmark.types import METHODS, PACKAGES, TASKS
 
@@ -33,14 +43,9 @@ if TYPE_CHECKING:
     from benchmark.records import RecordStore
     from benchmark.runner import Outcome, Settings
 
-INTERRUPTED = 130
-
+LOST = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF)
+"""Why what is printed cannot be written."""
 log = logging.getLogger("benchmark")
-
-
-def entry() -> None:
-    """Run the command line and exit."""
-    sys.exit(main(sys.argv[1:]))
 
 
 def main(words: Sequence[str]) -> int:
@@ -49,27 +54,58 @@ def main(words: Sequence[str]) -> int:
     0: all is well; 1: some cells failed; 2: the call is wrong; 3: data or weights are missing; 130: interrupted.
     """
     keep_freed_memory()
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    log.handlers, log.propagate = [handler], False
     try:
-        TASKS.discover("benchmark.tasks")
-        METHODS.discover(*PACKAGES)
-        arguments = build_parser().parse_args(words)
-        level = logging.WARNING - 10 * arguments.verbose + 10 * arguments.quiet
-        handler = logging.StreamHandler(sys.stderr)
-        handler.setFormatter(logging.Formatter("%(message)s"))
-        log.handlers, log.propagate = [handler], False
-        log.setLevel(min(level, logging.ERROR))
-        for path in arguments.include:
-            METHODS.include(path)
-        return arguments.command(arguments)
+        return _run(words)
     except BenchmarkError as error:
         log.error(f"error: {error}")
         return error.exit_code
     except KeyboardInterrupt:
-        log.error("interrupted; what is finished is stored: the same command goes on from there")
+        log.error(SENTENCE)
         return INTERRUPTED
     except BrokenPipeError:  # the reader of our output has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except Exception as error:
+        log.error(f"error: {_sentence(error)}")
+        log.info(traceback.format_exc())
+        lost_output()
+        return 1
+
+
+def _sentence(error: Exception) -> str:
+    """Return what is said of an error that no command has a sentence for."""
+    if isinstance(error, OSError) and error.filename is not None:
+        return f"cannot use {str(error.filename)!r}: {error.strerror}"
+    if isinstance(error, OSError) and error.errno in LOST:
+        return f"cannot write the output: {error.strerror}"
+    where = traceback.extract_tb(error.__traceback__)[-1]
+    place = f"{Path(where.filename).name}, line {where.lineno}"
+    return f"{type(error).__name__}: {error} ({place}): please report it; -v prints the traceback"
+
+
+def _run(words: Sequence[str]) -> int:
+    """Run one command; see `main`."""
+    log.setLevel(logging.WARNING)
+    refuse_foreign_packages()
+    TASKS.discover("benchmark.tasks")
+    METHODS.discover(*PACKAGES)
+    parser = build_parser()
+    arguments = parser.parse_args(words)
+    if arguments.version:
+        from benchmark.provenance import version
+
+        print(version())
+        return 0
+    if arguments.command is None:
+        parser.print_help(sys.stderr)
+        return UsageError.exit_code
+    log.setLevel(min(logging.WARNING - 10 * arguments.verbose + 10 * arguments.quiet, logging.ERROR))
+    for path in arguments.include:
+        METHODS.include(path)
+    return arguments.command(arguments)
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -77,7 +113,9 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m benchmark", description="A faithfulness benchmark for feature attributions."
     )
-    verbs = parser.add_subparsers(required=True, metavar="COMMAND")
+    parser.add_argument("--version", action="store_true", help="print the version of this program")
+    parser.set_defaults(command=None)
+    verbs = parser.add_subparsers(metavar="COMMAND")
 
     def verb(name: str, command: Callable[[argparse.Namespace], int], text: str) -> argparse.ArgumentParser:
         sub = verbs.add_parser(name, help=text, description=text)
@@ -112,6 +150,7 @@ def build_parser() -> argparse.ArgumentParser:
     run.add_argument("--json", action="store_true", help="print the result as JSON")
 
     add_boards(verb)
+    add_forget(verb)
     lists = verb("list", list_command, "List tasks, methods or metrics.")
     lists.add_argument("what", choices=("tasks", "methods", "metrics"))
     lists.add_argument("--json", action="store_true", help="print as JSON")
@@ -172,9 +211,9 @@ def run_command(arguments: argparse.Namespace) -> int:
         from benchmark.runner import Settings
         from benchmark.several import planned, run_all
 
-    names = TASKS.select(arguments.task.split(","))
+    names = TASKS.select(arguments.task)
     choices = parse_methods(arguments.methods)
-    metrics = tuple(select_metrics(arguments.metrics.split(",")))
+    metrics = tuple(select_metrics(arguments.metrics))
     sources = chosen_sources(arguments)
     store = RecordStore(arguments.out)
     if not arguments.dry_run:
@@ -194,12 +233,33 @@ def run_command(arguments: argparse.Namespace) -> int:
         names, choices, sources, seed=arguments.seed, limit=arguments.limit, precision=arguments.precision,
         preset=arguments.preset, device=settings.device,
     )  # fmt: skip
+    _refuse_nothing(plans, arguments.methods)
+    if arguments.jobs is not None and arguments.jobs > (most := _most_cells(plans)) > 0:
+        log.warning(
+            f"--jobs {arguments.jobs}: no task has more than {most} cells, and a worker takes one: {most} are used"
+        )
     if arguments.dry_run:
         code = _dry_run(plans, store, settings, arguments.json)
         return DataError.exit_code if missing else code
     outcomes, unbuilt = run_all(plans, store, settings)
     code = _report(outcomes, store, arguments.json)
     return DataError.exit_code if missing or unbuilt else code
+
+
+def _refuse_nothing(plans: list[PlannedTask], text: str) -> None:
+    """Make sure that there is something to do on the tasks whose data were found.
+
+    Raises:
+        UsageError: no method explains any of them.
+    """
+    if plans and not _most_cells(plans):
+        reasons = {f"{choice.label} {p.skips[cell.key]} ({p.name})": None for p in plans for cell, choice in p.cells}
+        raise UsageError(f"nothing to do: none of --methods {text!r} explains a task: {'; '.join(reasons)}")
+
+
+def _most_cells(plans: list[PlannedTask]) -> int:
+    """Return the largest number of cells of one task that methods apply to."""
+    return max((len(plan.cells) - len(plan.skips) for plan in plans), default=0)
 
 
 def _dry_run(plans: list[PlannedTask], store: RecordStore, settings: Settings, as_json: bool) -> int:
@@ -228,6 +288,9 @@ def _report(outcomes: list[Outcome], store: RecordStore, as_json: bool) -> int:
     from leaderboards.tables import render
 
     chosen = [store.read(store.folder(o.cell)) for o in outcomes if o.state in ("kept", "computed")]
+    for outcome in outcomes if log.isEnabledFor(logging.INFO) else ():
+        if outcome.state == "failed":
+            _say_traceback(outcome, store)
     made = boards(chosen, partial=True)
     counts = {state: sum(o.state == state for o in outcomes) for state in ("computed", "kept", "skipped", "failed")}
     if as_json:
@@ -244,6 +307,15 @@ def _report(outcomes: list[Outcome], store: RecordStore, as_json: bool) -> int:
             print(line)
         print("cells: " + ", ".join(f"{n} {state}" for state, n in counts.items()) + f"; records in {store.root}")
     return int(any(outcome.bad for outcome in outcomes))
+
+
+def _say_traceback(outcome: Outcome, store: RecordStore) -> None:
+    """Print the traceback that the record of a failed cell keeps."""
+    try:
+        text = store.read(store.folder(outcome.cell)).provenance.get("traceback", "")
+    except RecordError:  # a cell whose worker died has no record
+        return
+    log.info(f"{outcome.cell.label}:\n{text}")
 
 
 def _passed_over(outcomes: list[Outcome]) -> list[str]:
@@ -288,49 +360,5 @@ def show_command(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def verify_command(arguments: argparse.Namespace) -> int:
-    """Print the agreement of every metric with code that is not ours."""
-    from benchmark.crosscheck.verify import DIFFERENCES, render, verify
-    from benchmark.runner import single_threaded
-
-    single_threaded()
-    checks = verify()
-    if arguments.json:
-        print(json.dumps({"checks": [check.row() for check in checks], "differences": DIFFERENCES}, indent=1))
-    else:
-        print(render(checks))
-    return int(not all(check.passed for check in checks))
-
-
-def regress_command(arguments: argparse.Namespace) -> int:
-    """Compare with golden values, or renew them."""
-    from benchmark.crosscheck import regress
-    from benchmark.runner import single_threaded
-
-    single_threaded()
-    path = arguments.golden or regress.GOLDEN
-    if arguments.device == "cuda":
-        from benchmark.runner import require_cuda
-
-        require_cuda()
-    new = arguments.update and arguments.golden is not None and not path.exists()
-    golden = regress.Golden({}, {}) if new else regress.read(path)
-    found = regress.measure(arguments.device)
-    changes = regress.compare(golden.values, found, arguments.device)
-    if arguments.update:
-        regress.write(regress.renewed(golden, found, arguments.device), path)
-    if arguments.json:
-        print(json.dumps([{"where": change.where, **vars(change)} for change in changes], indent=1))
-    else:
-        print(regress.render(changes, found, "changed" if arguments.update else "moved"))
-    if not arguments.update:
-        regress.check(golden)
-    return int(bool(changes) and not arguments.update)
-
-
 def _better(higher: bool) -> str:
     return "higher" if higher else "lower"
-
-
-if __name__ == "__main__":
-    entry()

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,11 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from benchmark.errors import BenchmarkError
 from benchmark.evaluator import Evaluator
 from benchmark.metrics import METRICS
 from benchmark.statistics import spearman
+from benchmark.trial import Trial, refuse_non_finite
 from benchmark.types import METHODS, Method, Task
 
 
@@ -36,6 +39,8 @@ class Audit:
     agreement: pd.DataFrame
     controls: pd.DataFrame
     ties: pd.Series
+    failed: tuple[str, ...] = ()
+    """Labels of methods that failed, and are left out."""
 
     def text(self) -> str:
         """Return the audit for a terminal."""
@@ -46,7 +51,9 @@ class Audit:
             "ties (share of features that share their value with another)": self.ties.to_frame("tied"),
         }
         return "\n\n".join(
-            f"{title}\n{frame.to_string(float_format='{:.3f}'.format)}" for title, frame in parts.items()
+            f"{title}\n{frame.to_string(float_format='{:.3f}'.format, na_rep='')}"
+            for title, frame in parts.items()
+            if len(frame.columns)
         )
 
     def plain(self) -> dict[str, Any]:
@@ -56,47 +63,81 @@ class Audit:
             "source": self.source,
             "samples": self.samples,
             "seeds": self.seeds,
-            "noise": self.noise.to_dict("index"),
-            "agreement": self.agreement.to_dict("index"),
-            "controls": self.controls.to_dict("index"),
+            "noise": _plain(self.noise),
+            "agreement": _plain(self.agreement),
+            "controls": _plain(self.controls),
             "ties": self.ties.to_dict(),
+            "failed": list(self.failed),
         }
 
 
-def audit(task: Task, methods: Iterable[tuple[str, Method]], samples: int, seeds: int, value_table: bool) -> Audit:
-    """Explain `samples` test samples by every method once, and score them under `seeds` seeds."""
-    methods = list(methods)
-    runs: list[dict[str, dict[str, Tensor]]] = []
-    attributions: dict[str, Tensor] = {}
+def _plain(frame: pd.DataFrame) -> dict[Any, dict[Any, Any]]:
+    """Return a table by row, None where a cell is empty."""
+    return frame.astype(object).where(frame.notna(), None).to_dict("index")
+
+
+def audit(
+    task: Task, methods: Iterable[tuple[str, str, Method]], samples: int, seeds: int, value_table: bool,
+    build: Callable[[], Task] | None = None,
+) -> Audit:  # fmt: skip
+    """Explain test samples by every method once, those that fail left out, and score them under several seeds.
+
+    Args:
+        task: what is explained.
+        methods: label, registered name and the method itself.
+        samples: how many test samples.
+        seeds: how many seeds.
+        value_table: whether all removals are asked where they are few.
+        build: builds the task anew, where a method spoils it; without it those that follow fail then.
+
+    Raises:
+        BenchmarkError: fewer than two methods are left.
+    """
     rows = list(range(min(samples, len(task.test.x))))
+    trial = Trial(task, lambda task: Evaluator(task, 0, rows, value_table=value_table), build)
+    attributions: dict[str, Tensor] = {}
+    names: dict[str, str] = {}
+    for label, name, method in methods:
+        found = trial.run(label, method, partial(_attributions, method=method, name=name))
+        if found is not None:
+            attributions[label], names[label] = found, name
+    trial.require(attributions)
+    if len(attributions) < 2:
+        raise BenchmarkError(f"{', '.join(attributions)} alone is left, and metrics agree over two methods at least")
+    runs: list[dict[str, dict[str, Tensor]]] = []
     for seed in range(seeds):
-        evaluator = Evaluator(task, seed, rows, value_table=value_table)
-        for name, method in methods:
-            if name not in attributions:
-                found = evaluator.evaluate(method, name)
-                assert found.attributions is not None
-                attributions[name] = found.attributions
-        scored = evaluator.score_all([attributions[name] for name, _ in methods])
-        runs.append({name: each.scores for (name, _), each in zip(methods, scored, strict=True)})
-    names = [name for name, _ in methods]
+        task = trial.evaluator.task
+        evaluator = Evaluator(task, seed, rows, value_table=value_table) if seed else trial.evaluator
+        scored = evaluator.score_all(list(attributions.values()))
+        runs.append({label: each.scores for label, each in zip(attributions, scored, strict=True)})
     means = np.array([[[run[m][k].nanmean().item() for k in METRICS] for m in names] for run in runs])
+    kinds = [METHODS.entry(name).facts.get("kind") for name in names.values()]
     return Audit(
         task=task.name,
         source=task.source,
         samples=len(rows),
         seeds=seeds,
-        noise=_noise(means[:, [METHODS.entry(name).facts.get("kind") != "control" for name in names]]),
-        agreement=_agreement(runs[0], names),
-        controls=_controls(means.mean(0), names),
-        ties=pd.Series({name: _tied(attributions[name]) for name in names}),
+        noise=_noise(means[:, [kind != "control" for kind in kinds]]),
+        agreement=_agreement(runs[0], list(names)),
+        controls=_controls(means.mean(0), list(names), kinds),
+        ties=pd.Series({label: _tied(attribution) for label, attribution in attributions.items()}),
+        failed=tuple(trial.failed),
     )
 
 
+def _attributions(evaluator: Evaluator, method: Method, name: str) -> Tensor:
+    found = refuse_non_finite(evaluator.evaluate(method, name)).attributions
+    assert found is not None
+    return found
+
+
 def _noise(means: np.ndarray) -> pd.DataFrame:
-    """Return noise and gap by metric from means (seeds, methods, metrics)."""
-    spread = means.std(axis=0, ddof=1) if len(means) > 1 else np.full(means.shape[1:], np.nan)
-    gaps = np.median(np.diff(np.sort(means.mean(0), axis=0), axis=0), axis=0)
-    return pd.DataFrame({"noise": spread.max(0), "gap": gaps}, index=list(METRICS))
+    """Return noise and gap by metric from means (seeds, methods, metrics), NaN where there are too few for one."""
+    unknown = np.full(means.shape[2], np.nan)
+    seeds, methods = means.shape[:2]
+    noise = means.std(axis=0, ddof=1).max(0) if seeds > 1 and methods else unknown
+    gaps = np.median(np.diff(np.sort(means.mean(0), axis=0), axis=0), axis=0) if methods > 1 else unknown
+    return pd.DataFrame({"noise": noise, "gap": gaps}, index=list(METRICS))
 
 
 def oriented(scores: dict[str, dict[str, Tensor]], names: list[str], metric: str) -> Tensor:
@@ -117,8 +158,7 @@ def _agreement(scores: dict[str, dict[str, Tensor]], names: list[str]) -> pd.Dat
     return pd.DataFrame(found, index=list(METRICS))
 
 
-def _controls(means: np.ndarray, names: list[str]) -> pd.DataFrame:
-    kinds = [METHODS.entry(name).facts.get("kind") for name in names]
+def _controls(means: np.ndarray, names: list[str], kinds: list[str | None]) -> pd.DataFrame:
     others = [i for i, kind in enumerate(kinds) if kind not in ("control", "oracle")]
     oracles = [i for i, kind in enumerate(kinds) if kind == "oracle"]
     rows = {}

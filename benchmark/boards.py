@@ -92,24 +92,36 @@ def chosen_records(arguments: argparse.Namespace) -> list[Record]:
     from benchmark.records import RecordStore
     from leaderboards.rank import choose
 
-    if not arguments.out.is_dir():
-        raise UsageError(f"no records in {str(arguments.out)!r}: run some first, or name another --out")
     store = RecordStore(arguments.out)
+    tasks = chosen_tasks(arguments, store)
+    records = [record for task in tasks for record in read_records(store, arguments.source, task)]
+    records = [record for record in records if of_kind(record, arguments)]
+    if not records:
+        raise UsageError(f"no {_what(arguments)} of {arguments.task} with this --limit, --seed, --preset, --precision "
+                         f"or --device in {str(arguments.out)!r}")  # fmt: skip
+    return choose(records, arguments.methods)
+
+
+def chosen_tasks(arguments: argparse.Namespace, store: RecordStore) -> list[str]:
+    """Return the tasks that --task and --source choose among those that have records.
+
+    Raises:
+        UsageError: there are none.
+    """
+    what = _what(arguments)
     there = store.tasks(None if arguments.source == "auto" else arguments.source)
-    what = "records" if arguments.source == "auto" else f"{arguments.source} records"
     if not there:
         raise UsageError(f"no {what} in {str(arguments.out)!r}: run some first, or name another --out")
     named = [task for task in TASKS.names() if task not in there]
-    tasks = select_labels(arguments.task, [*there, *named], "task")
-    if not set(tasks) & set(there):
+    tasks = set(select_labels(arguments.task, [*there, *named], "task"))
+    if not tasks & set(there):
         raise UsageError(f"no {what} of {arguments.task} in {str(arguments.out)!r}: there are those of "
                          f"{', '.join(there)}; run some first")  # fmt: skip
-    records = [record for task in there if task in tasks for record in read_records(store, arguments.source, task)]
-    records = [record for record in records if _of_kind(record, arguments)]
-    if not records:
-        raise UsageError(f"no {what} of {arguments.task} with this --limit, --seed, --preset, --precision or --device "
-                         f"in {str(arguments.out)!r}")  # fmt: skip
-    return choose(records, arguments.methods)
+    return [task for task in there if task in tasks]
+
+
+def _what(arguments: argparse.Namespace) -> str:
+    return "records" if arguments.source == "auto" else f"{arguments.source} records"
 
 
 def read_records(store: RecordStore, source: str = "auto", task: str | None = None) -> list[Record]:
@@ -128,10 +140,12 @@ def read_records(store: RecordStore, source: str = "auto", task: str | None = No
     return believed
 
 
-def _of_kind(record: Record, arguments: argparse.Namespace) -> bool:
+def of_kind(record: Record, arguments: argparse.Namespace) -> bool:
+    """Tell whether a record is of the boards that the arguments of `add_kind` choose."""
     cell, limit = record.cell, arguments.limit
+    whole = cell.limit is None and (limit == "all" or (limit is not None and record.facts.get("rows", limit) <= limit))
     return (
-        (limit is None or cell.limit == (None if limit == "all" else limit))
+        (limit is None or cell.limit == limit or whole)
         and (arguments.seed is None or cell.seed in arguments.seed)
         and arguments.preset in (None, cell.preset)
         and arguments.precision in (None, cell.precision)
@@ -147,7 +161,7 @@ def leaderboard_command(arguments: argparse.Namespace) -> int:
 
     records = chosen_records(arguments)
     if arguments.metrics != "all":
-        wanted = list(select_metrics(arguments.metrics.split(",")))
+        wanted = select_metrics(arguments.metrics)
         records = [narrowed(record, wanted) for record in records]
     if arguments.compare:
         return _beside_the_paper(records, arguments)
@@ -157,7 +171,10 @@ def leaderboard_command(arguments: argparse.Namespace) -> int:
     if arguments.publish:
         return _publish(arguments.publish, made, records)
     if arguments.one is not None:
-        (arguments.one,) = select_labels(arguments.one, sorted({r.label for r in records}))[:1]
+        found = select_labels(arguments.one, sorted({r.label for r in records}))
+        if len(found) > 1:
+            raise UsageError(f"--one expects one method, got {', '.join(found)}")
+        (arguments.one,) = found
     together = _together(records, arguments.partial, arguments.one)
     tests = _pairs(records, arguments.partial) if arguments.pairs else []
     if arguments.format == "json":
@@ -181,12 +198,26 @@ def _together(records: list[Record], partial: bool, one: str | None = None) -> l
 
 
 def _kinds(records: list[Record]) -> list[list[Record]]:
-    """Return records by what an overall board has to share: source, precision, preset, limit."""
+    """Return records by what an overall board has to share: source, precision, device, preset, limit.
+
+    A task of fewer rows than a limit stands with those that are limited, too: all of its rows were taken.
+    """
     kinds: dict[tuple[str, ...], list[Record]] = defaultdict(list)
+    limits: dict[tuple[str, ...], set[int]] = defaultdict(set)
     for record in records:
-        cell = record.cell
-        kinds[cell.source, cell.precision, cell.device, cell.preset, str(cell.limit)].append(record)
+        limits[_kind(record)] |= set() if record.cell.limit is None else {record.cell.limit}
+    for record in records:
+        kind, limit = _kind(record), record.cell.limit
+        kinds[*kind, str(limit)].append(record)
+        for other in limits[kind] if limit is None else ():
+            if record.facts["rows"] <= other:
+                kinds[*kind, str(other)].append(record)
     return [kinds[key] for key in sorted(kinds)]
+
+
+def _kind(record: Record) -> tuple[str, ...]:
+    cell = record.cell
+    return cell.source, cell.precision, cell.device, cell.preset
 
 
 def _pairs(records: list[Record], partial: bool) -> list[Table]:
@@ -226,9 +257,11 @@ def _check(path: Path, made: list[Board]) -> int:
 
     if not path.is_file():
         raise UsageError(f"--check expects a board made with --format csv, got {str(path)!r}: no such file")
-    text = "".join(
-        line for line in path.read_text(encoding="utf-8").splitlines(keepends=True) if not line.startswith("#")
-    )
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"--check expects a board made with --format csv, got {str(path)!r}: {error}") from error
+    text = "".join(line for line in lines if not line.startswith("#"))
     found = differences(text, render(made, "csv"))
     for line in found:
         print(line)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, get_args
 
-from benchmark.errors import UsageError
+from benchmark.errors import UsageError, did_you_mean
 from benchmark.metrics import METRICS, Metric
-from benchmark.registry import did_you_mean
-from benchmark.types import METHODS, TASKS
+from benchmark.registry import parameters
+from benchmark.types import METHODS, TASKS, Method, Modality
 
 ROWS = {
     "fixed": "R, shared by all methods; none where there is a value table",
@@ -85,14 +86,29 @@ def metrics_document() -> str:
 def method_card(name: str) -> dict[str, Any]:
     """Return what there is to know of a method."""
     entry, cls = METHODS.entry(name), METHODS.get(name)
-    parameters = {f.name: f.default for f in dataclasses.fields(cls)}  # type: ignore[arg-type]
+    method = cls()
+    usual = _by_modality(method, entry.facts.get("modalities") or get_args(Modality))
+    values = {key: usual.get(key, "none" if value is None else value) for key, value in parameters(method).items()}
     return {
         "method": name,
         "kind": entry.facts.get("kind", ""),
         "explains": ", ".join(entry.facts.get("modalities", ())),
-        "parameters": ", ".join(f"{key}={value}" for key, value in parameters.items()) or "none",
+        "parameters": ", ".join(f"{key}={value}" for key, value in values.items()) or "none",
         "description": " ".join((inspect.getdoc(cls) or "").split()),
     }
+
+
+def _by_modality(method: Method, modalities: Sequence[str]) -> dict[str, str]:
+    """Return what stands for each parameter that a method leaves to the task: its values on the tasks there are."""
+    specs = [TASKS.get(name)() for name in TASKS.names()]
+    said: dict[str, list[str]] = {}
+    for modality in modalities:
+        resolved = [parameters(method.resolved(spec)) for spec in specs if spec.modality == modality]
+        for key, value in parameters(method).items():
+            found = sorted({own[key] for own in resolved if own[key] != value})
+            if value is None and found:
+                said.setdefault(key, []).append(f"{modality} {' or '.join(map(str, found))}")
+    return {key: f"by modality ({', '.join(words)})" for key, words in said.items()}
 
 
 def task_card(name: str) -> dict[str, Any]:

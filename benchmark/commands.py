@@ -6,15 +6,18 @@ import argparse
 import json
 import logging
 import sys
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from benchmark.errors import DataError, UsageError
 from benchmark.types import METHODS, TASKS
 
 if TYPE_CHECKING:
     from benchmark.data.source import Sources
-    from benchmark.types import Task
+    from benchmark.plan import PlannedTask
+    from benchmark.types import Method, Task
 
 log = logging.getLogger("benchmark")
 
@@ -27,6 +30,35 @@ def chosen_sources(arguments: argparse.Namespace) -> Sources:
     return Sources(arguments.source, folder, arguments.offline, arguments.verify)
 
 
+def check_file(option: str, path: Path | None, endings: Sequence[str]) -> None:
+    """Make sure, before any work, that a file has one of the `endings` and a folder to be in.
+
+    Raises:
+        UsageError: it has not.
+    """
+    if path is None:
+        return
+    if path.suffix not in endings:
+        raise UsageError(f"{option} expects a file that ends in {', '.join(endings)}, got {str(path)!r}")
+    if not path.parent.is_dir():
+        raise UsageError(f"cannot write {option} {str(path)!r}: there is no such folder; make it, or name another")
+
+
+def applicable(plan: PlannedTask, text: str) -> list[tuple[str, str, Method]]:
+    """Return label, name and method of what can explain a planned task, saying what cannot unless all were asked for.
+
+    Raises:
+        UsageError: none can.
+    """
+    skipped = [f"{choice.label}: {plan.skips[cell.key]}" for cell, choice in plan.cells if cell.key in plan.skips]
+    methods = plan.methods()
+    if not methods:
+        raise UsageError(f"none of --methods {text!r} explains {plan.name}: {'; '.join(skipped)}")
+    for line in skipped if len(plan.cells) < len(METHODS.names()) else []:
+        log.warning(f"skipped: {line}")
+    return methods
+
+
 def audit_command(arguments: argparse.Namespace) -> int:
     """Examine the metrics on a task."""
     from benchmark.audit import audit, heat_map
@@ -35,23 +67,25 @@ def audit_command(arguments: argparse.Namespace) -> int:
     from benchmark.runner import single_threaded
     from benchmark.tasks.building import refuse_weak
 
+    plan = plan_task(TASKS.one(arguments.task), parse_methods(arguments.methods), chosen_sources(arguments), 0, None)
+    methods = applicable(plan, arguments.methods)
+    if len(methods) < 2:
+        raise UsageError(f"audit compares metrics over two methods at least, got {methods[0][0]}: name more with "
+                         "--methods")  # fmt: skip
     RecordStore(arguments.out).open()
-    plan = plan_task(
-        TASKS.entry(arguments.task).name, parse_methods(arguments.methods), chosen_sources(arguments), 0, None
-    )
     for note in plan.located.notes:
         log.warning(f"{plan.name}: {note}")
     single_threaded()
-    task = plan.spec.build(plan.located, plan.name, "cpu")
+    build = partial(plan.spec.build, plan.located, plan.name, "cpu")
+    task = build()
     refuse_weak(task, arguments.allow_weak_model)
-    methods = [(name, method) for _, name, method in plan.methods()]
-    result = audit(task, methods, arguments.limit, arguments.seeds, not arguments.sampled)
+    result = audit(task, methods, arguments.limit, arguments.seeds, not arguments.sampled, build)
     path = heat_map(result, arguments.out / "audit" / f"{result.source}-{result.task}-agreement.png")
     if arguments.json:
         print(json.dumps(result.plain() | {"figure": str(path)}, indent=1))
     else:
         print(f"{result.task}, {result.source} data, {result.samples} samples\n\n{result.text()}\n\nheat map: {path}")
-    return 0
+    return int(bool(result.failed))
 
 
 def explain_command(arguments: argparse.Namespace) -> int:
@@ -60,22 +94,16 @@ def explain_command(arguments: argparse.Namespace) -> int:
     from benchmark.presets import PRESETS
 
     endings = (".png", ".svg", ".html")
-    if arguments.out.suffix not in endings:
-        raise UsageError(f"--out expects a file that ends in {', '.join(endings)}, got {str(arguments.out)!r}")
+    check_file("--out", arguments.out, endings)
     choices = parse_methods(arguments.methods)
     plan = plan_task(
-        TASKS.entry(arguments.task).name, choices, chosen_sources(arguments), arguments.seed, None,
+        TASKS.one(arguments.task), choices, chosen_sources(arguments), arguments.seed, None,
         preset=arguments.preset,
     )  # fmt: skip
     for note in plan.located.notes:
         log.warning(f"{plan.name}: {note}")
-    methods = plan.methods()
+    methods = applicable(plan, arguments.methods)
     methods.sort(key=lambda method: METHODS.entry(method[1]).facts.get("kind") == "control")  # controls last
-    for cell, choice in plan.cells:
-        if cell.key in plan.skips and len(choices) < len(METHODS.names()):
-            log.warning(f"skipped: {choice.label}: {plan.skips[cell.key]}")
-    if not methods:
-        raise UsageError(f"none of --methods {arguments.methods!r} explains {plan.spec.modality}")
     from dataclasses import replace
 
     from benchmark.explain import explain
@@ -84,16 +112,20 @@ def explain_command(arguments: argparse.Namespace) -> int:
     from benchmark.tasks.building import refuse_weak
 
     single_threaded()
-    task: Task = plan.spec.build(plan.located, plan.name, "cpu")
+
+    def build() -> Task:
+        task = plan.spec.build(plan.located, plan.name, "cpu")
+        return replace(task, budget=PRESETS[arguments.preset].budget(task.budget))
+
+    task = build()
     refuse_weak(task, arguments.allow_weak_model)
-    task = replace(task, budget=PRESETS[arguments.preset].budget(task.budget))
-    explained = explain(task, arguments.sample, methods, arguments.seed)
+    explained = explain(task, arguments.sample, methods, arguments.seed, build)
     try:
         save(explained, arguments.out)
     except OSError as error:
         raise UsageError(f"cannot write --out {str(arguments.out)!r}: {error.strerror}; name another") from error
     print(f"{explained.title}\n{arguments.out}")
-    return 0
+    return int(bool(explained.failed))
 
 
 def prepare_command(arguments: argparse.Namespace) -> int:
@@ -102,7 +134,7 @@ def prepare_command(arguments: argparse.Namespace) -> int:
 
     from benchmark.runner import require_cuda, single_threaded
 
-    names = TASKS.select(arguments.task.split(","))
+    names = TASKS.select(arguments.task)
     sources = chosen_sources(arguments)
     missing = 0
     with tqdm(names, unit="task", disable=not sys.stderr.isatty(), leave=False) as bar:
@@ -122,8 +154,14 @@ def prepare_command(arguments: argparse.Namespace) -> int:
                 missing += 1
                 log.error(f"error: {name}: {error}")
                 continue
-            for note in located.notes:
-                log.warning(f"{name}: {note}")
+            if arguments.source == "auto" and located.source == "synthetic":
+                missing += 1
+                why = "; ".join(located.notes) or "there are no real data"
+                log.error(f"error: {name}: {why}, which is all that is ready; if that is what you want, say --source "
+                          "synthetic")  # fmt: skip
+            else:
+                for note in located.notes:
+                    log.warning(f"{name}: {note}")
             weak = f", WEAK: under its floor of {model['floor']}" if model["weak"] else ""
             print(f"{name:<22} {located.source} data, {located.origin}; accuracy {model['accuracy']:.3f}, "
                   f"balanced {model['balanced_accuracy']:.3f}{weak}")  # fmt: skip
@@ -137,15 +175,20 @@ def doctor_command(arguments: argparse.Namespace) -> int:
     from benchmark.provenance import git_commit, versions
     from benchmark.ready import readiness
 
-    names = TASKS.select(arguments.task.split(",") if arguments.task else TASKS.names())
-    sources = replace(chosen_sources(arguments), offline=True)
-    sources = replace(sources, kind="synthetic" if arguments.source == "synthetic" else "real")
+    names = TASKS.names() if arguments.task is None else TASKS.select(arguments.task)
+    kind: Literal["synthetic", "real"] = "synthetic" if arguments.source == "synthetic" else "real"
+    sources = replace(chosen_sources(arguments), looking=True, kind=kind)
+    try:
+        sources.file("")
+    except DataError as error:
+        raise UsageError(str(error)) from error
+    import joblib
     import torch
 
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu only"
     facts = versions() | {
         "device": device,
-        "cores": str(torch.get_num_threads()),
+        "cores": str(joblib.cpu_count()),
         "commit": git_commit() or "not a checkout",
         "cache": str(sources.cache),
         "data folder": str(sources.data_dir or "none: set BENCHMARK_DATA or use --data-dir"),

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import difflib
 import sys
 import traceback
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 
@@ -33,10 +35,34 @@ class RecordError(BenchmarkError):
     """A stored record is damaged or was not written by this program."""
 
 
-def describe(error: BaseException, cls: type) -> str:
-    """Return one line that says what was raised and where in the file of `cls`: "ValueError: no (mine.py, line 3)"."""
-    file = getattr(sys.modules.get(cls.__module__), "__file__", None)
+def describe(error: BaseException, made: Callable[..., object]) -> str:
+    """Return one line that says what was raised and where in the file of the class or function `made`.
+
+    Example: "ValueError: no (mine.py, line 3)".
+    """
+    file = getattr(sys.modules.get(made.__module__), "__file__", None)
     frames = traceback.extract_tb(error.__traceback__)
     own = [frame for frame in frames if frame.filename == file] or frames
     place = f" ({Path(own[-1].filename).name}, line {own[-1].lineno})" if own else ""
     return f"{type(error).__name__}: {error}{place}"
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """Return the end of an error sentence: the nearest known name, then all of them."""
+    known = list(known)
+    lowered = {name.lower(): name for name in known}
+    near = difflib.get_close_matches(word.lower(), lowered, n=1)
+    hint = f"; did you mean {lowered[near[0]]!r}?" if near else ";"
+    return f"{hint} known: {', '.join(known)}"
+
+
+def few(names: Sequence[object], most: int = 8) -> str:
+    """Return the first names of a list that may be long, and how many more there are; "none" where there are none."""
+    more = f" and {len(names) - most:,} more" if len(names) > most else ""
+    return ", ".join(short(name) for name in names[:most]) + more or "none"
+
+
+def short(thing: object, most: int = 80) -> str:
+    """Return a thing as text on one line, cut where it is long."""
+    text = " ".join(str(thing).split())
+    return text if len(text) <= most else f"{text[:most]}... ({len(text):,} characters)"

@@ -18,9 +18,21 @@ import torch
 from torch import Tensor
 
 from benchmark import probes
-from benchmark.errors import BenchmarkError, DataError
+from benchmark.errors import BenchmarkError, DataError, UsageError
+from benchmark.isolation import Guard, for_methods
 from benchmark.metering import Cost, Meter
-from benchmark.metrics import METRICS, NON_FINITE, OK, Metric, Probe, Response, correlation, flagged
+from benchmark.metrics import (
+    METRICS,
+    MODEL_NON_FINITE,
+    NON_FINITE,
+    OK,
+    Metric,
+    Probe,
+    Response,
+    correlation,
+    flagged,
+)
+from benchmark.model_checks import check_model, check_task
 from benchmark.prober import Answers, Prober
 from benchmark.probes import Draws, Listed, Ordering, Packed, Runs
 from benchmark.seeding import seed_for
@@ -64,12 +76,21 @@ class Evaluation:
         """Return (N,) bool: samples whose attribution is not finite."""
         return torch.stack(list(self.reasons.values())).eq(NON_FINITE).any(0)
 
+    @property
+    def unanswered(self) -> Tensor:
+        """Return (N,) bool: samples about which the model gave an answer that is not finite."""
+        return torch.stack(list(self.reasons.values())).eq(MODEL_NON_FINITE).any(0)
+
 
 class Evaluator:
     """Evaluates any number of methods on one task, under one seed, on the same samples and the same subsets.
 
     Only what `metrics` need is asked. `value_table=False` asks each removal as it comes even where G <= 12; `shared`
     takes answers made before; `byte_budget` bounds a forward (see `Prober`).
+
+    Raises:
+        DataError: a sample without features, or a model that is not what it must be (see `benchmark.model_checks`).
+        UsageError: unknown metrics or samples, or none.
     """
 
     def __init__(
@@ -77,9 +98,14 @@ class Evaluator:
         metrics: Sequence[str] = tuple(METRICS), value_table: bool = True, byte_budget: int | None = None,
         precision: Precision = "fp32", shared: Shared | None = None,
     ) -> None:  # fmt: skip
+        check_task(task)
         self.task, self.seed, self.metrics = task, seed, tuple(metrics)
+        if not metrics or not set(metrics) <= set(METRICS):
+            raise UsageError(f"expected some of the metrics {', '.join(METRICS)}, got {list(metrics)}")
         self.kinds = {METRICS[name].probe.kind for name in metrics}
         self.samples = list(range(len(task.test.x)) if samples is None else samples)
+        if not self.samples or not all(0 <= sample < len(task.test.x) for sample in self.samples):
+            raise UsageError(f"expected some of the {len(task.test.x)} test samples of {task.name}, got {samples}")
         self.device = task.test.x.device
         self.numbers = torch.as_tensor(np.asarray(self.samples), device=self.device)
         self.x = task.test.x[self.numbers]
@@ -96,31 +122,34 @@ class Evaluator:
         self.uses_table = value_table and small
         self.few = self.even and task.n_features <= FEW
         self.batch = max(1, min(len(self.samples), self.prober.byte_budget // (task.n_features * 256)))
+        self.guard = Guard(task)
+        check_model(task, self.x, precision)
+        self.guard.ignore_own_changes()
         self.shared = shared or self._share()
+        self.answered = self.shared.finite()
 
     def evaluate(self, method: Method, name: str) -> Evaluation:
         """Prepare `method`, explain the samples and score the explanations.
 
         A method with `repeats` is run under that many seeds and its scores are averaged sample by sample. An explainer
-        that was trained has a `report`: plain data for the record, in which `costs` are those of its training.
+        that was trained has a `report`: plain data for the record, in which `costs` are those of its training. Samples
+        about which the model's answers are not finite are not explained.
 
         Raises:
             BadAttributionError: the method returned another shape than (B, G), or no real numbers.
+            ChangedTaskError: it left the task in another state than it found it in.
         """
         meter, maps = Meter(), []
         report: dict[str, Any] = {}
         for repeat in range(method.repeats):
-            with meter.phase("prepare", self.task.model):
-                explain = method.prepare(self.task, seed_for(self.seed, self.task.name, name, repeat))
+            seed = seed_for(self.seed, self.task.name, name, repeat)
+            with self.guard.watch(seed), meter.phase("prepare", self.task.model):
+                explain = method.prepare(for_methods(self.task), seed)
             report = dict(getattr(explain, "report", {}))
             if costs := report.pop("costs", None):  # an explainer that was kept costs what its training did
                 meter.phases["prepare"] = Cost.total(Cost(**cost) for cost in costs.values())
-            parts = []
-            with meter.phase("attribute", self.task.model):
-                for rows in self._batches():
-                    x, target = self.x[rows], self.shared.target[rows]
-                    parts.append(check_attribution(explain(x, target), (len(x), self.task.n_features)))
-            maps.append(torch.cat(parts).to(self.device))
+            with self.guard.watch(seed), meter.phase("attribute", self.task.model):
+                maps.append(torch.cat([self._explained(explain, rows) for rows in self._batches()]).to(self.device))
         runs = self.score_all(maps)
         first = runs[0]
         meter.phases["probe"] = Cost.total(run.meter.phases["probe"] for run in runs)
@@ -131,6 +160,19 @@ class Evaluator:
         if first.evidence is not None:
             first.evidence = torch.stack([run.evidence for run in runs if run.evidence is not None]).mean(0)
         return first
+
+    def _explained(self, explain: Attribute, rows: slice) -> Tensor:
+        """Return the attributions (B, G) of a batch; 0 for samples that the model gave no finite answer about."""
+        answered = self.answered[rows]
+        features = self.task.n_features
+        if bool(answered.all()):  # copies: what a method does to them is its own affair
+            x, target = self.x[rows].clone(), self.shared.target[rows].clone()
+            return check_attribution(explain(x, target), (len(x), features))
+        x, target = self.x[rows][answered], self.shared.target[rows][answered]
+        found = torch.zeros(len(answered), features, dtype=torch.float64, device=self.device)
+        if len(x):
+            found[answered] = check_attribution(explain(x, target), (len(x), features)).to(found)
+        return found
 
     def score(self, attributions: Tensor) -> Evaluation:
         """Score attributions (N, G) of this evaluator's samples, wherever they come from; see `score_all`."""
@@ -248,11 +290,15 @@ class Evaluator:
         finite = (attributions.isfinite() | ~valid).all(-1)
         scores = attributions.double().masked_fill(~finite.unsqueeze(-1) | ~valid, 0.0)
         responses = self.respond(scores, rows)
+        answered = self.answered[rows].expand(len(scores), -1)
+        for response in responses.values():
+            answered = answered & response.prob.sum(-1).isfinite()
         columns = {}
         for name in self.metrics:
             values, reasons = self._score(METRICS[name], responses[METRICS[name].probe], scores, rows)
-            values = values.masked_fill(~finite, float("nan"))
-            columns[name] = values, reasons.masked_fill(~finite, NON_FINITE)
+            values = values.masked_fill(~(finite & answered), float("nan"))
+            reasons = reasons.masked_fill(~finite, NON_FINITE).masked_fill(~answered, MODEL_NON_FINITE)
+            columns[name] = values, reasons
         return columns
 
     def _score(self, metric: Metric, response: Response, scores: Tensor, rows: slice) -> tuple[Tensor, Tensor]:
@@ -388,7 +434,8 @@ def check_attribution(attribution: object, shape: tuple[int, int]) -> Tensor:
         )
     if not attribution.is_floating_point():
         raise BadAttributionError(f"expected a floating-point attribution, got {attribution.dtype}")
-    return attribution.detach() if attribution.dtype == torch.float64 else attribution.detach().float()
+    own = attribution.detach().clone()  # a method may use its tensor again
+    return own if own.dtype == torch.float64 else own.float()
 
 
 assert OK == 0, "reasons are joined by their maximum, so 0 must mean none"

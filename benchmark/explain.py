@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -11,6 +12,7 @@ import torch
 from benchmark.errors import UsageError
 from benchmark.evaluator import Evaluator
 from benchmark.metrics import METRICS
+from benchmark.trial import Trial, refuse_non_finite
 from benchmark.types import Method, Task
 
 
@@ -46,6 +48,8 @@ class Explained:
     names: list[str]
     pixels: np.ndarray | None
     values: np.ndarray | None
+    failed: tuple[str, ...] = ()
+    """Labels of methods that failed, and are left out."""
 
     @property
     def title(self) -> str:
@@ -67,24 +71,32 @@ class Explained:
         return found
 
 
-def explain(task: Task, sample: int, methods: Iterable[tuple[str, str, Method]], seed: int) -> Explained:
-    """Explain test sample `sample` by methods, each given as label, registered name and the method itself.
+def explain(
+    task: Task, sample: int, methods: Iterable[tuple[str, str, Method]], seed: int,
+    build: Callable[[], Task] | None = None,
+) -> Explained:  # fmt: skip
+    """Explain test sample `sample` by methods, those that fail left out.
+
+    Args:
+        task: with the sample among its test rows.
+        sample: the number of its row.
+        methods: label, registered name and the method itself.
+        seed: base of every random draw.
+        build: builds the task anew, where a method spoils it; without it those that follow fail then.
 
     Raises:
         UsageError: there is no such sample.
+        BenchmarkError: every method failed.
     """
     rows = len(task.test.x)
     if not 0 <= sample < rows:
         raise UsageError(f"--sample expects a test sample of {task.name}, 0 to {rows - 1}, got {sample}")
-    evaluator = Evaluator(task, seed, [sample])
-    found = []
+    trial = Trial(task, lambda task: Evaluator(task, seed, [sample]), build)
+    evaluator, found = trial.evaluator, []
     for label, name, method in methods:
-        result = evaluator.evaluate(method, name)
-        assert result.attributions is not None
-        scores = {metric: float(values[0]) for metric, values in result.scores.items()}
-        interval = getattr(result.explain, "interval", None)
-        lower_upper = interval and tuple(end[0].double().cpu().numpy() for end in interval(evaluator.x))
-        found.append(Explanation(label, result.attributions[0].double().cpu().numpy(), scores, lower_upper))
+        explanation = trial.run(label, method, partial(_explanation, label, name, method))
+        found += [] if explanation is None else [explanation]
+    trial.require(found)
     x, target = task.test.x[sample], int(evaluator.shared.target[0])
     image, text = task.modality == "image", task.modality == "text"
     return Explained(
@@ -99,7 +111,17 @@ def explain(task: Task, sample: int, methods: Iterable[tuple[str, str, Method]],
         names=task.words(x) if text and task.words else list(task.feature_names),
         pixels=_shown(x) if image else None,
         values=None if image or text else x.cpu().numpy(),
+        failed=tuple(trial.failed),
     )
+
+
+def _explanation(label: str, name: str, method: Method, evaluator: Evaluator) -> Explanation:
+    result = refuse_non_finite(evaluator.evaluate(method, name))
+    assert result.attributions is not None
+    scores = {metric: float(values[0]) for metric, values in result.scores.items()}
+    interval = getattr(result.explain, "interval", None)
+    lower_upper = interval and tuple(end[0].double().cpu().numpy() for end in interval(evaluator.x.clone()))
+    return Explanation(label, result.attributions[0].double().cpu().numpy(), scores, lower_upper)
 
 
 def _shown(x: torch.Tensor) -> np.ndarray:

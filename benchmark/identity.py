@@ -11,18 +11,19 @@ import importlib.metadata
 import importlib.util
 import json
 import sys
+import weakref
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, fields, is_dataclass
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from benchmark.errors import UsageError
+from benchmark.errors import DataError, UsageError
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from benchmark.types import Method, Modality, Split, Task
+    from benchmark.types import Method, Modality, Removal, Split, Task
 
 OURS = ("benchmark", "methods", "deepfaith")
 """Packages whose source counts; `leaderboards` only reads records."""
@@ -40,17 +41,18 @@ def task_identity(task: Task) -> dict[str, str]:
     """Return digests of a task's rows (`data`), of its model (`model`) and of what is asked of it (`task`)."""
     return {
         "data": rows_digest(task.train, task.test),
-        "model": model_digest(task.model),
+        "model": model_digest(task.model, task.train.x),
         "task": settings_digest(task),
     }
 
 
-def method_identity(method: Method, modality: Modality) -> dict[str, str]:
+def method_identity(method: Method, modality: Modality, registered: str = "") -> dict[str, str]:
     """Return the digest of a method's source (`code`) and where it was installed from (`distribution`).
 
     Args:
         method: with its parameters, which are no part of this.
         modality: of the task; what a method learns from may depend on it.
+        registered: the module that registers the method, where that is another than its class says it is from.
 
     Returns:
         `distribution` is the name and version of the installed distribution that a plug-in comes from, and empty for
@@ -59,7 +61,7 @@ def method_identity(method: Method, modality: Modality) -> dict[str, str]:
     Raises:
         UsageError: the method's source cannot be read.
     """
-    code = method_digest(method, modality)
+    code = method_digest(method, modality, registered)
     return {"code": code, "distribution": distribution_of(type(method).__module__)}
 
 
@@ -80,16 +82,78 @@ def tensors_digest(named: Mapping[str, Tensor]) -> str:
     return sha.hexdigest()
 
 
-def model_digest(model: nn.Module) -> str:
-    """Return a digest of a model's parameters, buffers, mode of each layer, and of the code of its layers.
+def model_digest(model: nn.Module, x: Tensor) -> str:
+    """Return a digest of a model's parameters, buffers, settings of each layer, and of the code of its layers.
 
-    Layers of installed packages (torch, timm) count by the names of their classes alone.
+    Settings are the mode and all public attributes that are plain data or tensors: a stride, a temperature. Layers of
+    installed packages (torch, timm) count by the names of their classes alone. A model that holds something which
+    cannot be read (a script, a quantised layer, an estimator) counts by its answers, too.
+
+    Args:
+        model: the model.
+        x: inputs (N, ...) of which the first are asked where the model cannot be read.
     """
     state = dict(model.named_parameters(remove_duplicate=False)) | dict(model.named_buffers(remove_duplicate=False))
-    layers = [f"{name} {type(module).__qualname__} {module.training}" for name, module in model.named_modules()]
+    layers = []
+    for name, module in model.named_modules():
+        settings, tensors = layer_settings(module)
+        layers.append([name, type(module).__qualname__, [(key, repr(settings[key])) for key in sorted(settings)]])
+        state |= {f"{name}.{key}": tensor for key, tensor in tensors.items()}
     modules = sorted({type(module).__module__ for module in model.modules()})
-    code = [source_digest(module) for module in modules if _counts(module)]
-    return _hash([tensors_digest(state), layers, code])
+    parts = [tensors_digest(state), layers, [source_digest(module) for module in modules if _counts(module)]]
+    if any(map(_is_opaque, model.modules())):
+        parts.append(_answers(model, x[:ASKED]))
+    if getattr(model, "_compiled_call_impl", None) is not None:
+        parts.append("compiled")
+    return _hash(parts)
+
+
+ASKED = 8
+"""Rows that a model is asked about where it cannot be read."""
+
+
+def _answers(model: nn.Module, x: Tensor) -> list[list[str]]:
+    """Return a model's probabilities for a few rows, to the digits that do not depend on the machine."""
+    import torch
+
+    with torch.no_grad():
+        found = model.forward(x)
+    probabilities = found.double().softmax(-1) if isinstance(found, torch.Tensor) else torch.zeros(0, 0)
+    return [[f"{value:.3f}" for value in row] for row in probabilities.tolist()]
+
+
+def _is_opaque(module: nn.Module) -> bool:
+    """Tell whether a layer's answers may follow from something that `model_digest` does not see."""
+    import torch
+
+    inner = type(module).__module__
+    if isinstance(module, (torch.jit.ScriptModule, torch.fx.GraphModule)) or "quantized" in inner:
+        return True
+    own = {name: value for name, value in vars(module).items() if name not in vars(torch.nn.Module())}
+    return any(
+        not (_is_plain(value) or isinstance(value, (torch.Tensor, torch.nn.Module, torch.device, torch.dtype)))
+        and not (callable(value) or type(value).__module__.partition(".")[0] in ("torch", "timm", "weakref"))
+        and not (
+            isinstance(value, (list, tuple))
+            and all(isinstance(item, torch.Tensor | weakref.ref | str) for item in value)
+        )
+        for value in own.values()
+    )
+
+
+def layer_settings(module: nn.Module) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """Return a layer's public attributes that are plain data, its mode among them, and those that are tensors."""
+    public = {name: value for name, value in vars(module).items() if not name.startswith("_")}
+    plain = {name: value for name, value in public.items() if _is_plain(value)}
+    return plain, {name: value for name, value in public.items() if hasattr(value, "untyped_storage")}
+
+
+def _is_plain(value: object) -> bool:
+    if isinstance(value, (list, tuple)):
+        return all(map(_is_plain, value))
+    if isinstance(value, dict):
+        return all(map(_is_plain, [*value, *value.values()]))
+    return value is None or type(value) in (bool, int, float, complex, str, bytes)
 
 
 def rows_digest(*splits: Split) -> str:
@@ -98,28 +162,56 @@ def rows_digest(*splits: Split) -> str:
 
 
 def settings_digest(task: Task) -> str:
-    """Return a digest of what a task asks of a model: modality, budget, how features are removed, planted evidence."""
-    removal = task.removal
-    state = {f.name: getattr(removal, f.name) for f in fields(removal)} if is_dataclass(removal) else vars(removal)
+    """Return a digest of what a task asks of a model: modality, budget, how features are removed, planted evidence.
+
+    Raises:
+        DataError: the removal holds something that is neither a tensor nor plain data.
+    """
+    plain, tensors = removal_state(task.removal)
     evidence = {} if task.evidence is None else {"evidence": task.evidence}
-    tensors = {name: value for name, value in state.items() if hasattr(value, "detach")} | evidence
-    plain = {name: repr(value) for name, value in state.items() if name not in tensors}
-    kind = type(removal)
+    kind = type(task.removal)
     code = source_digest(kind.__module__) if _counts(kind.__module__) else ""
-    words = [task.modality, asdict(task.budget), kind.__qualname__, plain, list(task.class_names), code]
-    return _hash([*words, tensors_digest(tensors)])
+    said = {name: repr(value) for name, value in plain.items()}
+    words = [task.modality, asdict(task.budget), kind.__qualname__, said, list(task.class_names), code]
+    words += [] if task.spatial is None else [task.spatial]
+    return _hash([*words, tensors_digest(tensors | evidence)])
+
+
+def removal_state(removal: Removal) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """Return what a removal holds: plain data and tensors, each by name.
+
+    Raises:
+        DataError: something in it is neither.
+    """
+    named: dict[str, Any] = {f.name: getattr(removal, f.name) for f in fields(removal)} if is_dataclass(removal) else {}
+    named |= vars(removal)  # what a subclass adds, too
+    tensors = {name: value for name, value in named.items() if hasattr(value, "untyped_storage")}
+    plain = {name: value for name, value in named.items() if name not in tensors}
+    for name, value in plain.items():
+        if not _is_plain(value):
+            raise DataError(
+                f"{type(removal).__name__}.{name} is a {type(value).__name__}: a removal may hold tensors, numbers and "
+                "text alone, or a result could not be bound to it"
+            )
+    return plain, tensors
 
 
 def training_digest(task: Task) -> str:
     """Return a digest of all of a task that an explainer is trained from: all but its test rows."""
-    return _hash([task.name, task.source, rows_digest(task.train), model_digest(task.model), settings_digest(task)])
+    model = model_digest(task.model, task.train.x)
+    return _hash([task.name, task.source, rows_digest(task.train), model, settings_digest(task)])
 
 
-def method_digest(method: Method, modality: Modality) -> str:
-    """Return a digest of a method's source, and of that of the methods it learns from."""
-    cls = type(method)
-    uses = sorted({type(other).__module__ for other in method.learns_from(modality)})
-    return _hash([cls.__qualname__, source_digest(cls.__module__), [source_digest(module) for module in uses]])
+def method_digest(method: Method, modality: Modality, registered: str = "") -> str:
+    """Return a digest of a method's source, of what it inherits from, and of the methods it learns from."""
+    uses = [type(other) for other in method.learns_from(modality)]
+    return _hash([type(method).__qualname__, _sources(type(method), registered), *sorted(map(_sources, uses))])
+
+
+def _sources(cls: type, registered: str = "") -> list[str]:
+    """Return the digests of the source of a class, of its bases and of the module that registers it."""
+    modules = {base.__module__ for base in cls.__mro__ if _counts(base.__module__)} | {registered or cls.__module__}
+    return sorted(source_digest(module) for module in modules)
 
 
 @cache
@@ -163,13 +255,29 @@ def _counts(module: str, top: str = "") -> bool:
         return True
     if head in sys.stdlib_module_names:
         return False
-    path = _file(module)
-    return path is not None and not {"site-packages", "dist-packages"} & set(path.parts)
+    place = _place(head)  # of the package: to look for a part of it would import it
+    return place is not None and not {"site-packages", "dist-packages"} & set(place.parts)
+
+
+@cache
+def _place(head: str) -> Path | None:
+    """Return where a package or module of this name is, without importing it, or None where there is no file."""
+    loaded = sys.modules.get(head)
+    try:
+        spec = importlib.util.find_spec(head) if loaded is None else getattr(loaded, "__spec__", None)
+    except (ImportError, ValueError):
+        return None
+    places = [getattr(loaded, "__file__", None), getattr(spec, "origin", None)]
+    places += list(getattr(spec, "submodule_search_locations", None) or ())
+    return next((Path(place).resolve() for place in places if place and Path(place).exists()), None)
 
 
 @cache
 def _file(module: str) -> Path | None:
-    """Return a module's source file without importing it, or None where there is none."""
+    """Return the source file of a module that counts, or None where there is none.
+
+    A part of a package that is not loaded imports the package: `_counts` says first whether it is ours to read.
+    """
     loaded = sys.modules.get(module)
     origin = getattr(loaded, "__file__", None)
     if origin is None and loaded is None:
@@ -186,7 +294,8 @@ def _imports(tree: ast.AST, module: str) -> Iterator[str]:
     """Yield the modules that source imports when it runs; names taken from a package may be modules, too."""
     for node in _running(tree):
         if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
+            for alias in node.names:
+                yield from _with_parents(alias.name)
         elif isinstance(node, ast.ImportFrom):
             start = node.module or ""
             if node.level:
@@ -194,15 +303,21 @@ def _imports(tree: ast.AST, module: str) -> Iterator[str]:
                 parts = module.split(".")
                 drop = node.level - (path is not None and path.name == "__init__.py")
                 start = ".".join([*parts[: len(parts) - drop], *([node.module] if node.module else [])])
-            yield start
+            yield from _with_parents(start)
             yield from (f"{start}.{alias.name}" for alias in node.names)
+
+
+def _with_parents(module: str) -> Iterator[str]:
+    """Yield a module and the packages that it is in, which are imported before it."""
+    parts = module.split(".")
+    yield from (".".join(parts[:end]) for end in range(1, len(parts) + 1))
 
 
 def _running(node: ast.AST) -> Iterator[ast.AST]:
     """Yield all nodes but those under `if TYPE_CHECKING`."""
     yield node
     for child in ast.iter_child_nodes(node):
-        if isinstance(child, ast.If) and "TYPE_CHECKING" in ast.dump(child.test):
+        if isinstance(child, ast.If) and ast.unparse(child.test).rpartition(".")[2] == "TYPE_CHECKING":
             for other in child.orelse:
                 yield from _running(other)
         else:

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from benchmark.registry import did_you_mean
+from benchmark.selection import select_labels
 from benchmark.statistics import is_constant, pearson, spearman
 
 if TYPE_CHECKING:
@@ -251,17 +251,10 @@ TEN = tuple(METRICS)
 """The ten of the table, whatever a person adds to it: what learns from scores learns from these alone."""
 
 
-def select_metrics(names: list[str]) -> list[str]:
-    """Return the metrics called `names` in the table's order; `all` or nothing means all ten.
+def select_metrics(text: str) -> list[str]:
+    """Return the metrics that a selection chooses (see `benchmark.selection`), in the table's order.
 
     Raises:
-        UsageError: there is no such metric.
+        UsageError: an item matches nothing, or nothing is left.
     """
-    from benchmark.errors import UsageError
-
-    wanted = set()
-    for name in names or ["all"]:
-        if name != "all" and name.upper() not in METRICS:
-            raise UsageError(f"unknown metric {name!r}{did_you_mean(name, METRICS)}")
-        wanted |= set(METRICS) if name == "all" else {name.upper()}
-    return [name for name in METRICS if name in wanted]
+    return select_labels(text.upper(), METRICS, "metric", "")

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from benchmark.data.source import Sources
-from benchmark.errors import UsageError
+from benchmark.errors import BenchmarkError, UsageError, describe
 from benchmark.metrics import METRICS
 from benchmark.presets import PRESETS
 from benchmark.records import Cell
-from benchmark.registry import configure
-from benchmark.selection import wanted_and_unwanted
+from benchmark.registry import configure, parameters
+from benchmark.selection import chosen
 from benchmark.types import METHODS, TASKS, Device, Located, Method, Precision, TaskSpec
 
 
@@ -35,20 +35,14 @@ def parse_methods(text: str) -> list[MethodChoice]:
     Raises:
         UsageError: an unknown name, brackets that do not parse, or nothing that is left.
     """
-    wanted, unwanted = wanted_and_unwanted(text)
-    taken_away = {choice.label for item in unwanted for choice in _choices(item)}
-    chosen = [choice for item in wanted for choice in _choices(item) if choice.label not in taken_away]
-    if not chosen:
-        raise UsageError(f"--methods {text!r} leaves no method")
-    plain, tuned = ([choice for choice in chosen if bool(choice.given) is given] for given in (False, True))
-    return list(dict.fromkeys([*plain, *tuned]))
+    return sorted(chosen(text, _choices, "method"), key=lambda choice: bool(choice.given))  # those with defaults first
 
 
 def _choices(item: str) -> list[MethodChoice]:
     """Return the methods of one item: several for a glob, one for `name[parameter=value,...]`."""
     name, bracket, rest = item.partition("[")
     if not bracket:
-        return [MethodChoice(name) for name in METHODS.select([item])]
+        return [MethodChoice(name) for name in METHODS.matching(item)]
     METHODS.entry(name)
     given = {}
     for pair in filter(None, map(str.strip, rest.removesuffix("]").split(","))):
@@ -61,13 +55,14 @@ def _choices(item: str) -> list[MethodChoice]:
     return [MethodChoice(name, tuple(sorted(given.items())))]
 
 
-def method_params(choice: MethodChoice) -> dict[str, Any]:
-    """Return all parameters of a method, defaults included; checks what was given.
+def method_for(choice: MethodChoice, preset: str = "standard") -> Method:
+    """Return a method with the parameters given for it, and otherwise those of the preset; checks what was given.
 
     Raises:
         UsageError: an unknown parameter, or a value of the wrong type or range.
     """
-    return dataclasses.asdict(configure(METHODS.get(choice.name), choice.name, dict(choice.given)))  # type: ignore[call-overload]
+    cls = METHODS.get(choice.name)
+    return configure(cls, choice.name, PRESETS[preset].given(cls, dict(choice.given)))
 
 
 @dataclass(frozen=True, eq=False)
@@ -117,24 +112,34 @@ def plan_task(
     """
     spec = TASKS.get(name)()
     located = spec.locate(sources)
-    settings = PRESETS[preset]
-    limit = limit or settings.samples[spec.modality]
+    limit = limit or PRESETS[preset].samples[spec.modality]
     cells: list[tuple[Cell, MethodChoice]] = []
     skips: dict[str, str] = {}
     for choice in choices:
-        given = settings.given(METHODS.get(choice.name), dict(choice.given))
-        params = method_params(MethodChoice(choice.name, tuple(given.items())))
-        cell = Cell(located.source, name, choice.name, params, seed, limit, precision, device, preset)
+        method = method_for(choice, preset)
+        modalities = METHODS.entry(choice.name).facts.get("modalities", ())
+        if modalities and spec.modality not in modalities:
+            reason: str | None = f"explains {', '.join(modalities)}, not {spec.modality}"
+        else:
+            method, reason = _fitted(method, spec, choice)
+        cell = Cell(located.source, name, choice.name, parameters(method), seed, limit, precision, device, preset)
         if any(cell.key == other.key for other, _ in cells):
             continue  # the same method, once with its defaults spelt out
         cells.append((cell, choice))
-        modalities = METHODS.entry(choice.name).facts.get("modalities", ())
-        method = configure(METHODS.get(choice.name), choice.name, dict(choice.given))
-        if modalities and spec.modality not in modalities:
-            skips[cell.key] = f"explains {', '.join(modalities)}, not {spec.modality}"
-        elif reason := method.unsupported(spec):
+        if reason:
             skips[cell.key] = reason
     return PlannedTask(name, spec, located, tuple(cells), skips)
+
+
+def _fitted(method: Method, spec: TaskSpec, choice: MethodChoice) -> tuple[Method, str | None]:
+    """Return a method with all its parameters on a task, and why it cannot explain it, if so."""
+    try:
+        method = method.resolved(spec)
+        return method, method.unsupported(spec)
+    except BenchmarkError:
+        raise
+    except Exception as error:
+        raise UsageError(f"{choice.label} cannot be planned: {describe(error, type(method))}") from error
 
 
 def metric_facts(names: list[str]) -> dict[str, dict[str, Any]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -14,6 +14,8 @@ from benchmark.types import Baseline, Precision, Task
 
 BLOCK = 2**23
 """Bytes of rows that are made together for several forwards: making few at a time is slow."""
+MOST_ROWS = 2**17
+"""Rows of a forward, however small they are."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,10 +42,10 @@ class Answers:
 class Prober:
     """Asks a task's model about removal sets, packing rows of all samples into full forwards.
 
-    `byte_budget` bounds the memory of one forward: rows a forward = budget / what one row holds (`bytes_per_row`).
-    By default it is 2 GiB on a GPU; on a CPU 8 MiB, about what caches hold, or the size of the weights where that is
-    more. It does not follow from timings, so that the same machine always packs alike. Out of memory on a GPU halves
-    the rows and goes on; `halvings` counts that. `precision` bf16 runs the model under autocast.
+    `byte_budget` bounds the memory of one forward: rows a forward = budget / what its largest row may hold
+    (`bytes_per_row`). By default it is 2 GiB on a GPU; on a CPU 8 MiB, about what caches hold, or the size of the
+    weights where that is more. It does not follow from timings, so that the same machine always packs alike. Out of
+    memory on a GPU halves the rows and goes on; `halvings` counts that. `precision` bf16 runs the model under autocast.
     """
 
     def __init__(self, task: Task, byte_budget: int | None = None, precision: Precision = "fp32") -> None:
@@ -52,17 +54,23 @@ class Prober:
         self.device = task.test.x.device
         held = sum(weight.nelement() * weight.element_size() for weight in weights)
         self.byte_budget = byte_budget or (max(2**23, held) if self.device.type == "cpu" else 2**31)
-        self._rows: int | None = None
+        self.most_rows = MOST_ROWS
+        self._row_bytes: int | None = None
 
     def rows_per_forward(self, x: Tensor) -> int:
-        """Return how many rows like those of x fit one forward."""
-        if self._rows is None:
-            self._rows = max(1, min(2**17, self.byte_budget // bytes_per_row(self.task.model, x)))
-        return self._rows
+        """Return how many rows fit one forward if each is as large as the largest of x."""
+        if self._row_bytes is None:
+            self._row_bytes = bytes_per_row(self.task, x)
+        held = self._row_bytes
+        if self.task.removal.pads:  # what a model holds of a text grows with its words at least
+            longest = int(self.task.removal.valid(x).sum(1).max())
+            held = max(1, held * longest // self.task.n_features)
+        return max(1, min(self.most_rows, self.byte_budget // held))
 
     def packing(self) -> dict[str, int]:
-        """Return what a record says of how rows were packed."""
-        return {"rows_per_forward": self._rows or 0, "byte_budget": self.byte_budget, "halvings": self.halvings}
+        """Return what a record says of how rows were packed; `rows_per_forward` is that of the largest input."""
+        rows = 0 if self._row_bytes is None else max(1, min(self.most_rows, self.byte_budget // self._row_bytes))
+        return {"rows_per_forward": rows, "byte_budget": self.byte_budget, "halvings": self.halvings}
 
     def raw_logits(self, x: Tensor) -> Tensor:
         """Return the logits (n, C) of one forward as the model gives them."""
@@ -80,7 +88,7 @@ class Prober:
         """Return the predicted class (B,) and its probability (B,) float64 on whole inputs."""
         logits = self._all_logits(x)
         target = logits.argmax(-1)
-        return target, judge(logits, target).prob
+        return target, judge_in_parts(logits, target).prob
 
     @torch.inference_mode()
     def clean_and_empty(self, x: Tensor) -> tuple[Tensor, Tensor, Answers]:
@@ -88,17 +96,14 @@ class Prober:
         emptied = self.task.remove(x, self.task.removal.valid(x))
         whole, empty = self._all_logits(torch.cat([x, emptied])).chunk(2)
         target = whole.argmax(-1)
-        return target, judge(whole, target).prob, judge(empty, target)[:, None]
+        return target, judge_in_parts(whole, target).prob, judge_in_parts(empty, target)[:, None]
 
     def _all_logits(self, x: Tensor) -> Tensor:
         parts: list[Tensor] = []
-
-        def answer(size: int) -> None:
-            done = sum(map(len, parts))
-            parts.append(self.logits(x[done : done + size]))
-
-        while sum(map(len, parts)) < len(x):
-            self._try(x, answer)
+        done = 0
+        while done < len(x):
+            parts.append(self._try(x[done:], self.logits))
+            done += len(parts[-1])
         return torch.cat(parts)
 
     @torch.inference_mode()
@@ -146,29 +151,28 @@ class Prober:
 
     def _forward(self, rows: Tensor, target: Tensor, court: _Court) -> None:
         """Ask about rows in forwards of equal size."""
-        place = 0
+        done = 0
+        while done < len(rows):
+            logits = self._try(rows[done:], self.raw_logits)
+            court.hear(logits, target[done : done + len(logits)])  # once: what is asked again was not heard
+            done += len(logits)
 
-        def answer(size: int) -> None:
-            nonlocal place
-            left = len(rows) - place
-            part = slice(place, place + -(-left // -(-left // size)))
-            court.hear(self.raw_logits(rows[part]), target[part])
-            place = part.stop
+    def _try(self, x: Tensor, ask: Callable[[Tensor], Tensor]) -> Tensor:
+        """Return what `ask` gives for the first rows of x, as many as a forward may have and what is left divides into.
 
-        while place < len(rows):
-            self._try(rows, answer)
-
-    def _try(self, x: Tensor, answer: Callable[[int], None]) -> None:
-        """Call `answer` with the rows a forward may have; where memory runs out, halve them for the next try."""
-        size = self.rows_per_forward(x)
-        try:
-            answer(size)
-        except torch.OutOfMemoryError:
-            if size == 1:
-                raise
-            self._rows = max(1, size // 2)
-            self.halvings += 1
-            torch.cuda.empty_cache()
+        Where memory runs out it is tried with half as many.
+        """
+        while True:
+            size = min(self.rows_per_forward(x), len(x))
+            forwards = -(-len(x) // size)
+            try:
+                return ask(x[: -(-len(x) // forwards)])
+            except torch.OutOfMemoryError:
+                if size == 1:
+                    raise
+                self.most_rows = size // 2
+                self.halvings += 1
+                torch.cuda.empty_cache()
 
     def value_table(self, x: Tensor) -> tuple[Tensor, Answers]:
         """Return the predicted class (B,) and the answers to all 2^G removal sets (B, 2^G), as in `all_subsets`."""
@@ -198,10 +202,20 @@ class _Court:
         if self.heard >= self.BENCH:
             self._judge()
 
+    def _joined(self) -> tuple[Tensor, Tensor]:
+        """Return the logits and classes of all that waits."""
+        if len(self.waiting) == 1:
+            return self.waiting[0]
+        logits, target = zip(*self.waiting, strict=True)
+        return torch.cat(logits), torch.cat(target)
+
     def _judge(self) -> None:
-        alone = self.waiting[0] if len(self.waiting) == 1 else None
-        logits, target = alone or (torch.cat(column) for column in zip(*self.waiting, strict=True))
-        self.parts.append(judge(logits, target))
+        try:
+            judged = [judge(*self._joined())]
+        except torch.OutOfMemoryError:  # nothing is judged yet: go on in smaller parts
+            torch.cuda.empty_cache()
+            judged = [judge_in_parts(logits, target) for logits, target in self.waiting]
+        self.parts += judged
         self.waiting, self.heard = [], 0
 
     def verdict(self) -> Answers:
@@ -211,7 +225,7 @@ class _Court:
         if not self.parts:
             nothing = torch.zeros(0, dtype=torch.float64, device=self.device)
             return Answers(nothing, nothing.bool())
-        return Answers(torch.cat([part.prob for part in self.parts]), torch.cat([part.kept for part in self.parts]))
+        return joined(self.parts)
 
 
 BITS = {8: torch.int64, 4: torch.int32, 2: torch.int16, 1: torch.int8}
@@ -223,6 +237,7 @@ def substitute(x: Tensor, base: Tensor, masks: Tensor) -> Tensor:
     On a CPU x + (base - x) * mask is computed on the bits as integers, which is exact: torch.where branches at each
     element, and takes 10 times as long where masks are random.
     """
+    base = base.to(x.dtype)
     if x.device.type != "cpu":
         return torch.where(masks, base, x)
     kind = BITS[x.element_size()]
@@ -234,17 +249,40 @@ def substitute(x: Tensor, base: Tensor, masks: Tensor) -> Tensor:
 def judge(logits: Tensor, target: Tensor) -> Answers:
     """Return the probability of `target` (n,) under logits (n, C), in float64, and whether no class has a higher logit.
 
-    Few classes are summed along the long axis, which is 5 times faster.
+    The probability is NaN where any logit is not finite, that of another class too. Few classes are summed along the
+    long axis, which is 5 times faster.
     """
     along = 0 if logits.shape[1] <= 32 else 1
     classes = logits if along else logits.T
     classes, watched = classes.to(torch.float64, memory_format=torch.contiguous_format), target.unsqueeze(along)
-    kept = classes.amax(along) <= classes.gather(along, watched).squeeze(along)
-    return Answers(classes.softmax(along).gather(along, watched).squeeze(along), kept)
+    highest, own = classes.amax(along), classes.gather(along, watched).squeeze(along)
+    prob = classes.softmax(along).gather(along, watched).squeeze(along)
+    unknown = ~(highest + classes.amin(along)).isfinite()
+    return Answers(prob.masked_fill_(unknown, float("nan")), highest <= own)
 
 
-def bytes_per_row(model: nn.Module, x: Tensor) -> int:
+def judge_in_parts(logits: Tensor, target: Tensor) -> Answers:
+    """Return what `judge` does, in as many parts as memory asks for."""
+    try:
+        return judge(logits, target)
+    except torch.OutOfMemoryError:
+        if len(logits) == 1:
+            raise
+        torch.cuda.empty_cache()
+    middle = len(logits) // 2
+    return joined([judge_in_parts(logits[:middle], target[:middle]), judge_in_parts(logits[middle:], target[middle:])])
+
+
+def joined(parts: list[Answers]) -> Answers:
+    """Return answers to rows, one after the other."""
+    return Answers(torch.cat([part.prob for part in parts]), torch.cat([part.kept for part in parts]))
+
+
+def bytes_per_row(task: Task, x: Tensor) -> int:
     """Return what one row of a forward holds at its peak: 3 x the largest layer output + 2 x the input.
+
+    It is that of a row without padding, the largest that there can be: one like those of x (B, ...) with every feature
+    removed.
 
     Raises:
         DataError: the model gives anything but logits (B, C) of two classes or more.
@@ -253,21 +291,47 @@ def bytes_per_row(model: nn.Module, x: Tensor) -> int:
 
     def measure(_module: nn.Module, _inputs: object, output: object) -> None:
         nonlocal largest
-        if isinstance(output, Tensor):
-            largest = max(largest, output.nelement() * output.element_size())
+        largest = max(largest, *(tensor.nelement() * tensor.element_size() for tensor in tensors_in(output)), 0)
 
-    hooks = [module.register_forward_hook(measure) for module in model.modules() if module is not model]
+    row = task.removal.baseline(x[:1]).expand_as(x[:1]) if task.removal.pads else x[:1]
+    hooks = [module.register_forward_hook(measure) for module in task.model.modules() if module is not task.model]
     try:
         with torch.inference_mode():
-            shape = tuple(bare(model)(x[:1]).shape)
+            logits = bare(task.model)(row)
     finally:
         for hook in hooks:
             hook.remove()
-    if len(shape) != 2 or shape[1] < 2:
+    check_logits(logits)
+    return max(1, 3 * largest + 2 * row.nelement() * row.element_size())
+
+
+def check_logits(logits: object) -> Tensor:
+    """Return what a model gave if it is logits (B, C) of two classes or more.
+
+    Raises:
+        DataError: it is anything else.
+    """
+    if not isinstance(logits, Tensor) or not logits.is_floating_point():
+        what = str(logits.dtype) if isinstance(logits, Tensor) else f"a {type(logits).__name__}"
+        raise DataError(f"a model must give a tensor of real logits (batch, classes), got {what}: wrap it")
+    if logits.dim() != 2 or logits.shape[1] < 2:
         raise DataError(
-            f"a model must give logits of shape (batch, classes) with at least two classes, got {shape} for one sample"
+            "a model must give logits of shape (batch, classes) with at least two classes, got "
+            f"{(1, *logits.shape[1:])} for one sample"
         )
-    return max(1, 3 * largest + 2 * x[:1].nelement() * x.element_size())
+    return logits
+
+
+def tensors_in(output: object) -> Iterator[Tensor]:
+    """Yield the tensors of what a layer gives: itself, or those in tuples, lists and dictionaries."""
+    if isinstance(output, Tensor):
+        yield output
+    elif isinstance(output, dict):
+        for part in output.values():
+            yield from tensors_in(part)
+    elif isinstance(output, (tuple, list)):
+        for part in output:
+            yield from tensors_in(part)
 
 
 def bare(model: nn.Module) -> Callable[[Tensor], Tensor]:

@@ -8,6 +8,7 @@ import os
 import platform
 import resource
 import subprocess
+import tomllib
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
@@ -34,6 +35,20 @@ def versions() -> dict[str, str]:
     for package in PACKAGES:
         found[package] = importlib.metadata.version(package)
     return found
+
+
+def checkout() -> Path | None:
+    """Return the folder of the checkout this runs from, or None where it is installed."""
+    return ROOT if (ROOT / "pyproject.toml").is_file() else None
+
+
+def version() -> str:
+    """Return name and version of this program: those of the checkout, or of the installed distribution."""
+    if (root := checkout()) is not None:
+        project = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+        return f"{project['name']} {project['version']}"
+    name = "deepfaith-benchmark"
+    return f"{name} {importlib.metadata.version(name)}"
 
 
 @cache

@@ -39,7 +39,7 @@ class Readiness:
 
 
 def readiness(name: str, sources: Sources) -> Readiness:
-    """Look for a task's data and model without downloading anything; `sources` must be offline."""
+    """Look for a task's data and model without downloading anything; `sources` are offline, or only looking."""
     spec = TASKS.get(name)()
     try:
         located = spec.locate(sources)

@@ -15,7 +15,6 @@ import hashlib
 import io
 import json
 import math
-import re
 import shutil
 import tempfile
 import time
@@ -27,11 +26,12 @@ from typing import Any
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
 from benchmark.data.download import write_atomically
 from benchmark.errors import BenchmarkError, RecordError, UsageError
 from benchmark.identity import CHANGED, what_changed
+from benchmark.registry import is_name
 from benchmark.types import Device, Precision
 
 SCHEMA = 4
@@ -39,8 +39,6 @@ STATUSES = ("done", "failed")
 SOURCES = ("real", "synthetic")
 EXAMPLES = "examples.json"
 SET_ASIDE = "_set_aside"
-NAME = re.compile(r"[\w.+ -]{1,64}")
-"""What tasks, methods and metrics may be called: their names are folders, columns and labels."""
 
 
 @dataclass(frozen=True)
@@ -134,9 +132,12 @@ class RecordStore:
 
     def lock(self, cell: Cell) -> FileLock:
         """Return the lock that one run at a time holds on `cell`; it dies with its process."""
-        folder = self.root / ".locks"
-        folder.mkdir(parents=True, exist_ok=True)
-        return FileLock(folder / f"{cell.source}-{cell.task}-{cell.key}.lock")
+        return self._lock(self.folder(cell))
+
+    def _lock(self, folder: Path) -> FileLock:
+        locks = self.root / ".locks"
+        locks.mkdir(parents=True, exist_ok=True)
+        return FileLock(locks / f"{'-'.join(folder.parts[-3:])}.lock")
 
     def read(self, folder: Path) -> Record:
         """Return the record in `folder`.
@@ -225,12 +226,26 @@ class RecordStore:
             ) from error
         return folder
 
-    def forget(self, cell: Cell) -> None:
-        """Remove the record of `cell`."""
-        with self.lock(cell):
-            folder = self.folder(cell)
-            (folder / "run.json").unlink(missing_ok=True)  # first: what is half removed was never finished
-            shutil.rmtree(folder, ignore_errors=True)
+    def forget(self, folder: Path, seen: bytes | None) -> bool:
+        """Remove what is in `folder`, if its run.json still holds `seen` (None: it has none).
+
+        Returns:
+            False, and nothing is removed, where a run holds the cell's lock or has stored something else meanwhile.
+
+        Raises:
+            BenchmarkError: it cannot be removed.
+        """
+        try:
+            with self._lock(folder).acquire(timeout=0):
+                if stored(folder) != seen:
+                    return False
+                (folder / "run.json").unlink(missing_ok=True)  # first: what is half removed was never finished
+                shutil.rmtree(folder)
+        except Timeout:
+            return False
+        except OSError as error:
+            raise BenchmarkError(f"cannot remove {folder}: {error.strerror}") from error
+        return True
 
     def tasks(self, source: str | None = None) -> list[str]:
         """Return the names of the tasks that have records, none of which is read."""
@@ -239,12 +254,16 @@ class RecordStore:
     def scan(self, source: str | None = None, task: str | None = None) -> tuple[list[Record], list[str]]:
         """Return all readable records, and one sentence for each folder that holds none."""
         records, problems = [], []
-        for folder in self._folders(source or "*", task or "*"):
+        for folder in self.folders(source, task):
             try:
                 records.append(self.read(folder))
             except RecordError as error:
                 problems.append(str(error))
         return records, problems
+
+    def folders(self, source: str | None = None, task: str | None = None) -> Iterator[Path]:
+        """Yield the folders of records, readable or not."""
+        yield from self._folders(source or "*", task or "*")
 
     def _folders(self, source: str, task: str) -> Iterator[Path]:
         for folder in sorted(self.root.glob(f"{source}/{glob.escape(task) if task != '*' else task}/*")):
@@ -258,6 +277,12 @@ class RecordStore:
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.move(folder, target)
         return target
+
+
+def stored(folder: Path) -> bytes | None:
+    """Return what the run.json of a record's folder holds, or None where there is none."""
+    path = folder / "run.json"
+    return path.read_bytes() if path.is_file() else None
 
 
 SCORES_SCHEMA = pa.schema(
@@ -280,13 +305,13 @@ def scores_bytes(scores: pd.DataFrame) -> bytes:
 
 
 def stale(record: Record, identity: Mapping[str, str], metrics: Mapping[str, Mapping[str, Any]]) -> str | None:
-    """Return why `record` does not answer for `identity` and `metrics` (facts by name), or None where it does."""
+    """Return why a finished `record` does not answer for `identity` and `metrics` (facts by name), if it does not."""
     if reason := what_changed(record.identity, identity):
         return reason
     for name, facts in metrics.items():
-        if name not in record.metrics and record.status == "done":
+        if name not in record.metrics:
             return f"metric {name} is missing"
-        if record.status == "done" and record.metrics[name]["version"] != facts["version"]:
+        if record.metrics[name]["version"] != facts["version"]:
             return f"metric {name} changed"
     return None
 
@@ -349,7 +374,7 @@ def check_plain(meta: Mapping[str, Any]) -> None:
             raise RecordError(f"costs of {phase}: expected numbers of at least 0")
     cell = meta["cell"]
     for name in (cell["task"], cell["method"], *meta["metrics"]):
-        if not NAME.fullmatch(name) or set(name) <= {"."}:
+        if not is_name(name):
             raise RecordError(f"the name {name[:64]!r} is none: expected letters, digits, '_', '-' and '.'")
     if meta["status"] not in STATUSES or cell["source"] not in SOURCES:
         raise RecordError(f"a status or source that is none: {meta['status']!r}, {cell['source']!r}")

@@ -16,7 +16,7 @@ from filelock import Timeout
 
 from benchmark.allocation import keep_freed_memory
 from benchmark.data.source import cache_folder
-from benchmark.errors import BenchmarkError, RecordError, UsageError, describe
+from benchmark.errors import BenchmarkError, DataError, RecordError, UsageError, describe
 from benchmark.identity import (
     method_identity,
     model_digest,
@@ -158,7 +158,7 @@ def _judge(record: Record, job: Job, task: Task | None) -> Outcome | Job:
         return kept
     if job.settings.overwrite == "always" or record.status == "failed":
         return job
-    identity = record.identity if task is None else identity_of(task, method_of(job.cell))
+    identity = record.identity if task is None else identity_of(task, job.cell)
     why = stale(record, identity, metric_facts(list(job.metrics)))
     if why is None:
         return kept
@@ -166,9 +166,17 @@ def _judge(record: Record, job: Job, task: Task | None) -> Outcome | Job:
     return replace(job, metrics=tuple(name for name in METRICS if name in job.metrics or name in more), why=why)
 
 
-def identity_of(task: Task, method: Method) -> dict[str, str]:
-    """Return what a result of `method` on `task` follows from, but for what its cell says."""
-    return _task_identity(task) | method_identity(method, task.modality)
+def identity_of(task: Task, cell: Cell) -> dict[str, str]:
+    """Return what a cell's result on `task` follows from, but for what the cell says itself.
+
+    Where a method cannot say what it follows from, its code is empty; `_evaluate` meets the same error and keeps it.
+    """
+    try:
+        own = method_identity(method_of(cell), task.modality, METHODS.entry(cell.method).module)
+    except Exception as error:
+        log.debug(f"{cell.label}: {describe(error, METHODS.get(cell.method))}")
+        own = {"code": "", "distribution": ""}
+    return _task_identity(task) | own
 
 
 _task_identity = lru_cache(maxsize=1)(task_identity)
@@ -235,7 +243,11 @@ def work(job: Job) -> Outcome:
             if isinstance(judged, Outcome):
                 return judged
             job = judged
+        before = record
         record, shown = _evaluate(job)
+        if record.status == "failed" and before is not None and _still_holds(before, record):
+            reason = f"{record.reason}; the record of before is kept, since nothing that it follows from has changed"
+            return Outcome(job.cell, job.choice.label, "failed", reason, record.n_total, record.n_total)
         try:
             store.write(record, shown)
         except (ValueError, TypeError, RecordError) as error:  # it holds what no record can
@@ -245,6 +257,11 @@ def work(job: Job) -> Outcome:
     reason = "; ".join(filter(None, [job.why if done else "", record.reason]))
     return Outcome(job.cell, job.choice.label, "computed" if done else record.status, reason, record.n_failed,
                    record.n_total)  # fmt: skip
+
+
+def _still_holds(before: Record, now: Record) -> bool:
+    """Tell whether a finished record follows from what a failure of now followed from: the failure is of the moment."""
+    return before.status == "done" and stale(before, now.identity, {}) is None
 
 
 @contextmanager
@@ -281,24 +298,31 @@ def _evaluate(job: Job) -> tuple[Record, list[dict[str, Any]]]:
     task, entry, method = evaluator.task, METHODS.entry(job.choice.name), method_of(job.cell)
     kind = entry.facts.get("kind", "other")
     provenance, _ = plain_data(task.provenance | {"environment": environment(job.settings.device)})
+    facts, _ = plain_data(task_facts(task))
     provenance["environment"] |= {"compiled": job.settings.compiled}
     blank = Record(
         job.cell,
         "failed",
-        identity=identity_of(task, method),
+        identity=identity_of(task, job.cell),
         label=job.choice.label,
         kind=kind,
         explains=list(entry.facts.get("modalities", ())),
-        facts=task_facts(task),
+        facts=facts,
         n_total=len(evaluator.samples),
         comparable=PRESETS[job.cell.preset].comparable,
         provenance=provenance,
     )
     try:
+        method_identity(method, task.modality, entry.module)
         evaluation = evaluator.evaluate(method, job.choice.name)
-        n_failed = int(evaluation.failed.sum())
+        n_failed, unanswered = int(evaluation.failed.sum()), int(evaluation.unanswered.sum())
         if n_failed == blank.n_total:
             return _failed(blank, "the attribution of every sample is not finite"), []
+        if unanswered == blank.n_total:
+            return _failed(blank, "the model's answer is not finite for any sample"), []
+        flaws = [f"the attribution of {n_failed} of {blank.n_total} samples is not finite"] if n_failed else []
+        if unanswered:
+            flaws.append(f"the model's answer is not finite for {unanswered} of {blank.n_total} samples")
         report = evaluation.report | ({"payback": payback(evaluator, evaluation)} if kind == "learned" else {})
         report, problems = plain_data(report)
         evidence = None if evaluation.evidence is None else float(evaluation.evidence.nanmean())
@@ -306,7 +330,7 @@ def _evaluate(job: Job) -> tuple[Record, list[dict[str, Any]]]:
         record = replace(
             blank,
             status="done",
-            reason=f"the attribution of {n_failed} of {blank.n_total} samples is not finite" if n_failed else "",
+            reason="; ".join(flaws),
             metrics=metric_facts(list(evaluator.metrics)),
             n_failed=n_failed,
             repeats=method.repeats,
@@ -319,6 +343,8 @@ def _evaluate(job: Job) -> tuple[Record, list[dict[str, Any]]]:
         )
     except (Exception, SystemExit) as error:  # whatever a method raises ends its own cell and no other
         reason = str(error) if isinstance(error, BenchmarkError) else describe(error, type(method))
+        if not evaluator.guard.intact:
+            forget_tasks()  # what the method spoilt is built anew for the next
         return _failed(blank, reason, provenance=provenance | {"traceback": traceback.format_exc()}), []
     return record, shown
 
@@ -403,7 +429,15 @@ def known_task(plan: PlannedTask, settings: Settings) -> Task | None:
 
 @lru_cache(maxsize=1)
 def _task(basis: Basis) -> Task:
-    task = TASKS.get(basis.task)().build(basis.located, basis.task, basis.device)
+    made = TASKS.get(basis.task)
+    try:
+        task = made().build(basis.located, basis.task, basis.device)
+    except BenchmarkError:
+        raise
+    except Exception as error:  # of a task of one's own
+        raise DataError(f"the task cannot be built: {describe(error, made)}") from error
+    if not isinstance(task, Task):
+        raise DataError(f"the task cannot be built: expected a Task, got {type(task).__name__}")
     task = replace(task, budget=PRESETS[basis.preset].budget(task.budget))
     if basis.compiled:
         task.model.compile()
@@ -411,7 +445,11 @@ def _task(basis: Basis) -> Task:
 
 
 def evaluator_for(job: Job) -> Evaluator:
-    """Return the evaluator of a job's task, seed and samples; made once in a process."""
+    """Return the evaluator of a job's task, seed and samples; made once in a process.
+
+    Raises:
+        DataError: the task cannot be built, or its model is not what it must be.
+    """
     cell, settings = job.cell, job.settings
     task = task_for(cell, job.located, settings)
     refuse_weak(task, settings.allow_weak)
@@ -429,10 +467,10 @@ def _evaluator(
 
     samples = list(range(len(task.test.x)))[:limit]
     device = str(task.test.x.device)
-    asked = Split(task.test.x[samples], task.test.y[samples])
+    asked = Split(task.test.x[:limit], task.test.y[:limit])
     key = key_of(
-        task.name, rows_digest(asked), model_digest(task.model), settings_digest(task), seed, sorted(metrics),
-        precision, compiled, device.partition(":")[0], source_digest("benchmark.evaluator"),
+        task.name, rows_digest(asked), model_digest(task.model, task.train.x), settings_digest(task), seed,
+        sorted(metrics), precision, compiled, device.partition(":")[0], source_digest("benchmark.evaluator"),
     )  # fmt: skip
     path = cache_folder() / "shared" / f"{task.name}-{key}.safetensors"
     shared, costs = Shared.load(path, device)

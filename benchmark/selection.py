@@ -6,11 +6,13 @@ nothing. Items that take away never add: alone, they take away from all there is
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from fnmatch import fnmatchcase
+from typing import TypeVar
 
-from benchmark.errors import UsageError
-from benchmark.registry import did_you_mean
+from benchmark.errors import UsageError, did_you_mean
+
+T = TypeVar("T")
 
 
 def items_of(text: str) -> list[str]:
@@ -46,8 +48,22 @@ def wanted_and_unwanted(text: str) -> tuple[list[str], list[str]]:
     return wanted or ["all"], [item[1:].strip() for item in items if item.startswith("!")]
 
 
-def select_labels(text: str, labels: Iterable[str], noun: str = "method") -> list[str]:
-    """Return which of the `labels` a selection chooses, in their order.
+def chosen(text: str, matching: Callable[[str], Iterable[T]], noun: str) -> list[T]:
+    """Return what a selection chooses, in its order; `matching` gives what an item means, or raises.
+
+    Raises:
+        UsageError: there is no item, or nothing is left.
+    """
+    wanted, unwanted = wanted_and_unwanted(text)
+    away = {each for item in unwanted for each in matching(item)}
+    found = dict.fromkeys(each for item in wanted for each in matching(item) if each not in away)
+    if not found:
+        raise UsageError(f"{text!r} leaves no {noun}")
+    return list(found)
+
+
+def select_labels(text: str, labels: Iterable[str], noun: str = "method", place: str = " here") -> list[str]:
+    """Return which of the `labels` a selection chooses, in their order; `place` ends "unknown {noun} {item}".
 
     What is a label means just that: `lime` is not `lime[n_samples=20]`, but where nothing is called `lime` it is all of
     lime's; `lime*` is both.
@@ -58,21 +74,18 @@ def select_labels(text: str, labels: Iterable[str], noun: str = "method") -> lis
     known = list(dict.fromkeys(labels))
 
     def matches(item: str) -> set[str]:
-        if item == "all":
-            return set(known)
         if item in known:
             return {item}
+        if item.lower() == "all":
+            return set(known)
         glob = item.replace("[", "[[]")  # brackets belong to labels here
         found = {label for label in known if fnmatchcase(label, glob) or fnmatchcase(name_of(label), glob)}
         if not found:
-            raise UsageError(f"no {noun} {item!r} here{did_you_mean(item, known)}")
+            raise UsageError(f"unknown {noun} {item!r}{place}{did_you_mean(item, known)}")
         return found
 
-    wanted, unwanted = wanted_and_unwanted(text)
-    chosen = set().union(*map(matches, wanted)) - set().union(*map(matches, unwanted))
-    if not chosen:
-        raise UsageError(f"{text!r} leaves no {noun}: known: {', '.join(known)}")
-    return [label for label in known if label in chosen]
+    found = chosen(text, matches, noun)
+    return [label for label in known if label in found]
 
 
 def name_of(label: str) -> str:

@@ -49,6 +49,14 @@ class Shared:
             parts[key] = Answers(flat[f"{key}.prob"], flat[f"{key}.kept"])
         return cls(**parts)
 
+    def finite(self) -> Tensor:
+        """Return (N,) bool: samples all of whose answers are finite."""
+        answers = [value for part in fields(self) if isinstance(value := getattr(self, part.name), Answers)]
+        finite = self.clean.isfinite()
+        for some in answers:
+            finite = finite & some.prob.isfinite().all(1)
+        return finite
+
     def __getitem__(self, rows: slice) -> Shared:
         """Return the answers of some samples."""
         whole: dict[str, Any] = {part.name: getattr(self, part.name) for part in fields(self)}

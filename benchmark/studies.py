@@ -5,17 +5,19 @@ from __future__ import annotations
 import argparse
 import logging
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from benchmark.arguments import add_allow_weak, add_out, add_sources, positive
 from benchmark.boards import FORMS, add_kind, chosen_records
-from benchmark.commands import chosen_sources
+from benchmark.commands import applicable, check_file, chosen_sources
 from benchmark.errors import BenchmarkError, DataError, UsageError
 from benchmark.interruption import held, stop_on_signals
 from benchmark.metrics import METRICS
 from benchmark.presets import PRESETS
-from benchmark.types import METHODS, PACKAGES, TASKS
+from benchmark.selection import select_labels
+from benchmark.types import METHODS, PACKAGES, TASKS, VALUE_TABLE_LIMIT
 
 if TYPE_CHECKING:
     from benchmark.plan import MethodChoice
@@ -75,9 +77,8 @@ def ablate_command(arguments: argparse.Namespace) -> int:
         from leaderboards.ablation import ablation, render
         from leaderboards.figures import ablation_figure, save
 
-    wanted = list(VARIANTS) if arguments.variants == "all" else [w.strip() for w in arguments.variants.split(",")]
-    if unknown := [name for name in wanted if name not in VARIANTS]:
-        raise UsageError(f"unknown variant {unknown[0]!r}; known: {', '.join(VARIANTS)}")
+    task = TASKS.one(arguments.task)
+    wanted = select_labels(arguments.variants, VARIANTS, "variant", "")
     variants = {name: MethodChoice("deepfaith", tuple(sorted(VARIANTS[name].items()))) for name in wanted}
     store = RecordStore(arguments.out).open()
     settings = Settings(
@@ -86,18 +87,22 @@ def ablate_command(arguments: argparse.Namespace) -> int:
     ).settled()  # fmt: skip
     rivals = [choice for choice in parse_methods("all") if _is_rival(choice)]
     records: list[Record] = []
+    failed: dict[str, str] = {}
     for seed in range(arguments.seeds):
         plans, missing = planned(
-            [TASKS.entry(arguments.task).name], [*variants.values(), *rivals], chosen_sources(arguments), seed=seed,
+            [task], [*variants.values(), *rivals], chosen_sources(arguments), seed=seed,
             limit=arguments.limit, preset=arguments.preset, device=settings.device,
         )  # fmt: skip
         outcomes, unbuilt = run_all(plans, store, settings)
         if missing or unbuilt:
             return DataError.exit_code
-        if failed := [o for o in outcomes if o.bad]:
-            raise BenchmarkError(f"{failed[0].label} failed: {failed[0].reason}")
-        records += [store.read(store.folder(o.cell)) for o in outcomes if o.state != "skipped"]
-    found = ablation(records, {name: choice.label for name, choice in variants.items()})
+        failed |= {o.label: o.reason for o in outcomes if o.bad}
+        records += [store.read(store.folder(o.cell)) for o in outcomes if o.state in ("kept", "computed")]
+    labels = {name: choice.label for name, choice in variants.items() if choice.label not in failed}
+    said = "; ".join(f"{label} failed: {reason}" for label, reason in failed.items())
+    if not labels:
+        raise BenchmarkError(f"no variant is left: {said}")
+    found = ablation([record for record in records if record.label not in failed], labels)
     stem = arguments.out / "ablation" / f"{found.board.source}-{found.board.task}"
     stem.parent.mkdir(parents=True, exist_ok=True)
     for form in ("md", "csv"):
@@ -105,7 +110,9 @@ def ablate_command(arguments: argparse.Namespace) -> int:
     save(ablation_figure(found), stem.with_name(f"{stem.name}.png"))
     print(render(found, arguments.format))
     log.warning(f"also written: {stem}.md, .csv, .png")
-    return 0
+    if failed:
+        log.error(f"left out: {said}")
+    return int(bool(failed))
 
 
 def _is_rival(choice: MethodChoice) -> bool:
@@ -120,14 +127,17 @@ def plot_command(arguments: argparse.Namespace) -> int:
     from leaderboards.overall import overall
     from leaderboards.rank import boards
 
-    _check_ending(arguments.figure, ENDINGS)
+    check_file("--figure", arguments.figure, ENDINGS)
     records = chosen_records(arguments)
     if arguments.source == "auto" and any(record.cell.source == "real" for record in records):
         records = [record for record in records if record.cell.source == "real"]
+    tasks = sorted({record.cell.task for record in records})
     if arguments.what == "critical":
+        if len(tasks) < 2:
+            raise UsageError(f"plot critical compares methods over two tasks at least, got {tasks[0]}: choose more")
         print(save(critical_figure(overall(records)), arguments.figure))
         return 0
-    if len(tasks := sorted({record.cell.task for record in records})) > 1:
+    if len(tasks) > 1:
         raise UsageError(f"plot {arguments.what} draws one task, got {', '.join(tasks)}: choose with --task")
     if arguments.what == "curves":
         figure = curves_figure(records)
@@ -144,11 +154,6 @@ def plot_command(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _check_ending(path: Path | None, endings: tuple[str, ...]) -> None:
-    if path is not None and path.suffix not in endings:
-        raise UsageError(f"--figure expects a file that ends in {', '.join(endings)}, got {str(path)!r}")
-
-
 def optimality_command(arguments: argparse.Namespace) -> int:
     """Score the best map S* and some methods beside each metric's own optimum."""
     from benchmark.plan import parse_methods, plan_task
@@ -158,29 +163,34 @@ def optimality_command(arguments: argparse.Namespace) -> int:
     from leaderboards.figures import ENDINGS, optimum_figure, save
     from leaderboards.tables import Table, in_text
 
-    _check_ending(arguments.figure, ENDINGS)
-    plan = plan_task(
-        TASKS.entry(arguments.task).name, parse_methods(arguments.methods), chosen_sources(arguments), 0, None
-    )
+    check_file("--figure", arguments.figure, ENDINGS)
+    plan = plan_task(TASKS.one(arguments.task), parse_methods(arguments.methods), chosen_sources(arguments), 0, None)
     if plan.spec.modality != "table":
         raise UsageError(
             f"optimality needs a table, whose removal sets can all be asked; {plan.name} is {plan.spec.modality}"
         )
+    if plan.spec.n_features > VALUE_TABLE_LIMIT:
+        raise UsageError(
+            f"optimality asks the model about every removal set, which it does for up to {VALUE_TABLE_LIMIT} features; "
+            f"{plan.name} has {plan.spec.n_features}"
+        )
+    methods = applicable(plan, arguments.methods)
     for note in plan.located.notes:
         log.warning(f"{plan.name}: {note}")
-    methods = plan.methods()
     single_threaded()
-    task = plan.spec.build(plan.located, plan.name, "cpu")
+    build = partial(plan.spec.build, plan.located, plan.name, "cpu")
+    task = build()
     refuse_weak(task, arguments.allow_weak_model)
-    scores, shares = compare_with_optimum(task, methods, arguments.limit)
+    scores, shares, failed = compare_with_optimum(task, methods, arguments.limit, build=build)
     data = "SYNTHETIC data" if plan.located.source == "synthetic" else "real data"
-    heading = f"{task.name} · {data} · {arguments.limit or len(task.test.x)} test samples"
-    rows = [[str(name), *(f"{value:.3f}" for value in row)] for name, row in scores.iterrows()]
+    rows = len(task.test.x)
+    heading = f"{task.name} · {data} · {min(arguments.limit or rows, rows)} test samples"
+    cells = [[str(name), *(f"{value:.3f}" for value in row)] for name, row in scores.iterrows()]
     lines = [
         "optimum: the best score that any attribution can have, found exactly, metric by metric.",
         "S*: the map whose removed mass correlates best with the drops where each feature is removed with that chance.",
     ]
-    print(in_text(Table(heading, ["explanation", *scores.columns], rows, lines)))
+    print(in_text(Table(heading, ["explanation", *scores.columns], cells, lines)))
     if arguments.figure:
         print(save(optimum_figure(shares, heading), arguments.figure))
-    return 0
+    return int(bool(failed))

@@ -8,9 +8,9 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, Self, get_args
 
-from benchmark.registry import Registry
+from benchmark.registry import Registry, a_text, one_of, some_of
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -165,7 +165,10 @@ class TaskSpec(Protocol):
 
 
 class Method(ABC):
-    """An explanation method: a frozen dataclass whose fields are its hyper-parameters."""
+    """An explanation method: a frozen dataclass whose fields are its hyper-parameters.
+
+    One that is None is left to the task: `resolved` fills it in.
+    """
 
     repeats: ClassVar[int] = 1
     """How many seeds a record averages over; more than one only for controls that are pure chance."""
@@ -173,6 +176,13 @@ class Method(ABC):
     def unsupported(self, spec: TaskSpec) -> str | None:
         """Return why this method cannot explain the task, or None where it can."""
         return None
+
+    def resolved(self, task: Task | TaskSpec) -> Self:
+        """Return this method with every parameter that it has on a task of this modality and size.
+
+        It stands in the record; `prepare` of either gives the same. Most methods have nothing to fill in.
+        """
+        return self
 
     def learns_from(self, modality: Modality) -> Sequence[Method]:
         """Return the methods whose explanations this one is trained on, so that it is made anew when they change."""
@@ -190,5 +200,9 @@ class Method(ABC):
 
 PACKAGES = ("methods", "deepfaith")
 """Where methods are found."""
-METHODS: Registry[type[Method]] = Registry("method", "METHODS")
-TASKS: Registry[Callable[[], TaskSpec]] = Registry("task", "TASKS")
+METHODS: Registry[type[Method]] = Registry(
+    "method", "METHODS", Method, {"kind": a_text, "modalities": some_of(*get_args(Modality)), "group": a_text}
+)
+TASKS: Registry[Callable[[], TaskSpec]] = Registry(
+    "task", "TASKS", facts={"modality": one_of(*get_args(Modality)), "group": a_text}
+)

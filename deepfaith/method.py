@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from benchmark.errors import UsageError
 from benchmark.models.sizes import HEADS, SIZES
 from benchmark.presets import PRESETS
-from benchmark.registry import BY_MODALITY, bounded, configure, filled
-from benchmark.types import METHODS, Attribute, Method, Modality, Task
+from benchmark.registry import bounded, configure, filled, parameters
+from benchmark.types import METHODS, Attribute, Method, Modality, Task, TaskSpec
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -40,7 +40,7 @@ class DeepFaith(Method):
     `output`: signed, or unit for the paper's [0, 1]; `told`: what the explainer hears of the prediction (margin and
     class, class, or nothing, as in the paper); `alpha`: weight of copying prior explanations, -1 for Algorithm 1;
     `similarity` delta and `quantile` p choose what is copied (2 and 0: everything); `mixing`: whether inputs go beyond
-    the training rows; `priors`: the preset under which prior methods run. 0 elsewhere means the modality's default.
+    the training rows; `priors`: the preset under which prior methods run.
     """
 
     output: str = bounded("signed", among=OUTPUTS)
@@ -50,18 +50,22 @@ class DeepFaith(Method):
     quantile: float = bounded(0.2, low=0, high=1)
     mixing: bool = True
     priors: str = bounded("standard", among=tuple(PRESETS))
-    iterations: int = bounded(BY_MODALITY, low=0)
-    rows: int = bounded(BY_MODALITY, low=0)
-    batch: int = bounded(BY_MODALITY, low=0)
-    subsets: int = bounded(BY_MODALITY, low=0)
-    width: int = bounded(BY_MODALITY, low=0)
-    depth: int = bounded(BY_MODALITY, low=0)
-    rate: float = bounded(float(BY_MODALITY), low=0)
+    iterations: int | None = bounded(None, low=1)
+    rows: int | None = bounded(None, low=2)
+    batch: int | None = bounded(None, low=1)
+    subsets: int | None = bounded(None, low=2)
+    width: int | None = bounded(None, low=HEADS)
+    depth: int | None = bounded(None, low=1)
+    rate: float | None = bounded(None, low=0)
     compiled: bool = False
 
     def __post_init__(self) -> None:
-        if self.width % HEADS:
+        if self.width is not None and self.width % HEADS:
             raise UsageError(f"deepfaith[width] expects a multiple of {HEADS}, got {self.width}")
+
+    def resolved(self, task: Task | TaskSpec) -> Self:
+        """See `Method`."""
+        return filled(self, SIZES[task.modality] | USUAL[task.modality])
 
     def recipe(self, modality: Modality) -> Recipe:
         """Return every setting of the training, defaults of the modality filled in."""
@@ -70,7 +74,8 @@ class DeepFaith(Method):
         from deepfaith.schedule import DYNAMIC, Schedule
         from deepfaith.training import Recipe
 
-        own = filled(self, SIZES[modality] | USUAL[modality]) | ({} if self.mixing else {"mix": 0.0, "hide": 0.0})
+        own = USUAL[modality] | parameters(filled(self, SIZES[modality] | USUAL[modality]))
+        own |= {} if self.mixing else {"mix": 0.0, "hide": 0.0}
         return Recipe(
             fitting=Fitting(own["iterations"], own["rate"]),
             drawing=Drawing(own["subsets"], own["low"], own["high"], own["mix"], own["hide"]),
@@ -114,7 +119,7 @@ def kept_path(task: Task, recipe: Recipe, priors: list[Prior], seed: int) -> Pat
     """Return where the explainer of a task, recipe and seed is, or will be."""
     from benchmark.tasks.building import explainer_path
 
-    copied = [_plain(name, prior, task.modality) for name, prior in priors]
+    copied = [plain_prior(name, prior, task) for name, prior in priors]
     return explainer_path("deepfaith", "deepfaith.training", task, recipe.plain(), copied, seed)
 
 
@@ -126,13 +131,14 @@ def explanations_path(task: Task, recipe: Recipe, seed: int, name: str, prior: M
 
     rows = source_digest("deepfaith.supervision"), training_digest(task), recipe.rows, recipe.held_out, seed
     folder = f"{task.name}-{key_of(*rows)}"
-    return cache_folder() / "explanations" / folder / f"{name}-{key_of(_plain(name, prior, task.modality))}.safetensors"
+    return cache_folder() / "explanations" / folder / f"{name}-{key_of(plain_prior(name, prior, task))}.safetensors"
 
 
-def _plain(name: str, prior: Method, modality: Modality) -> tuple[str, dict[str, Any], dict[str, str]]:
+def plain_prior(name: str, prior: Method, task: Task) -> tuple[str, dict[str, Any], dict[str, str]]:
+    """Return what the explanations of a prior method on a task follow from: all its parameters, and its code."""
     from benchmark.identity import method_identity
 
-    return name, asdict(prior), method_identity(prior, modality)  # type: ignore[call-overload]
+    return name, parameters(prior.resolved(task)), method_identity(prior, task.modality, METHODS.entry(name).module)
 
 
 def priors_for(modality: Modality, preset: str = "standard") -> list[Prior]:

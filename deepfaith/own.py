@@ -14,10 +14,11 @@ from torch import Tensor, nn
 from benchmark.errors import UsageError
 from benchmark.identity import source_digest, training_digest
 from benchmark.models.cache import key_of
+from benchmark.registry import configured
 from benchmark.tasks.removal import ColumnRemoval, PixelRemoval
 from benchmark.types import METHODS, Budget, Method, Modality, Removal, Split, Task
 from deepfaith.fitted import Fitted
-from deepfaith.method import DeepFaith, explanations_path, priors_for
+from deepfaith.method import DeepFaith, explanations_path, plain_prior, priors_for
 from deepfaith.supervision import Prior, PriorPath
 from deepfaith.training import Recipe, train
 
@@ -45,10 +46,7 @@ def fit(
         DivergedError: a loss is not finite.
     """
     METHODS.discover("methods")
-    try:
-        method = DeepFaith(**settings)
-    except TypeError as error:
-        raise UsageError(f"fit: {error}; python -m benchmark show deepfaith lists the settings") from error
+    method = configured(DeepFaith, "deepfaith", settings)
     task = _task(model, x, remove)
     chosen = priors_for(task.modality, method.priors)
     if priors is not None:
@@ -73,7 +71,8 @@ def fit(
 
 def _places(folder: Path, task: Task, recipe: Recipe, priors: list[Prior], seed: int) -> tuple[Path, PriorPath]:
     """Return where the checkpoint and the explanations are: bound to what they are made from, as in the cache."""
-    made_from = source_digest("deepfaith.training"), training_digest(task), recipe.plain(), repr(priors), seed
+    copied = [plain_prior(name, prior, task) for name, prior in priors]
+    made_from = source_digest("deepfaith.training"), training_digest(task), recipe.plain(), copied, seed
 
     def prior_path(name: str, prior: Method) -> Path:
         return folder.joinpath(*explanations_path(task, recipe, seed, name, prior).parts[-2:])

@@ -74,7 +74,8 @@ class Comparison:
         """Return why what came after does not pass for what was before: nothing where it does."""
         found = [f"{count} records of the {which} are damaged" for which, count in
                  zip(("first", "second"), self.damaged, strict=True) if count]  # fmt: skip
-        found += [f"{reason}" for reason in (*self.broken, *self.refused)]
+        found += [*self.broken, *self.refused]
+        found += [] if self.moves else ["nothing was compared: no cell is finished in both"]
         found += [f"{name}: is not in the second" for name in self.only_before]
         for move in self.moves:
             if move.missing:

@@ -18,7 +18,7 @@ def heading(board: Board, records: list[Record]) -> list[str]:
     limit = f" --limit {board.limit}" if board.limit and board.preset == "standard" else ""
     options = limit + ("" if board.preset == "standard" else f" --preset {board.preset}")
     options += "" if board.precision == "fp32" else f" --precision {board.precision}"
-    options += "" if board.device == "cpu" else f" --device {board.device}"
+    options += f" --device {board.device}"
     labels = ",".join(sorted({record.label for record in records}))
     lines = [
         f"{board.task}, {'SYNTHETIC stand-in' if board.source == 'synthetic' else 'real'} data, {board.samples} test "

@@ -117,7 +117,7 @@ def told_apart(records: list[Record]) -> list[Record]:
         params = [one.cell.params for one in firsts.values()]
         keys = {key for own in params for key in own}
         differing = sorted(key for key in keys if len({repr(own.get(key)) for own in params}) > 1)
-        codes = len({one.identity["code"] for one in firsts.values()}) > 1
+        codes = [part for part in ("code", "distribution") if len({one.identity[part] for one in firsts.values()}) > 1]
         for way, one in firsts.items():
             names[label, way] = label if len(firsts) == 1 else _labelled(label, one, differing, codes)
     return [replace(record, label=names[record.label, _way(record)]) for record in records]
@@ -129,12 +129,14 @@ def _way(record: Record) -> str:
     return json.dumps(parts, sort_keys=True)
 
 
-def _labelled(label: str, record: Record, differing: list[str], codes: bool) -> str:
+def _labelled(label: str, record: Record, differing: list[str], codes: list[str]) -> str:
     head, _, given = label.removesuffix("]").partition("[")
     said = [item for item in given.split(",") if item]
-    said += [f"{key}={record.cell.params.get(key)}" for key in differing if f"{key}=" not in given]
-    code = f" (code {record.identity['code'][:8]})" if codes else ""
-    return head + (f"[{','.join(said)}]" if said else "") + code
+    named = {item.partition("=")[0].strip() for item in said}
+    said += [f"{key}={record.cell.params.get(key)}" for key in differing if key not in named]
+    texts = {"code": f"code {record.identity['code'][:8]}", "distribution": record.identity["distribution"] or "a file"}
+    more = ", ".join(texts[part] for part in codes)
+    return head + (f"[{','.join(said)}]" if said else "") + (f" ({more})" if more else "")
 
 
 def applicable(records: Iterable[Record]) -> Callable[[str, str], bool]:
@@ -175,9 +177,11 @@ def _scores(records: list[Record], partial: bool) -> tuple[Cube, Cube, dict[str,
     gaps = _gaps(records, found)
     if any(gaps.values()) and not partial:
         holes = "; ".join(f"{method}: {', '.join(own)}" for method, own in gaps.items() if own)
+        holed = ",".join(method.partition(" (code ")[0] for method, own in gaps.items() if own)
         raise GapError(
-            f"the board of {records[0].cell.task} ({records[0].cell.source}) has gaps: {holes}. "
-            "Run the missing cells again, or use --partial to see the rest"
+            f"the board of {records[0].cell.task} ({records[0].cell.source}) has gaps: {holes}. Run the missing cells "
+            "again, use --partial to see the rest, or remove what will not be mended: python -m benchmark forget "
+            f"--task {records[0].cell.task} --methods '{holed}'"
         )
     return whole, found, gaps
 

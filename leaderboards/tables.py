@@ -282,37 +282,42 @@ def differences(published: str, now: str) -> list[str]:
     Raises:
         UsageError: what was published is no board: no header, no row, or a row of another width.
     """
-    old, new = _rows(published), _rows(now)
-    meant = {key[:-1] for key in old}
-    new = {key: row for key, row in new.items() if key[:-1] in meant}
-    found = [f"{' '.join(key)}: no longer there" for key in old if key not in new]
-    found += [f"{' '.join(key)}: was not there" for key in new if key not in old]
-    for key in [key for key in old if key in new]:
-        for column, one in old[key].items():
-            other = new[key].get(column, "no such column")
+    there = _header(published)
+    key = tuple(name for name in KEY if name in there)  # boards of earlier versions have fewer columns
+    old, new = _rows(published, key), _rows(now, key)
+    meant = {own[:-1] for own in old}
+    new = {own: row for own, row in new.items() if own[:-1] in meant}
+    found = [f"{' '.join(own)}: no longer there" for own in old if own not in new]
+    found += [f"{' '.join(own)}: was not there" for own in new if own not in old]
+    for own in [own for own in old if own in new]:
+        for column, one in old[own].items():
+            other = new[own].get(column, "no such column")
             if not _same(one, other):
-                found.append(f"{' '.join(key)}: {column} was {one or 'empty'}, is {other or 'empty'}")
+                found.append(f"{' '.join(own)}: {column} was {one or 'empty'}, is {other or 'empty'}")
     return found
 
 
-def _rows(text: str) -> dict[tuple[str, ...], dict[str, str]]:
-    """Return the rows of a board in CSV by what tells them apart."""
+def _header(text: str) -> list[str]:
+    return next(csv.reader(io.StringIO(text)), [])
+
+
+def _rows(text: str, key: tuple[str, ...]) -> dict[tuple[str, ...], dict[str, str]]:
+    """Return the rows of a board in CSV by the columns that tell them apart."""
     lines = list(csv.reader(io.StringIO(text)))
-    header = lines[0] if lines else []
+    header = _header(text)
     if not {"source", "task", "method", "mean_rank"} <= set(header) or len(set(header)) < len(header):
         raise UsageError("--check expects a board made with --format csv: its header is not that of a board")
     if len(lines) < 2:
         raise UsageError("--check expects a board made with --format csv: it has no row")
-    usual = {"precision": "fp32", "preset": "standard", "device": "cpu"}
     found: dict[tuple[str, ...], dict[str, str]] = {}
     for number, line in enumerate(lines[1:], 2):
         if len(line) != len(header):
             raise UsageError(f"--check: line {number} of the board has {len(line)} cells, expected {len(header)}")
         row = dict(zip(header, line, strict=True))
-        key = tuple(row.get(name, usual.get(name, "")) for name in KEY)
-        if key in found:
-            raise UsageError(f"--check: line {number} of the board is there twice: {' '.join(key)}")
-        found[key] = row
+        own = tuple(row[name] for name in key)
+        if own in found:
+            raise UsageError(f"--check: line {number} of the board is there twice: {' '.join(own)}")
+        found[own] = row
     return found
 
 

@@ -101,10 +101,10 @@ class ScoreCam(Method):
     """Channels of the last map, weighted by the score of the image seen through each (Wang et al. 2020, section 3.2).
 
     What a channel hides takes the removal baseline, where the paper has black. `channels`: how many are asked, those
-    with the largest mean activation; 0 means all.
+    with the largest mean activation, by default all.
     """
 
-    channels: int = bounded(0, low=0)
+    channels: int | None = bounded(None, low=1)
 
     def prepare(self, task: Task, seed: int) -> Attribute:
         """See `Method`."""

@@ -48,21 +48,23 @@ def gradient(task: Task, x: Tensor, target: Tensor) -> Tensor:
 
 
 def rows_per_backward(task: Task, x: Tensor) -> int:
-    """Return how many rows like those of x a forward and backward pass may hold, at least one."""
+    """Return how many rows like the largest of x a forward and backward pass may hold, at least one."""
     import torch
 
+    from benchmark.prober import bare, tensors_in
+
     held = 0
+    largest = int(task.removal.valid(x).sum(1).argmax())
 
     def measure(_module: object, _inputs: object, output: object) -> None:
         nonlocal held
-        if isinstance(output, torch.Tensor):
-            held += output.nelement() * output.element_size()
+        held += sum(tensor.nelement() * tensor.element_size() for tensor in tensors_in(output))
 
     modules = [module for module in task.model.modules() if module is not task.model and not list(module.children())]
     hooks = [module.register_forward_hook(measure) for module in modules]
     try:
         with torch.no_grad():
-            task.model.forward(x[:1])  # past the hooks on the model itself, so that no meter counts it
+            bare(task.model)(x[largest : largest + 1])
     finally:
         for hook in hooks:
             hook.remove()

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from benchmark.models.objective import Memoryless
-from benchmark.registry import BY_MODALITY, bounded, filled
-from benchmark.types import METHODS, Attribute, Method, Modality, Task
+from benchmark.registry import bounded, filled, parameters
+from benchmark.types import METHODS, Attribute, Method, Modality, Task, TaskSpec
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -129,13 +129,17 @@ class CXPlain(Method):
     """Share of the loss that each feature's removal causes (CXPlain, Schwab and Karlen 2019), never negative.
 
     `rows`: training inputs that are asked once, with each player removed; `members`: bootstrap ensemble, whose median
-    is the attribution. 0 means the default of the modality.
+    is the attribution.
     """
 
-    rows: int = bounded(BY_MODALITY, low=0)
-    members: int = bounded(BY_MODALITY, low=0)
-    iterations: int = bounded(BY_MODALITY, low=0)
-    batch: int = bounded(BY_MODALITY, low=0)
+    rows: int | None = bounded(None, low=2)
+    members: int | None = bounded(None, low=1)
+    iterations: int | None = bounded(None, low=1)
+    batch: int | None = bounded(None, low=1)
+
+    def resolved(self, task: Task | TaskSpec) -> Self:
+        """See `Method`."""
+        return filled(self, USUAL[task.modality])
 
     def prepare(self, task: Task, seed: int) -> Attribute:
         """See `Method`; the explainer has a `report` and intervals.
@@ -150,7 +154,7 @@ class CXPlain(Method):
         from benchmark.seeding import seed_for
         from methods.amortised import Explainer, Labelled, Players, rows_for, trained
 
-        own = filled(self, USUAL[task.modality])
+        own = parameters(self.resolved(task))
         players = Players(task)
 
         def build() -> nn.Module:

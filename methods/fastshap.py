@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Self
 
 from benchmark.models.objective import Memoryless
-from benchmark.registry import BY_MODALITY, bounded, filled
-from benchmark.types import METHODS, Attribute, Method, Modality, Task
+from benchmark.registry import bounded, filled, parameters
+from benchmark.types import METHODS, Attribute, Method, Modality, Task, TaskSpec
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -36,7 +36,7 @@ def shapley_coalitions(valid: Tensor, pairs: int, generator: torch.Generator) ->
 
     count = valid.sum(1)
     most = valid.shape[1]
-    size = torch.arange(1, most, device=valid.device)
+    size = torch.arange(1, max(2, most), device=valid.device)
     others = (count.unsqueeze(1) - size).clamp(min=0)
     weights = torch.where(others > 0, 1.0 / (size * others.clamp(min=1)), 0.0)
     weights[count < 2, 0] = 1.0  # a single player has no proper coalition: it is alone, then absent
@@ -119,15 +119,18 @@ class FastShap(Method):
     `value` is the game: `model` asks the model, features removed as the task and its metrics do, which makes it the
     game of exact_shapley and kernel_shap; `surrogate` is the paper's, a masked imitation of the model, which is near
     the expected prediction given the features that are there. `penalty` weighs the gap that normalisation closes.
-    0 elsewhere means the default of the modality.
     """
 
     value: str = bounded("model", among=VALUES)
     normalise: bool = True
     penalty: float = bounded(0.0, low=0)
-    iterations: int = bounded(BY_MODALITY, low=0)
-    batch: int = bounded(BY_MODALITY, low=0)
-    coalitions: int = bounded(BY_MODALITY, low=0)
+    iterations: int | None = bounded(None, low=1)
+    batch: int | None = bounded(None, low=1)
+    coalitions: int | None = bounded(None, low=2)
+
+    def resolved(self, task: Task | TaskSpec) -> Self:
+        """See `Method`."""
+        return filled(self, USUAL[task.modality])
 
     def prepare(self, task: Task, seed: int) -> Attribute:
         """See `Method`; the explainer has a `report`.
@@ -141,10 +144,10 @@ class FastShap(Method):
         from benchmark.prober import Prober
         from methods.amortised import Explainer, Labelled, Players, combined, rows_for, surrogate_of, trained
 
-        own = filled(self, USUAL[task.modality])
+        own = parameters(self.resolved(task))
         players, classes = Players(task), len(task.class_names)
         told = classes > MANY_CLASSES
-        at_once = Prober(task).rows_per_forward(task.train.x[:1])
+        at_once = Prober(task).rows_per_forward(task.train.x)
         surrogate, first = surrogate_of(task, seed, own["iterations"]) if self.value == "surrogate" else (None, {})
 
         def value(x: Tensor, present: Tensor) -> Tensor:
@@ -181,8 +184,7 @@ class FastShap(Method):
             curves = fit(module, objective, Fitting(own["iterations"], 1e-3), seed, checkpoint, "fastshap")
             return {"curves": curves}
 
-        identity = asdict(self) | own
-        module, report = trained(task, "fastshap", identity, seed, build, train)
+        module, report = trained(task, "fastshap", own, seed, build, train)
 
         def explain(x: Tensor, target: Tensor) -> Tensor:
             valid = players.valid(x)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from benchmark.models.objective import Memoryless
-from benchmark.registry import BY_MODALITY, bounded, filled
-from benchmark.types import METHODS, Attribute, Method, Modality, Task
+from benchmark.registry import bounded, filled, parameters
+from benchmark.types import METHODS, Attribute, Method, Modality, Task, TaskSpec
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 USUAL: dict[Modality, dict[str, Any]] = {
-    "table": {"iterations": 1000, "batch": 128, "k": 0, "temperature": 0.1},
+    "table": {"iterations": 1000, "batch": 128, "temperature": 0.1},
     "text": {"iterations": 1000, "batch": 32, "k": 10, "temperature": 0.5},
     "image": {"iterations": 1000, "batch": 32, "k": 10, "temperature": 0.5},
 }
@@ -97,15 +97,19 @@ class L2X(Method):
     """Chance that a feature is among the k most telling ones (L2X, Chen et al. 2018), whatever the class.
 
     `k`: players that are selected, by default a third of a table's columns, ten words or ten patches; `temperature` of
-    the relaxation. 0 means the default of the modality. The report has the encoding diagnostic: how often the
+    the relaxation. The report has the encoding diagnostic: how often the
     predictor trained along, and one trained on random masks, find the model's class from the selection; a large gap
     means that the choice itself tells the class (Jethani et al. 2021).
     """
 
-    k: int = bounded(BY_MODALITY, low=0)
-    temperature: float = bounded(float(BY_MODALITY), low=0)
-    iterations: int = bounded(BY_MODALITY, low=0)
-    batch: int = bounded(BY_MODALITY, low=0)
+    k: int | None = bounded(None, low=1)
+    temperature: float | None = bounded(None, above=0)
+    iterations: int | None = bounded(None, low=1)
+    batch: int | None = bounded(None, low=1)
+
+    def resolved(self, task: Task | TaskSpec) -> Self:
+        """See `Method`."""
+        return filled(self, {"k": -(-task.n_features // SHARE)} | USUAL[task.modality])
 
     def prepare(self, task: Task, seed: int) -> Attribute:
         """See `Method`; the explainer has a `report`.
@@ -127,9 +131,8 @@ class L2X(Method):
             trained,
         )
 
-        own = filled(self, USUAL[task.modality])
+        own = parameters(self.resolved(task))
         players = Players(task)
-        own["k"] = own["k"] or -(-players.count // SHARE)
 
         def build() -> nn.Module:
             return torch.nn.ModuleDict({"selector": Labelled(task, 1), "predictor": predictor_for(task, masked=False)})

@@ -8,19 +8,17 @@ target's logit, or its probability with `output=probability`.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
-from benchmark.registry import bounded
+from benchmark.registry import bounded, filled, parameters
 from benchmark.seeding import content_seeds, seeded
-from benchmark.types import METHODS, Attribute, Method, Modality, Task
+from benchmark.types import METHODS, Attribute, Method, Modality, Task, TaskSpec
 
 if TYPE_CHECKING:
     from captum import attr
     from torch import Tensor
 
 OUTPUTS = ("logit", "probability")
-BY_MODALITY = 0
-"""The value of a parameter that stands for the default of the task's modality."""
 SAMPLES: dict[Modality, int] = {"table": 100, "text": 400, "image": 1000}
 HELD = 2**22
 """Features of perturbed inputs that exist at a time, whatever their number."""
@@ -32,28 +30,34 @@ class Game:
     """Answers what the target's output is with some features present."""
 
     def __init__(self, task: Task, output: str) -> None:
+        from benchmark.prober import Prober
+
         self.task, self.output = task, output
-        self.rows = 0
+        self.prober = Prober(task)
 
     def __call__(self, present: Tensor, x: Tensor, target: Tensor) -> Tensor:
         """Return (n,) for features present (n, ...), inputs (n, ...) and targets (n,), in forwards of bounded size.
 
         Features missing at the end of `present` are padding.
+
+        Raises:
+            DataError: the model's answer is not finite.
         """
         import torch
 
-        from benchmark.prober import Prober
+        from benchmark.errors import DataError
 
-        self.rows = self.rows or Prober(self.task).rows_per_forward(x)
-        parts = []
+        rows, parts = self.prober.rows_per_forward(x), []
         with torch.no_grad():
             for some, inputs, classes in zip(
-                present.flatten(1).split(self.rows), x.split(self.rows), target.split(self.rows), strict=True
+                present.flatten(1).split(rows), x.split(rows), target.split(rows), strict=True
             ):
                 valid = self.task.removal.valid(inputs)
                 absent = torch.nn.functional.pad(some < 0.5, (0, valid.shape[1] - some.shape[1]))
                 removed = absent & valid
                 values = self.task.model(self.task.remove(inputs, removed))
+                if not bool(values.isfinite().all()):
+                    raise DataError(f"the model of {self.task.name} gives NaN or inf where features are removed")
                 values = values.softmax(-1) if self.output == "probability" else values
                 parts.append(values.gather(1, classes.unsqueeze(1)).squeeze(1))
         return torch.cat(parts)
@@ -72,7 +76,7 @@ def players(task: Task, x: Tensor) -> Tensor:
     return torch.where(valid, valid.cumsum(0) - 1, -1)
 
 
-def _side(task: Task) -> int:
+def _side(task: Task | TaskSpec) -> int:
     return round(task.n_features**0.5)
 
 
@@ -111,17 +115,21 @@ def _slide(task: Task, output: str, window: int) -> Attribute:
 class Occlusion(Method):
     """Fall of the output while a window slides over the features (Zeiler and Fergus 2014, section 4.2).
 
-    `window`: features a side removed together; 0 means 1 column (which is feature ablation), 3 words, or a 14th of an
-    image's side, which moves on by half.
+    `window`: features a side removed together, by default 1 column (which is feature ablation), 3 words, or a 14th of
+    an image's side, which moves on by half.
     """
 
-    window: int = bounded(BY_MODALITY, low=0)
+    window: int | None = bounded(None, low=1)
     output: str = bounded("logit", among=OUTPUTS)
+
+    def resolved(self, task: Task | TaskSpec) -> Self:
+        """See `Method`."""
+        usual = {"table": 1, "text": 3, "image": max(2, _side(task) // GRID)}
+        return filled(self, {"window": usual[task.modality]})
 
     def prepare(self, task: Task, seed: int) -> Attribute:
         """See `Method`."""
-        usual = {"table": 1, "text": 3, "image": max(2, _side(task) // GRID)}
-        return _slide(task, self.output, self.window or usual[task.modality])
+        return _slide(task, self.output, parameters(self.resolved(task))["window"])
 
 
 @METHODS.register("feature_ablation", kind="baseline", modalities=("table", "text"))
@@ -147,10 +155,13 @@ class FeatureAblation(Method):
         return explain
 
 
-def _regress(explainer: attr.Lime, game: Game, task: Task, seed: int, n_samples: int) -> Attribute:
+def _regress(
+    explainer: attr.Lime, game: Game, task: Task, seed: int, n_samples: int, efficient: bool = False
+) -> Attribute:
     """Explain each sample under its own seed, its players' weights shared out evenly among their features.
 
-    Captum draws from torch's global generator, hence one sample at a time.
+    Where weights are `efficient` they sum to what all players change together; a single one gets all of it. Captum
+    draws from torch's global generator, hence one sample at a time.
     """
     import torch
 
@@ -166,6 +177,10 @@ def _regress(explainer: attr.Lime, game: Game, task: Task, seed: int, n_samples:
                 return game(present[:, place], x[row : row + 1].repeat(rows), target[row].repeat(len(present)))
 
             explainer.forward_func = play
+            if count == 1 and efficient:  # no subset is left to draw
+                whole, none = play(torch.tensor([[1.0], [0.0]], device=x.device))
+                parts.append(torch.where(own < 0, 0.0, whole - none))
+                continue
             with seeded(own_seed):
                 found = explainer.attribute(
                     torch.ones(1, count, device=x.device), baselines=0, n_samples=n_samples,
@@ -183,13 +198,17 @@ def _regress(explainer: attr.Lime, game: Game, task: Task, seed: int, n_samples:
 class Lime(Method):
     """Weights of a sparse linear model around the input (Ribeiro et al. 2016, section 3.4).
 
-    `n_samples`: random subsets a sample, 0 means 100 for a table, 400 for a text, 1000 for an image; `penalty`: the
+    `n_samples`: random subsets a sample, by default 100 for a table, 400 for a text, 1000 for an image; `penalty`: the
     lasso's; Captum's exponential kernel on cosine distance. An image's players are the cells of a 14 x 14 grid.
     """
 
-    n_samples: int = bounded(BY_MODALITY, low=0)
+    n_samples: int | None = bounded(None, low=1)
     penalty: float = bounded(0.01, low=0)
     output: str = bounded("logit", among=OUTPUTS)
+
+    def resolved(self, task: Task | TaskSpec) -> Self:
+        """See `Method`."""
+        return filled(self, {"n_samples": SAMPLES[task.modality]})
 
     def prepare(self, task: Task, seed: int) -> Attribute:
         """See `Method`."""
@@ -198,7 +217,7 @@ class Lime(Method):
 
         game = Game(task, self.output)
         explainer = Captum(game, SkLearnLasso(alpha=self.penalty))
-        return _regress(explainer, game, task, seed, self.n_samples or SAMPLES[task.modality])
+        return _regress(explainer, game, task, seed, parameters(self.resolved(task))["n_samples"])
 
 
 @METHODS.register("kernel_shap", kind="baseline", modalities=("table", "text", "image"))
@@ -206,16 +225,20 @@ class Lime(Method):
 class KernelShap(Method):
     """Shapley values by regression on random subsets under the Shapley kernel (Lundberg and Lee 2017, section 4.1).
 
-    `n_samples`: random subsets a sample, 0 means 100 for a table, 400 for a text, 1000 for an image, whose players are
-    the cells of a 14 x 14 grid.
+    `n_samples`: random subsets a sample, by default 100 for a table, 400 for a text, 1000 for an image, whose players
+    are the cells of a 14 x 14 grid.
     """
 
-    n_samples: int = bounded(BY_MODALITY, low=0)
+    n_samples: int | None = bounded(None, low=1)
     output: str = bounded("logit", among=OUTPUTS)
+
+    def resolved(self, task: Task | TaskSpec) -> Self:
+        """See `Method`."""
+        return filled(self, {"n_samples": SAMPLES[task.modality]})
 
     def prepare(self, task: Task, seed: int) -> Attribute:
         """See `Method`."""
         from captum.attr import KernelShap as Captum
 
         game = Game(task, self.output)
-        return _regress(Captum(game), game, task, seed, self.n_samples or SAMPLES[task.modality])
+        return _regress(Captum(game), game, task, seed, parameters(self.resolved(task))["n_samples"], efficient=True)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from benchmark.models.objective import Memoryless
-from benchmark.registry import BY_MODALITY, bounded, filled
-from benchmark.types import METHODS, Attribute, Method, Modality, Task
+from benchmark.registry import bounded, filled, parameters
+from benchmark.types import METHODS, Attribute, Method, Modality, Task, TaskSpec
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -240,7 +240,7 @@ def tuned_copy(task: Task, own: dict[str, int], seed: int) -> tuple[nn.Module, d
             sizes_by_round.append(facts["size"])
             curves += [point | {"iteration": point["iteration"] + number * own["tuning"]} for point in facts["curves"]]
         module.requires_grad_(False)
-        same = predictions(task, task.test.x).argmax(1) == predictions(task, task.test.x, module).argmax(1)
+        same = p[:held].argmax(1) == predictions(task, x[:held], module).argmax(1)
         for file in files:
             discard(file)
             discard(file.with_suffix(".lock"))
@@ -261,15 +261,19 @@ class VerT(Method):
     The copy is tuned on `rows` training inputs until erasing what masks hide changes little; what is erased takes the
     task's removal baseline. An explanation is `search` steps on the frozen copy, so it costs as many rows forward and
     backward. It does not depend on the class, and it explains the copy: the report has how often copy and model agree.
-    `rounds` of `steps` for masks and `tuning` for the copy. 0 means the default of the modality.
+    `rounds` of `steps` for masks and `tuning` for the copy.
     """
 
-    rows: int = bounded(BY_MODALITY, low=0)
-    rounds: int = bounded(BY_MODALITY, low=0)
-    steps: int = bounded(BY_MODALITY, low=0)
-    tuning: int = bounded(BY_MODALITY, low=0)
-    batch: int = bounded(BY_MODALITY, low=0)
-    search: int = bounded(BY_MODALITY, low=0)
+    rows: int | None = bounded(None, low=2)
+    rounds: int | None = bounded(None, low=1)
+    steps: int | None = bounded(None, low=1)
+    tuning: int | None = bounded(None, low=1)
+    batch: int | None = bounded(None, low=1)
+    search: int | None = bounded(None, low=1)
+
+    def resolved(self, task: Task | TaskSpec) -> Self:
+        """See `Method`."""
+        return filled(self, USUAL[task.modality])
 
     def prepare(self, task: Task, seed: int) -> Attribute:
         """See `Method`; the explainer has a `report`.
@@ -282,7 +286,7 @@ class VerT(Method):
         from methods.amortised import Explainer, Players
         from methods.continuous import rows_per_backward
 
-        own = filled(self, USUAL[task.modality])
+        own = parameters(self.resolved(task))
         search = own.pop("search")
         model, report = tuned_copy(task, own, seed)
         players = Players(task)
@@ -304,12 +308,16 @@ class VerTAmortised(Method):
     It is not in the paper. `iterations` train the net; the rest is as in `vert`.
     """
 
-    rows: int = bounded(BY_MODALITY, low=0)
-    rounds: int = bounded(BY_MODALITY, low=0)
-    steps: int = bounded(BY_MODALITY, low=0)
-    tuning: int = bounded(BY_MODALITY, low=0)
-    batch: int = bounded(BY_MODALITY, low=0)
-    iterations: int = bounded(BY_MODALITY, low=0)
+    rows: int | None = bounded(None, low=2)
+    rounds: int | None = bounded(None, low=1)
+    steps: int | None = bounded(None, low=1)
+    tuning: int | None = bounded(None, low=1)
+    batch: int | None = bounded(None, low=1)
+    iterations: int | None = bounded(None, low=1)
+
+    def resolved(self, task: Task | TaskSpec) -> Self:
+        """See `Method`."""
+        return filled(self, USUAL[task.modality] | ITERATIONS[task.modality])
 
     def prepare(self, task: Task, seed: int) -> Attribute:
         """See `Method`; the explainer has a `report`.
@@ -322,9 +330,8 @@ class VerTAmortised(Method):
         from benchmark.models.fitting import Fitting, fit
         from methods.amortised import Explainer, Labelled, Players, combined, rows_for, trained
 
-        own = filled(self, USUAL[task.modality])
-        del own["search"]
-        iterations = filled(self, ITERATIONS[task.modality])["iterations"]
+        own = parameters(self.resolved(task))
+        iterations = own.pop("iterations")
         copy, first = tuned_copy(task, own, seed)
         players = Players(task)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 
 import torch
@@ -29,6 +30,12 @@ def bad(name, **facts):
 @bad("raises")
 def raises(x):
     raise RuntimeError("no luck today")
+
+
+@bad("quits")
+def quits(x):
+    """Quits."""
+    raise SystemExit(0)
 
 
 @bad("wrong_shape")
@@ -69,3 +76,51 @@ def still(x):
 @bad("for_images", modalities=("image",))
 def for_images(x):
     return x
+
+
+@bad("negative")
+def negative(x):
+    return -torch.ones_like(x).cumsum(1)
+
+
+@bad("exits")
+def exits(x):
+    raise SystemExit(0)
+
+
+class Reported:
+    """An explainer whose report holds what JSON has no word for."""
+
+    def __init__(self, report):
+        self.report = report
+
+    def __call__(self, x, target):
+        return x * 2
+
+
+@METHODS.register("odd_report", kind="baseline")
+@dataclass(frozen=True)
+class OddReport(Method):
+    """Says strange things of its training."""
+
+    def prepare(self, task, seed):
+        return Reported({"r2": float("nan"), "losses": torch.tensor([1.0, float("inf")]), "self": Reported, 3: {1}})
+
+
+@bad("flaky")
+def flaky(x):
+    if "BOOM" in os.environ:
+        raise MemoryError("not today")
+    return x * 2
+
+
+@METHODS.register("bad_teacher", kind="baseline")
+@dataclass(frozen=True)
+class BadTeacher(Method):
+    """Cannot say what it learns from."""
+
+    def learns_from(self, modality):
+        raise KeyError("nobody")
+
+    def prepare(self, task, seed):
+        return lambda x, target: x * 2

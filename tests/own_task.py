@@ -35,6 +35,7 @@ class Own:
             name=name, modality="table", source="real", model=model, train=Split(x[:30], y[:30]),
             test=Split(x[30:], y[30:]), removal=ColumnRemoval(x[:30].mean(0)), budget=self.budget,
             feature_names=tuple("abcde"), class_names=("p", "q", "r"),
+            evidence=torch.ones(10, 5).bool() if "OWN_EVIDENCE" in os.environ else None,
         )  # fmt: skip
 
 

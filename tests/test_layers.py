@@ -10,12 +10,13 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 LAYERS = [  # lower may not import higher; modules of one layer may import each other
     {"benchmark.errors", "benchmark.arguments", "benchmark.allocation", "benchmark.interruption", "benchmark.workers"},
-    {"benchmark.registry"},
+    {"benchmark.registry", "benchmark.selection"},
     {"benchmark.types"},
     {"benchmark.statistics", "benchmark.seeding", "benchmark.data.download", "benchmark.data.source"},
-    {"benchmark.identity", "benchmark.plain", "benchmark.selection"},
+    {"benchmark.identity", "benchmark.plain"},
     {"benchmark.records", "benchmark.metering", "benchmark.provenance", "benchmark.data", "benchmark.models"},
     {"benchmark.metrics", "benchmark.probes", "benchmark.prober", "benchmark.shared", "benchmark.tasks"},
+    {"benchmark.isolation", "benchmark.model_checks"},
     {
         "benchmark.evaluator",
         "benchmark.crosscheck",
@@ -28,13 +29,14 @@ LAYERS = [  # lower may not import higher; modules of one layer may import each 
         "benchmark.pictures",
         "benchmark.ready",
         "benchmark.several",
+        "benchmark.trial",
         "benchmark.presets",
         "benchmark.payback",
         "benchmark.examples",
     },
     {"methods", "deepfaith", "leaderboards"},
-    {"benchmark.studies", "benchmark.boards"},
-    {"benchmark.__main__"},
+    {"benchmark.studies", "benchmark.boards", "benchmark.forget"},
+    {"benchmark.__main__", "benchmark.start"},
 ]
 PACKAGES = ("benchmark", "methods", "deepfaith", "leaderboards")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import http.client
 import os
 import re
 import secrets
@@ -49,11 +50,14 @@ def fetch(url: str, deadline: float = DEADLINE) -> bytes:
     return bytes(content)
 
 
-def download(url: str, path: Path, sha256: str = "", stall: float = DEADLINE) -> None:
+def download(
+    url: str, path: Path, sha256: str = "", stall: float = DEADLINE, check: Callable[[Path], object] | None = None
+) -> None:
     """Put the file at `url` to `path`; what an earlier try left is gone on from.
 
-    `sha256` is the digest of the content, or its beginning; nothing is checked if it is empty. A download is given up
-    after `stall` seconds without a new byte. Progress is shown on a terminal.
+    `sha256` is the digest of the content, or its beginning; it is not compared if it is empty. `check` raises DataError
+    where the file is not what it should be, and it is not kept. A download is given up after `stall` seconds without a
+    new byte. Progress is shown on a terminal.
 
     Raises:
         DataError: no answer, an error status, a stall, a content cut short again and again, or another content.
@@ -72,10 +76,14 @@ def download(url: str, path: Path, sha256: str = "", stall: float = DEADLINE) ->
                     raise DataError(
                         f"{url} could not be fetched: {error}; the same command goes on from there"
                     ) from error
-        digest = file_digest(part)
-        if not digest.startswith(sha256):
+        try:
+            if not (digest := file_digest(part)).startswith(sha256):
+                raise DataError(f"SHA-256 {digest[:16]}, expected {sha256[:16]}")
+            if check is not None:
+                check(part)
+        except DataError as why:
             part.unlink()
-            raise DataError(f"{url} holds something else than expected: SHA-256 {digest[:16]}, expected {sha256[:16]}")
+            raise DataError(f"{url} holds something else than expected: {why}") from why
         part.replace(path)
 
 
@@ -113,7 +121,7 @@ def _in_thread(
     def body() -> None:
         try:
             work(stop)
-        except (OSError, ValueError, urllib.error.URLError) as error:
+        except (OSError, ValueError, http.client.HTTPException) as error:  # a cut chunk is one of the last
             failed.append(error)
 
     thread = threading.Thread(target=body, daemon=True)

@@ -4,21 +4,36 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import json
+import logging
+import os
+import sys
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from benchmark.data import stand_ins
 from benchmark.data.source import Sources
 from benchmark.data.split import stratified
-from benchmark.errors import Absent, DataError
+from benchmark.errors import Absent, DataError, few, short
 from benchmark.seeding import seed_for
 from benchmark.types import Located
 
+if TYPE_CHECKING:
+    from PIL import Image as Pillow
+
+log = logging.getLogger("benchmark")
+
 PARTS = ("train", "test")
 SUFFIXES = {".jpg", ".jpeg", ".png"}
+MOST_PIXELS = 2**26
+"""No file of more pixels is decoded: 8192 x 8192."""
+ORDINARY = 16
+"""Up to this ratio of its sides an image is scaled whole before its middle is cut out."""
 STAND_IN_ROWS = 2400
 
 Files = list[tuple[Path, int]]
@@ -38,7 +53,8 @@ class Images:
 class ImageSet:
     """Square images of `side` pixels. At most `train_rows` and `test_rows` are used, drawn class by class from a seed.
 
-    The stand-in has `stand_in_classes` classes and `stand_in_side` pixels.
+    Grey files of 16 bits hold values of `bits` bits, all alike. The stand-in has `stand_in_classes` classes and
+    `stand_in_side` pixels.
     """
 
     name: str
@@ -49,6 +65,7 @@ class ImageSet:
     licence: str
     stand_in_classes: int
     stand_in_side: int = 32
+    bits: int = 16
 
     @property
     def origin(self) -> str:
@@ -73,11 +90,46 @@ class ImageSet:
         """
         return self._synthetic() if located.source == "synthetic" else self._real(located)
 
+    def stamp(self, located: Located) -> str:
+        """Return a hash of all that decoded images depend on: of a file its name, size and time of change.
+
+        `Located.digest` holds no times, so that it is the same for a copy of the data.
+        """
+        drawn = self._drawn(located) if located.source == "real" else {}
+        files = {part: [_state(path, label) for path, label in of_part] for part, of_part in drawn.items()}
+        settings = [located.digest, self.side, self.channels, self.bits, self._crop, self.train_rows, self.test_rows]
+        return hashlib.sha256(json.dumps([settings, files]).encode()).hexdigest()
+
+    def _drawn(self, located: Located) -> dict[str, Files]:
+        """Return the files that are used of each part; none where the images do not lie in files."""
+        return {}
+
     def _real_classes(self, located: Located) -> tuple[str, ...]:
         raise AssertionError("each kind of image set knows its classes")
 
     def _real(self, located: Located) -> dict[str, Images]:
-        raise AssertionError("each kind of image set knows how it is read")
+        """Decode the files drawn, and show how far that is on a terminal."""
+        from tqdm import tqdm
+
+        drawn = self._drawn(located)
+        total, largest = sum(map(len, drawn.values())), 0
+        parts: dict[str, Images] = {}
+        bar = tqdm(total=total, desc=f"decoding {self.name}", disable=not sys.stderr.isatty(), leave=False)
+        with bar:
+            for part, files in drawn.items():
+                pixels = np.empty((len(files), self.channels, self.side, self.side), np.uint8)
+                for row, (path, _) in zip(pixels, files, strict=True):
+                    row[:], top = _decoded(path, self.side, self.channels, self._crop, self.bits)
+                    largest = max(largest, top)
+                    bar.update()
+                parts[part] = Images(pixels, np.array([label for _, label in files]))
+        if 0 < largest < 2 ** (self.bits - 1):
+            log.warning(
+                f"no value of the 16-bit files in {located.path} is over {largest}: they are scaled by "
+                f"{2**self.bits - 1:,} and come out dark; if they hold {largest.bit_length()} bits, give the image set "
+                f"bits={largest.bit_length()}"
+            )
+        return parts
 
     def _stand_in(self) -> Located:
         sha = hashlib.sha256()
@@ -106,9 +158,18 @@ class ImageSet:
             keyed.append((turn[label], len(keyed), int(at)))
         return [files[at] for _, _, at in sorted(keyed)[:most]]
 
-    def _read(self, files: Files) -> Images:
-        pixels = np.stack([read_image(path, self.side, self.channels, self._crop) for path, _ in files])
-        return Images(pixels, np.array([label for _, label in files]))
+    def _nonempty(self, files: dict[str, Files], located: Path, classes: Sequence[str]) -> None:
+        """Make sure that there is an image of every class that must have one.
+
+        Raises:
+            DataError: there is none.
+        """
+        for part, found in files.items():
+            labels = {label for _, label in found}
+            empty = [name for label, name in enumerate(classes) if label not in labels]
+            if empty or not found:
+                what = f"of class {few(empty)}" if empty else "at all"
+                raise DataError(f"{located}: expected .jpg or .png files, got none {what} for the {part} part")
 
     _crop = False
 
@@ -134,7 +195,7 @@ class FolderImages(ImageSet):
         """
 
         def real() -> Located:
-            root = sources.file(self.folder)
+            root = sources.folder(self.folder)
             if root is None:
                 where = "in a data folder" if sources.data_dir is None else "there"
                 raise Absent(f"no folder {self.folder} {where}")
@@ -142,10 +203,11 @@ class FolderImages(ImageSet):
             if classes["train"] != classes["test"] or len(classes["train"]) < 2:
                 raise DataError(
                     f"{root}: expected the same two or more classes in train and test, got "
-                    f"{', '.join(classes['train']) or 'none'} and {', '.join(classes['test']) or 'none'}"
+                    f"{few(classes['train'])} and {few(classes['test'])}"
                 )
-            files = [(path, label) for part in PARTS for path, label in self._files(root, part)]
-            return Located("real", str(root), _listing_digest(root, files), path=str(root))
+            files = {part: self._files(root, part) for part in PARTS}
+            self._nonempty(files, root, classes["train"])
+            return _located(self.name, root, root, files, sources.verify)
 
         place = "name its place with --data-dir or BENCHMARK_DATA"
         mend = f"{self.get}, {place} so that {self.folder}/train/<class>/ is there"
@@ -153,17 +215,17 @@ class FolderImages(ImageSet):
 
     def _files(self, root: Path, part: str) -> Files:
         return [
-            (path, label)
+            (root / part / name / file, label)
             for label, name in enumerate(_folders(root / part))
-            for path in sorted((root / part / name).iterdir())
-            if path.suffix.lower() in SUFFIXES
+            for file in sorted(os.listdir(root / part / name))  # quicker than paths, where there are many
+            if os.path.splitext(file)[1].lower() in SUFFIXES
         ]
 
     def _real_classes(self, located: Located) -> tuple[str, ...]:
         return tuple(_folders(Path(str(located.path)) / "train"))
 
-    def _real(self, located: Located) -> dict[str, Images]:
-        return {part: self._read(self._draw(part, self._files(Path(str(located.path)), part))) for part in PARTS}
+    def _drawn(self, located: Located) -> dict[str, Files]:
+        return {part: self._draw(part, self._files(Path(str(located.path)), part)) for part in PARTS}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -197,8 +259,9 @@ class ListedImages(ImageSet):
                 where = "in a data folder" if sources.data_dir is None else "there"
                 raise Absent(f"no {' and no '.join(gone)} {where}")
             root = Path(str(roots[1])).parent.parent
-            files = [item for part in PARTS for item in self._files(root, part)]
-            return Located("real", str(root / self.test), _listing_digest(root, files), path=str(root))
+            files = {part: self._files(root, part) for part in PARTS}
+            self._nonempty(files, root, ())
+            return _located(self.name, root, root / self.test, files, sources.verify)
 
         mend = (
             f"Name a data folder with --data-dir or BENCHMARK_DATA that holds {self.train} and {self.test}, "
@@ -208,14 +271,22 @@ class ListedImages(ImageSet):
 
     def _rows(self, root: Path, part: str) -> list[dict[str, str]]:
         path = root / (self.train if part == "train" else self.test) / "labels.csv"
-        with path.open(newline="", encoding="utf-8") as file:
-            rows = list(csv.DictReader(file))
+        try:
+            with path.open(newline="", encoding="utf-8-sig") as file:
+                rows = list(csv.DictReader(file))
+        except (OSError, UnicodeDecodeError, csv.Error) as error:
+            raise DataError(f"{path} is not a readable CSV file: {short(error)}") from error
         for number, row in enumerate(rows, 2):
-            index = row.get("class_index") or ""
-            if not row.get("file") or not index.isdecimal() or int(index) >= self.n_classes:
+            name, index = row.get("file") or "", row.get("class_index") or ""
+            if not name or not (index.isdecimal() and len(index) < 10 and int(index) < self.n_classes):
                 raise DataError(
                     f"{path}, line {number}: expected a file and a class_index of 0 to {self.n_classes - 1}, "
-                    f"got {dict(row)}"
+                    f"got {short(dict(row), 200)}"
+                )
+            if PurePath(name).is_absolute() or ".." in PurePath(name).parts:
+                raise DataError(
+                    f"{path}, line {number}: expected a file below {path.parent}, got {short(name)}; "
+                    "copy the image there and list it as it lies from that folder"
                 )
         return rows
 
@@ -231,8 +302,8 @@ class ListedImages(ImageSet):
         }
         return tuple(names.get(label, f"class {label}") for label in range(self.n_classes))
 
-    def _real(self, located: Located) -> dict[str, Images]:
-        return {part: self._read(self._draw(part, self._files(Path(str(located.path)), part))) for part in PARTS}
+    def _drawn(self, located: Located) -> dict[str, Files]:
+        return {part: self._draw(part, self._files(Path(str(located.path)), part)) for part in PARTS}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -277,42 +348,100 @@ class BundledImages(ImageSet):
         return Images(pixels[:, None], bunch.target.astype(np.int64))
 
 
-def read_image(path: Path, side: int, channels: int, crop: bool) -> np.ndarray:
+def read_image(path: Path, side: int, channels: int, crop: bool, bits: int = 16) -> np.ndarray:
     """Return an image as (channels, side, side) uint8, squeezed into the square or, with `crop`, its middle cut out.
 
-    Raises:
-        DataError: it is no readable image.
-    """
-    from PIL import Image, UnidentifiedImageError
+    Only PNG and JPEG files are opened. What is transparent is white. Grey values of 16 bits are scaled so that
+    2^bits - 1 becomes 255.
 
+    Raises:
+        DataError: it is no readable image, is too large, moves, or holds values of more bits.
+    """
+    return _decoded(path, side, channels, crop, bits)[0]
+
+
+def _decoded(path: Path, side: int, channels: int, crop: bool, bits: int) -> tuple[np.ndarray, int]:
+    """Return what `read_image` does, and the largest value of a file of 16 bits, or 0 for another."""
+    from PIL import Image
+
+    too_large = f"has more than {MOST_PIXELS:,} pixels: make it smaller or remove it"
     try:
-        with Image.open(path) as file:
-            image = file.convert("L" if channels == 1 else "RGB")
-    except (OSError, UnidentifiedImageError) as error:
-        raise DataError(f"{path} is not a readable image: {error}; mend or remove it") from error
-    if image.size != (side, side) and crop:
-        scale = side * 8 / 7 / min(image.size)
-        image = image.resize((round(image.width * scale), round(image.height * scale)), Image.Resampling.BICUBIC)
-        left, top = (image.width - side) // 2, (image.height - side) // 2
-        image = image.crop((left, top, left + side, top + side))
-    elif image.size != (side, side):
-        image = image.resize((side, side), Image.Resampling.BICUBIC)
-    return np.atleast_3d(np.asarray(image)).transpose(2, 0, 1)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            with Image.open(path, formats=("PNG", "JPEG")) as file:
+                if file.width * file.height > MOST_PIXELS:
+                    raise DataError(f"{path} {too_large}")
+                if file.format == "PNG" and getattr(file, "n_frames", 1) > 1:
+                    raise DataError(f"{path} is animated: expected one picture; keep one of its {file.n_frames}")  # type: ignore[attr-defined]
+                image, largest = _eight_bits(file, path, bits)
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise DataError(f"{path} {too_large}") from error
+    except (OSError, ValueError, SyntaxError) as error:  # Pillow raises all three for damaged files
+        raise DataError(f"{path} is not a readable image (PNG or JPEG): {short(error)}; mend or remove it") from error
+    image = _squared(image.convert("L" if channels == 1 else "RGB"), side, crop)
+    return np.atleast_3d(np.asarray(image)).transpose(2, 0, 1), largest
+
+
+def _eight_bits(file: Pillow.Image, path: Path, bits: int) -> tuple[Pillow.Image, int]:
+    """Return an image of 8 bits without transparency, and the largest value if the file has 16."""
+    from PIL import Image
+
+    if file.mode.startswith("I"):
+        values = np.asarray(file).astype(np.int64)
+        largest, most = int(values.max()), 2**bits - 1
+        if largest > most:
+            raise DataError(f"{path} holds {largest:,}: expected at most {most:,}, as the image set has bits={bits}")
+        grey = ((values * 255 + most // 2) // most).astype(np.uint8)
+        if isinstance(key := file.info.get("transparency"), int):
+            grey[values == key] = 255
+        return Image.fromarray(grey), largest
+    if file.mode in ("LA", "PA", "RGBA") or "transparency" in file.info:
+        return Image.alpha_composite(Image.new("RGBA", file.size, "white"), file.convert("RGBA")).convert("RGB"), 0
+    file.load()
+    return file.copy(), 0
+
+
+def _squared(image: Pillow.Image, side: int, crop: bool) -> Pillow.Image:
+    """Return an image of `side` x `side` pixels; with `crop`, the middle of one whose short side is 8 / 7 of that."""
+    from PIL import Image
+
+    bicubic = Image.Resampling.BICUBIC
+    if image.size == (side, side):
+        return image
+    if not crop:
+        return image.resize((side, side), bicubic)
+    scale = side * 8 / 7 / min(image.size)
+    width, height = round(image.width * scale), round(image.height * scale)
+    left, top = (width - side) // 2, (height - side) // 2
+    if max(image.size) <= ORDINARY * min(image.size):
+        return image.resize((width, height), bicubic).crop((left, top, left + side, top + side))
+    across, down = image.width / width, image.height / height  # scaled whole, a line of pixels would fill the memory
+    box = (left * across, top * down, (left + side) * across, (top + side) * down)
+    return image.resize((side, side), bicubic, box)
 
 
 def _folders(root: Path) -> list[str]:
     return sorted(path.name for path in root.iterdir() if path.is_dir()) if root.is_dir() else []
 
 
-def _listing_digest(root: Path, files: Sequence[tuple[Path, int]]) -> str:
-    """Return the SHA-256 of which files there are, how large, and of which class; reading all would take too long.
+def _located(name: str, root: Path, origin: Path, files: dict[str, Files], verify: bool) -> Located:
+    """Return where images lie, with the SHA-256 of which files there are, how large, and of which class.
+
+    Reading all of them would take too long.
 
     Raises:
         DataError: a listed file is missing.
     """
-    sha = hashlib.sha256()
-    for path, label in files:
+    sha, above = hashlib.sha256(), len((root / "x").as_posix()) - 1
+    for path, label in (item for part in PARTS for item in files[part]):
         if not path.is_file():
             raise DataError(f"{path} is listed but missing: get it, or remove it from the list")
-        sha.update(f"{path.relative_to(root).as_posix()} {path.stat().st_size} {label}\n".encode())
-    return sha.hexdigest()
+        line = f"{path.as_posix()[above:]} {path.stat().st_size} {label}\n"
+        sha.update(line.encode(errors="surrogateescape"))
+    note = f"no version of {name} is pinned: --verify checks nothing there; results are recorded under what was found"
+    return Located("real", str(origin), sha.hexdigest(), (note,) if verify else (), str(root))
+
+
+def _state(path: Path, label: int) -> list[str | int]:
+    found = path.stat()
+    return [str(path), label, found.st_size, found.st_mtime_ns]

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import csv
 import hashlib
 import io
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,10 +15,13 @@ import pandas as pd
 
 from benchmark.data.download import fetch, write_atomically
 from benchmark.data.source import Sources
-from benchmark.errors import Absent, DataError
+from benchmark.errors import Absent, DataError, few, short
 from benchmark.types import Located
 
 SYNTHETIC_SEED = 0
+FAR = 1e6
+"""A cell that is this many times further from its column's median than other cells are makes them all alike."""
+WITHIN = "a number within reach of the others of its column, which scaled by their deviation would become one value"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,19 +72,13 @@ class Table:
         absent = [column for column in wanted if column not in frame.columns]
         if absent:
             raise DataError(
-                f"{origin} has no column {', '.join(absent)}: expected {', '.join(wanted)}, "
-                f"got {', '.join(map(str, frame.columns))}"
+                f"{origin} has no column {few(absent)}: expected {', '.join(wanted)}, got {few(list(frame.columns))}"
             )
         columns = []
         for column in self.features:
             numbers = pd.to_numeric(frame[column], errors="coerce").to_numpy(np.float64)
-            bad = ~np.isfinite(numbers)
-            if bad.any():
-                row = int(bad.argmax())
-                raise DataError(
-                    f"{origin}, data row {row + 1}, column {column}: expected a finite number, "
-                    f"got {str(frame[column].iloc[row])!r} ({int(bad.sum())} such cells); mend or drop the row"
-                )
+            _refuse(~np.isfinite(numbers), frame[column], origin, "a finite number", "mend or drop the row")
+            _refuse(_far(numbers), frame[column], origin, WITHIN, "mend it, drop the row, or take logarithms")
             columns.append(numbers)
         labels = frame[self.label].map(_label_text)
         codes = {label: code for code, label in enumerate(self.classes)}
@@ -88,7 +87,7 @@ class Table:
             row = int(unknown.to_numpy().argmax())
             raise DataError(
                 f"{origin}, data row {row + 1}, column {self.label}: expected one of {', '.join(codes)}, "
-                f"got {labels.iloc[row]!r}"
+                f"got {short(labels.iloc[row])!r}"
             )
         y = labels.map(codes).to_numpy(np.int64)
         counts = np.bincount(y, minlength=len(codes))
@@ -119,20 +118,23 @@ class TableFile(Table):
         def real() -> Located:
             path = sources.file(self.file)
             if path is not None:
-                return self._check(path, path.read_bytes(), str(path), sources.verify)
+                return self._check(path, path.read_bytes(), str(path), verify=sources.verify)
             missing = f"no {self.file} " + ("in a data folder" if sources.data_dir is None else "there")
             checked: list[Located] = []
 
+            def check(kept: Path) -> None:
+                checked.append(self._check(kept, kept.read_bytes(), self.url, pinned="it"))
+
             def download(kept: Path) -> None:
                 content = fetch(self.url)
-                checked.append(self._check(kept, content, self.url, verify=True))
+                checked.append(self._check(kept, content, self.url, pinned=self.url))
                 write_atomically(kept, content)
 
             try:
-                kept = sources.kept(f"{self.name}-{self.digest[:16]}.csv", download)
+                sources.kept(f"{self.name}-{self.digest[:16]}.csv", download, check)
             except Absent as why:
                 raise Absent(f"{missing}, and {why}") from why
-            return checked[0] if checked else self._check(kept, kept.read_bytes(), self.url, verify=True)
+            return checked[-1]
 
         mend = f"Name a data folder with --data-dir or BENCHMARK_DATA, put {self.file} into it"
         return sources.locate(self.name, real, self._stand_in, mend)
@@ -140,17 +142,21 @@ class TableFile(Table):
     def read(self, located: Located) -> pd.DataFrame:
         """See `Table`."""
         assert located.path is not None
-        return _read_csv(Path(located.path).read_bytes(), located.path)
+        return _read_csv(Path(located.path).read_bytes(), located.path, (*self.features, self.label))
 
-    def _check(self, path: Path, content: bytes, origin: str, verify: bool) -> Located:
-        features, labels = self._parse(_read_csv(content, origin), origin)
+    def _check(self, path: Path, content: bytes, origin: str, verify: bool = False, pinned: str = "") -> Located:
+        """Check a table; `pinned` names one that must be the pinned version, whether the user asked for it or not."""
+        where = pinned or origin
+        features, labels = self._parse(_read_csv(content, where, (*self.features, self.label)), where)
         digest = content_digest(features, labels)
         notes: tuple[str, ...] = ()
         if digest != self.digest:
             note = (
-                f"{origin} is not the pinned version of {self.name}: {len(labels)} rows (pinned {self.rows}), "
+                f"{where} is not the pinned version of {self.name}: {len(labels)} rows (pinned {self.rows}), "
                 f"digest {digest[:12]} (pinned {self.digest[:12]})"
             )
+            if pinned:
+                raise DataError(note)
             if verify:
                 raise DataError(f"{note}; get the original file, or run without --verify to use this one")
             notes = (f"{note}; results are recorded under this digest",)
@@ -196,11 +202,53 @@ def _label_text(value: object) -> str:
     return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
 
 
-def _read_csv(content: bytes, origin: str) -> pd.DataFrame:
+def _read_csv(content: bytes, origin: str, wanted: Collection[str]) -> pd.DataFrame:
+    """Return a table that holds the columns `wanted` once each.
+
+    Raises:
+        DataError: the file is no table, or lacks one of them, or holds it twice.
+    """
     try:
-        return pd.read_csv(io.BytesIO(content))
-    except (ValueError, pd.errors.ParserError) as error:
-        raise DataError(f"{origin} is not a readable CSV file: {error}") from error
+        names = next(filter(None, csv.reader(io.TextIOWrapper(io.BytesIO(content), "utf-8-sig", newline=""))), [])
+        doubled = [name for name, times in Counter(names).items() if times > 1 and name in wanted]
+        if doubled:
+            raise DataError(f"{origin} has more than one column {few(doubled)}: rename or drop all but one")
+        missing = [name for name in wanted if name not in names]
+        if missing:
+            raise DataError(f"{origin} has no column {few(missing)}: expected {', '.join(wanted)}, got {few(names)}")
+        frame = pd.read_csv(io.BytesIO(content))
+    except (ValueError, csv.Error) as error:
+        raise DataError(f"{origin} is not a readable CSV file: {short(error, 200)}") from error
+    if not isinstance(frame.index, pd.RangeIndex):
+        raise DataError(f"{origin} has rows of more cells than its first line has names: expected one name a column")
+    return frame
+
+
+def _refuse(bad: np.ndarray, cells: pd.Series, origin: str, expected: str, mend: str) -> None:
+    """Make sure that no cell is `bad`.
+
+    Raises:
+        DataError: one is; the first is named.
+    """
+    if bad.any():
+        row = int(bad.argmax())
+        found = "no value" if pd.isna(cells.iloc[row]) else repr(short(cells.iloc[row]))
+        more = f" ({int(bad.sum()):,} such cells)" if bad.sum() > 1 else ""
+        raise DataError(
+            f"{origin}, data row {row + 1}, column {cells.name}: expected {expected}, got {found}{more}; {mend}"
+        )
+
+
+def _far(numbers: np.ndarray) -> np.ndarray:
+    """Tell which numbers are so far from the median of finite numbers that they take up all of their deviation.
+
+    Distances are compared with their median, of those cells that are not the median itself: a column may hold one value
+    nearly everywhere.
+    """
+    half = numbers / 2  # so that no difference overflows
+    distance = np.abs(half - np.median(half)) if len(half) else half
+    others = distance[distance > 0]
+    return distance / FAR > np.median(others) if len(others) else np.zeros(len(half), bool)
 
 
 def content_digest(features: np.ndarray, labels: np.ndarray) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 import sys
 from collections.abc import Iterable, Mapping, Sequence
@@ -16,8 +17,10 @@ from benchmark.data import stand_ins
 from benchmark.data.download import download, file_digest
 from benchmark.data.source import Sources
 from benchmark.data.words import split_words
-from benchmark.errors import Absent, DataError
+from benchmark.errors import Absent, DataError, few, short
 from benchmark.types import Located
+
+log = logging.getLogger("benchmark")
 
 PARTS = ("train", "test")
 STAND_IN_ROWS, STAND_IN_LENGTH = 2400, 40
@@ -70,12 +73,15 @@ class TextFiles:
             missing = f"no {gone} " + ("in a data folder" if sources.data_dir is None else "there")
             try:
                 kept = [
-                    sources.kept(f"{self.name}/{self.revision}/{part}.parquet", self._download(part)) for part in PARTS
+                    sources.kept(f"{self.name}/{self.revision}/{part}.parquet", self._download(part), check_parquet)
+                    for part in PARTS
                 ]
             except Absent as why:
                 raise Absent(f"{missing}, and {why}") from why
             origin = f"{self.repo} at {self.revision[:12]} on the hub"
-            return Located("real", origin, _digest(map(file_digest, kept)), path=str(kept[0].parent))
+            note = f"of {origin} the revision is pinned and no digest: --verify checks nothing there"
+            notes = (note,) if sources.verify else ()
+            return Located("real", origin, _digest(map(file_digest, kept)), notes, str(kept[0].parent))
 
         files = f"{self.folder}/train.parquet and test.parquet"
         mend = f"Name a data folder with --data-dir or BENCHMARK_DATA, put {files} into it"
@@ -83,7 +89,9 @@ class TextFiles:
 
     def _download(self, part: str) -> partial[None]:
         hub = os.environ.get("HF_ENDPOINT") or "https://huggingface.co"
-        return partial(download, f"{hub}/datasets/{self.repo}/resolve/{self.revision}/{self.remote[part]}")
+        return partial(
+            download, f"{hub}/datasets/{self.repo}/resolve/{self.revision}/{self.remote[part]}", check=check_parquet
+        )
 
     def _check(self, files: Sequence[Path], verify: bool) -> Located:
         digests = [file_digest(file) for file in files]
@@ -130,11 +138,41 @@ class TextFiles:
         except (DatasetGenerationError, OSError, ValueError) as error:
             raise DataError(f"{file} is not a readable parquet file: {error.__cause__ or error}") from error
         if not {"text", "label"} <= set(table.column_names):
-            raise DataError(f"{file}: expected columns text and label, got {', '.join(table.column_names)}")
-        labels = np.asarray(table["label"], np.int64)
-        if len(labels) == 0 or labels.min() < 0 or labels.max() >= len(self.classes):
-            raise DataError(f"{file}: expected labels 0 to {len(self.classes) - 1}, got {np.unique(labels).tolist()}")
-        return Texts([split_words(text) for text in table["text"]], labels)
+            raise DataError(f"{file}: expected columns text and label, got {few(table.column_names)}")
+        texts, labels = list(table["text"]), list(table["label"])
+        for row, (text, label) in enumerate(zip(texts, labels, strict=True), 1):
+            if not isinstance(text, str):
+                raise DataError(
+                    f"{file}, row {row}, column text: expected a text, got {short(repr(text))}; drop the row"
+                )
+            if label not in range(len(self.classes)):
+                most = len(self.classes) - 1
+                raise DataError(
+                    f"{file}, row {row}, column label: expected labels 0 to {most}, got {short(repr(label))}"
+                )
+        words = [split_words(text) for text in texts]
+        written = [row for row, found in enumerate(words) if found]
+        if not written:
+            raise DataError(f"{file}: expected texts with words, got {len(texts)} without any")
+        if len(written) < len(texts):
+            log.warning(f"{file}: {len(texts) - len(written):,} of {len(texts):,} texts hold no word and are left out")
+        return Texts([words[row] for row in written], np.array([labels[row] for row in written], np.int64))
+
+
+def check_parquet(file: Path) -> None:
+    """Make sure that a file begins and ends as parquet files do.
+
+    Raises:
+        DataError: it does not: it is damaged, or another thing, such as a page that asks for a login.
+    """
+    with file.open("rb") as opened:
+        first = opened.read(40)
+        opened.seek(max(0, file.stat().st_size - 4))
+        last = opened.read()
+    if not first.startswith(b"PAR1"):
+        raise DataError(f"it is no parquet file: it begins with {first!r}")
+    if last != b"PAR1" or file.stat().st_size < 12:
+        raise DataError("it is a parquet file without its end")
 
 
 def file_cache(file: Path) -> Path:

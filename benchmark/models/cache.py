@@ -17,14 +17,14 @@ from glob import escape
 from pathlib import Path
 from typing import Any, TypeVar
 
-import torch
 from filelock import FileLock, Timeout
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
 from benchmark.data.download import write_atomically
-from benchmark.errors import DataError
+from benchmark.errors import DataError, short
+from benchmark.identity import tensors_digest
 from benchmark.models.training import freeze
 
 T = TypeVar("T")
@@ -199,12 +199,8 @@ def unseal(path: Path, name: str | None = None) -> Made:
 
 
 def digest_of(tensors: dict[str, Tensor], *more: object) -> str:
-    """Return the SHA-256 of tensors on the CPU with their names, kinds and shapes, and of plain data."""
-    shapes = [[key, str(value.dtype), list(value.shape)] for key, value in sorted(tensors.items())]
-    sha = hashlib.sha256(json.dumps([shapes, *more], sort_keys=True).encode())
-    for _, value in sorted(tensors.items()):
-        sha.update(value.contiguous().reshape(-1).view(torch.uint8).numpy().data)
-    return sha.hexdigest()
+    """Return the SHA-256 of tensors with their names, kinds and shapes, and of plain data."""
+    return hashlib.sha256(json.dumps([tensors_digest(tensors), *more], sort_keys=True).encode()).hexdigest()
 
 
 def read(path: Path, what: str) -> dict[str, Tensor]:
@@ -230,11 +226,13 @@ def _opened(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
 
 
 def trained(
-    path: Path, build: Callable[[], nn.Module], train: Callable[[], tuple[nn.Module, dict[str, Any]]]
-) -> tuple[nn.Module, dict[str, Any]]:
+    path: Path, build: Callable[[], nn.Module], train: Callable[[], tuple[nn.Module, dict[str, Any]]],
+    check: Callable[[dict[str, Any]], object] | None = None,
+) -> tuple[nn.Module, dict[str, Any]]:  # fmt: skip
     """Return the frozen model whose weights are at `path`, training it first if they are not, and facts about it.
 
-    The facts are what `train` gave, and the digest of the weights.
+    The facts are what `train` gave, and the digest of the weights. `check` raises `Unusable` where they are those of
+    another model than is wanted.
 
     Raises:
         DataError: `train` gave other weights than the model's.
@@ -245,7 +243,12 @@ def trained(
         found, facts = train()
         return found.state_dict(), facts
 
-    state, facts = kept(path, make, "weights file", lambda state, _: fill(model, state))
+    def fits(state: dict[str, Tensor], facts: dict[str, Any]) -> None:
+        if check is not None:
+            check(facts)
+        fill(model, state)
+
+    state, facts = kept(path, make, "weights file", fits)
     return freeze(model), facts | {"digest": digest_of(state)}
 
 
@@ -258,7 +261,7 @@ def fill(model: nn.Module, state: dict[str, Tensor]) -> None:
     try:
         model.load_state_dict(state, strict=True)
     except RuntimeError as error:
-        raise Unusable(f"does not fit the model: {' '.join(str(error).split())}") from error
+        raise Unusable(f"does not fit the model: {short(error, 600)}") from error
 
 
 def load_strictly(model: nn.Module, state: dict[str, Tensor], what: str, mend: str) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from benchmark.data.download import download, file_digest
 from benchmark.data.source import Sources
-from benchmark.errors import Absent, DataError
+from benchmark.errors import Absent, DataError, short
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -33,6 +32,7 @@ class Pretrained:
 
         Raises:
             Absent: there are none here, and they cannot be downloaded.
+            DataError: there is something else in their place.
         """
         path = sources.file(f"weights/{self.file}")
         if path is not None:
@@ -42,9 +42,14 @@ class Pretrained:
             raise Absent(missing)
         try:
             fetch = partial(download, self.url, sha256=self.digest)
-            return sources.kept(f"weights/{self.url.rsplit('/', 1)[1]}", fetch)
+            return sources.kept(f"weights/{self.url.rsplit('/', 1)[1]}", fetch, self._check)
         except Absent as why:
             raise Absent(f"{missing}, and {why}") from why
+
+    def _check(self, path: Path) -> None:
+        digest = file_digest(path)
+        if not digest.startswith(self.digest):
+            raise DataError(f"SHA-256 {digest[:16]}, expected {self.digest[:16]}")
 
     def digest_of(self, path: Path) -> str:
         """Return the SHA-256 of the weights found."""
@@ -65,9 +70,11 @@ def load_state(path: Path) -> dict[str, Tensor]:
 
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError) as error:
-        raise DataError(f"weights file {path} cannot be read: {' '.join(str(error).split())[:300]}") from error
+    except Exception as error:  # a damaged file makes the reader raise nearly anything
+        raise DataError(f"weights file {path} cannot be read: {short(error, 300)}; get it again") from error
     state = state.get("model", state) if isinstance(state, dict) else state  # as the authors of DeiT wrap theirs
-    if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
+    if not isinstance(state, dict) or not all(
+        isinstance(name, str) and isinstance(value, torch.Tensor) for name, value in state.items()
+    ):
         raise DataError(f"weights file {path} holds no state dict: expected tensors by name")
     return state

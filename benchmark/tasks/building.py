@@ -43,12 +43,26 @@ def explainer_path(method: str, code: str, task: Task, *settings: Any) -> Path:
 
 def target_model(
     name: str, recipe: dict[str, Any], located: Located, build: Callable[[], nn.Module],
-    fit: Callable[[], tuple[nn.Module, dict[str, Any]]],
+    fit: Callable[[], tuple[nn.Module, dict[str, Any]]], rows: str = "",
 ) -> tuple[nn.Module, dict[str, Any]]:  # fmt: skip
-    """Return the frozen model of a task, trained by `fit` where no weights are cached, and what `fit` said of it."""
-    from benchmark.models.cache import trained
+    """Return the frozen model of a task, trained by `fit` where no weights are cached, and what `fit` said of it.
 
-    return trained(model_path(name, recipe, located), build, fit)
+    `rows` is a digest of the data's content, where that of `located` does not hold all of it: a model of other rows is
+    set aside and trained again.
+    """
+    from benchmark.models.cache import Unusable, trained
+
+    def train() -> tuple[nn.Module, dict[str, Any]]:
+        model, facts = fit()
+        return model, facts | ({"rows": rows} if rows else {})
+
+    def check(facts: dict[str, Any]) -> None:
+        if rows and facts.get("rows") != rows:
+            raise Unusable("was trained on other rows than the data hold now")
+
+    model, facts = trained(model_path(name, recipe, located), build, train, check)
+    facts.pop("rows", None)
+    return model, facts
 
 
 def refuse_weak(task: Task, allowed: bool) -> None:

@@ -123,9 +123,9 @@ class ImageTask:
         from benchmark.models.image import image_model, spatial_layer
         from benchmark.tasks.removal import PixelRemoval
 
-        key = key_of(self.data.name, located.digest, self.data.train_rows, self.data.test_rows, BUILD_VERSION)
+        key = key_of(self.data.name, self.data.stamp(located), BUILD_VERSION)
         path = cache_folder() / "data" / f"{self.data.name}-{key}.safetensors"
-        tensors, _ = kept(path, partial(_pixels, self.data, located), "decoded images")
+        tensors, facts = kept(path, partial(_pixels, self.data, located), "decoded images")
         mean, std = (torch.tensor(values).view(1, -1, 1, 1) for values in (self.mean, self.std))
 
         def part(which: str) -> Split:
@@ -143,7 +143,7 @@ class ImageTask:
         recipe = self.recipe(located.source)
         training = self.stand_in if reduced else self.training
         fit = partial(_fit, name, blank, train, test, len(classes), training, located.weights, device)
-        model, quality = target_model(name, recipe, located, blank, fit)
+        model, quality = target_model(name, recipe, located, blank, fit, facts["rows"])
         return Task(
             name=name,
             modality=self.modality,
@@ -166,15 +166,17 @@ class ImageTask:
 
 
 def _pixels(data: ImageSet, located: Located) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Return the pixels and labels of both parts, and the planted evidence of the test part if there is any."""
+    """Return pixels and labels of both parts, planted evidence of the test part if any, and a digest of all that."""
     import torch
 
+    from benchmark.models.cache import digest_of
+
     parts = data.load(located)
-    tensors = {f"{part}.x": torch.tensor(parts[part].pixels) for part in PARTS}
-    tensors |= {f"{part}.y": torch.tensor(parts[part].labels) for part in PARTS}
+    tensors = {f"{part}.x": torch.from_numpy(parts[part].pixels) for part in PARTS}
+    tensors |= {f"{part}.y": torch.from_numpy(parts[part].labels) for part in PARTS}
     if parts["test"].evidence is not None:
         tensors["evidence"] = torch.tensor(parts["test"].evidence)
-    return tensors, {}
+    return tensors, {"rows": digest_of(tensors)}
 
 
 def _fit(
@@ -195,9 +197,10 @@ def _fit(
         model = blank().to(memory_format=torch.channels_last)  # which processors convolve faster
         if weights is not None:
             state, own = load_state(Path(weights)), model.state_dict()
-            if training is not None:  # fine-tuned on other classes: the last layer begins anew
-                head = {key for key in state if key in own and state[key].shape != own[key].shape}
-                state |= {key: own[key] for key in head}
+            if training is not None:  # fine-tuned on other classes: the last layer, and it alone, begins anew
+                last = list(own)[-1].rpartition(".")[0]
+                head = {key for key in state if key.rpartition(".")[0] == last and key in own}
+                state |= {key: own[key] for key in head if state[key].shape != own[key].shape}
             load_strictly(model, state, f"weights file {weights}", "it must hold timm's names and shapes")
         return model
 

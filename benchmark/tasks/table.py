@@ -77,13 +77,19 @@ class TableTask:
         """Return training and test rows, float32, scaled by the means and deviations of the training rows alone.
 
         Raises:
-            DataError: a column holds one value in all training rows.
+            DataError: a column holds one value in all training rows, or values too large to be scaled.
         """
         import torch
 
         features, labels = self.data.load(located)
         rows, held_out = stratified(labels, TEST_SHARE, seed_for(0, self.data.name, "split"))
-        mean, scale = features[rows].mean(0), features[rows].std(0)
+        with np.errstate(over="ignore", invalid="ignore"):
+            mean, scale = features[rows].mean(0), features[rows].std(0)
+        if not np.isfinite(scale).all():
+            column = self.data.features[int(np.isfinite(scale).argmin())]
+            raise DataError(
+                f"{located.origin}: column {column} holds values too large to be scaled; choose larger units"
+            )
         if (scale == 0).any():
             column = self.data.features[int((scale == 0).argmax())]
             raise DataError(f"{located.origin}: column {column} holds one value in all training rows; drop it")

@@ -322,10 +322,10 @@ def test_a_large_comparison_is_quick():
 
 
 @pytest.mark.parametrize("text", ["", "task,method\n", "garbage", "source,task,method,mean_rank\n",
-                                  "source,task,method,mean_rank\nreal,nap_mlp\n"])  # fmt: skip
+                                  "source,task,method,mean_rank\nreal,nap_mlp\n", "\xff"])  # fmt: skip
 def test_a_board_that_is_none_does_not_pass_the_check(results, tmp_path, capsys, text):
     path = tmp_path / "board.csv"
-    path.write_text(text)
+    path.write_bytes(text.encode("latin-1"))
     assert board(results, "--check", str(path)) == 2
     assert "--check" in capsys.readouterr().err
 
@@ -350,6 +350,8 @@ def test_boards_of_a_folder_are_chosen(tmp_path, capsys):
         assert board(folder, "--format", "json", *words) == 0
         found = json.loads(capsys.readouterr().out)["boards"]
         assert (len(found), max(len(b["seeds"]) for b in found)) == (boards, seen)
+    assert main(["plot", "critical", "--task", "all", "--out", str(folder), "--figure", figure]) == 2
+    assert "plot critical compares methods over two tasks at least, got nap_mlp" in capsys.readouterr().err
     assert board(folder, "--preset", "quick") == 2
     assert board(folder, "--one", "nosuch") == 2
     assert board(folder, "--methods", "nosuch") == 2

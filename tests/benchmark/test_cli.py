@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import json
 import subprocess
 import sys
@@ -11,7 +10,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from safetensors.torch import save_file
 
 from benchmark.__main__ import main
 from benchmark.records import RecordStore
@@ -211,6 +209,16 @@ def test_list_and_help_need_no_torch_and_little_time(what):
         assert done.stdout
 
 
+def test_show_says_what_a_method_leaves_to_the_task(capsys):
+    shown = {}
+    for name in ("lime", "occlusion", "score_cam"):
+        assert main(["show", name, "--json"]) == 0
+        shown[name] = json.loads(capsys.readouterr().out)["parameters"]
+    assert shown["lime"].startswith("n_samples=by modality (table 100, text 400, image 1000), penalty=0.01")
+    assert shown["occlusion"].startswith("window=by modality (table 1, text 3, image 2 or 16)")
+    assert shown["score_cam"] == "channels=none"
+
+
 @pytest.mark.parametrize("name", ["FC", "del", "lime", "random", "nap_mlp", "exact_shapley"])
 def test_show(name, capsys):
     assert main(["show", name]) == 0
@@ -228,222 +236,3 @@ def test_controls_stand_last_and_banzhaf_first_on_inf(tmp_path, capsys):
         assert set(ranked[-2:]) == {"random", "constant"}
         assert {"exact_banzhaf", "exact_shapley"} <= set(ranked[: len(ranked) // 2])
         assert [row["method"] for row in rows if row["ranks"]["INF"] == 1] == ["exact_banzhaf"]
-
-
-# Bad input
-
-
-@pytest.mark.parametrize(
-    ("words", "message"),
-    [
-        (["--task", "nap_mpl"], "unknown task 'nap_mpl'; did you mean 'nap_mlp'"),
-        (["--methods", "salency"], "did you mean 'saliency'"),
-        (["--metrics", "DLE"], "did you mean 'DEL'"),
-        (["--methods", "lime[samples=3]"], "did you mean 'n_samples'"),
-        (["--methods", "lime[n_samples=many]"], "expects a whole number, got 'many'"),
-        (["--methods", "lime[n_samples=-2]"], "expects at least 0, got -2"),
-        (["--methods", "lime[output=class]"], "expects one of logit, probability"),
-        (["--include", "nowhere.py"], "no such file"),
-    ],
-)
-def test_usage_errors_say_what_to_do(tmp_path, capsys, words, message):
-    assert run(tmp_path, *words) == 2
-    err = capsys.readouterr().err
-    assert message in err
-    assert "Traceback" not in err
-    assert files(tmp_path, "*") == {}
-
-
-@pytest.mark.parametrize(
-    "words",
-    [["--limit", "0"], ["--limit", "x"], ["--jobs", "0"], ["--seed", "-1"], ["--device", "tpu"], ["--tsk", "x"]],
-)
-def test_argparse_errors(tmp_path, capsys, words):
-    with pytest.raises(SystemExit) as stop:
-        run(tmp_path, *words)
-    assert stop.value.code == 2
-    assert "Traceback" not in capsys.readouterr().err
-
-
-def test_cuda_asked_for_and_absent(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
-    assert run(tmp_path, "--device", "cuda") == 2
-    assert "no CUDA device here; use --device cpu" in capsys.readouterr().err
-
-
-def test_unwritable_out(tmp_path, capsys):
-    (tmp_path / "file").write_text("")
-    assert run(tmp_path / "file" / "x") == 2
-    assert "cannot write to --out" in capsys.readouterr().err
-
-
-def nobody(_number):
-    raise KeyError("no such user")
-
-
-def test_a_user_without_a_home(tmp_path, capsys, monkeypatch):
-    for name in ("HOME", "XDG_CACHE_HOME", "BENCHMARK_CACHE"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr("pwd.getpwuid", nobody)
-    assert run(tmp_path) == 2
-    assert "no home folder to keep weights in: set BENCHMARK_CACHE to a folder" in capsys.readouterr().err
-
-
-@pytest.mark.parametrize("kind", ["missing", "empty"])
-def test_a_named_data_folder_that_is_none(tmp_path, capsys, kind):
-    folder = tmp_path / "data"
-    if kind == "empty":
-        folder.mkdir()
-    assert run(tmp_path / "out", "--source", "auto", "--data-dir", str(folder)) == 3
-    assert ("does not exist" if kind == "missing" else "is empty") in capsys.readouterr().err
-
-
-def test_real_data_asked_for_and_absent(tmp_path, capsys, monkeypatch):
-    monkeypatch.delenv("BENCHMARK_DATA", raising=False)
-    monkeypatch.setenv("BENCHMARK_CACHE", str(tmp_path))
-    assert run(tmp_path / "out", "--source", "real", "--offline") == 3
-    assert "no real data for nap" in capsys.readouterr().err
-
-
-def test_a_task_without_data_leaves_the_others(tmp_path, capsys):
-    data = tmp_path / "data"
-    (data / "wcd").mkdir(parents=True)
-    (data / "wcd" / "wholesale_customers.csv").write_text("Channel,Region\n1,2\n")
-    words = ["run", "--task", "*_mlp,!builtin", "--methods", "saliency", "--limit", "9", "--jobs", "1", "--offline",
-             "--data-dir", str(data), "--out", str(tmp_path / "out")]  # fmt: skip
-    assert main(words) == 3
-    captured = capsys.readouterr()
-    assert "wcd_mlp: " in captured.err
-    assert "has no column Fresh" in captured.err
-    assert "nap_mlp · SYNTHETIC" in captured.out
-    assert main([*words, "--dry-run"]) == 3
-    assert "0 of 1 cells to compute" in capsys.readouterr().out
-
-
-@pytest.mark.parametrize(
-    ("method", "message"),
-    [
-        ("raises", "RuntimeError: no luck today"),
-        ("wrong_shape", "expected an attribution of shape (12, 7) (samples, features), got (12, 6)"),
-        ("no_tensor", "got ndarray: return a tensor"),
-        ("integers", "expected a floating-point attribution"),
-        ("all_nan", "the attribution of every sample is not finite"),
-        ("all_inf", "the attribution of every sample is not finite"),
-    ],
-)
-def test_a_bad_method_fails_alone(tmp_path, capsys, method, message):
-    assert run(tmp_path, "--include", str(BAD), methods=f"{method},saliency") == 1
-    captured = capsys.readouterr()
-    assert message in captured.err
-    assert "1 computed, 0 kept, 0 skipped, 1 failed" in captured.out
-    assert run(tmp_path, "--include", str(BAD), methods=f"{method},saliency") == 1  # a failure is tried again
-    assert "0 computed, 1 kept, 0 skipped, 1 failed" in capsys.readouterr().out
-    assert run(tmp_path, "--include", str(BAD), "--overwrite", "never", methods=method) == 1
-    assert main(["leaderboard", "--out", str(tmp_path)]) == 1
-    assert "has gaps" in capsys.readouterr().err
-    assert main(["leaderboard", "--out", str(tmp_path), "--partial"]) == 0
-    out = capsys.readouterr().out
-    assert f"{method}*: failed (" in out
-    assert message in out
-
-
-def test_a_bad_method_fails_in_a_worker_too(tmp_path, capsys):
-    assert run(tmp_path, "--include", str(BAD), methods="raises,saliency", jobs="2") == 1
-    assert "no luck today" in capsys.readouterr().err
-
-
-def test_samples_that_fail_are_counted_and_leave_a_gap(tmp_path, capsys):
-    assert run(tmp_path, "--include", str(BAD), methods="some_nan,saliency") == 1
-    captured = capsys.readouterr()
-    assert "the attribution of 2 of 12 samples is not finite" in captured.err
-    assert "100/120" in captured.out
-    assert main(["leaderboard", "--out", str(tmp_path)]) == 1
-
-
-def test_a_constant_method_is_valid_and_flagged(tmp_path):
-    import pandas as pd
-
-    assert run(tmp_path, "--include", str(BAD), methods="still") == 0
-    table = pd.read_parquet(next(tmp_path.rglob("scores.parquet")))
-    flagged = table[table["metric"].isin(["FC", "FE", "MC", "INF"])]
-    assert (flagged["score"] == 0).all()
-    assert flagged["valid"].all()
-    assert flagged["reason"].str.startswith("constant attribution").all()
-    assert table[table["metric"] == "DEL"]["reason"].isna().all()
-
-
-def test_a_method_for_another_modality_is_skipped_with_its_reason(tmp_path, capsys):
-    assert run(tmp_path, "--include", str(BAD), methods="for_images,saliency") == 0
-    assert "skipped: nap_mlp for_images: explains image, not table" in capsys.readouterr().out
-
-
-def test_weights_that_do_not_fit(tmp_path, capsys, monkeypatch):
-    import torch
-
-    from benchmark.runner import forget_tasks
-
-    monkeypatch.setenv("BENCHMARK_CACHE", str(tmp_path / "cache"))
-    forget_tasks()
-    assert run(tmp_path / "a") == 0
-    (weights,) = (tmp_path / "cache" / "models").glob("*.safetensors")
-    save_file({"foreign": torch.zeros(1)}, weights)
-    forget_tasks()
-    assert run(tmp_path / "b") == 0
-    assert f"{weights} holds no digest of its content: set aside as {weights.name}.damaged-" in capsys.readouterr().err
-    assert files(tmp_path / "b") == files(tmp_path / "a")
-
-
-def test_a_truncated_parquet_is_set_aside_and_made_again(tmp_path, capsys):
-    assert run(tmp_path, methods="saliency,deeplift") == 0
-    before = files(tmp_path)
-    victim = next(path for path in tmp_path.rglob("scores.parquet") if "saliency" in str(path))
-    victim.write_bytes(victim.read_bytes()[:200])
-    capsys.readouterr()
-    assert main(["leaderboard", "--out", str(tmp_path)]) == 0
-    captured = capsys.readouterr()
-    assert "left out:" in captured.err
-    assert "deeplift" in captured.out
-    assert run(tmp_path, methods="saliency,deeplift") == 0
-    captured = capsys.readouterr()
-    assert "set aside as" in captured.err
-    assert "1 computed, 1 kept" in captured.out
-    kept = {name: content for name, content in files(tmp_path).items() if not name.startswith("_set_aside")}
-    assert kept == before
-
-
-def test_foreign_files_among_the_records_do_no_harm(tmp_path, capsys):
-    assert run(tmp_path) == 0
-    (tmp_path / "notes.txt").write_text("mine")
-    foreign = tmp_path / "synthetic" / "nap_mlp" / "foreign"
-    foreign.mkdir()
-    (foreign / "run.json").write_text('{"something": "else"}')
-    capsys.readouterr()
-    assert main(["leaderboard", "--out", str(tmp_path)]) == 0
-    assert "foreign: run.json holds no record" in capsys.readouterr().err
-
-
-def test_a_full_disk_stops_with_one_sentence_and_keeps_the_rest(tmp_path, capsys, monkeypatch):
-    assert run(tmp_path) == 0
-    kept = files(tmp_path)
-
-    def full(path, _content):
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    monkeypatch.setattr("benchmark.records.write_atomically", full)
-    assert run(tmp_path, methods="saliency,deeplift") == 1
-    assert "the disk is full; free some space and run again" in capsys.readouterr().err
-    monkeypatch.undo()
-    assert files(tmp_path) == kept
-    assert run(tmp_path, methods="saliency,deeplift") == 0
-
-
-def test_leaderboard_without_records(tmp_path, capsys):
-    assert main(["leaderboard", "--out", str(tmp_path / "none")]) == 2
-    assert main(["leaderboard", "--out", str(tmp_path)]) == 2
-    assert "run some first" in capsys.readouterr().err
-
-
-def test_exit_codes_reach_the_shell(tmp_path):
-    assert command("run", "--task", "x", "--methods", "all", "--out", tmp_path).returncode == 2
-    assert command("run", "--task", "nap_mlp", "--methods", "lime", "--data-dir", tmp_path / "no").returncode == 3
-    assert command("list", "metrics").returncode == 0

@@ -167,6 +167,18 @@ def hub(server, tmp_path, monkeypatch):
     return behave
 
 
+def test_prepare_that_finds_no_real_data_is_no_success(capsys, monkeypatch):
+    monkeypatch.delenv("BENCHMARK_DATA", raising=False)
+    words = ["prepare", "--task", "nap_mlp,breast_cancer_mlp", "--offline", "--device", "cpu"]
+    assert main(words) == 3
+    captured = capsys.readouterr()
+    assert "error: nap_mlp: real data not found (" in captured.err
+    assert "which is all that is ready; if that is what you want, say --source synthetic" in captured.err
+    assert "nap_mlp                synthetic data" in captured.out
+    assert "breast_cancer_mlp      real data" in captured.out
+    assert main([*words, "--source", "synthetic", "--task", "nap_mlp"]) == 0
+
+
 def test_prepare_downloads_and_trains_once(hub, server, capsys, monkeypatch):
     hub("good")
     assert main(["prepare", "--task", "imdb_lstm", "--source", "real", "--device", "cpu"]) == 0
@@ -243,6 +255,24 @@ def test_doctor_says_what_is_there_and_what_mends_the_rest(capsys, monkeypatch, 
     assert main(["doctor", "--task", "oct_deit", "--source", "synthetic"]) == 0
 
 
+def test_doctor_says_what_it_was_told_and_no_more(capsys, monkeypatch, tmp_path):
+    monkeypatch.delenv("BENCHMARK_DATA", raising=False)
+    monkeypatch.setenv("BENCHMARK_CACHE", str(tmp_path))
+    monkeypatch.setattr("joblib.cpu_count", lambda: 12)
+    assert main(["doctor", "--task", "nap_mlp"]) == 3
+    out = capsys.readouterr().out
+    assert "--offline" not in out
+    assert "not downloaded yet" in out
+    assert "cores         12\n" in out
+    assert main(["doctor", "--task", "nap_mlp", "--offline"]) == 3
+    assert "--offline forbids the network" in capsys.readouterr().out
+    file = tmp_path / "file"
+    file.write_text("")
+    for path, what in ((file, "is a file"), (tmp_path / "none", "does not exist")):
+        assert main(["doctor", "--data-dir", str(path)]) == 2
+        assert f"data folder {str(path)!r} {what}: expected a folder" in capsys.readouterr().err
+
+
 def test_doctor_names_missing_weights(real_data, capsys):
     assert main(["doctor", "--task", "imagenet_resnet,imagenet_mobilenet", "--data-dir", str(real_data)]) == 3
     out = capsys.readouterr().out
@@ -267,7 +297,7 @@ def test_quick_is_cheaper_and_never_on_a_board_with_others(tmp_path, capsys):
     metas = [json.loads(path.read_text()) for path in tmp_path.rglob("run.json")]
     params = {(meta["cell"]["method"], meta["cell"]["preset"]): meta["cell"]["params"] for meta in metas}
     assert params["lime", "quick"]["n_samples"] == 50
-    assert params["lime", "standard"]["n_samples"] == 0
+    assert params["lime", "standard"]["n_samples"] == 100, "the default of the modality is in the record"
     assert {meta["comparable"] for meta in metas if meta["cell"]["preset"] == "quick"} == {False}
     assert {meta["comparable"] for meta in metas if meta["cell"]["preset"] == "standard"} == {True}
     assert main(["leaderboard", "--out", str(tmp_path), "--format", "json"]) == 0

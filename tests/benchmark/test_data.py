@@ -15,6 +15,7 @@ from benchmark.data.download import fetch
 from benchmark.data.source import Sources
 from benchmark.data.split import stratified
 from benchmark.errors import DataError
+from benchmark.seeding import seed_for
 from benchmark.tasks.breast_cancer import BREAST_CANCER
 from benchmark.tasks.nap import NAP
 from benchmark.tasks.wcd import WCD
@@ -171,7 +172,7 @@ def test_another_number_of_rows_warns_or_is_refused(tmp_path):
     ("spoil", "message"),
     [
         (lambda t: t.drop(columns="LBXIN"), "no column LBXIN: expected RIAGENDR"),
-        (lambda t: t.assign(LBXIN=t.LBXIN.where(t.index != 4)), "data row 5, column LBXIN: .* got 'nan'"),
+        (lambda t: t.assign(LBXIN=t.LBXIN.where(t.index != 4)), "data row 5, column LBXIN: .* got no value; mend"),
         (lambda t: t.assign(LBXIN=["12"] * 7 + ["twelve"] + ["9"] * (len(t) - 8)), "data row 8, .* got 'twelve'"),
         (lambda t: t.assign(LBXIN=np.inf), "column LBXIN: expected a finite number"),
         (lambda t: t.assign(age_group="Adult"), "at least 5 rows of each class"),
@@ -182,6 +183,144 @@ def test_another_number_of_rows_warns_or_is_refused(tmp_path):
 def test_a_damaged_table_is_refused(tmp_path, spoil, message):
     with pytest.raises(DataError, match=message):
         NAP.locate(in_folder(tmp_path, NAP, spoil(frame(NAP, 300))))
+
+
+@pytest.mark.parametrize("value", [1e30, 1e308, -1e308, 1e9])
+@pytest.mark.parametrize("column", ["LBXIN", "PAQ605"])
+def test_a_cell_that_would_make_all_others_alike_is_named(tmp_path, value, column):
+    """A continuous column, and one of two values of which one is rare: more than three quarters are the same."""
+    table = frame(NAP, 300).astype({column: float})
+    table.loc[7, column] = value
+    cell = f"data row 8, column {column}: expected a number within reach .* got '{str(value).replace('+', '.')}'; mend"
+    with pytest.raises(DataError, match=cell):
+        NAP.locate(in_folder(tmp_path, NAP, table))
+
+
+def test_far_but_not_too_far_is_used(tmp_path):
+    table = frame(NAP, 300).astype({"LBXIN": float})
+    table.loc[7, "LBXIN"] = 1e5
+    assert NAP.locate(in_folder(tmp_path, NAP, table)).source == "real"
+
+
+def test_a_column_too_large_to_be_scaled_is_named(tmp_path):
+    from benchmark.types import TASKS
+
+    spec = TASKS.get("nap_mlp")()
+    table = frame(NAP, 300)
+    sources = in_folder(tmp_path, NAP, table.assign(LBXIN=table.LBXIN / table.LBXIN.max() * 1e307))
+    with pytest.raises(DataError, match="column LBXIN holds values too large to be scaled"):
+        spec.rows(spec.locate(sources))
+
+
+def written(tmp_path, content):
+    path = tmp_path / NAP.file
+    path.parent.mkdir(parents=True)
+    path.write_bytes(content)
+    return Sources(data_dir=tmp_path, cache=tmp_path / "cache", offline=True)
+
+
+HEADER = ",".join((*NAP.features, NAP.label))
+ROW = ",".join(["1"] * 7 + ["Adult"])
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (f"{HEADER},LBXIN\n{ROW},2\n", "has more than one column LBXIN: rename or drop all but one"),
+        (f"{HEADER}\n{ROW},\n{ROW},\n", "rows of more cells than its first line has names"),
+        (",".join(f"x{i}" for i in range(100_000)), r"has no column RIAGENDR, .* x7 and 99,992 more$"),
+        (f"{HEADER}\n{ROW}\n{ROW},5\n", "not a readable CSV file: .* Expected 8 fields in line 3, saw 9"),
+        (HEADER.replace("LBXIN", "x" * 10**5), r"has no column LBXIN: .* got .*xxx\.\.\. \(100,000 characters\), age"),
+        (HEADER.replace("LBXIN", "x" * 10**6), "not a readable CSV file: field larger than field limit"),
+        (f"{HEADER}\n{ROW.replace('Adult', 'A' * 10**6)}\n", r"got 'AAA.*\(1,000,000 characters\)'$"),
+        (f"{HEADER}\n{ROW.replace('1', 'x' * 10**6, 1)}\n", r"got 'xxx.*\(1,000,000 characters\)'; mend"),
+    ],
+)
+def test_odd_tables_are_refused_in_a_short_sentence(tmp_path, content, message):
+    with pytest.raises(DataError, match=message) as caught:
+        NAP.locate(written(tmp_path, content.encode()))
+    assert len(str(caught.value)) < 1000
+
+
+def test_a_doubled_column_that_is_not_used_does_no_harm(tmp_path):
+    table = frame(NAP, 300)
+    lines = table.assign(SEQN=1, other=2).to_csv(index=False).replace("other", "SEQN")
+    assert NAP.locate(written(tmp_path, b"\xef\xbb\xbf" + lines.encode())).source == "real"
+
+
+def test_a_folder_in_the_place_of_a_table_is_refused(tmp_path):
+    (tmp_path / NAP.file).mkdir(parents=True)
+    with pytest.raises(DataError, match=r"nhanes_age_prediction.csv is a folder: expected a file to read"):
+        NAP.locate(Sources(data_dir=tmp_path, cache=tmp_path, offline=True))
+
+
+def test_a_file_that_cannot_be_read_is_named(tmp_path, monkeypatch):
+    sources = in_folder(tmp_path, NAP, frame(NAP))
+    monkeypatch.setattr("os.access", lambda *_: False)
+    with pytest.raises(DataError, match=r"nhanes_age_prediction.csv is not readable: expected a file to read"):
+        NAP.locate(sources)
+
+
+@pytest.mark.parametrize("spoil", ["bytes", "number", "empty", "folder"])
+def test_a_damaged_download_is_set_aside_and_fetched_again(server, tmp_path, caplog, monkeypatch, spoil):
+    monkeypatch.setattr("logging.Logger.propagate", True, raising=False)
+    table = frame(WCD)
+    server.body = table.to_csv(index=False).encode()
+    data = pinned(WCD, f"{server.url}/good", table)
+    data.locate(Sources("real", cache=tmp_path))
+    (kept,) = (tmp_path / "data").glob("*.csv")
+    whole = kept.read_bytes()
+    kept.unlink()
+    if spoil == "folder":
+        kept.mkdir()
+    else:
+        text = {"bytes": b"\xff\xfe", "number": whole.replace(b"1", b"7"), "empty": b""}[spoil]
+        kept.write_bytes(text)
+    with pytest.raises(DataError) as caught:
+        data.locate(Sources("real", cache=tmp_path, offline=True))
+    assert f"what was downloaded to {kept} is damaged" in str(caught.value)
+    assert "--verify" not in str(caught.value)
+    assert data.locate(Sources("real", cache=tmp_path)).digest == data.digest
+    assert kept.read_bytes() == whole
+    assert f"what was downloaded to {kept} is damaged" in caplog.text
+    assert "set aside as" in caplog.text
+    assert (tmp_path / "data" / f"{kept.name}.damaged").exists()
+
+
+def test_a_damaged_download_that_cannot_be_set_aside_is_named(server, tmp_path, monkeypatch):
+    from pathlib import Path
+
+    data = pinned(WCD, f"{server.url}/good", frame(WCD))
+    kept = tmp_path / "data" / f"wcd-{data.digest[:16]}.csv"
+    kept.parent.mkdir()
+    kept.write_bytes(b"")
+
+    def fail(*_):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "replace", fail)
+    with pytest.raises(DataError, match=r"is damaged .* and cannot be set aside \(Permission denied\): remove it"):
+        data.locate(Sources("real", cache=tmp_path))
+
+
+def test_test_rows_play_no_part_in_what_a_table_s_model_learns(tmp_path, monkeypatch):
+    from benchmark.types import TASKS
+
+    monkeypatch.setenv("BENCHMARK_CACHE", str(tmp_path / "cache"))
+    spec = replace(TASKS.get("nap_mlp")(), epochs=2)
+    table = frame(NAP, 300)
+    labels = table[NAP.label].map({"Adult": 0, "Senior": 1}).to_numpy()
+    _, held_out = stratified(labels, 0.2, seed_for(0, NAP.name, "split"))
+    other = table.copy()
+    other.loc[held_out, list(NAP.features)] *= 3
+    built = []
+    for name, rows in (("one", table), ("two", other)):
+        sources = in_folder(tmp_path / name, NAP, rows)
+        built.append(spec.build(spec.locate(sources), "nap_mlp", "cpu"))
+    first, second = built
+    assert not (first.test.x == second.test.x).all()
+    assert (first.train.x == second.train.x).all()
+    assert first.provenance["model"]["digest"] == second.provenance["model"]["digest"]
 
 
 def test_a_file_that_is_no_table_is_refused(tmp_path):

@@ -20,7 +20,7 @@ from benchmark.types import METHODS, TASKS
     [("nap_mlp", "saliency,constant"), ("agnews_lstm", "saliency,random"), ("imagenet_resnet", "saliency,grad_cam")],
 )
 def test_explain_draws(tmp_path, capsys, task, methods, kind):
-    out = tmp_path / "deep" / f"figure.{kind}"
+    out = tmp_path / f"figure.{kind}"
     words = ["explain", "--task", task, "--methods", methods, "--sample", "2", "--source", "synthetic",
              "--preset", "quick", "--out", str(out)]  # fmt: skip
     assert main(words) == 0
@@ -62,9 +62,14 @@ def test_a_perfect_score_is_bold_once(tmp_path):
     [
         (["--out", "x.gif"], "expects a file that ends in .png, .svg, .html, got 'x.gif'"),
         (["--out", "x.png", "--sample", "99999"], r"test sample of nap_mlp, 0 to 299, got 99999"),
-        (["--out", "x.png", "--methods", "lrp"], "none of --methods 'lrp' explains table"),
+        (
+            ["--out", "x.png", "--methods", "lrp"],
+            "'lrp' explains nap_mlp: lrp: explains image, not table",
+        ),
         (["--out", "x.png", "--methods", "salient"], "did you mean 'saliency'"),
-        (["--out", "/proc/nothing/x.png"], "cannot write --out"),
+        (["--out", "none/x.png"], "there is no such folder; make it, or name another"),
+        (["--out", "/proc/x.png"], "cannot write --out"),
+        (["--out", "x.png", "--task", "all"], "expected one task, got 'all'"),
     ],
 )
 def test_explain_refuses(tmp_path, capsys, monkeypatch, words, message):

@@ -11,6 +11,8 @@ import pytest
 import torch
 
 from benchmark import identity
+from benchmark.errors import DataError
+from benchmark.seeding import seeded
 from benchmark.types import METHODS, Split
 from tests import toys
 
@@ -59,13 +61,16 @@ def test_code_counts_and_words_do_not(module):
 
 def test_a_digest_follows_imports_inside_functions_but_not_those_for_types():
     tree = ast.parse("if TYPE_CHECKING:\n import a\nelse:\n import b\ndef f():\n from . import c\n from d.e import g\n")
-    assert {*identity._imports(tree, "methods.lime")} == {"b", "methods", "methods.c", "d.e", "d.e.g"}
+    assert {*identity._imports(tree, "methods.lime")} == {"b", "methods", "methods.c", "d", "d.e", "d.e.g"}
 
 
 def test_every_method_has_a_digest_and_families_differ():
-    found = {name: identity.method_digest(METHODS.get(name)(), "table") for name in METHODS.names()}
+    ours = [name for name in METHODS.names() if METHODS.entry(name).module.startswith(("methods.", "deepfaith."))]
+    found = {name: identity.method_digest(METHODS.get(name)(), "table") for name in ours}
     assert len(set(found.values())) == len(found)
     assert all(len(digest) == 64 for digest in found.values())
+    files = {METHODS.entry(name).module for name in ours}
+    assert len({identity.source_digest(module) for module in files}) == len(files)
 
 
 def test_deepfaith_depends_on_what_it_copies(monkeypatch):
@@ -88,7 +93,203 @@ def test_a_task_is_its_weights_and_rows():
     assert "budget" in identity.what_changed(base, identity.task_identity(fewer))
 
 
+class Tempered(torch.nn.Linear):
+    temperature = 1.0
+
+    def forward(self, x):
+        return super().forward(x) / self.temperature
+
+
+def test_a_model_is_its_plain_settings_too():
+    """What no weight shows: a temperature, a stride, how much is dropped, the mode; in anybody's layers."""
+
+    def digests(change):
+        with seeded(0):
+            model = torch.nn.Sequential(torch.nn.Conv1d(1, 1, 3), torch.nn.Dropout(0.1), Tempered(4, 2)).eval()
+        before = identity.model_digest(model, torch.ones(9, 1, 3))
+        assert identity.model_digest(model, torch.ones(9, 1, 3)) == before
+        change(model)
+        return before, identity.model_digest(model, torch.ones(9, 1, 3))
+
+    changes = [
+        lambda model: setattr(model[2], "temperature", 2.0),
+        lambda model: setattr(model[0], "stride", (2,)),
+        lambda model: setattr(model[1], "p", 0.2),
+        lambda model: model[1].train(),
+        lambda model: setattr(model[2], "classes", {"a": [1, 2]}),
+    ]
+    found = [digests(change) for change in changes]
+    assert len({before for before, _ in found}) == 1
+    assert len({after for _, after in found} | {found[0][0]}) == len(changes) + 1
+    assert len(set(digests(lambda model: setattr(model, "_cache", 3)))) == 1, "what is private is no setting"
+
+
+class Estimator:
+    """Something of which a digest can read nothing."""
+
+    def __init__(self, scale):
+        self.scale = scale
+
+
+class Wrapping(torch.nn.Module):
+    def __init__(self, scale):
+        super().__init__()
+        self.estimator = Estimator(scale)
+
+    def forward(self, x):
+        return torch.stack([x.sum(1), x.sum(1) * self.estimator.scale], 1)
+
+
+def test_a_model_that_cannot_be_read_counts_by_its_answers():
+    x = torch.rand(20, 3, generator=torch.Generator().manual_seed(0))
+    assert identity.model_digest(Wrapping(2.0), x) == identity.model_digest(Wrapping(2.0), x)
+    assert identity.model_digest(Wrapping(2.0), x) != identity.model_digest(Wrapping(3.0), x)
+    traced = [torch.jit.trace(torch.nn.Linear(3, 2).requires_grad_(False), x) for _ in range(2)]
+    assert identity.model_digest(traced[0], x) == identity.model_digest(traced[0], x)
+    assert identity.model_digest(traced[0], x) != identity.model_digest(traced[1], x)
+
+
+@pytest.mark.parametrize("name", ["nap_mlp", "imdb_lstm", "imdb_transformer"])
+def test_our_own_models_can_be_read(name):
+    """So that no answer, which hangs on the machine, stands in their digest."""
+    from benchmark.models.mlp import mlp
+    from benchmark.models.text import LSTMClassifier, TransformerClassifier
+
+    made = {
+        "nap_mlp": lambda: mlp(7, 2, 8, 1, 0.0), "imdb_lstm": lambda: LSTMClassifier(9, 2, 4, 4, 0.1),
+        "imdb_transformer": lambda: TransformerClassifier(9, 2, 4, 1, 2, 8, 0.1),
+    }  # fmt: skip
+    assert not any(map(identity._is_opaque, made[name]().modules()))
+
+
+def test_what_a_subclass_adds_to_a_removal_counts_and_what_cannot_be_read_is_refused():
+    from benchmark.tasks.removal import ColumnRemoval
+
+    class More(ColumnRemoval):
+        pass
+
+    task = toys.table()
+    found = []
+    for value in (1, 2, torch.ones(2), torch.zeros(2)):
+        removal = More(task.removal.means)
+        object.__setattr__(removal, "more", value)
+        found.append(identity.settings_digest(replace(task, removal=removal)))
+    assert len(set(found)) == 4
+    object.__setattr__(removal, "more", lambda x: x)
+    with pytest.raises(DataError, match="More.more is a function"):
+        identity.settings_digest(replace(task, removal=removal))
+
+
+def test_imports_of_parents_and_under_other_conditions_are_followed():
+    tree = ast.parse("import plug.sub.deep\nif not TYPE_CHECKING:\n import a\nif typing.TYPE_CHECKING:\n import b\n")
+    assert {*identity._imports(tree, "mine")} == {"plug", "plug.sub", "plug.sub.deep", "a"}
+
+
+FACTORY = """
+from dataclasses import dataclass
+from benchmark.types import METHODS, Method
+
+def made(name, sign):
+    @METHODS.register(name, kind="baseline")
+    @dataclass(frozen=True)
+    class Made(Method):
+        def prepare(self, task, seed):
+            return lambda x, target: sign * x
+"""
+
+
+def test_the_file_that_registers_counts_whoever_made_the_class(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(str(tmp_path))
+    (tmp_path / "factory_of_mine.py").write_text(FACTORY)
+    found = []
+    for number, sign in enumerate(("1.0", "-1.0", "1.0")):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        path = folder / "mine.py"
+        path.write_text(f"from factory_of_mine import made\nmade(NAME, {sign})\n".replace("NAME", repr("made")))
+        METHODS._entries.pop("made", None), METHODS._objects.pop("made", None)
+        METHODS.include(path)
+        found.append(identity.method_identity(METHODS.get("made")(), "table", METHODS.entry("made").module)["code"])
+    METHODS._entries.pop("made"), METHODS._objects.pop("made")
+    assert found[0] == found[2] != found[1]
+
+
 def test_what_is_trained_does_not_hang_on_test_rows():
     task = toys.table()
     none = Split(task.test.x[:0], task.test.y[:0])
     assert identity.training_digest(replace(task, test=none)) == identity.training_digest(task)
+
+
+INCLUDED = """
+from dataclasses import dataclass
+from beside import scale
+from benchmark.types import METHODS, Method
+
+@METHODS.register("mine_from_a_file")
+@dataclass(frozen=True)
+class Mine(Method):
+    def prepare(self, task, seed):
+        return lambda x, target: x * scale
+"""
+
+
+@pytest.fixture
+def included(tmp_path, monkeypatch):
+    """Return what gives the identity of a method in a file of a folder, and what stands beside it."""
+
+    def forget():
+        METHODS._entries.pop("mine_from_a_file", None), METHODS._objects.pop("mine_from_a_file", None)
+        for name in [name for name in sys.modules if name == "beside" or name.startswith("included_mine_")]:
+            del sys.modules[name]
+        for cached in (identity.source_digest, identity._file):
+            cached.cache_clear()
+        importlib.invalidate_caches()
+
+    def found(folder, beside="scale = 1\n", text=INCLUDED):
+        (tmp_path / folder).mkdir(exist_ok=True)
+        (tmp_path / folder / "mine.py").write_text(text)
+        (tmp_path / folder / "beside.py").write_text(beside)
+        with monkeypatch.context() as patch:
+            patch.setattr(sys, "path", [str(tmp_path / folder), *sys.path])
+            patch.setattr(sys, "dont_write_bytecode", True)
+            forget()
+            METHODS.include(tmp_path / folder / "mine.py")
+            return identity.method_identity(METHODS.get("mine_from_a_file")(), "table")
+
+    yield found
+    forget()
+
+
+def test_an_included_file_is_known_by_its_content_wherever_it_is(included):
+    first = included("one")
+    assert included("two") == first
+    assert included("two", "scale = 2\n") != first, "what it imports from beside itself"
+    assert included("two", text=INCLUDED.replace("x * scale", "-x * scale")) != first
+    assert included("one") == first
+
+
+@pytest.mark.parametrize(
+    ("name", "module"),
+    [
+        ("lime", "methods.perturbation"),
+        ("l2x", "methods.l2x"),
+        ("l2x", "benchmark.models.sizes"),
+        ("deepfaith", "deepfaith.method"),
+        ("deepfaith", "benchmark.presets"),
+        ("deepfaith", "methods.perturbation"),
+    ],
+)
+def test_tables_of_defaults_are_code_that_counts(name, module, tmp_path, monkeypatch):
+    """SAMPLES, USUAL, SIZES and PRESETS: one number in the source of `module` is another."""
+    method = METHODS.get(name)()
+    before, path = identity.method_digest(method, "table"), identity._file(module)
+    edited = tmp_path / path.name
+    edited.write_text(path.read_text().replace('"table": ', '"table": 0 or ', 1))
+    assert edited.read_text() != path.read_text()
+    file = identity._file
+    monkeypatch.setattr(identity, "_file", lambda other: edited if other == module else file(other))
+    identity.source_digest.cache_clear()
+    assert identity.method_digest(method, "table") != before
+    monkeypatch.undo()
+    identity.source_digest.cache_clear()
+    assert identity.method_digest(method, "table") == before

@@ -7,14 +7,20 @@ import platform
 import subprocess
 import sys
 from dataclasses import replace
+from functools import partial, partialmethod
 
 import pytest
 import torch
 
+from benchmark import prober
 from benchmark.__main__ import main
 from benchmark.allocation import keep_freed_memory
 from benchmark.evaluator import Evaluator
 from benchmark.metrics import METRICS
+from benchmark.models.text import LSTMClassifier, TransformerClassifier
+from benchmark.prober import Prober, bytes_per_row
+from benchmark.types import Split
+from methods.continuous import rows_per_backward
 from tests import toys
 
 
@@ -43,12 +49,85 @@ def test_out_of_memory_halves_the_rows_and_changes_no_score():
         torch.testing.assert_close(found.scores[name], plain.scores[name], rtol=0, atol=1e-12)
 
 
+PLACES = ("judge", "_joined", "raw_logits", "logits")
+
+
+@pytest.mark.parametrize("make", toys.TASKS.values())
+@pytest.mark.parametrize("place", PLACES)
+def test_out_of_memory_at_any_line_answers_each_row_once(place, make, monkeypatch):
+    """In the forward, while answers are put together and while they are judged, early and late in a run."""
+    task = make()
+    attributions = toys.scores(task)
+    plain = Evaluator(task, value_table=False).score(attributions)
+    raised = []
+
+    for first in (1, 2, 5):
+        calls = []
+
+        def fails(real, *given, calls=calls, first=first):
+            calls.append(1)
+            if len(calls) in (first, first + 2) and all(
+                len(part) > 1 for part in given if isinstance(part, torch.Tensor)
+            ):
+                raised.append(first)
+                raise torch.OutOfMemoryError("CUDA out of memory")
+            return real(*given)
+
+        with monkeypatch.context() as patched:
+            if place == "judge":
+                patched.setattr(prober, "judge", partial(fails, prober.judge))
+            else:
+                owner = prober._Court if place == "_joined" else Prober
+                patched.setattr(
+                    owner, place, partialmethod(lambda own, real, *x: fails(real, own, *x), getattr(owner, place))
+                )
+            found = Evaluator(task, value_table=False, byte_budget=60_000).score(attributions)
+        for name in METRICS:
+            torch.testing.assert_close(found.scores[name], plain.scores[name], rtol=0, atol=1e-12, equal_nan=True)
+    assert 1 in raised
+
+
 def test_out_of_memory_at_one_row_is_an_error():
     task = toys.image()
     tight = Tight(task.model, rows=0)
     with pytest.raises(torch.OutOfMemoryError):
         Evaluator(task)
     tight.hook.remove()
+
+
+MODELS = {
+    "lstm": lambda: LSTMClassifier(30, 3, 8, 16, 0.0),
+    "transformer": lambda: TransformerClassifier(30, 3, 8, 1, 2, 64, 0.0),
+}
+
+
+@pytest.mark.parametrize("kind", MODELS)
+def test_memory_of_a_forward_follows_from_the_largest_input(kind):
+    """Not from the first, which may be one word long: tuples of layers count, and company says nothing."""
+    toy = toys.text(length=64)
+    task = replace(toy, model=MODELS[kind]().eval().requires_grad_(False))
+    x = task.test.x
+    short, full = x[:1], x[task.removal.valid(x).sum(1).argmax()][None]
+    assert int(task.removal.valid(short).sum()) == 1
+    assert int(task.removal.valid(full).sum()) == 64
+    each = bytes_per_row(task, short)
+    assert each == bytes_per_row(task, full) > 3 * 64 * 8 * 4
+    budget = 10 * each
+    for first in (short, full, x):
+        asked = Prober(task, budget)
+        asked.rows_per_forward(first)
+        assert asked.rows_per_forward(full) == asked.rows_per_forward(x) == 10
+        assert asked.packing()["rows_per_forward"] == 10
+        assert asked.rows_per_forward(short) > 500
+    assert rows_per_backward(task, x) == rows_per_backward(task, full)
+    assert rows_per_backward(task, short) > 10 * rows_per_backward(task, full)
+    largest = []
+    hook = task.model.register_forward_hook(
+        lambda _m, given, _o: largest.append((given[0] != 0).sum(1).amax() * len(given[0]))
+    )
+    Evaluator(replace(task, test=Split(x.sort(0).values, task.test.y)), byte_budget=budget)
+    hook.remove()
+    assert max(largest) <= 10 * 64
 
 
 def test_bf16_is_close_and_its_difference_is_known():

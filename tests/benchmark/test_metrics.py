@@ -285,7 +285,14 @@ def test_directions_agree_with_an_oracle():
 
 
 def test_select_metrics():
-    assert select_metrics(["del", "FC"]) == ["FC", "DEL"]
-    assert select_metrics(["all"]) == list(METRICS)
-    with pytest.raises(UsageError, match="did you mean 'DEL'"):
-        select_metrics(["DLE"])
+    assert select_metrics("del, FC") == ["FC", "DEL"]
+    assert select_metrics("all") == list(METRICS)
+    assert select_metrics("I*,!irof") == ["INF", "INS"]
+    assert select_metrics("!fc") == list(METRICS)[1:]
+    for text, message in (
+        ("DLE", "unknown metric 'DLE'; did you mean 'DEL'"),
+        ("FC,!all", "'FC,!ALL' leaves no metric"),
+        ("", "expected names separated by commas"),
+    ):
+        with pytest.raises(UsageError, match=message):
+            select_metrics(text)

@@ -247,10 +247,17 @@ def test_answers_do_not_depend_on_how_rows_are_packed(make):
     assert torch.equal(a.kept, b.kept)
 
 
+@pytest.mark.parametrize(("own", "other"), [(torch.float64, torch.int64), (torch.float32, torch.float64)])
+def test_a_baseline_of_another_type_is_a_number_all_the_same(own, other):
+    x, base = torch.tensor([[1.5, 2.5]], dtype=own), torch.tensor([[1, 2]], dtype=other)
+    masks = torch.tensor([[True, False]])
+    assert torch.equal(substitute(x, base, masks), torch.tensor([[1.0, 2.5]], dtype=own))
+
+
 def test_rows_of_a_forward_stay_within_the_byte_budget():
     task = toys.image()
     prober = Prober(task, 50_000)
-    each = bytes_per_row(task.model, task.test.x)
+    each = bytes_per_row(task, task.test.x)
     seen = []
     hook = task.model.register_forward_hook(lambda _m, inputs, _o: seen.append(len(inputs[0])))
     valid = task.removal.valid(task.test.x)

@@ -14,7 +14,7 @@ import pytest
 
 from benchmark.errors import BenchmarkError, RecordError, UsageError
 from benchmark.plan import metric_facts
-from benchmark.records import Cell, Record, RecordStore, scores_bytes, stale
+from benchmark.records import Cell, Record, RecordStore, scores_bytes, stale, stored
 from tests.leaderboards.generated import FACTS, IDENTITY
 
 COSTS = {phase: {"forwards": 1, "backwards": 0, "seconds": 0.1} for phase in ("prepare", "attribute", "probe")}
@@ -186,10 +186,15 @@ def test_no_flipped_bit_of_a_record_is_believed(tmp_path):
         store.examples(store.read(folder))
 
 
-def test_forget_removes_one_record(tmp_path):
+def test_forget_removes_one_record_that_is_as_it_was_seen_and_that_no_run_holds(tmp_path):
     store = RecordStore(tmp_path).open()
-    store.write(record())
-    other = store.write(record(method="k"))
-    store.forget(cell())
+    folder, other = store.write(record()), store.write(record(method="k"))
+    seen = stored(folder)
+    assert not store.forget(folder, b"something else")
+    with store.lock(cell()):
+        assert not store.forget(folder, seen)
+    assert folder.exists()
+    assert store.forget(folder, seen)
+    assert not folder.exists()
     assert [r.cell.method for r in store.scan()[0]] == ["k"]
     assert other.exists()

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 import pytest
 
-from benchmark.errors import UsageError
-from benchmark.plan import MethodChoice, method_params, parse_methods
-from benchmark.registry import Registry, bounded, configure, did_you_mean
+from benchmark.__main__ import main
+from benchmark.data.source import Sources
+from benchmark.errors import UsageError, did_you_mean
+from benchmark.plan import MethodChoice, method_for, parse_methods, plan_task
+from benchmark.registry import Registry, bounded, configure, configured
 from benchmark.seeding import content_seeds, seed_for, seeded
 from benchmark.types import METHODS
 
@@ -24,6 +27,14 @@ class Thing:
     share: float = 0.5
     loud: bool = False
     mode: str = bounded("fast", among=("fast", "slow"))
+    k: int | None = bounded(None, low=1)
+    rate: float = bounded(0.5, above=0, high=1)
+    either: int | str | None = None
+    layers: tuple[int, ...] = (3,)
+
+    def __post_init__(self):
+        if self.count == 7:
+            raise ValueError("seven is no good")
 
 
 def registry():
@@ -45,14 +56,29 @@ def test_register_and_get():
 
 def test_select():
     things = registry()
-    assert things.select(["all"]) == ["alpha", "beta", "alphabet"]
-    assert things.select(["alpha*"]) == ["alpha", "alphabet"]
-    assert things.select(["all", "!beta"]) == things.select(["!beta"]) == ["alpha", "alphabet"]
-    assert things.select(["beta", "alpha"]) == ["beta", "alpha"]
-    with pytest.raises(UsageError, match="unknown thing 'bta'; did you mean 'beta'"):
-        things.select(["bta"])
-    with pytest.raises(UsageError, match="unknown thing"):
-        things.select(["all", "!nothing"])
+    things.register("gamma", group="more")(Thing)
+    assert things.select("all") == ["alpha", "beta", "alphabet"]
+    assert things.select("alpha*") == ["alpha", "alphabet"]
+    assert things.select("all,!beta") == things.select("!beta") == things.select("!beta, all") == ["alpha", "alphabet"]
+    assert things.select("beta, alpha,") == ["beta", "alpha"]
+    assert things.select("more,beta,!alpha*") == ["gamma", "beta"]
+    assert things.one("b*") == "beta"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("bta", "unknown thing 'bta'; did you mean 'beta'"),
+        ("all,!nothing", "unknown thing 'nothing'"),
+        ("beta,!b*", "'beta,!b\\*' leaves no thing"),
+        (" ,", "expected names separated by commas"),
+        ("beta[", "brackets do not match"),
+        ("alpha*", "expected one thing, got 'alpha\\*', which is 2: alpha, alphabet"),
+    ],
+)
+def test_select_refuses(text, message):
+    with pytest.raises(UsageError, match=message):
+        registry().one(text)
 
 
 def test_discovery_reads_source_and_imports_late(tmp_path, monkeypatch):
@@ -74,6 +100,67 @@ def test_discovery_reads_source_and_imports_late(tmp_path, monkeypatch):
 LATE: Registry[type] = Registry("thing", "THINGS")
 
 
+METHOD = """
+from dataclasses import dataclass
+from benchmark.types import METHODS, Method
+@METHODS.register('mine')
+@dataclass(frozen=True)
+class A(Method):
+    k: int | None = None
+    def prepare(self, task, seed):
+        return lambda x, target: x
+"""
+REGISTER = "@METHODS.register('mine'"
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "message"),
+    [
+        ("@dataclass(frozen=True)\n", "", r"class A is no dataclass: write @dataclass\(frozen=True\)"),
+        ("def prepare", "def prepared", "class A has no prepare"),
+        ("A(Method)", "A", "class A is not derived from benchmark.types.Method"),
+        ("k: int | None = None", "k: int", "parameter 'k' has no default"),
+        ("k: int | None = None", "k: object = object()", "parameter 'k' is <object .* by default, expected a number"),
+        ("k: int | None = None", "k: float = float('nan')", "parameter 'k' is nan by default"),
+        (
+            "    def prep",
+            "    def __post_init__(self): 1 / 0\n    def prep",
+            "fails: ZeroDivisionError: .*mine.py, line",
+        ),
+        (REGISTER, REGISTER + ", modalities=('tabel',)", "got 'tabel'; did you mean 'table'"),
+        (REGISTER, REGISTER + ", modalities='table'", r"modalities expects a tuple such as \('table',\), got 'table'"),
+        (REGISTER, REGISTER + ", kind=3", "kind expects text, got 3"),
+        (REGISTER, REGISTER + ", knd='control'", "no fact is called 'knd'; did you mean 'kind'"),
+        ("'mine'", "'../mine'", "no method can be called '../mine': expected up to 64 letters"),
+        ("'mine'", "'..'", "no method can be called '..'"),
+        ("'mine'", "'m' * 300", "no method can be called 'mmm"),
+        ("'mine'", "'a\\nb'", r"no method can be called 'a\\nb'"),
+        ("'mine'", "'all'", "and not 'all'"),
+        ("'mine'", "3", "no method can be called 3"),
+        ("class A", "raise SystemExit(0)\nclass A", "invalid syntax"),
+        ("from dataclasses", "raise SystemExit(0)\nfrom dataclasses", "SystemExit: 0"),
+        (
+            METHOD,
+            "from benchmark.types import METHODS\nMETHODS.register('mine')(len)\n",
+            "expected a class .*, got <built",
+        ),
+        (METHOD, "from benchmark.types import TASKS\nTASKS.register('t', modality='tabel')(len)\n", "mean 'table'"),
+    ],
+)
+def test_what_cannot_be_used_is_named_when_it_is_included(before, after, message, tmp_path, capsys):
+    assert before in METHOD
+    known, path = METHODS.names(), tmp_path / "mine.py"
+    path.write_text(METHOD.replace(before, after))
+    assert main(["run", "--task", "nap_mlp", "--methods", "saliency", "--include", str(path), "--dry-run"]) == 2
+    (said,) = capsys.readouterr().err.splitlines()
+    assert said.startswith(f"error: --include {path} failed to import: ")
+    assert re.search(message, said)
+    assert METHODS.names() == known
+    path.write_text(METHOD)
+    METHODS.include(path)  # once it is mended
+    METHODS._entries.pop("mine"), METHODS._objects.pop("mine")
+
+
 def test_include(tmp_path):
     from benchmark.types import METHODS
 
@@ -82,7 +169,7 @@ def test_include(tmp_path):
     (tmp_path / "notes.md").write_text("")
     with pytest.raises(UsageError, match="must end in .py"):
         METHODS.include(tmp_path / "notes.md")
-    text = "from benchmark.types import METHODS, Method\n@METHODS.register({!r})\nclass A(Method): ...\n"
+    text = METHOD.replace("'mine'", "{!r}")
     for folder, name in (("a", "first_of_two"), ("b", "second_of_two")):
         (tmp_path / folder).mkdir()
         (tmp_path / folder / "mine.py").write_text(text.format(name))
@@ -106,6 +193,27 @@ def test_configure():
 
 
 @pytest.mark.parametrize(
+    ("key", "text", "value"),
+    [("k", "2", 2), ("k", "none", None), ("k", "None", None), ("either", "2", 2), ("either", "two", "two"),
+     ("either", "none", None), ("share", "2", 2.0), ("rate", "1", 1.0)],
+)  # fmt: skip
+def test_configure_follows_the_type_of_a_field(key, text, value):
+    found = getattr(configure(Thing, "thing", {key: text}), key)
+    assert (found, type(found)) == (value, type(value))
+    assert getattr(configured(Thing, "thing", {key: value}), key) == value
+
+
+def test_a_type_that_is_not_known_is_said():
+    @dataclass(frozen=True)
+    class Odd:
+        k: Nowhere = 3  # noqa: F821
+
+    assert configure(Odd, "odd", {}).k == 3
+    with pytest.raises(UsageError, match=r"odd\[k\] cannot be given: its type is not known \(name 'Nowhere'"):
+        configure(Odd, "odd", {"k": "3"})
+
+
+@pytest.mark.parametrize(
     ("given", "message"),
     [
         ({"cuont": "1"}, r"thing has no parameter 'cuont'; did you mean 'count'"),
@@ -115,11 +223,37 @@ def test_configure():
         ({"share": "x"}, "expects a number"),
         ({"loud": "maybe"}, "expects true or false"),
         ({"mode": "lazy"}, "expects one of fast, slow, got 'lazy'"),
+        ({"share": "nan"}, "expects a number, got 'nan'"),
+        ({"share": "inf"}, "expects a number, got 'inf'"),
+        ({"k": "two"}, r"thing\[k\] expects a whole number or none, got 'two'"),
+        ({"k": "0"}, "expects at least 1, got 0"),
+        ({"rate": "0"}, "expects more than 0, got 0.0"),
+        ({"rate": "1.5"}, "expects at most 1, got 1.5"),
+        (
+            {"layers": "3"},
+            r"thing\[layers\] cannot be given: its type is tuple\[int, ...\], expected one of a whole number",
+        ),
+        ({"count": "7"}, r"thing\[count=7\] is refused: ValueError: seven is no good"),
     ],
 )
 def test_configure_refuses(given, message):
     with pytest.raises(UsageError, match=message):
         configure(Thing, "thing", given)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"cuont": 1}, "thing has no parameter 'cuont'"),
+        ({"count": True}, "expects a whole number, got True"),
+        ({"count": 2.0}, "expects a whole number, got 2.0"),
+        ({"share": "1"}, "expects a number, got '1'"),
+        ({"k": 0}, "expects at least 1, got 0"),
+    ],
+)
+def test_configured_refuses(given, message):
+    with pytest.raises(UsageError, match=message):
+        configured(Thing, "thing", given)
 
 
 def test_did_you_mean_ignores_case():
@@ -140,8 +274,36 @@ def test_parse_methods():
     two = "lime[n_samples=5],lime[penalty=1,n_samples=6]"
     assert [c.label for c in parse_methods(two)] == ["lime[n_samples=5]", "lime[n_samples=6,penalty=1]"]
     assert [c.label for c in parse_methods(f"{two},!lime[n_samples=5]")] == ["lime[n_samples=6,penalty=1]"]
-    assert len(parse_methods("!random")) == len(METHODS.select(["all"])) - 1
-    assert method_params(MethodChoice("lime", (("n_samples", "200"),)))["n_samples"] == 200
+    assert len(parse_methods("!random")) == len(METHODS.select("all")) - 1
+    assert method_for(MethodChoice("lime", (("n_samples", "200"),))).n_samples == 200
+
+
+def cells(text, task="nap_mlp", preset="standard"):
+    plan = plan_task(task, parse_methods(text), Sources("synthetic"), 0, None, preset=preset)
+    return [cell for cell, _ in plan.cells]
+
+
+def test_a_plan_has_all_parameters_as_they_are_used(monkeypatch):
+    (lime,) = cells("lime,lime[n_samples=100],lime[n_samples=none]")
+    assert lime.params == {"n_samples": 100, "penalty": 0.01, "output": "logit"}
+    assert [cell.params["n_samples"] for cell in cells("lime,lime[n_samples=100]", "imdb_lstm")] == [400, 100]
+    assert cells("lime", preset="paper")[0].params["n_samples"] == 20
+    assert [cells("occlusion", task)[0].params["window"] for task in ("digits_cnn", "oct_resnet")] == [2, 16]
+    for name in METHODS.names():
+        (cell,) = cells(name)
+        left = {key for key, value in cell.params.items() if value is None} - {"channels"}
+        assert not left, f"{name} leaves {left} open"
+    from methods import perturbation
+
+    monkeypatch.setitem(perturbation.SAMPLES, "table", 200)
+    assert cells("lime")[0].params["n_samples"] == 200
+    assert cells("lime")[0].key != lime.key, "a changed default is another cell"
+    assert cells("lime[n_samples=100]")[0].key == lime.key
+
+
+def test_a_zero_that_is_meant_is_kept():
+    (cell,) = cells("deepfaith[rate=0]")
+    assert cell.params["rate"] == 0
 
 
 @pytest.mark.parametrize(
@@ -158,6 +320,20 @@ def test_parse_methods():
 def test_parse_methods_refuses(text, message):
     with pytest.raises(UsageError, match=message):
         parse_methods(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("lime[n_samples=0]", r"lime\[n_samples\] expects at least 1, got 0"),
+        ("lime[n_samples=x]", r"lime\[n_samples\] expects a whole number or none, got 'x'"),
+        ("l2x[temperature=0]", r"l2x\[temperature\] expects more than 0, got 0.0"),
+        ("deepfaith[width=6]", "expects a multiple of 4, got 6"),
+    ],
+)
+def test_a_plan_refuses_parameters(text, message):
+    with pytest.raises(UsageError, match=message):
+        cells(text)
 
 
 def test_seeds_are_hashes_of_identity():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -89,6 +90,9 @@ def test_optimality(tmp_path, capsys):
     ("words", "code", "message"),
     [
         (["ablate", "--task", "nap_mlp", "--variants", "full,none"], 2, "unknown variant 'none'; known: full"),
+        (["ablate", "--task", "nap_mlp", "--variants", "full,!f*"], 2, "'full,!f*' leaves no variant"),
+        (["ablate", "--task", "nap_mlp,wcd_mlp"], 2, "expected one task, got 'nap_mlp,wcd_mlp', which is 2"),
+        (["optimality", "--task", "!all"], 2, "'!all' leaves no task"),
         (["ablate", "--task", "nap"], 2, "did you mean 'nap_mlp'"),
         (["ablate", "--task", "nap_mlp", "--source", "real", "--offline"], 3, "no real data"),
         (["plot", "cost", "--task", "nap_mlp", "--figure", "x.gif"], 2, "expects a file that ends in .png"),
@@ -105,10 +109,24 @@ def test_bad_input(words, code, message, tmp_path, capsys, monkeypatch):
     assert message in capsys.readouterr().err
 
 
-def test_a_variant_that_fails_ends_the_ablation(tmp_path, capsys, monkeypatch):
+def test_a_variant_that_fails_is_left_out(ablated, tmp_path, capsys, monkeypatch):
+    shutil.copytree(ablated, tmp_path / "out")
+
+    def broken(self, task, seed):
+        raise RuntimeError("no luck")
+
+    monkeypatch.setattr(DeepFaith, "prepare", broken)  # what is stored is kept: the new variant alone is made
+    assert ablate(tmp_path / "out", "--format", "json", variants=f"{SOME},filter only") == 1
+    captured = capsys.readouterr()
+    assert [variant["name"] for variant in json.loads(captured.out)["variants"]] == SOME.split(",")
+    assert "left out: deepfaith[" in captured.err
+    assert "failed: RuntimeError: no luck" in captured.err
+
+
+def test_an_ablation_of_which_no_variant_is_left(tmp_path, capsys, monkeypatch):
     def broken(self, task, seed):
         raise RuntimeError("no luck")
 
     monkeypatch.setattr(DeepFaith, "prepare", broken)
     assert ablate(tmp_path, variants="full") == 1
-    assert "deepfaith failed: RuntimeError: no luck" in capsys.readouterr().err
+    assert "no variant is left: deepfaith failed: RuntimeError: no luck" in capsys.readouterr().err

@@ -168,8 +168,14 @@ def test_files_in_a_folder_are_read_and_their_version_is_said(tmp_path):
 @pytest.mark.parametrize(
     ("columns", "message"),
     [
-        ({"label": [0, 2] * 20}, r"expected labels 0 to 1, got \[0, 2\]"),
-        ({"label": [-1, 1] * 20}, "expected labels 0 to 1"),
+        ({"label": [0, 2] * 20}, "row 2, column label: expected labels 0 to 1, got 2"),
+        ({"label": [-1, 1] * 20}, "row 1, column label: expected labels 0 to 1, got -1"),
+        ({"label": [0.0, 0.5] * 20}, "row 2, column label: expected labels 0 to 1, got 0.5"),
+        ({"label": ["neg", "pos"] * 20}, "row 1, column label: expected labels 0 to 1, got 'neg'"),
+        ({"label": [0, None] * 20}, "row 2, column label: expected labels 0 to 1, got (nan|None)"),
+        ({"text": ["fine", None] * 20}, "row 2, column text: expected a text, got None; drop the row"),
+        ({"text": [1, 2] * 20}, "row 1, column text: expected a text, got 1"),
+        ({"text": ["...", ""] * 20}, "expected texts with words, got 40 without any"),
         ({"label": None}, "expected columns text and label, got text"),
     ],
 )
@@ -177,6 +183,78 @@ def test_wrong_tables_are_refused(tmp_path, columns, message):
     sources = folder(tmp_path, **columns)
     with pytest.raises(DataError, match=message):
         IMDB.load(IMDB.locate(sources))
+
+
+def test_texts_without_words_are_left_out_and_those_of_one_are_kept(tmp_path, caplog, monkeypatch):
+    monkeypatch.setattr("logging.Logger.propagate", True, raising=False)
+    sources = folder(tmp_path, text=["film", "...", "a fine film", ""] * 10, label=[0, 1, 1, 0] * 10)
+    with caplog.at_level("WARNING", "benchmark"):
+        texts = IMDB.load(IMDB.locate(sources))["test"]
+    assert texts.words == [["film"], ["a", "fine", "film"]] * 10
+    assert texts.labels.tolist() == [0, 1] * 10
+    assert "test.parquet: 20 of 40 texts hold no word and are left out" in caplog.text
+
+
+def test_test_texts_play_no_part_in_what_is_trained(tmp_path, monkeypatch):
+    monkeypatch.setenv("BENCHMARK_CACHE", str(tmp_path / "cache"))
+    spec = replace(TASKS.get("imdb_lstm")(), epochs=1)
+    built = []
+    for name, text in (("one", "a fine film"), ("two", "film " * 9 + "never read before")):
+        (tmp_path / name).mkdir()
+        sources = folder(tmp_path / name)
+        test = pd.DataFrame({"text": [text] * 40, "label": [0, 1] * 20})
+        test.to_parquet(tmp_path / name / "imdb" / "test.parquet")
+        built.append(spec.build(spec.locate(sources), "tiny", "cpu"))
+    first, second = built
+    assert not torch.equal(first.test.x, second.test.x)
+    assert first.provenance["model"]["digest"] == second.provenance["model"]["digest"]
+
+
+LOGIN = b"<html>please log in</html>"
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda content: LOGIN, r"holds something else than expected: it is no parquet file: it begins with b'<html>"),
+        (lambda content: b"version https://git-lfs.github.com/spec/v1", "it is no parquet file"),
+        (lambda content: content[:-9], "it is a parquet file without its end"),
+        (lambda content: b"", "it is no parquet file"),
+    ],
+)
+def test_what_the_hub_gives_is_looked_at_before_it_is_kept(tmp_path, monkeypatch, spoil, message):
+    folder(tmp_path)
+    content = (tmp_path / "imdb" / "test.parquet").read_bytes()
+
+    def give(_url, begin, take, _stop, _timeout):
+        take(spoil(content)[begin:], False)
+
+    monkeypatch.setattr("benchmark.data.download._read", give)
+    cache = tmp_path / "cache"
+    with pytest.raises(DataError, match=message):
+        IMDB.locate(Sources("real", cache=cache))
+    assert not [path for path in cache.rglob("*") if path.suffix in (".parquet", ".part")]
+    monkeypatch.setattr("benchmark.data.download._read", lambda _u, begin, take, *_: take(content[begin:], False))
+    located = IMDB.locate(Sources("real", cache=cache, verify=True))
+    assert "the revision is pinned and no digest: --verify checks nothing" in located.notes[0]
+    assert len(IMDB.load(located)["test"].words) == 40
+
+
+def test_a_page_kept_by_an_earlier_version_is_set_aside_and_fetched_again(tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr("logging.Logger.propagate", True, raising=False)
+    folder(tmp_path)
+    content = (tmp_path / "imdb" / "test.parquet").read_bytes()
+    kept = tmp_path / "cache" / "data" / "imdb" / IMDB.revision
+    kept.mkdir(parents=True)
+    for part in ("train", "test"):
+        (kept / f"{part}.parquet").write_bytes(LOGIN)
+    with pytest.raises(
+        DataError, match=r"train.parquet is damaged \(it is no parquet file: .*\), and --offline forbids"
+    ):
+        IMDB.locate(Sources("real", cache=tmp_path / "cache", offline=True))
+    monkeypatch.setattr("benchmark.data.download._read", lambda _u, begin, take, *_: take(content[begin:], False))
+    assert len(IMDB.load(IMDB.locate(Sources("real", cache=tmp_path / "cache")))["train"].words) == 40
+    assert caplog.text.count("set aside as") == 2
 
 
 def test_a_damaged_file_is_refused(tmp_path):

@@ -25,6 +25,7 @@ from benchmark.seeding import seeded
 from benchmark.tasks.removal import TokenRemoval
 from benchmark.types import METHODS, TASKS, Split
 from deepfaith.method import DeepFaith, explanations_path, kept_path, priors_for
+from methods import perturbation
 from tests import toys
 
 TINY = {"iterations": 4, "rows": 6, "batch": 4, "subsets": 4, "width": 8, "depth": 1}
@@ -161,6 +162,13 @@ def test_what_an_explainer_is_kept_under(stand_in, monkeypatch):
     ]
     assert len({base, *others}) == 7
     assert kept_path(task, recipe, list(priors), 0) == base
+    spelled = [(name, prior.resolved(task)) for name, prior in priors]
+    assert kept_path(task, recipe, spelled, 0) == base, "a default spelled out is the same"
+    with monkeypatch.context() as patch:
+        patch.setitem(perturbation.SAMPLES, "table", 200)
+        assert kept_path(task, recipe, priors, 0) != base, "a prior's default changed"
+    for left, whole in zip(priors, spelled, strict=True):
+        assert explanations_path(task, recipe, 0, *left) == explanations_path(task, recipe, 0, *whole)
     monkeypatch.setattr("benchmark.identity.source_digest", lambda module: "another source")
     assert kept_path(task, recipe, priors, 0) != base, "a prior's code changed"
 
@@ -270,12 +278,12 @@ def test_a_folder_serves_one_model_and_its_inputs(tmp_path):
     alone = [deepfaith.fit(model, x, **told)(x) for model in models]
     shared = [deepfaith.fit(model, x, folder=tmp_path, **told)(x) for model in models]
     assert all(torch.equal(*pair) for pair in zip(alone, shared, strict=True))
-    assert len(list(tmp_path.rglob("saliency.safetensors"))) == 2
+    assert len(list(tmp_path.rglob("saliency-*.safetensors"))) == 2
     deepfaith.fit(models[0], x + 1, folder=tmp_path, **told)
-    assert len(list(tmp_path.rglob("saliency.safetensors"))) == 3
+    assert len(list(tmp_path.rglob("saliency-*.safetensors"))) == 3
     again = deepfaith.fit(models[0], x, folder=tmp_path, **told)
     assert torch.equal(again(x), alone[0])
-    assert len(list(tmp_path.rglob("saliency.safetensors"))) == 3
+    assert len(list(tmp_path.rglob("saliency-*.safetensors"))) == 3
 
 
 # For a model of one's own
@@ -301,7 +309,9 @@ def test_wrong_things_of_one_own():
     model = nn.Linear(5, 2)
     x = torch.randn(10, 5)
     for call, message in (
-        (lambda: deepfaith.fit(model, x, epochs=3), "unexpected keyword argument 'epochs'"),
+        (lambda: deepfaith.fit(model, x, epochs=3), "deepfaith has no parameter 'epochs'"),
+        (lambda: deepfaith.fit(model, x, iterations=0), r"deepfaith\[iterations\] expects at least 1, got 0"),
+        (lambda: deepfaith.fit(model, x, rate="high"), r"deepfaith\[rate\] expects a number or none, got 'high'"),
         (lambda: deepfaith.fit(model, x.numpy()), "inputs as one tensor, got ndarray"),
         (lambda: deepfaith.fit(model, x[0]), r"fit expects inputs \(N, G\)"),
         (lambda: deepfaith.fit(model, x[:1]), "at least 2 inputs, got 1"),

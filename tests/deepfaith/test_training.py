@@ -72,10 +72,13 @@ def test_a_killed_training_ends_with_the_same_explainer(modality, tmp_path, monk
             raise KeyboardInterrupt
         return real(self, generator)
 
+    def place(name, _method):
+        return tmp_path / f"{name}.safetensors"
+
     monkeypatch.setattr(Joint, "loss", killed)
     with pytest.raises(KeyboardInterrupt):
-        train(task, recipe, 5, priors(*OCCLUSION), tmp_path / "checkpoint.pt", tmp_path)
-    again, second = train(task, recipe, 5, priors(*OCCLUSION), tmp_path / "checkpoint.pt", tmp_path)
+        train(task, recipe, 5, priors(*OCCLUSION), tmp_path / "checkpoint.pt", place)
+    again, second = train(task, recipe, 5, priors(*OCCLUSION), tmp_path / "checkpoint.pt", place)
     assert torch.equal(weights(again), weights(whole))
     assert second["curves"] == report["curves"]
     assert len(calls) == 7, "iterations that were done are not done again"

@@ -232,6 +232,22 @@ def test_records_of_one_label_made_otherwise_are_rows_of_their_own():
     assert {row.method for row in board(seeds).rows} == {"mine[k=1]", "mine[k=2]"}
 
 
+def test_labels_are_told_apart_by_the_names_of_parameters_and_by_distribution():
+    """`a` is no part of `alpha`; nothing is averaged over seeds that were made in two ways."""
+
+    def mine(seed, distribution="p 1.0", **params):
+        made = record("mine[alpha=1]", (0.5,))
+        cell = replace(made.cell, seed=seed, params=params | {"alpha": 1})
+        return replace(made, cell=cell, identity=made.identity | {"distribution": distribution})
+
+    two = [mine(seed, a=a) for seed in (0, 1) for a in (1, 2)]
+    assert {row.method for row in board(two).rows} == {"mine[alpha=1,a=1]", "mine[alpha=1,a=2]"}
+    other = [mine(0, "p 1.0"), mine(0, "p 1.1")]
+    assert {row.method for row in board(other).rows} == {"mine[alpha=1] (p 1.0)", "mine[alpha=1] (p 1.1)"}
+    with pytest.raises(GapError, match="no record for seed"):
+        board([mine(0, "p 1.0"), mine(1, "p 1.1")])
+
+
 def test_devices_share_no_board():
     a = record("a", (1, 1, 1))
     made = boards([a, replace(a, cell=replace(a.cell, device="cuda"))])

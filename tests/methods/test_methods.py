@@ -14,6 +14,7 @@ import torch
 from benchmark.data.source import Sources
 from benchmark.evaluator import BadAttributionError, Evaluator, check_attribution
 from benchmark.probes import all_subsets
+from benchmark.registry import parameters
 from benchmark.types import METHODS, TASKS
 from methods.oracles import ExactBanzhaf, ExactShapley
 from tests import toys
@@ -50,6 +51,41 @@ def test_every_method_keeps_its_promises(name, task):
     shuffled = explain(x[[4, 0]], target[[4, 0]])
     torch.testing.assert_close(shuffled, attribution[[4, 0]], rtol=1e-4, atol=1e-5, msg="neighbours must not matter")
     assert not any(p.requires_grad for p in task.model.parameters())
+
+
+LEFT = {
+    "occlusion": {}, "lime": {}, "kernel_shap": {},
+    "l2x": {"iterations": 2}, "fastshap": {"iterations": 2}, "cxplain": {"iterations": 2, "rows": 12},
+    "vert": {"rows": 12, "steps": 2, "tuning": 2, "search": 2},
+    "vert_amortised": {"rows": 12, "steps": 2, "tuning": 2, "iterations": 2},
+    "deepfaith": {"iterations": 4, "rows": 6, "subsets": 4, "priors": "quick"},
+}  # fmt: skip
+"""What is given of a method that leaves the rest to the task."""
+
+
+@pytest.mark.parametrize("name", LEFT)
+def test_what_is_left_to_the_task_may_as_well_be_spelled_out(name, task, tmp_path, monkeypatch):
+    monkeypatch.setenv("BENCHMARK_CACHE", str(tmp_path))
+    left = METHODS.get(name)(**LEFT[name])
+    whole = left.resolved(task)
+    assert None in parameters(left).values()
+    assert None not in parameters(whole).values()
+    assert whole.resolved(task) == whole
+    x, target = task.test.x[:3], torch.tensor([0, 1, 0])
+    found = left.prepare(task, 1)(x, target)
+    made = sorted((tmp_path / "explainers").glob("*.safetensors"))
+    assert torch.equal(whole.prepare(task, 1)(x, target), found)
+    assert sorted((tmp_path / "explainers").glob("*.safetensors")) == made, "kept under the same key"
+
+
+@pytest.mark.parametrize("name", ["occlusion", "lime", "kernel_shap"])
+@pytest.mark.parametrize("modality", ["text", "image"])
+def test_a_default_follows_the_modality(name, modality):
+    task = toys.TASKS[modality]()
+    left, x, target = METHODS.get(name)(), task.test.x[3:5], torch.tensor([0, 1])
+    assert parameters(left.resolved(task)) != parameters(left.resolved(toys.table()))
+    found = left.prepare(task, 1)(x, target)
+    assert torch.equal(left.resolved(task).prepare(task, 1)(x, target), found)
 
 
 def test_methods_are_listed_without_torch():
