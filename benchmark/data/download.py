@@ -219,8 +219,9 @@ def _host() -> str:
 
 
 def _begun(pid: int) -> str:
-    """Return when process `pid` began, in clock ticks since the machine did; empty where there is none."""
+    """Return when process `pid` began, in clock ticks since the machine did; empty where none is alive."""
     try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
+        state, *more = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:
         return ""
+    return "" if state in "ZX" else more[18]  # one that was killed may be listed long after, until it is waited for

@@ -440,6 +440,18 @@ def test_leftovers_of_killed_runs_are_swept(tmp_path):
     sweep(tmp_path / "nowhere")
 
 
+def test_a_dead_process_that_nobody_waited_for_writes_no_more(tmp_path):
+    child = os.fork()
+    if not child:
+        os.fsync = lambda _file: os._exit(9)
+        write_atomically(tmp_path / "f", b"half")
+    os.waitid(os.P_PID, child, os.WEXITED | os.WNOWAIT)
+    assert list(tmp_path.iterdir())
+    sweep(tmp_path)
+    os.waitpid(child, 0)
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_process_number_used_again_is_another_process(tmp_path):
     host, pid, begun = download._writer().split("-")
     again = tmp_path / f".f.{host}-{pid}-{int(begun) - 1}-01234567.part"

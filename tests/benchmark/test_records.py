@@ -97,6 +97,7 @@ def edit(folder, **changes):
         (lambda f: edit(f, label="a\x1b[31m"), "label is"),
         (lambda f: edit(f, costs={"prepare": {}}), "costs of prepare"),
         (lambda f: edit(f, metrics={"FC": {"version": 1}}), "metric FC: higher_is_better is nothing"),
+        (lambda f: edit(f, metrics={"\x1b[31mred": {"version": 1}}), r"metric \\x1b\[31mred: higher"),
         (lambda f: edit(f, metrics=None), "metrics is None"),
         (lambda f: edit(f, facts={}), "facts: modality is nothing"),
         (lambda f: edit(f, identity={}), "identity"),
@@ -117,6 +118,7 @@ def test_a_damaged_record_is_named_and_set_aside(tmp_path, spoil, message):
     assert [r.cell.method for r in records] == ["good"]
     assert len(problems) == 1
     assert "bad-" in problems[0]
+    assert problems[0].isprintable()
     aside = store.set_aside(bad)
     assert not bad.exists()
     assert aside.is_dir()
