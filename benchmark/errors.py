@@ -44,7 +44,7 @@ def describe(error: BaseException, made: Callable[..., object]) -> str:
     frames = traceback.extract_tb(error.__traceback__)
     own = [frame for frame in frames if frame.filename == file] or frames
     place = f" ({Path(own[-1].filename).name}, line {own[-1].lineno})" if own else ""
-    return f"{type(error).__name__}: {error}{place}"
+    return f"{type(error).__name__}: {printable(short(error, 400))}{place}"
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
@@ -54,6 +54,11 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     near = difflib.get_close_matches(word.lower(), lowered, n=1)
     hint = f"; did you mean {lowered[near[0]]!r}?" if near else ";"
     return f"{hint} known: {', '.join(known)}"
+
+
+def printable(text: str) -> str:
+    """Return a text with its control characters spelt out, such as a stranger's record or error may hold."""
+    return "".join(letter if letter.isprintable() else letter.encode("unicode_escape").decode() for letter in text)
 
 
 def few(names: Sequence[object], most: int = 8) -> str:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import copy
 import os
+import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import replace
 from typing import Any
 
@@ -67,7 +68,7 @@ class Guard:
         before = torch.get_default_dtype(), torch.is_grad_enabled(), torch.get_num_threads()
         place, casts = os.getcwd(), [(kind, torch.is_autocast_enabled(kind)) for kind in ("cpu", "cuda")]
         try:
-            with seeded(seed):
+            with seeded(seed), redirect_stdout(sys.stderr):  # where no result of ours is
                 yield
         finally:
             torch.set_default_dtype(before[0])

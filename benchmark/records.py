@@ -29,7 +29,7 @@ import pyarrow.parquet as pq
 from filelock import FileLock, Timeout
 
 from benchmark.data.download import write_atomically
-from benchmark.errors import BenchmarkError, RecordError, UsageError
+from benchmark.errors import BenchmarkError, RecordError, UsageError, printable
 from benchmark.identity import CHANGED, what_changed
 from benchmark.registry import is_name
 from benchmark.types import Device, Precision
@@ -313,11 +313,6 @@ def stale(record: Record, identity: Mapping[str, str], metrics: Mapping[str, Map
         if record.metrics[name]["version"] != facts["version"]:
             return f"metric {name} changed"
     return None
-
-
-def printable(text: str) -> str:
-    """Return a text with its control characters spelt out, such as a stranger's record may hold."""
-    return "".join(letter if letter.isprintable() else letter.encode("unicode_escape").decode() for letter in text)
 
 
 def _digest(meta: Mapping[str, Any]) -> str:

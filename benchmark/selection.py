@@ -55,7 +55,13 @@ def chosen(text: str, matching: Callable[[str], Iterable[T]], noun: str) -> list
         UsageError: there is no item, or nothing is left.
     """
     wanted, unwanted = wanted_and_unwanted(text)
-    away = {each for item in unwanted for each in matching(item)}
+    away: set[T] = set()
+    for item in unwanted:
+        try:
+            away |= set(matching(item))
+        except UsageError:
+            if not set(item) & set("*?"):  # a pattern may take away nothing, a name is one that there is
+                raise
     found = dict.fromkeys(each for item in wanted for each in matching(item) if each not in away)
     if not found:
         raise UsageError(f"{text!r} leaves no {noun}")

@@ -15,7 +15,8 @@ from leaderboards.tables import in_markdown, table_of, to_csv
 def heading(board: Board, records: list[Record]) -> list[str]:
     """Return lines that say which commands, data, model, code and versions a board comes from."""
     identity = records[0].identity
-    limit = f" --limit {board.limit}" if board.limit and board.preset == "standard" else ""
+    limit = " --source synthetic" if board.source == "synthetic" else ""
+    limit += f" --limit {board.limit}" if board.limit else ""
     options = limit + ("" if board.preset == "standard" else f" --preset {board.preset}")
     options += "" if board.precision == "fp32" else f" --precision {board.precision}"
     options += f" --device {board.device}"

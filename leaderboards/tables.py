@@ -271,13 +271,16 @@ def _plain(value: object) -> object:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
+TIMES = ("milliseconds", "train_seconds", "pays_after")
+"""Columns that no second measurement gives again."""
 KEY = ("source", "task", "precision", "preset", "device", "limit", "method")
 
 
 def differences(published: str, now: str) -> list[str]:
     """Return what differs between a published board in CSV and those there are now, one line each.
 
-    Numbers may differ by 1e-9 of their size; boards of which nothing was published do not matter, nor columns.
+    Numbers may differ by 1e-9 of their size. Boards and columns of which nothing was published do not matter, nor do
+    times, which no second measurement gives again.
 
     Raises:
         UsageError: what was published is no board: no header, no row, or a row of another width.
@@ -291,6 +294,8 @@ def differences(published: str, now: str) -> list[str]:
     found += [f"{' '.join(own)}: was not there" for own in new if own not in old]
     for own in [own for own in old if own in new]:
         for column, one in old[own].items():
+            if column in TIMES:
+                continue
             other = new[own].get(column, "no such column")
             if not _same(one, other):
                 found.append(f"{' '.join(own)}: {column} was {one or 'empty'}, is {other or 'empty'}")

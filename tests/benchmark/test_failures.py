@@ -10,6 +10,7 @@ import pytest
 
 from benchmark.__main__ import main
 from benchmark.data.source import cache_folder
+from benchmark.errors import describe
 from benchmark.records import RecordStore
 from benchmark.runner import forget_tasks
 from benchmark.types import TASKS
@@ -105,3 +106,13 @@ def test_who_has_no_home_has_a_cache_all_the_same(monkeypatch):
     monkeypatch.setattr("os.path.expanduser", lambda path: path)
     assert cache_folder().is_absolute()
     assert cache_folder().name.startswith("deepfaith-benchmark-")
+
+
+def test_a_reason_is_one_short_line_of_plain_letters():
+    try:
+        raise RuntimeError("line 1\nline 2 \x1b[31m red " + "x" * 9999)
+    except RuntimeError as error:
+        said = describe(error, RecordStore)
+    assert said.isprintable()
+    assert said.startswith("RuntimeError: line 1 line 2 \\x1b[31m red x")
+    assert len(said) < 600

@@ -337,3 +337,10 @@ def test_a_method_may_use_its_own_tensor_again(task):
     evaluator = Evaluator(task, 0)
     evaluator.batch = 1
     assert torch.equal(evaluator.evaluate(Reuses(), "reuses").attributions.double(), evaluator.x.float().double())
+
+
+def test_what_a_method_prints_is_no_output_of_ours(task, capsys):
+    Evaluator(task, 0).evaluate(Does(before=lambda _task: print("hello")), "does")
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err == "hello\n"

@@ -303,3 +303,22 @@ def test_labels_reach_no_form_raw():
     assert "'=evil" in render(made, "csv")
     assert r"\$\textbackslash{}bad\$" in render(made, "latex")
     assert r"\|x" in render(made, "md")
+
+
+def test_a_published_board_does_not_hang_on_times():
+    from leaderboards.tables import differences, to_csv
+
+    def csv(seconds, score=0.5):
+        made = record("lime", (score,))
+        costs = {phase: dict(cost, seconds=seconds) for phase, cost in made.costs.items()}
+        return to_csv([board([replace(made, costs=costs), record("other", (0.4,))])])
+
+    assert differences(csv(1.0), csv(2.0)) == []
+    assert differences(csv(1.0), csv(2.0, 0.6))
+
+
+def test_a_pattern_may_take_away_nothing():
+    records = [record("lime", (0.5,)), record("other", (0.4,))]
+    assert len(choose(records, "!exact_*")) == 2
+    with pytest.raises(UsageError, match="unknown method 'exat'"):
+        choose(records, "!exat")
