@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from benchmark.types import METHODS, PACKAGES, TASKS
 
 torch.set_num_threads(1)
 os.environ["OMP_NUM_THREADS"] = "1"  # for training, too, and for what tests start
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job would leave it ignored
 TASKS.discover("benchmark.tasks")
 METHODS.discover(*PACKAGES)
 

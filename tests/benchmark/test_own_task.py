@@ -2,26 +2,39 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
+from benchmark.__main__ import main
 from benchmark.records import RecordStore
+from benchmark.runner import forget_tasks
+from benchmark.types import TASKS
 
 OWN = Path(__file__).parent.parent / "own_task.py"
 
 
-def command(*words, seed="0"):
-    done = subprocess.run(
-        [sys.executable, "-m", "benchmark", *map(str, words)], capture_output=True, text=True,
-        env=os.environ | {"OWN_SEED": seed},
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    return done.stdout + done.stderr
+@pytest.fixture
+def command(capsys, monkeypatch):
+    """Return a function that runs a command as in a process of its own: it knows no task of anybody's."""
+
+    def run(*words, seed="0"):
+        monkeypatch.setenv("OWN_SEED", seed)
+        forget_tasks()
+        try:
+            assert main([str(word) for word in words]) == 0
+        finally:
+            TASKS._entries.pop("own", None), TASKS._objects.pop("own", None)
+            for name in [name for name in sys.modules if name.startswith("included_own_task")]:
+                del sys.modules[name]
+        captured = capsys.readouterr()
+        return captured.out + captured.err
+
+    return run
 
 
-def test_a_task_that_says_nothing_of_itself_is_run_and_shown(tmp_path):
+def test_a_task_that_says_nothing_of_itself_is_run_and_shown(tmp_path, command):
     out = tmp_path / "out"
     words = ["run", "--task", "own", "--methods", "lime,saliency", "--include", OWN, "--jobs", "1", "--out", out]
     assert "own · real data · 10 test samples" in command(*words)
@@ -34,8 +47,9 @@ def test_a_task_that_says_nothing_of_itself_is_run_and_shown(tmp_path):
     assert "saliency" in page.read_text()
 
 
-def test_another_training_of_ones_own_model_is_another_model(tmp_path):
+def test_another_training_of_ones_own_model_is_another_model(tmp_path, command, monkeypatch):
     """Under the same name and the same words on recipe and data, in the same folder and with the same cache."""
+    monkeypatch.setenv("BENCHMARK_CACHE", str(tmp_path / "cache"))
     words = ["run", "--task", "own", "--methods", "lime", "--include", OWN, "--jobs", "1", "--out"]
     command(*words, tmp_path / "one")
     said = command(*words, tmp_path / "one", seed="1")
