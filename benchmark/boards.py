@@ -255,12 +255,17 @@ def _check(path: Path, made: list[Board]) -> int:
     """Compare boards with a published one, and say what differs."""
     from leaderboards.tables import differences, render
 
+    expected = f"--check expects a board made with --format csv or --publish, got {str(path)!r}"
+    if path.is_dir():
+        raise UsageError(f"{expected}: it is a folder; name one of the .csv files in it")
     if not path.is_file():
-        raise UsageError(f"--check expects a board made with --format csv, got {str(path)!r}: no such file")
+        raise UsageError(f"{expected}: no such file")
     try:
         lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"--check expects a board made with --format csv, got {str(path)!r}: {error}") from error
+    except UnicodeDecodeError:
+        raise UsageError(f"{expected}: it holds no text; name the .csv beside it") from None
+    except OSError as error:
+        raise UsageError(f"{expected}: {error.strerror}") from error
     text = "".join(line for line in lines if not line.startswith("#"))
     found = differences(text, render(made, "csv"))
     for line in found:

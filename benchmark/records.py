@@ -218,9 +218,11 @@ class RecordStore:
                 write_atomically(folder / name, content)
         except OSError as error:
             full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-            what = "the disk is full" if full else str(error.strerror)
+            what = "the disk is full; free some space" if full else f"{folder}: {error.strerror}; mend that"
+            if folder.exists() and not folder.is_dir():
+                what = f"{folder} is a file where a folder should be; move it away"
             raise BenchmarkError(
-                f"cannot store {record.cell.label} under {self.root}: {what}; free some space and run again, "
+                f"cannot store {record.cell.label} under {self.root}: {what} and run again, "
                 "what is stored already is kept"
             ) from error
         return folder

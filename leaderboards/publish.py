@@ -15,17 +15,18 @@ from leaderboards.tables import in_markdown, table_of, to_csv
 def heading(board: Board, records: list[Record]) -> list[str]:
     """Return lines that say which commands, data, model, code and versions a board comes from."""
     identity = records[0].identity
-    limit = " --source synthetic" if board.source == "synthetic" else ""
-    limit += f" --limit {board.limit}" if board.limit else ""
-    options = limit + ("" if board.preset == "standard" else f" --preset {board.preset}")
+    source = f" --source {board.source}"
+    limit = f" --limit {board.limit}" if board.limit else ""
+    options = "" if board.preset == "standard" else f" --preset {board.preset}"
     options += "" if board.precision == "fp32" else f" --precision {board.precision}"
     options += f" --device {board.device}"
     labels = ",".join(sorted({record.label for record in records}))
+    run = f"run --task {board.task} --methods '{labels}' --seed S{source}{limit}{options}"
+    made = f"leaderboard --task {board.task}{source}{limit or ' --limit all'}{options} --publish FOLDER"
     lines = [
         f"{board.task}, {'SYNTHETIC stand-in' if board.source == 'synthetic' else 'real'} data, {board.samples} test "
-        f"samples; records by `python -m benchmark run --task {board.task} --methods '{labels}' --seed S{options}`, "
-        f"S in {', '.join(map(str, board.seeds))}; board by `python -m benchmark leaderboard --task {board.task} "
-        "--publish FOLDER`, checked by `--check FOLDER/" + f"{name_of(board)}.csv`",
+        f"samples; records by `python -m benchmark {run}`, S in {', '.join(map(str, board.seeds))}; board by "
+        f"`python -m benchmark {made}`, checked by `--check FOLDER/{name_of(board)}.csv`",
         f"rows: sha256 {identity['data']}",
         f"model: sha256 {identity['model']}",
         f"source of the methods: sha256 {_together({record.label: record.identity['code'] for record in records})}",

@@ -169,7 +169,11 @@ def test_a_board_that_can_be_made_again(results, tmp_path, capsys):
     assert f"mean_rank was {cells[2]}, is" in said.out
     assert "was not there" in said.out
     assert "can no longer be made from these records: 2 differences" in said.err
-    assert board(results, "--check", str(tmp_path / "none.csv")) == 2
+    capsys.readouterr()
+    (tmp_path / "board.png").write_bytes(b"\x89PNG")
+    for wrong, why in (("none.csv", "no such file"), ("board.png", "it holds no text"), (".", "it is a folder")):
+        assert board(results, "--check", str(tmp_path / wrong)) == 2
+        assert why in capsys.readouterr().err
 
 
 def test_only_boards_that_were_published_are_checked(tmp_path, capsys):
@@ -197,6 +201,7 @@ def test_a_published_board_says_what_made_it(results, tmp_path, capsys):
         text = (folder / name).read_text()
         assert "python -m benchmark run --task nap_mlp --methods 'm00,m01,m02,m03' --seed S" in text
         assert "S in 0, 1" in text
+        assert "leaderboard --task nap_mlp --source real --limit all --device cpu --publish FOLDER" in text
         assert "rows: sha256 d" in text
         assert "model: sha256 m" in text
         assert "versions of metrics: DEL 1" in text

@@ -6,6 +6,7 @@ import errno
 import hashlib
 import json
 import random
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -161,6 +162,16 @@ def test_a_full_disk_is_said_and_leaves_the_old_record(tmp_path, monkeypatch):
     with pytest.raises(BenchmarkError, match="the disk is full; free some space"):
         store.write(replace(record(), scores=scores(9), n_total=9))
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+
+
+def test_a_file_where_a_folder_should_be_is_named(tmp_path):
+    store = RecordStore(tmp_path).open()
+    folder = store.folder(record().cell)
+    folder.parent.mkdir(parents=True)
+    folder.write_text("somebody's notes")
+    with pytest.raises(BenchmarkError, match=f"{re.escape(str(folder))} is a file where a folder should be; move it"):
+        store.write(record())
+    assert folder.read_text() == "somebody's notes"
 
 
 def test_an_unwritable_folder_is_a_usage_error(tmp_path):
