@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from benchmark.types import Task
+from benchmark.core.types import Task
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ def _bernoulli(task: Task, share: Tensor, generator: torch.Generator) -> Tensor:
 
 @dataclass(frozen=True, eq=False)
 class Drawn:
-    """Removal sets (B, k, G) bool, as `benchmark.probes.Removals` asks for them."""
+    """Removal sets (B, k, G) bool, as `benchmark.scoring.removal_sets.Removals` asks for them."""
 
     masks: Tensor
     counted = None

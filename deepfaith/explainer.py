@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from benchmark.models.backbone import SPREAD, Backbone, Shape
+from benchmark.learning.encoder import SPREAD, Backbone, Shape
 
 OUTPUTS = 2
 """What the explainer needs of each feature: how it differs from the others, and its share of their level."""

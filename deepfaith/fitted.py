@@ -9,11 +9,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from benchmark.data.download import write_atomically
-from benchmark.errors import DataError, UsageError
-from benchmark.models.backbone import Shape
-from benchmark.models.cache import Made, Unusable, fill, sealed, unseal
+from benchmark.core.errors import DataError, UsageError
+from benchmark.core.files import write_atomically
+from benchmark.core.store import Made, Unusable, sealed, unseal
+from benchmark.learning.encoder import Shape
 from benchmark.models.training import freeze
+from benchmark.models.weights import fill
 from deepfaith.explainer import Explainer, margins
 
 TOKENS = 2**15

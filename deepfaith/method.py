@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, Self
 
-from benchmark.errors import UsageError
-from benchmark.models.sizes import HEADS, SIZES
-from benchmark.presets import PRESETS
-from benchmark.registry import bounded, configure, filled, parameters
-from benchmark.types import METHODS, Attribute, Method, Modality, Task, TaskSpec
+from benchmark.core.errors import UsageError
+from benchmark.core.registry import bounded, configure, filled, parameters
+from benchmark.core.types import METHODS, Attribute, Method, Modality, Task, TaskSpec
+from benchmark.learning.sizes import HEADS, SIZES
+from benchmark.running.presets import PRESETS
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -69,7 +69,7 @@ class DeepFaith(Method):
 
     def recipe(self, modality: Modality) -> Recipe:
         """Return every setting of the training, defaults of the modality filled in."""
-        from benchmark.models.fitting import Fitting
+        from benchmark.learning.fitting import Fitting
         from deepfaith.drawing import Drawing
         from deepfaith.schedule import DYNAMIC, Schedule
         from deepfaith.training import Recipe
@@ -98,7 +98,7 @@ class DeepFaith(Method):
         Raises:
             DivergedError: a loss is not finite.
         """
-        from benchmark.models.cache import kept
+        from benchmark.core.store import kept
         from deepfaith.fitted import Fitted, fitted
         from deepfaith.training import train
 
@@ -117,7 +117,7 @@ class DeepFaith(Method):
 
 def kept_path(task: Task, recipe: Recipe, priors: list[Prior], seed: int) -> Path:
     """Return where the explainer of a task, recipe and seed is, or will be."""
-    from benchmark.tasks.building import explainer_path
+    from benchmark.modalities.building import explainer_path
 
     copied = [plain_prior(name, prior, task) for name, prior in priors]
     return explainer_path("deepfaith", "deepfaith.training", task, recipe.plain(), copied, seed)
@@ -125,9 +125,9 @@ def kept_path(task: Task, recipe: Recipe, priors: list[Prior], seed: int) -> Pat
 
 def explanations_path(task: Task, recipe: Recipe, seed: int, name: str, prior: Method) -> Path:
     """Return where what a prior method says of a task's training inputs is, or will be; recipes may share it."""
-    from benchmark.data.source import cache_folder
-    from benchmark.identity import source_digest, training_digest
-    from benchmark.models.cache import key_of
+    from benchmark.core.identity import source_digest, training_digest
+    from benchmark.core.sources import cache_folder
+    from benchmark.core.store import key_of
 
     rows = source_digest("deepfaith.supervision"), training_digest(task), recipe.rows, recipe.held_out, seed
     folder = f"{task.name}-{key_of(*rows)}"
@@ -136,7 +136,7 @@ def explanations_path(task: Task, recipe: Recipe, seed: int, name: str, prior: M
 
 def plain_prior(name: str, prior: Method, task: Task) -> tuple[str, dict[str, Any], dict[str, str]]:
     """Return what the explanations of a prior method on a task follow from: all its parameters, and its code."""
-    from benchmark.identity import method_identity
+    from benchmark.core.identity import method_identity
 
     return name, parameters(prior.resolved(task)), method_identity(prior, task.modality, METHODS.entry(name).module)
 

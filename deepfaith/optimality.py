@@ -11,9 +11,9 @@ import math
 import torch
 from torch import Tensor
 
-from benchmark.prober import Answers
-from benchmark.probes import all_subsets
-from benchmark.types import Budget
+from benchmark.core.types import Budget
+from benchmark.scoring.model_queries import Answers
+from benchmark.scoring.removal_sets import all_subsets
 
 PERFECT = ("FE", "MC")
 """Metrics that single removals maximise: with one column a step the effects themselves correlate perfectly."""

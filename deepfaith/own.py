@@ -11,12 +11,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from benchmark.errors import UsageError
-from benchmark.identity import source_digest, training_digest
-from benchmark.models.cache import key_of
-from benchmark.registry import configured
-from benchmark.tasks.removal import ColumnRemoval, PixelRemoval
-from benchmark.types import METHODS, Budget, Method, Modality, Removal, Split, Task
+from benchmark.core.errors import UsageError
+from benchmark.core.identity import source_digest, training_digest
+from benchmark.core.registry import configured
+from benchmark.core.store import key_of
+from benchmark.core.types import METHODS, Budget, Method, Modality, Removal, Split, Task
+from benchmark.modalities.removal import ColumnRemoval, PixelRemoval
 from deepfaith.fitted import Fitted
 from deepfaith.method import DeepFaith, explanations_path, plain_prior, priors_for
 from deepfaith.supervision import Prior, PriorPath
@@ -36,8 +36,8 @@ def fit(
 
     `model` maps inputs to logits (B, C). Inputs are numbers (N, G) for a table, word numbers (N, L) for texts, pixels
     (N, channels, side, side) for images. `remove` says how a feature is removed: by default a column takes its mean
-    over x, a pixel its channel's; texts need a `benchmark.tasks.removal.TokenRemoval`. `priors` are the methods whose
-    explanations are copied first (default: the benchmark's baselines; none of them: ()). With `folder`, interrupted
+    over x, a pixel its channel's; texts need a `benchmark.modalities.removal.TokenRemoval`. `priors` are the methods
+    whose explanations are copied first (default: the benchmark's baselines; none of them: ()). With `folder`, interrupted
     work on the same model, inputs and settings goes on. `settings` are those of the method `deepfaith`:
     `python -m benchmark show deepfaith`.
 

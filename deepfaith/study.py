@@ -6,12 +6,12 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
-from benchmark.evaluator import Evaluator
-from benchmark.isolation import for_methods
-from benchmark.metrics import TEN
-from benchmark.seeding import seed_for
-from benchmark.trial import Trial, refuse_non_finite
-from benchmark.types import METHODS, Method, Task
+from benchmark.core.seeding import seed_for
+from benchmark.core.types import METHODS, Method, Task
+from benchmark.scoring.evaluator import Evaluator
+from benchmark.scoring.isolation import for_methods
+from benchmark.scoring.metrics import TEN
+from benchmark.scoring.trial import Trial, refuse_non_finite
 from deepfaith.optimality import bernoulli, best_map, optimum
 
 if TYPE_CHECKING:

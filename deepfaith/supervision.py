@@ -13,10 +13,10 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from benchmark.metering import Cost, charge, spent
-from benchmark.metrics import METRICS, TEN
-from benchmark.models.cache import Made, Unusable, kept
-from benchmark.types import Method, Split, Task
+from benchmark.core.store import Made, Unusable, kept
+from benchmark.core.types import Method, Split, Task
+from benchmark.scoring.metering import Cost, charge, spent
+from benchmark.scoring.metrics import METRICS, TEN
 
 HIGHER = torch.tensor([METRICS[name].higher_is_better for name in TEN])
 """The direction of each metric, in the table's order."""
@@ -107,7 +107,7 @@ def supervise(task: Task, x: Tensor, priors: Sequence[Prior], seed: int, path: P
     With `path`, what each prior gave is kept there, so that work interrupted goes on with the next one. What is kept
     costs what it cost when it was made.
     """
-    from benchmark.evaluator import Evaluator
+    from benchmark.scoring.evaluator import Evaluator
 
     rows = replace(task, test=Split(x, torch.zeros(len(x), dtype=torch.long, device=x.device)), evidence=None)
     made: list[tuple[Evaluator, Cost]] = []

@@ -11,13 +11,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from benchmark.metering import Meter
-from benchmark.metrics import TEN
-from benchmark.models.backbone import shape_of
-from benchmark.models.fitting import Fitting, fit
-from benchmark.prober import Prober
-from benchmark.seeding import seed_for, seeded
-from benchmark.types import Split, Task
+from benchmark.core.seeding import seed_for, seeded
+from benchmark.core.types import Split, Task
+from benchmark.learning.encoder import shape_of
+from benchmark.learning.fitting import Fitting, fit
+from benchmark.scoring.metering import Meter
+from benchmark.scoring.metrics import TEN
+from benchmark.scoring.model_queries import Prober
 from deepfaith.drawing import Drawing, Drawn
 from deepfaith.explainer import OUTPUTS, Explainer, margins
 from deepfaith.losses import local_correlation, pattern_consistency
@@ -179,7 +179,7 @@ class Joint:
         return figures
 
     def _mean_rank(self, scores: Tensor) -> float:
-        from benchmark.evaluator import Evaluator
+        from benchmark.scoring.evaluator import Evaluator
 
         assert self.judged is not None
         if not hasattr(self, "evaluator"):

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 
-from benchmark.records import Record
+from benchmark.records.store import Record
 from leaderboards.rank import Board, GapError, board
 from leaderboards.tables import Table, arrowed, in_csv, in_json, number, title, write
 

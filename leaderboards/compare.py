@@ -11,9 +11,9 @@ from functools import cache
 import numpy as np
 from scipy.stats import t as student
 
-from benchmark.errors import BenchmarkError
-from benchmark.identity import what_changed
-from benchmark.records import Record
+from benchmark.core.errors import BenchmarkError
+from benchmark.core.identity import what_changed
+from benchmark.records.store import Record
 from leaderboards.rank import Kind, kind_of, told_apart
 from leaderboards.tables import Table, number
 

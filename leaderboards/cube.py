@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from benchmark.errors import BenchmarkError
-from benchmark.metrics import CONSTANT_RESPONSE, MODEL_NON_FINITE, REASONS
-from benchmark.records import Record
+from benchmark.core.errors import BenchmarkError
+from benchmark.records.store import Record
+from benchmark.scoring.metrics import CONSTANT_RESPONSE, MODEL_NON_FINITE, REASONS
 
 LEFT_OUT = (REASONS[CONSTANT_RESPONSE], REASONS[MODEL_NON_FINITE])
 """Reasons of a score that no method could have had: such a sample is left out for all of them."""

@@ -14,8 +14,8 @@ from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from benchmark.errors import UsageError
-from benchmark.records import Record
+from benchmark.core.errors import UsageError
+from benchmark.records.store import Record
 from leaderboards.ablation import Ablation
 from leaderboards.overall import Overall
 from leaderboards.rank import Board

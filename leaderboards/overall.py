@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from benchmark.errors import BenchmarkError
-from benchmark.records import Record
+from benchmark.core.errors import BenchmarkError
+from benchmark.records.store import Record
 from leaderboards.bootstrap import Sureness, across_tasks, chance_to_be_best, groups
 from leaderboards.rank import Board, applicable, ranked, told_apart
 from leaderboards.significance import Pair, critical_difference, friedman, one_against_each

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from scipy.stats import kendalltau, spearmanr
 
-from benchmark.records import Record
+from benchmark.records.store import Record
 from leaderboards.rank import boards, kind_of, narrowed
 from leaderboards.tables import Table, number, title
 

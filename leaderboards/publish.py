@@ -6,8 +6,8 @@ import hashlib
 import json
 from pathlib import Path
 
-from benchmark.data.download import write_atomically
-from benchmark.records import Record
+from benchmark.core.files import write_atomically
+from benchmark.records.store import Record
 from leaderboards.rank import Board
 from leaderboards.tables import in_markdown, table_of, to_csv
 

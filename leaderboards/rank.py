@@ -10,10 +10,10 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from scipy.stats import kendalltau
 
-from benchmark.errors import BenchmarkError
-from benchmark.metrics import METRICS
-from benchmark.records import Record
-from benchmark.selection import select_labels
+from benchmark.core.errors import BenchmarkError
+from benchmark.core.selection import select_labels
+from benchmark.records.store import Record
+from benchmark.scoring.metrics import METRICS
 from leaderboards.bootstrap import Sureness, mean_over, resampled, sureness
 from leaderboards.cube import LEFT_OUT, Cube, better_first, cube, metric_facts_of, sample_ranks
 
@@ -267,7 +267,7 @@ def misdirected(record: Record) -> str | None:
 
 
 def choose(records: list[Record], text: str) -> list[Record]:
-    """Return the records whose method a selection chooses (see `benchmark.selection.select_labels`).
+    """Return the records whose method a selection chooses (see `benchmark.core.selection.select_labels`).
 
     Raises:
         UsageError: it names a method that none of them has, or leaves none.

@@ -13,8 +13,8 @@ import numpy as np
 from jinja2 import Environment, PackageLoader
 from PIL import Image
 
-from benchmark.errors import BenchmarkError
-from benchmark.records import Record
+from benchmark.core.errors import BenchmarkError
+from benchmark.records.store import Record
 from leaderboards import drawings
 from leaderboards.ablation import Ablation
 from leaderboards.ablation import cells as ablation_cells

@@ -9,7 +9,7 @@ import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from benchmark.errors import UsageError
+from benchmark.core.errors import UsageError
 from leaderboards.rank import Board, Row
 
 COSTS = ("forwards", "backwards", "ms", "train s")

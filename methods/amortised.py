@@ -10,17 +10,18 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from benchmark.metering import Meter
-from benchmark.models.backbone import SPREAD, Backbone, Shape, shape_of
-from benchmark.models.cache import Made, fill, kept
-from benchmark.models.fitting import Fitting, fit
-from benchmark.models.objective import Memoryless
-from benchmark.models.sizes import HEADS, SIZES
+from benchmark.core.seeding import seeded
+from benchmark.core.store import Made, kept
+from benchmark.core.types import Task
+from benchmark.learning.encoder import SPREAD, Backbone, Shape, shape_of
+from benchmark.learning.fitting import Fitting, fit
+from benchmark.learning.objective import Memoryless
+from benchmark.learning.sizes import HEADS, SIZES
+from benchmark.modalities.building import explainer_path
 from benchmark.models.training import freeze
-from benchmark.prober import Prober
-from benchmark.seeding import seeded
-from benchmark.tasks.building import explainer_path
-from benchmark.types import Task
+from benchmark.models.weights import fill
+from benchmark.scoring.metering import Meter
+from benchmark.scoring.model_queries import Prober
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -7,8 +7,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from benchmark.registry import bounded
-from benchmark.types import METHODS, Attribute, Method, Task
+from benchmark.core.registry import bounded
+from benchmark.core.types import METHODS, Attribute, Method, Task
 from methods.continuous import gradient
 
 if TYPE_CHECKING:

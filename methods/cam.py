@@ -10,9 +10,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from benchmark.errors import BenchmarkError
-from benchmark.registry import bounded
-from benchmark.types import METHODS, Attribute, Method, Task
+from benchmark.core.errors import BenchmarkError
+from benchmark.core.registry import bounded
+from benchmark.core.types import METHODS, Attribute, Method, Task
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -111,7 +111,7 @@ class ScoreCam(Method):
         import torch
         from torch.nn import functional as F
 
-        from benchmark.prober import Prober
+        from benchmark.scoring.model_queries import Prober
 
         def explain(x: Tensor, target: Tensor) -> Tensor:
             rows = Prober(task).rows_per_forward(x)

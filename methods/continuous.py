@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from benchmark.types import Task
+from benchmark.core.types import Task
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -51,7 +51,7 @@ def rows_per_backward(task: Task, x: Tensor) -> int:
     """Return how many rows like the largest of x a forward and backward pass may hold, at least one."""
     import torch
 
-    from benchmark.prober import bare, tensors_in
+    from benchmark.scoring.model_queries import bare, tensors_in
 
     held = 0
     largest = int(task.removal.valid(x).sum(1).argmax())

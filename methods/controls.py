@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from benchmark.seeding import content_seeds
-from benchmark.types import METHODS, Attribute, Method, Task
+from benchmark.core.seeding import content_seeds
+from benchmark.core.types import METHODS, Attribute, Method, Task
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -23,7 +23,7 @@ class Random(Method):
         """See `Method`; noise follows the sample's content, not its place."""
         import torch
 
-        from benchmark.probes import random_bits
+        from benchmark.scoring.removal_sets import random_bits
 
         def explain(x: Tensor, target: Tensor) -> Tensor:
             seeds = torch.tensor(content_seeds(seed, x), device=x.device).unsqueeze(1)

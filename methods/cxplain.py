@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, Self
 
-from benchmark.models.objective import Memoryless
-from benchmark.registry import bounded, filled, parameters
-from benchmark.types import METHODS, Attribute, Method, Modality, Task, TaskSpec
+from benchmark.core.registry import bounded, filled, parameters
+from benchmark.core.types import METHODS, Attribute, Method, Modality, Task, TaskSpec
+from benchmark.learning.objective import Memoryless
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -58,7 +58,7 @@ def single_removals(task: Task, players: Players, x: Tensor) -> tuple[Tensor, Te
     """
     import torch
 
-    from benchmark.prober import Prober
+    from benchmark.scoring.model_queries import Prober
 
     prober, parts = Prober(task), []
     rows = max(1, prober.rows_per_forward(x))
@@ -82,7 +82,7 @@ def shares(logits: Tensor, valid: Tensor) -> Tensor:
 
 
 class Divergence(Memoryless):
-    """The objective KL(omega || A(x)) on the rows of a bootstrap sample; see `benchmark.models.fitting.Objective`."""
+    """The objective KL(omega || A(x)) on the rows of a bootstrap sample; see `benchmark.learning.fitting.Objective`."""
 
     def __init__(
         self, explain: Callable[[Tensor], Tensor], x: Tensor, omega: Tensor, valid: Tensor, held: int, batch: int,
@@ -149,9 +149,9 @@ class CXPlain(Method):
         """
         import torch
 
-        from benchmark.errors import BenchmarkError
-        from benchmark.models.fitting import Fitting, fit
-        from benchmark.seeding import seed_for
+        from benchmark.core.errors import BenchmarkError
+        from benchmark.core.seeding import seed_for
+        from benchmark.learning.fitting import Fitting, fit
         from methods.amortised import Explainer, Labelled, Players, rows_for, trained
 
         own = parameters(self.resolved(task))

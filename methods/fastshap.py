@@ -6,9 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
-from benchmark.models.objective import Memoryless
-from benchmark.registry import bounded, filled, parameters
-from benchmark.types import METHODS, Attribute, Method, Modality, Task, TaskSpec
+from benchmark.core.registry import bounded, filled, parameters
+from benchmark.core.types import METHODS, Attribute, Method, Modality, Task, TaskSpec
+from benchmark.learning.objective import Memoryless
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -71,7 +71,7 @@ Value = Callable[["Tensor", "Tensor"], "Tensor"]
 
 
 class Regression(Memoryless):
-    """The objective of a FastSHAP explainer; see `benchmark.models.fitting.Objective`."""
+    """The objective of a FastSHAP explainer; see `benchmark.learning.fitting.Objective`."""
 
     def __init__(
         self, phi: Callable[[Tensor], Tensor], value: Value, x: Tensor, held: Tensor, valid: Callable[[Tensor], Tensor],
@@ -140,8 +140,8 @@ class FastShap(Method):
         """
         import torch
 
-        from benchmark.models.fitting import Fitting, fit
-        from benchmark.prober import Prober
+        from benchmark.learning.fitting import Fitting, fit
+        from benchmark.scoring.model_queries import Prober
         from methods.amortised import Explainer, Labelled, Players, combined, rows_for, surrogate_of, trained
 
         own = parameters(self.resolved(task))

@@ -8,9 +8,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from benchmark.registry import bounded
-from benchmark.seeding import content_seeds, seed_for, seeded
-from benchmark.types import METHODS, Attribute, Method, Task
+from benchmark.core.registry import bounded
+from benchmark.core.seeding import content_seeds, seed_for, seeded
+from benchmark.core.types import METHODS, Attribute, Method, Task
 from methods.continuous import continuous, gradient, rows_per_backward
 
 if TYPE_CHECKING:

@@ -6,9 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
-from benchmark.models.objective import Memoryless
-from benchmark.registry import bounded, filled, parameters
-from benchmark.types import METHODS, Attribute, Method, Modality, Task, TaskSpec
+from benchmark.core.registry import bounded, filled, parameters
+from benchmark.core.types import METHODS, Attribute, Method, Modality, Task, TaskSpec
+from benchmark.learning.objective import Memoryless
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -57,7 +57,7 @@ ABSENT = -1e9
 
 
 class Selection(Memoryless):
-    """The objective E sum_c p_c(x) log q_c(x_S), S drawn by the selector; see `benchmark.models.fitting.Objective`.
+    """The objective E sum_c p_c(x) log q_c(x_S), S drawn by the selector; see `benchmark.learning.fitting.Objective`.
 
     selector: inputs to logits (B, n); predictor: inputs and selection (B, n) to class logits; p (N, C): what the model
     predicts. The first `held` rows are for validation. Source: Chen et al. 2018, eq. 6.
@@ -119,7 +119,7 @@ class L2X(Method):
         """
         import torch
 
-        from benchmark.models.fitting import Fitting, fit
+        from benchmark.learning.fitting import Fitting, fit
         from methods.amortised import (
             Explainer,
             Labelled,

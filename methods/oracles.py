@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from math import factorial
 from typing import TYPE_CHECKING
 
-from benchmark.types import METHODS, VALUE_TABLE_LIMIT, Attribute, Method, Task, TaskSpec
+from benchmark.core.types import METHODS, VALUE_TABLE_LIMIT, Attribute, Method, Task, TaskSpec
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -16,7 +16,7 @@ def shapley_weights(features: int) -> Tensor:
     """Return W (2^G, G) with `values @ W` the Shapley values; row i of values has the bits of i removed."""
     import torch
 
-    from benchmark.probes import all_subsets
+    from benchmark.scoring.removal_sets import all_subsets
 
     removed = all_subsets(features)
     size = removed.sum(1)
@@ -31,7 +31,7 @@ def banzhaf_weights(features: int) -> Tensor:
     """Return W (2^G, G) with `values @ W` the Banzhaf values: the mean effect of a feature over all subsets."""
     import torch
 
-    from benchmark.probes import all_subsets
+    from benchmark.scoring.removal_sets import all_subsets
 
     removed = all_subsets(features)
     return torch.where(removed, -1.0, 1.0).double() / 2 ** (features - 1)
@@ -52,8 +52,8 @@ class Exact(Method):
 
     def prepare(self, task: Task, seed: int) -> Attribute:
         """See `Method`."""
-        from benchmark.prober import Prober
-        from benchmark.probes import Listed, all_subsets
+        from benchmark.scoring.model_queries import Prober
+        from benchmark.scoring.removal_sets import Listed, all_subsets
 
         prober, weights = Prober(task), self.weights(task.n_features)
 

@@ -10,9 +10,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
-from benchmark.registry import bounded, filled, parameters
-from benchmark.seeding import content_seeds, seeded
-from benchmark.types import METHODS, Attribute, Method, Modality, Task, TaskSpec
+from benchmark.core.registry import bounded, filled, parameters
+from benchmark.core.seeding import content_seeds, seeded
+from benchmark.core.types import METHODS, Attribute, Method, Modality, Task, TaskSpec
 
 if TYPE_CHECKING:
     from captum import attr
@@ -30,7 +30,7 @@ class Game:
     """Answers what the target's output is with some features present."""
 
     def __init__(self, task: Task, output: str) -> None:
-        from benchmark.prober import Prober
+        from benchmark.scoring.model_queries import Prober
 
         self.task, self.output = task, output
         self.prober = Prober(task)
@@ -45,7 +45,7 @@ class Game:
         """
         import torch
 
-        from benchmark.errors import DataError
+        from benchmark.core.errors import DataError
 
         rows, parts = self.prober.rows_per_forward(x), []
         with torch.no_grad():

@@ -6,9 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
-from benchmark.models.objective import Memoryless
-from benchmark.registry import bounded, filled, parameters
-from benchmark.types import METHODS, Attribute, Method, Modality, Task, TaskSpec
+from benchmark.core.registry import bounded, filled, parameters
+from benchmark.core.types import METHODS, Attribute, Method, Modality, Task, TaskSpec
+from benchmark.learning.objective import Memoryless
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -91,7 +91,7 @@ def fit_masks(
 class Tuning(Memoryless):
     """The objective of the tuned copy: be what the model is, and do not mind distractors being erased.
 
-    ||f(x) - g(x)||_1 + ||g(x) - g(x masked)||_1; see `benchmark.models.fitting.Objective`. `copy` answers rows under
+    ||f(x) - g(x)||_1 + ||g(x) - g(x masked)||_1; see `benchmark.learning.fitting.Objective`. `copy` answers rows under
     masks; `p` (N, C) is what the model says of whole inputs; the first `held` rows are for validation. Source: Bhalla
     et al. 2023, eq. 3.
     """
@@ -126,7 +126,7 @@ class Tuning(Memoryless):
 class Masking(Memoryless):
     """The objective of a net of masks: small, and what they hide leaves the tuned copy's answers as they were.
 
-    See `benchmark.models.fitting.Objective`. `mask` gives masks (B, n) of rows (B,); the first `held` of `count` rows
+    See `benchmark.learning.fitting.Objective`. `mask` gives masks (B, n) of rows (B,); the first `held` of `count` rows
     are for validation.
     """
 
@@ -196,10 +196,10 @@ def tuned_copy(task: Task, own: dict[str, int], seed: int) -> tuple[nn.Module, d
     """Return the task's model as the alternating rounds tuned it, frozen, and the report; the original stays."""
     import copy as copying
 
-    from benchmark.metering import count_as
-    from benchmark.models.cache import Made, discard, kept
-    from benchmark.models.fitting import Fitting, fit
-    from benchmark.seeding import seed_for
+    from benchmark.core.seeding import seed_for
+    from benchmark.core.store import Made, discard, kept
+    from benchmark.learning.fitting import Fitting, fit
+    from benchmark.scoring.metering import count_as
     from methods.amortised import Players, predictions, rows_for, trained
     from methods.continuous import rows_per_backward
 
@@ -327,7 +327,7 @@ class VerTAmortised(Method):
         """
         import torch
 
-        from benchmark.models.fitting import Fitting, fit
+        from benchmark.learning.fitting import Fitting, fit
         from methods.amortised import Explainer, Labelled, Players, combined, rows_for, trained
 
         own = parameters(self.resolved(task))

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import torch
 
-from benchmark.types import METHODS, Method
+from benchmark.core.types import METHODS, Method
 
 
 def bad(name, **facts):

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from benchmark.types import METHODS, PACKAGES, TASKS
+from benchmark.core.types import METHODS, PACKAGES, TASKS
 
 torch.set_num_threads(1)
 os.environ["OMP_NUM_THREADS"] = "1"  # for training, too, and for what tests start

@@ -6,8 +6,9 @@ import os
 
 import torch
 
-from benchmark.tasks.removal import ColumnRemoval
-from benchmark.types import TASKS, Budget, Located, Split, Task
+from benchmark.core.sources import Located
+from benchmark.core.types import TASKS, Budget, Split, Task
+from benchmark.modalities.removal import ColumnRemoval
 
 
 class Own:

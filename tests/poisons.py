@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from benchmark.types import METHODS, Method
+from benchmark.core.types import METHODS, Method
 
 
 def poison(name):

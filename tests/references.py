@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from benchmark.crosscheck import loops
+from benchmark.inspection.crosscheck import loops
 
 METRICS = {*loops.ALONE, *loops.ON_SUBSETS}
 """The metrics that have a twin."""

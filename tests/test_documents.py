@@ -33,7 +33,7 @@ def test_python_in_the_readme_runs(capsys):
 
 
 def test_the_example_method_runs(tmp_path, capsys):
-    from benchmark.__main__ import main
+    from benchmark.cli.parser import main
 
     (code,) = blocks("CONTRIBUTING.md", "python")
     (tmp_path / "example.py").write_text(code)
@@ -44,14 +44,14 @@ def test_the_example_method_runs(tmp_path, capsys):
 
 
 def test_metric_cards_are_those_of_the_registry():
-    from benchmark.cards import metrics_document
+    from benchmark.inspection.cards import metrics_document
 
     text = (ROOT / "docs" / "metrics.md").read_text()
     assert text == metrics_document(), "renew it: python -m benchmark show metrics > docs/metrics.md"
 
 
 def test_commands_in_the_readme_parse():
-    from benchmark.__main__ import build_parser
+    from benchmark.cli.parser import build_parser
 
     for block in blocks("README.md", "bash")[1:]:
         for line in block.splitlines():
@@ -88,7 +88,7 @@ def test_python_in_the_page_on_deepfaith_runs(tmp_path, monkeypatch, capsys):
 
 @pytest.mark.parametrize("page", ["docs/deepfaith.md", "docs/optimality.md"])
 def test_commands_in_pages_parse(page):
-    from benchmark.__main__ import build_parser
+    from benchmark.cli.parser import build_parser
 
     lines = [line for block in blocks(page, "bash") for line in block.splitlines()]
     assert lines

@@ -1,106 +1,85 @@
-"""Imports go one way, as docs/architecture.md draws it."""
+"""Imports go one way, as docs/architecture.md draws it: from folder to folder downwards, and never in a circle."""
 
 from __future__ import annotations
 
 import ast
+import subprocess
+import sys
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-LAYERS = [  # lower may not import higher; modules of one layer may import each other
-    {"benchmark.errors", "benchmark.arguments", "benchmark.allocation", "benchmark.interruption", "benchmark.workers"},
-    {"benchmark.registry", "benchmark.selection"},
-    {"benchmark.types"},
-    {"benchmark.statistics", "benchmark.seeding", "benchmark.data.download", "benchmark.data.source"},
-    {"benchmark.identity", "benchmark.plain"},
-    {"benchmark.records", "benchmark.metering", "benchmark.provenance", "benchmark.data", "benchmark.models"},
-    {"benchmark.metrics", "benchmark.probes", "benchmark.prober", "benchmark.shared", "benchmark.tasks"},
-    {"benchmark.isolation", "benchmark.model_checks"},
-    {
-        "benchmark.evaluator",
-        "benchmark.crosscheck",
-        "benchmark.audit",
-        "benchmark.plan",
-        "benchmark.runner",
-        "benchmark.cards",
-        "benchmark.commands",
-        "benchmark.explain",
-        "benchmark.pictures",
-        "benchmark.ready",
-        "benchmark.several",
-        "benchmark.trial",
-        "benchmark.presets",
-        "benchmark.payback",
-        "benchmark.examples",
-    },
-    {"methods", "deepfaith", "leaderboards"},
-    {"benchmark.studies", "benchmark.boards", "benchmark.forget"},
-    {"benchmark.__main__", "benchmark.start"},
+LAYERS = [  # a folder imports from those above it in this list, and from itself
+    "benchmark.core",
+    "benchmark.data",
+    "benchmark.models",
+    "benchmark.records",
+    "benchmark.scoring",
+    "benchmark.modalities",
+    "benchmark.tasks",
+    "benchmark.learning",
+    "benchmark.running",
+    "benchmark.inspection",
+    "methods",
+    "deepfaith",
+    "leaderboards",
+    "benchmark.cli",
+    "benchmark.__main__",
 ]
-PACKAGES = ("benchmark", "methods", "deepfaith", "leaderboards")
+BESIDE = {"methods", "deepfaith", "leaderboards"}
+"""Packages that stand side by side and do not import each other."""
 
 
-def layer(module):
-    """Return the layer of the longest listed prefix."""
-    parts = module.split(".")
-    for end in range(len(parts), 0, -1):
-        for height, names in enumerate(LAYERS):
-            if ".".join(parts[:end]) in names:
-                return height
-    raise AssertionError(f"{module} is in no layer: add it to LAYERS and to docs/architecture.md")
+def name_of(path):
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
 
 
-def modules():
-    for package in PACKAGES:
-        for path in sorted((ROOT / package).rglob("*.py")):
-            name = ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
-            if name not in PACKAGES or name != "benchmark":
-                yield name, path
+MODULES = {name_of(path): path for top in ("benchmark", *BESIDE) for path in sorted((ROOT / top).rglob("*.py"))}
 
 
 def imports(path):
+    """Yield the modules of the project, and the packages of others, that a file names, for type checkers alone too."""
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
-            names = [f"{node.module}.{alias.name}" for alias in node.names]
-            known = [name for name in names if (ROOT / Path(*name.split("."))).with_suffix(".py").exists()]
-            yield from known or [node.module]
+            full = [f"{node.module}.{alias.name}" for alias in node.names]
+            yield from {name if name in MODULES else node.module for name in full}
 
 
-def under_type_checking(path):
-    """Return imports that only type checkers see."""
-    found = set()
-    for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING":
-            found |= {(n.module) for n in ast.walk(node) if isinstance(n, ast.ImportFrom)}
-    return found
+def layer(name):
+    return next(height for height, folder in enumerate(LAYERS) if f"{name}.".startswith(f"{folder}."))
 
 
-@pytest.mark.parametrize(("name", "path"), list(modules()), ids=[name for name, _ in modules()])
-def test_imports_go_one_way(name, path):
-    for target in imports(path):
-        family = target.split(".")[0]
-        if family not in PACKAGES or target in under_type_checking(path) or target == "benchmark":
-            continue
-        assert layer(target) <= layer(name), f"{name} imports {target}, which stands above it"
-        if layer(name) == layer("methods"):
-            own = name.split(".")[0]
-            assert family in ("benchmark", own), f"{name} imports {target}: {own} stands beside {family}"
+GRAPH = {name: {found for found in imports(path) if found in MODULES} for name, path in MODULES.items()}
 
 
-def test_leaderboards_load_without_torch():
-    import subprocess
-    import sys
+@pytest.mark.parametrize("name", [name for name in MODULES if name != "benchmark"])
+def test_imports_go_one_way(name):
+    for found in GRAPH[name] - {"benchmark"}:
+        assert layer(found) <= layer(name), f"{name} imports {found}, which stands above it"
+        families = {name.split(".")[0], found.split(".")[0]}
+        assert len(families & BESIDE) < 2, f"{name} imports {found}, which stands beside it"
 
+
+def test_no_import_is_circular():
+    list(TopologicalSorter(GRAPH).static_order())  # raises CycleError, which names the circle
+
+
+def test_no_folder_is_a_heap():
+    for folder in {path.parent for path in MODULES.values()} - {ROOT / top for top in BESIDE}:
+        assert len([path for path in folder.glob("*.py") if path.stem != "__init__"]) <= 11, folder
+
+
+def test_boards_are_made_without_torch():
     code = "import sys, leaderboards.rank, leaderboards.tables; assert 'torch' not in sys.modules"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
 
 
 def test_quantus_stays_out_of_the_core():
-    for name, path in modules():
-        if name == "benchmark.crosscheck.references":  # reached by verify-metrics alone
-            continue
-        assert "quantus" not in {target.split(".")[0] for target in imports(path)}, path
+    for name, path in MODULES.items():
+        if name != "benchmark.inspection.crosscheck.references":  # reached by verify-metrics alone
+            assert "quantus" not in {found.split(".")[0] for found in imports(path)}, path

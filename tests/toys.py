@@ -5,10 +5,10 @@ from __future__ import annotations
 import torch
 from torch import nn
 
+from benchmark.core.seeding import seeded
+from benchmark.core.types import Budget, Split, Task
+from benchmark.modalities.removal import ColumnRemoval, PixelRemoval, TokenRemoval
 from benchmark.models.training import freeze
-from benchmark.seeding import seeded
-from benchmark.tasks.removal import ColumnRemoval, PixelRemoval, TokenRemoval
-from benchmark.types import Budget, Split, Task
 
 SAMPLES = 11
 

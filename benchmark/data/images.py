@@ -16,12 +16,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from benchmark.core.errors import Absent, DataError, few, short
+from benchmark.core.seeding import seed_for
+from benchmark.core.sources import Located, Sources
 from benchmark.data import stand_ins
-from benchmark.data.source import Sources
 from benchmark.data.split import stratified
-from benchmark.errors import Absent, DataError, few, short
-from benchmark.seeding import seed_for
-from benchmark.types import Located
 
 if TYPE_CHECKING:
     from PIL import Image as Pillow

@@ -13,10 +13,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from benchmark.data.download import fetch, write_atomically
-from benchmark.data.source import Sources
-from benchmark.errors import Absent, DataError, few, short
-from benchmark.types import Located
+from benchmark.core.errors import Absent, DataError, few, short
+from benchmark.core.files import write_atomically
+from benchmark.core.sources import Located, Sources
+from benchmark.data.download import fetch
 
 SYNTHETIC_SEED = 0
 FAR = 1e6

@@ -13,12 +13,12 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmark.core.errors import Absent, DataError, few, short
+from benchmark.core.files import file_digest
+from benchmark.core.sources import Located, Sources
 from benchmark.data import stand_ins
-from benchmark.data.download import download, file_digest
-from benchmark.data.source import Sources
+from benchmark.data.download import download
 from benchmark.data.words import split_words
-from benchmark.errors import Absent, DataError, few, short
-from benchmark.types import Located
 
 log = logging.getLogger("benchmark")
 
@@ -177,7 +177,7 @@ def check_parquet(file: Path) -> None:
 
 def file_cache(file: Path) -> Path:
     """Return where `datasets` may keep its copy of `file`."""
-    from benchmark.data.source import cache_folder
+    from benchmark.core.sources import cache_folder
 
     return cache_folder() / "datasets" / file.parent.name
 

@@ -7,9 +7,10 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from benchmark.data.download import download, file_digest
-from benchmark.data.source import Sources
-from benchmark.errors import Absent, DataError, short
+from benchmark.core.errors import Absent, DataError, short
+from benchmark.core.files import file_digest
+from benchmark.core.sources import Sources
+from benchmark.data.download import download
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -63,7 +64,7 @@ def load_state(path: Path) -> dict[str, Tensor]:
         DataError: it cannot be read, or holds anything else.
     """
     if path.suffix == ".safetensors":
-        from benchmark.models.cache import read
+        from benchmark.core.store import read
 
         return read(path, "weights file")
     import torch

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from tqdm import tqdm
 
-from benchmark.seeding import seeded
-from benchmark.types import Split
+from benchmark.core.seeding import seeded
+from benchmark.core.types import Split
 
 BUCKET = 50
 """Texts of this many batches are sorted by length, so that those in one batch are about equally long."""

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
+from benchmark.core.types import TASKS
 from benchmark.data.tables import BundledTable
-from benchmark.tasks.table import TableTask
-from benchmark.types import TASKS
+from benchmark.modalities.table import TableTask
 
 MEASURES = (
     "radius", "texture", "perimeter", "area", "smoothness", "compactness", "concavity", "concave points", "symmetry",

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from benchmark.core.types import TASKS, Budget
 from benchmark.data.images import BundledImages
-from benchmark.tasks.image import ImageTask, Training
-from benchmark.types import TASKS, Budget
+from benchmark.modalities.image import ImageTask, Training
 
 DIGITS = BundledImages(
     name="digits",

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from benchmark.core.types import TASKS
 from benchmark.data.images import ListedImages
+from benchmark.modalities.image import ImageTask
 from benchmark.models.pretrained import Pretrained
-from benchmark.tasks.image import ImageTask
-from benchmark.types import TASKS
 
 IMAGENET = ListedImages(
     name="imagenet",

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from benchmark.core.types import TASKS
 from benchmark.data.texts import TextFiles
-from benchmark.tasks.text import TextTask
-from benchmark.types import TASKS
+from benchmark.modalities.text import TextTask
 
 IMDB = TextFiles(
     name="imdb",

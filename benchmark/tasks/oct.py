@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from benchmark.core.types import TASKS
 from benchmark.data.images import FolderImages
+from benchmark.modalities.image import ImageTask, Training
 from benchmark.models.pretrained import Pretrained
-from benchmark.tasks.image import ImageTask, Training
 from benchmark.tasks.imagenet import DEIT, EFFICIENTNET, MEAN, RESNET, STD
-from benchmark.types import TASKS
 
 OCT = FolderImages(
     name="oct",

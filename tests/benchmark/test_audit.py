@@ -7,8 +7,8 @@ import json
 import pandas as pd
 import pytest
 
-from benchmark.__main__ import main
-from benchmark.metrics import METRICS
+from benchmark.cli.parser import main
+from benchmark.scoring.metrics import METRICS
 
 
 @pytest.fixture

@@ -7,8 +7,8 @@ from dataclasses import replace
 import pytest
 import torch
 
-from benchmark.models.backbone import Backbone, Shape, shape_of
-from benchmark.seeding import seeded
+from benchmark.core.seeding import seeded
+from benchmark.learning.encoder import Backbone, Shape, shape_of
 from tests import toys
 
 TASKS = {"table": toys.table, "text": toys.text, "image": toys.image}
@@ -131,7 +131,7 @@ def test_word_vectors_come_from_the_model():
 def test_patch_sizes(side, patch):
     from dataclasses import replace
 
-    from benchmark.tasks.removal import PixelRemoval
+    from benchmark.modalities.removal import PixelRemoval
 
     task = toys.image()
     removal = PixelRemoval(torch.zeros(1), side, side, None)

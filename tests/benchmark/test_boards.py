@@ -14,9 +14,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from benchmark.__main__ import main
-from benchmark.metrics import METRICS
-from benchmark.records import RecordStore
+from benchmark.cli.parser import main
+from benchmark.records.store import RecordStore
+from benchmark.scoring.metrics import METRICS
 from leaderboards.paper import read
 from tests.leaderboards.generated import NAMES, made, several
 
@@ -393,7 +393,7 @@ def test_no_torch_is_needed(results, tmp_path, words):
     own = [{"PAGE": str(tmp_path / "p.html"), "OUT": str(results)}.get(word, word) for word in words]
     own += [] if words[0] == "compare" else ["--out", str(results)]
     program = (
-        "import sys; from benchmark.__main__ import main; code = main(sys.argv[1:]); "
+        "import sys; from benchmark.cli.parser import main; code = main(sys.argv[1:]); "
         "assert 'torch' not in sys.modules, 'torch was imported'; sys.exit(code)"
     )
     done = subprocess.run([sys.executable, "-c", program, *own], capture_output=True, text=True, check=False)

@@ -16,17 +16,17 @@ import torch
 from filelock import FileLock
 from torch import nn
 
-from benchmark.data import download
-from benchmark.data.download import sweep, write_atomically
-from benchmark.errors import DataError
-from benchmark.models import cache
-from benchmark.models.cache import Unusable, digest_of, kept, sealed, trained, unseal
-from benchmark.prober import Answers
-from benchmark.registry import configure
-from benchmark.seeding import seeded
-from benchmark.shared import Shared
-from benchmark.tasks.removal import ColumnRemoval
-from benchmark.types import METHODS, Split
+from benchmark.core import files, store
+from benchmark.core.errors import DataError
+from benchmark.core.files import sweep, write_atomically
+from benchmark.core.registry import configure
+from benchmark.core.seeding import seeded
+from benchmark.core.store import Unusable, digest_of, kept, sealed, unseal
+from benchmark.core.types import METHODS, Split
+from benchmark.modalities.removal import ColumnRemoval
+from benchmark.models.weights import trained
+from benchmark.scoring.model_queries import Answers
+from benchmark.scoring.shared_answers import Shared
 from deepfaith.supervision import supervise
 from tests import toys
 
@@ -35,7 +35,7 @@ from tests import toys
 def said(caplog, monkeypatch):
     """What the log says; what is said once a process is said anew."""
     monkeypatch.setattr("logging.Logger.propagate", True, raising=False)
-    monkeypatch.setattr(cache, "_said", set())
+    monkeypatch.setattr(store, "_said", set())
     with caplog.at_level("WARNING", "benchmark"):
         yield caplog
 
@@ -246,7 +246,7 @@ def test_a_file_that_is_replaced_while_it_is_read(tmp_path, said, monkeypatch):
     """It is looked at again, under the lock, and believed."""
     made = []
     whole = answers(tmp_path, made)
-    real, calls = cache.safe_open, []
+    real, calls = store.safe_open, []
 
     def replaced(*words):
         calls.append(1)
@@ -254,7 +254,7 @@ def test_a_file_that_is_replaced_while_it_is_read(tmp_path, said, monkeypatch):
             raise RuntimeError("file <x> size <16904> is smaller than the required mapping size <16912>")
         return real(*words)
 
-    monkeypatch.setattr(cache, "safe_open", replaced)
+    monkeypatch.setattr(store, "safe_open", replaced)
     assert answers(tmp_path, made) == whole
     assert len(made) == 1
     assert not said.messages
@@ -327,7 +327,7 @@ def read_only(monkeypatch):
         monkeypatch.setattr(os, "open", refuse)
         for name in ("rename", "replace", "unlink", "mkdir"):
             monkeypatch.setattr(f"pathlib.Path.{name}", lambda *a, **k: refuse(a[0], os.O_RDWR))
-        monkeypatch.setattr(cache, "write_atomically", lambda path, _: refuse(path, os.O_RDWR))
+        monkeypatch.setattr(store, "write_atomically", lambda path, _: refuse(path, os.O_RDWR))
 
     return apply
 
@@ -374,7 +374,7 @@ def hold(path, held):
 
 
 def test_waiting_for_another_run_is_said(tmp_path, said, monkeypatch):
-    monkeypatch.setattr(cache, "PATIENCE", 0.1)
+    monkeypatch.setattr(store, "PATIENCE", 0.1)
     context = multiprocessing.get_context("fork")
     held = context.Event()
     other = context.Process(target=hold, args=(tmp_path / "net.lock", held))
@@ -423,7 +423,7 @@ def test_leftovers_of_killed_runs_are_swept(tmp_path):
     child.join()
     (dead,) = inner.iterdir()
     assert dead.suffix == ".part"
-    mine = inner / f".run.json.{download._writer()}-01234567.part"
+    mine = inner / f".run.json.{files._writer()}-01234567.part"
     another = inner / ".run.json.0123456789ab-7-1-01234567.part"
     old = inner / ".run.json.0123456789ab-8-1-01234567.part"
     unknown = inner / ".run.json.-9--01234567.part"
@@ -453,7 +453,7 @@ def test_a_dead_process_that_nobody_waited_for_writes_no_more(tmp_path):
 
 
 def test_a_process_number_used_again_is_another_process(tmp_path):
-    host, pid, begun = download._writer().split("-")
+    host, pid, begun = files._writer().split("-")
     again = tmp_path / f".f.{host}-{pid}-{int(begun) - 1}-01234567.part"
     again.write_bytes(b"x")
     sweep(tmp_path)

@@ -11,10 +11,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmark.__main__ import main
-from benchmark.records import RecordStore
-from benchmark.runner import forget_tasks
-from benchmark.types import METHODS, TASKS
+from benchmark.cli.parser import main
+from benchmark.core.types import METHODS, TASKS
+from benchmark.records.store import RecordStore
+from benchmark.running.runner import forget_tasks
 
 BAD = Path(__file__).parent.parent / "bad_methods.py"
 FAST = "saliency,feature_ablation,deeplift,exact_banzhaf,random"
@@ -127,7 +127,7 @@ def test_a_stale_record_is_computed_again_unless_never(tmp_path, capsys, monkeyp
     from benchmark.tasks import nap
 
     run(tmp_path)
-    monkeypatch.setattr("benchmark.tasks.table.BUILD_VERSION", 99)
+    monkeypatch.setattr("benchmark.modalities.table.BUILD_VERSION", 99)
     assert run(tmp_path) == 0
     assert "1 kept" in capsys.readouterr().out, "another recipe that gives the same weights is the same model"
     monkeypatch.setitem(TASKS._objects, "nap_mlp", lambda: replace(nap.nap_mlp(), epochs=3, floor=0))
@@ -145,7 +145,7 @@ def test_an_edited_method_is_computed_again_and_reworded_it_is_not(tmp_path, cap
     mine = tmp_path / "mine.py"
     text = """
 from dataclasses import dataclass
-from benchmark.types import METHODS, Method
+from benchmark.core.types import METHODS, Method
 
 @METHODS.register("mine", kind="baseline", modalities=("table",))
 @dataclass(frozen=True)
@@ -199,7 +199,7 @@ def test_json(tmp_path, capsys):
 @pytest.mark.parametrize("what", ["tasks", "methods", "metrics"])
 def test_list_and_help_need_no_torch_and_little_time(what):
     code = (
-        "import sys; from benchmark.__main__ import main\ntry: main(sys.argv[1:])\nexcept SystemExit: pass\n"
+        "import sys; from benchmark.cli.parser import main\ntry: main(sys.argv[1:])\nexcept SystemExit: pass\n"
         "assert not {'torch', 'pandas', 'scipy'} & set(sys.modules)"
     )
     for words in (["list", what], ["--help"], ["run", "--help"]):

@@ -14,13 +14,13 @@ from dataclasses import replace
 import pandas as pd
 import pytest
 
-from benchmark.__main__ import main
+from benchmark.cli.parser import main
+from benchmark.core.errors import DataError
+from benchmark.core.sources import Sources
+from benchmark.core.types import METHODS, TASKS
 from benchmark.data.download import download
-from benchmark.data.source import Sources
-from benchmark.errors import DataError
-from benchmark.presets import PRESETS
+from benchmark.running.presets import PRESETS
 from benchmark.tasks.imdb import IMDB
-from benchmark.types import METHODS, TASKS
 
 BODY = bytes(range(256)) * 400
 
@@ -218,7 +218,7 @@ def test_offline_opens_no_socket(tmp_path, monkeypatch, capsys):
         "import socket, sys\n"
         "def refuse(*a, **k): raise SystemExit('a socket was opened')\n"
         "socket.socket.connect = socket.getaddrinfo = socket.create_connection = refuse\n"
-        "from benchmark.__main__ import main\n"
+        "from benchmark.cli.parser import main\n"
         "words = ['--methods', 'saliency', '--preset', 'quick', '--limit', '2', '--jobs', '1', '--offline']\n"
         "codes = [main(['run', '--task', task, *words, '--device', 'cpu', '--out', sys.argv[1]])"
         " for task in ('imdb_lstm', 'imagenet_resnet', 'nap_mlp')]\n"
@@ -321,7 +321,7 @@ def test_presets_bound_samples_budgets_and_methods():
     assert quick.given(METHODS.get("saliency"), {}) == {}
     for method in METHODS.names():
         for preset in PRESETS.values():
-            from benchmark.registry import configure
+            from benchmark.core.registry import configure
 
             configure(METHODS.get(method), method, preset.given(METHODS.get(method), {}))
 
@@ -330,7 +330,7 @@ def test_a_weak_model_is_refused_on_the_command_line(tmp_path, capsys, monkeypat
     from benchmark.tasks import nap
 
     monkeypatch.setitem(TASKS._objects, "nap_mlp", lambda: replace(nap.nap_mlp(), floor=0.99))
-    from benchmark import runner
+    from benchmark.running import runner
 
     runner.forget_tasks()
     quick(tmp_path, "--preset", "quick", methods="saliency", code=3)
@@ -355,7 +355,7 @@ def test_boards_say_how_much_lies_on_planted_evidence(tmp_path, capsys):
 
 
 def test_sources_are_offline_in_doctor(monkeypatch):
-    from benchmark.ready import readiness
+    from benchmark.inspection.readiness import readiness
 
     def refuse(*_args, **_words):
         raise AssertionError("doctor must not download")

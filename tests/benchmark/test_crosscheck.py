@@ -15,12 +15,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from benchmark.__main__ import main
-from benchmark.crosscheck import regress, verify
-from benchmark.crosscheck.cases import CASES
-from benchmark.errors import DataError
-from benchmark.metrics import METRICS
-from benchmark.types import METHODS
+from benchmark.cli.parser import main
+from benchmark.core.errors import DataError
+from benchmark.core.types import METHODS
+from benchmark.inspection.crosscheck import regress, verify
+from benchmark.inspection.crosscheck.cases import CASES
+from benchmark.scoring.metrics import METRICS
 
 SOURCE = Path(regress.__file__).parent.parent
 
@@ -203,74 +203,74 @@ def test_damaged_golden_values(text, tmp_path, capsys):
 # Wrong edits: (file, what stands there, what it becomes)
 
 MUTATIONS = {
-    "drop has the wrong sign": ("metrics", "return r.clean.unsqueeze(-1) - r.prob", "return r.prob - r.clean.unsqueeze(-1)"),
-    "DEL counts the end twice": ("metrics", "return _unflagged(values.mean(-1))", "return _unflagged((values.sum(-1) + values[..., -1]) / (values.shape[-1] + 1))"),
-    "RP divides by K": ("metrics", "return _unflagged(values.sum(-1) / (values.shape[-1] + 1))", "return _unflagged(values.mean(-1))"),
-    "k = 0 is counted": ("metrics", '"""Mean over k = 1..K."""', 'values = values + r.clean.unsqueeze(-1) / values.shape[-1]'),
-    "the flip itself is left out": ("metrics", "until = (flips.cumsum(-1) - flips.long()) == 0", "until = (flips.cumsum(-1) == 0) | (flips.cumsum(-1).cumsum(-1) == flips.cumsum(-1)) & (flips.long().cumsum(-1) < 0)"),
-    "POS is never cut": ("metrics", "until = (flips.cumsum(-1) - flips.long()) == 0", "until = flips.cumsum(-1) >= 0"),
-    "IROF is not relative": ("metrics", "return 1 - r.prob / r.clean.clamp(min=EPS).unsqueeze(-1)", "return 1 - r.prob"),
-    "MC takes signed mass": ("metrics", "_correlation(spearman, r.mass.abs(), values, r)", "_correlation(spearman, r.mass, values, r)"),
-    "MC is not squared": ("metrics", "r.clean.clamp(min=EPS).unsqueeze(-1)) ** 2", "r.clean.clamp(min=EPS).unsqueeze(-1))"),
-    "MC averages over the batch": ("metrics", "r.clean.clamp(min=EPS).unsqueeze(-1)) ** 2", "r.clean.clamp(min=EPS).unsqueeze(-1)).pow(2).mean(-2, keepdim=True).expand_as(r.prob)"),
-    "MC is Pearson": ("metrics", "_correlation(spearman, r.mass.abs(), values, r)", "_correlation(pearson, r.mass.abs(), values, r)"),
-    "INS reads the MoRF curve": ("metrics", '"INS", "Insertion", INSERT', '"INS", "Insertion", MORF'),
-    "NEG reads the MoRF curve": ("metrics", '"NEG", "Negative perturbation", LERF', '"NEG", "Negative perturbation", MORF'),
-    "FC reads the Bernoulli subsets": ("metrics", '"FC", "Faithfulness correlation", FIXED', '"FC", "Faithfulness correlation", BERNOULLI'),
-    "ranks are an argsort": ("statistics", "return torch.zeros_like(x).scatter(-1, order, shared)", "return x.masked_fill(~counted, float('inf')).argsort(-1).to(x.dtype)"),
-    "ties are ranked in order": ("statistics", "shared = (first_of_run + last_of_run).to(x.dtype) / 2 + 1", "shared = place.to(x.dtype) + 1"),
-    "eps inside the roots": ("statistics", "spread.masked_fill(flat, 1.0).sqrt()", "(spread.masked_fill(flat, 1.0) + 1e-5).sqrt()"),
-    "the mean is not taken off": ("statistics", "x = (x - mean).masked_fill(~counted, 0)", "x = x.masked_fill(~counted, 0)"),
-    "least relevant first": ("probes", "keyed.argsort(dim=1, descending=True, stable=True)", "keyed.argsort(dim=1, descending=False, stable=True)"),
-    "ties fall by index": ("probes", "return random_bits(seeds.unsqueeze(1), torch.arange(features, device=seeds.device)).argsort(dim=1)", "return torch.arange(features).repeat(len(seeds), 1)"),
-    "MoRF is one step short": ("probes", "high = ordering.bounds[:, first:-1]\n    return Runs(ordering, torch.zeros_like(high)", "high = ordering.bounds[:, first - 1 : -2]\n    return Runs(ordering, torch.zeros_like(high)"),
-    "LeRF is one step long": ("probes", "(steps - k).clamp(min=0)", "(steps - k - 1).clamp(min=0)"),
-    "steps are rounded down": ("probes", "torch.minimum(exact.round().long()", "torch.minimum((exact - 0.5).round().long().clamp(min=0)"),
-    "padding is removed": ("probes", "masks if self.even else masks & valid", "masks if True else masks & valid"),
-    "padding is ordered with the rest": ("probes", 'scores.double().masked_fill(~valid, -float("inf"))', "scores.double()"),
-    "one subset for all samples": ("probes", "seeds, valid = self.seeds.index_select(0, sample)", "seeds, valid = self.seeds[:1].expand(len(sample))"),
-    "subsets of one feature too many": ("probes", "self.size[sample].unsqueeze(1)", "self.size[sample].unsqueeze(1) + 1"),
-    "the wrong class is watched": ("prober", "target.unsqueeze(along)", "(target.unsqueeze(along) + 1) % logits.shape[1]"),
-    "logits instead of probabilities": ("prober", "prob = classes.softmax(along).gather", "prob = classes.gather"),
-    "removed and kept are swapped": ("prober", "masks.to(kind)", "(~masks).to(kind)"),
-    "groups overlap by one": ("probes", "return Runs(ordering, ordering.bounds[:, :-1], ordering.bounds[:, 1:]", "return Runs(ordering, ordering.bounds[:, :-1], ordering.bounds[:, 1:] + 1"),
-    "runs stop too late": ("probes", "torch.lt(rank, high,", "torch.le(rank, high,"),
-    "the value table is read one off": ("probes", "return added.gather(1, high) - added.gather(1, low)", "return added.gather(1, high) - added.gather(1, low) ^ 1"),
-    "methods are mixed up": ("evaluator", "scores={name: column[i]", "scores={name: column[i - 1]"),
-    "the sets' sizes are forgotten": ("statistics", "spread = sets * counts[:, :features, :features] - alone * alone.mT", "spread = sets * counts[:, :features, :features]"),
-    "mass leaves out the last feature": ("probes", "* (place < end)).sum(-1)", "* (place < end - 1)).sum(-1)"),
-    "insertion uses the removal baseline": ("evaluator", 'probes.insertions(ordering), rows, shared, "insertion")', 'probes.insertions(ordering), rows, shared, "removal")'),
-    "the curve ends in the whole input": ("evaluator", 'found["morf"] = _curve(head, found["morf"], shared.empty, ordering)', 'found["morf"] = _curve(head, found["morf"], Answers(shared.clean.unsqueeze(1), shared.empty.kept), ordering)'),
-    "the target is the label": ("evaluator", "target, clean, asked[\"empty\"] = self.prober.clean_and_empty(x)", "_, clean, asked[\"empty\"] = self.prober.clean_and_empty(x); target = self.task.test.y[rows]"),
-    "the model is asked twice": ("evaluator", "answers = self._ask(runs, rows, shared)", "self._ask(runs, rows, shared); answers = self._ask(runs, rows, shared)"),
-    "the baseline is zero": ("tasks.removal", "return self.means.to(x).unsqueeze(0)", "return 0 * self.means.to(x).unsqueeze(0)"),
+    "drop has the wrong sign": ("scoring.metrics", "return r.clean.unsqueeze(-1) - r.prob", "return r.prob - r.clean.unsqueeze(-1)"),
+    "DEL counts the end twice": ("scoring.metrics", "return _unflagged(values.mean(-1))", "return _unflagged((values.sum(-1) + values[..., -1]) / (values.shape[-1] + 1))"),
+    "RP divides by K": ("scoring.metrics", "return _unflagged(values.sum(-1) / (values.shape[-1] + 1))", "return _unflagged(values.mean(-1))"),
+    "k = 0 is counted": ("scoring.metrics", '"""Mean over k = 1..K."""', 'values = values + r.clean.unsqueeze(-1) / values.shape[-1]'),
+    "the flip itself is left out": ("scoring.metrics", "until = (flips.cumsum(-1) - flips.long()) == 0", "until = (flips.cumsum(-1) == 0) | (flips.cumsum(-1).cumsum(-1) == flips.cumsum(-1)) & (flips.long().cumsum(-1) < 0)"),
+    "POS is never cut": ("scoring.metrics", "until = (flips.cumsum(-1) - flips.long()) == 0", "until = flips.cumsum(-1) >= 0"),
+    "IROF is not relative": ("scoring.metrics", "return 1 - r.prob / r.clean.clamp(min=EPS).unsqueeze(-1)", "return 1 - r.prob"),
+    "MC takes signed mass": ("scoring.metrics", "_correlation(spearman, r.mass.abs(), values, r)", "_correlation(spearman, r.mass, values, r)"),
+    "MC is not squared": ("scoring.metrics", "r.clean.clamp(min=EPS).unsqueeze(-1)) ** 2", "r.clean.clamp(min=EPS).unsqueeze(-1))"),
+    "MC averages over the batch": ("scoring.metrics", "r.clean.clamp(min=EPS).unsqueeze(-1)) ** 2", "r.clean.clamp(min=EPS).unsqueeze(-1)).pow(2).mean(-2, keepdim=True).expand_as(r.prob)"),
+    "MC is Pearson": ("scoring.metrics", "_correlation(spearman, r.mass.abs(), values, r)", "_correlation(pearson, r.mass.abs(), values, r)"),
+    "INS reads the MoRF curve": ("scoring.metrics", '"INS", "Insertion", INSERT', '"INS", "Insertion", MORF'),
+    "NEG reads the MoRF curve": ("scoring.metrics", '"NEG", "Negative perturbation", LERF', '"NEG", "Negative perturbation", MORF'),
+    "FC reads the Bernoulli subsets": ("scoring.metrics", '"FC", "Faithfulness correlation", FIXED', '"FC", "Faithfulness correlation", BERNOULLI'),
+    "ranks are an argsort": ("core.statistics", "return torch.zeros_like(x).scatter(-1, order, shared)", "return x.masked_fill(~counted, float('inf')).argsort(-1).to(x.dtype)"),
+    "ties are ranked in order": ("core.statistics", "shared = (first_of_run + last_of_run).to(x.dtype) / 2 + 1", "shared = place.to(x.dtype) + 1"),
+    "eps inside the roots": ("core.statistics", "spread.masked_fill(flat, 1.0).sqrt()", "(spread.masked_fill(flat, 1.0) + 1e-5).sqrt()"),
+    "the mean is not taken off": ("core.statistics", "x = (x - mean).masked_fill(~counted, 0)", "x = x.masked_fill(~counted, 0)"),
+    "least relevant first": ("scoring.removal_sets", "keyed.argsort(dim=1, descending=True, stable=True)", "keyed.argsort(dim=1, descending=False, stable=True)"),
+    "ties fall by index": ("scoring.removal_sets", "return random_bits(seeds.unsqueeze(1), torch.arange(features, device=seeds.device)).argsort(dim=1)", "return torch.arange(features).repeat(len(seeds), 1)"),
+    "MoRF is one step short": ("scoring.removal_sets", "high = ordering.bounds[:, first:-1]\n    return Runs(ordering, torch.zeros_like(high)", "high = ordering.bounds[:, first - 1 : -2]\n    return Runs(ordering, torch.zeros_like(high)"),
+    "LeRF is one step long": ("scoring.removal_sets", "(steps - k).clamp(min=0)", "(steps - k - 1).clamp(min=0)"),
+    "steps are rounded down": ("scoring.removal_sets", "torch.minimum(exact.round().long()", "torch.minimum((exact - 0.5).round().long().clamp(min=0)"),
+    "padding is removed": ("scoring.removal_sets", "masks if self.even else masks & valid", "masks if True else masks & valid"),
+    "padding is ordered with the rest": ("scoring.removal_sets", 'scores.double().masked_fill(~valid, -float("inf"))', "scores.double()"),
+    "one subset for all samples": ("scoring.removal_sets", "seeds, valid = self.seeds.index_select(0, sample)", "seeds, valid = self.seeds[:1].expand(len(sample))"),
+    "subsets of one feature too many": ("scoring.removal_sets", "self.size[sample].unsqueeze(1)", "self.size[sample].unsqueeze(1) + 1"),
+    "the wrong class is watched": ("scoring.model_queries", "target.unsqueeze(along)", "(target.unsqueeze(along) + 1) % logits.shape[1]"),
+    "logits instead of probabilities": ("scoring.model_queries", "prob = classes.softmax(along).gather", "prob = classes.gather"),
+    "removed and kept are swapped": ("scoring.model_queries", "masks.to(kind)", "(~masks).to(kind)"),
+    "groups overlap by one": ("scoring.removal_sets", "return Runs(ordering, ordering.bounds[:, :-1], ordering.bounds[:, 1:]", "return Runs(ordering, ordering.bounds[:, :-1], ordering.bounds[:, 1:] + 1"),
+    "runs stop too late": ("scoring.removal_sets", "torch.lt(rank, high,", "torch.le(rank, high,"),
+    "the value table is read one off": ("scoring.removal_sets", "return added.gather(1, high) - added.gather(1, low)", "return added.gather(1, high) - added.gather(1, low) ^ 1"),
+    "methods are mixed up": ("scoring.evaluator", "scores={name: column[i]", "scores={name: column[i - 1]"),
+    "the sets' sizes are forgotten": ("core.statistics", "spread = sets * counts[:, :features, :features] - alone * alone.mT", "spread = sets * counts[:, :features, :features]"),
+    "mass leaves out the last feature": ("scoring.removal_sets", "* (place < end)).sum(-1)", "* (place < end - 1)).sum(-1)"),
+    "insertion uses the removal baseline": ("scoring.evaluator", 'probes.insertions(ordering), rows, shared, "insertion")', 'probes.insertions(ordering), rows, shared, "removal")'),
+    "the curve ends in the whole input": ("scoring.evaluator", 'found["morf"] = _curve(head, found["morf"], shared.empty, ordering)', 'found["morf"] = _curve(head, found["morf"], Answers(shared.clean.unsqueeze(1), shared.empty.kept), ordering)'),
+    "the target is the label": ("scoring.evaluator", "target, clean, asked[\"empty\"] = self.prober.clean_and_empty(x)", "_, clean, asked[\"empty\"] = self.prober.clean_and_empty(x); target = self.task.test.y[rows]"),
+    "the model is asked twice": ("scoring.evaluator", "answers = self._ask(runs, rows, shared)", "self._ask(runs, rows, shared); answers = self._ask(runs, rows, shared)"),
+    "the baseline is zero": ("modalities.removal", "return self.means.to(x).unsqueeze(0)", "return 0 * self.means.to(x).unsqueeze(0)"),
     # these were not noticed once, or by unit tests alone
-    "neighbouring sets share bits": ("probes", "counter = which.unsqueeze(1) * words +", "counter = which.unsqueeze(1) +"),
-    "a subset's words are the same": ("probes", "torch.arange(words, device=which.device)", "torch.zeros(words, dtype=torch.long)"),
-    "a millionth is constant": ("statistics", "CONSTANT = 1e-12", "CONSTANT = 1e-6"),
-    "a billionth is constant": ("statistics", "CONSTANT = 1e-12", "CONSTANT = 1e-9"),
-    "rounding is not constant": ("statistics", "CONSTANT = 1e-12", "CONSTANT = 0.0"),
-    "IROF divides by a tenth at least": ("metrics", "1 - r.prob / r.clean.clamp(min=EPS)", "1 - r.prob / r.clean.clamp(min=0.1)"),
-    "subsets ignore the seed": ("evaluator", "seed_for(self.seed, self.task.name, purpose)", "seed_for(0, self.task.name, purpose)"),
-    "subsets are drawn by place": ("evaluator", "probes.random_bits(base, self.numbers[rows])", "probes.random_bits(base, torch.arange(len(self.numbers))[rows])"),
-    "ties fall by the seeds of FC": ("evaluator", 'self._seeds("ties", rows)', 'self._seeds("fixed", rows)'),
-    "tables are scaled by all rows": ("tasks.table", "features[rows].mean(0), features[rows].std(0)", "features.mean(0), features.std(0)"),
+    "neighbouring sets share bits": ("scoring.removal_sets", "counter = which.unsqueeze(1) * words +", "counter = which.unsqueeze(1) +"),
+    "a subset's words are the same": ("scoring.removal_sets", "torch.arange(words, device=which.device)", "torch.zeros(words, dtype=torch.long)"),
+    "a millionth is constant": ("core.statistics", "CONSTANT = 1e-12", "CONSTANT = 1e-6"),
+    "a billionth is constant": ("core.statistics", "CONSTANT = 1e-12", "CONSTANT = 1e-9"),
+    "rounding is not constant": ("core.statistics", "CONSTANT = 1e-12", "CONSTANT = 0.0"),
+    "IROF divides by a tenth at least": ("scoring.metrics", "1 - r.prob / r.clean.clamp(min=EPS)", "1 - r.prob / r.clean.clamp(min=0.1)"),
+    "subsets ignore the seed": ("scoring.evaluator", "seed_for(self.seed, self.task.name, purpose)", "seed_for(0, self.task.name, purpose)"),
+    "subsets are drawn by place": ("scoring.evaluator", "probes.random_bits(base, self.numbers[rows])", "probes.random_bits(base, torch.arange(len(self.numbers))[rows])"),
+    "ties fall by the seeds of FC": ("scoring.evaluator", 'self._seeds("ties", rows)', 'self._seeds("fixed", rows)'),
+    "tables are scaled by all rows": ("modalities.table", "features[rows].mean(0), features[rows].std(0)", "features.mean(0), features.std(0)"),
     "channels cancel in saliency": ("methods.gradient", "task.removal.pool(gradient(task, x, target).abs())", "task.removal.pool(gradient(task, x, target)).abs()"),
-    "numbers of a word cancel or not": ("tasks.removal", "return raw.sum(-1)", "return raw.abs().sum(-1)"),
-    "a tie is a change of class": ("prober", "highest <= own)", "classes.argmax(along) == target)"),
-    "groups are bounded by floor": ("probes", "exact.round().long()", "exact.floor().long()"),
-    "uneven groups of LeRF like MoRF": ("probes", "low = ordering.bounds.gather(1, (steps - k).clamp(min=0))", "low = ordering.bounds[:, -1:] - ordering.bounds[:, first:-1]"),
-    "groups have mean mass": ("probes", "* (place < end)).sum(-1)", "* (place < end)).sum(-1) / (place < end).sum(-1)"),
-    "small attributions are constant": ("evaluator", "is_constant(scores, None if self.even else self.valid[rows])", "is_constant(scores, None if self.even else self.valid[rows], floor=1.0)"),
-    "small answers are not constant": ("evaluator", "is_constant(prob, None, floor=1.0)", "is_constant(prob, None)"),
-    "constant answers are those of the first batch": ("evaluator", "key = kind, rows.start, rows.stop", "key = kind"),
-    "covariances are those of the first batch": ("evaluator", "key = metric.name, rows.start, rows.stop", "key = metric.name"),
-    "constant attributions go before constant answers": ("metrics", "(r.flat | still) & ~r.silent, r.silent", "r.flat | still, r.silent & ~(r.flat | still)"),
-    "constant attributions have no reason": ("metrics", "reasons.masked_fill(flat, CONSTANT_ATTRIBUTION)", "reasons"),
-    "garbage at padding counts": ("evaluator", "(attributions.isfinite() | ~valid).all(-1)", "attributions.isfinite().all(-1)"),
-    "ranks count padding": ("statistics", "mid_ranks(a, counted), mid_ranks(b, counted), counted", "mid_ranks(a, None), mid_ranks(b, None), counted"),
-    "subsets have no least size": ("probes", "round().long().clamp(min=budget.subset_minimum)", "round().long().clamp(min=1)"),
-    "large shifts cost digits": ("statistics", "self.one_size = bool((spread.sum((1, 2)) == 0).all())", "self.one_size = False"),
+    "numbers of a word cancel or not": ("modalities.removal", "return raw.sum(-1)", "return raw.abs().sum(-1)"),
+    "a tie is a change of class": ("scoring.model_queries", "highest <= own)", "classes.argmax(along) == target)"),
+    "groups are bounded by floor": ("scoring.removal_sets", "exact.round().long()", "exact.floor().long()"),
+    "uneven groups of LeRF like MoRF": ("scoring.removal_sets", "low = ordering.bounds.gather(1, (steps - k).clamp(min=0))", "low = ordering.bounds[:, -1:] - ordering.bounds[:, first:-1]"),
+    "groups have mean mass": ("scoring.removal_sets", "* (place < end)).sum(-1)", "* (place < end)).sum(-1) / (place < end).sum(-1)"),
+    "small attributions are constant": ("scoring.evaluator", "is_constant(scores, None if self.even else self.valid[rows])", "is_constant(scores, None if self.even else self.valid[rows], floor=1.0)"),
+    "small answers are not constant": ("scoring.evaluator", "is_constant(prob, None, floor=1.0)", "is_constant(prob, None)"),
+    "constant answers are those of the first batch": ("scoring.evaluator", "key = kind, rows.start, rows.stop", "key = kind"),
+    "covariances are those of the first batch": ("scoring.evaluator", "key = metric.name, rows.start, rows.stop", "key = metric.name"),
+    "constant attributions go before constant answers": ("scoring.metrics", "(r.flat | still) & ~r.silent, r.silent", "r.flat | still, r.silent & ~(r.flat | still)"),
+    "constant attributions have no reason": ("scoring.metrics", "reasons.masked_fill(flat, CONSTANT_ATTRIBUTION)", "reasons"),
+    "garbage at padding counts": ("scoring.evaluator", "(attributions.isfinite() | ~valid).all(-1)", "attributions.isfinite().all(-1)"),
+    "ranks count padding": ("core.statistics", "mid_ranks(a, counted), mid_ranks(b, counted), counted", "mid_ranks(a, None), mid_ranks(b, None), counted"),
+    "subsets have no least size": ("scoring.removal_sets", "round().long().clamp(min=budget.subset_minimum)", "round().long().clamp(min=1)"),
+    "large shifts cost digits": ("core.statistics", "self.one_size = bool((spread.sum((1, 2)) == 0).all())", "self.one_size = False"),
 }  # fmt: skip
 
 
@@ -308,12 +308,12 @@ WITHOUT_GOLDEN = {  # what notices an edit, be the golden values what they may
     "channels cancel in saliency": verify.of_saliency,
 }
 VERIFIED = {  # golden scores, which know no scale and one way through memory, cannot tell
-    "channels are averaged": (("tasks.removal", "return raw.sum(1).flatten(1)", "return raw.mean(1).flatten(1)"), verify.of_saliency),
-    "numbers of a word are averaged": (("tasks.removal", "return raw.sum(-1)", "return raw.mean(-1)"), verify.of_saliency),
-    "bits are packed backwards": (("probes", "packed = packed * 2 + bits[..., i]", "packed = packed + bits[..., i] * 2"), scores("ties")),
-    "tiny masses are squared as they are": (("statistics", "return x / largest.masked_fill(largest == 0, 1.0)", "return x"), scores("ties")),
-    "tiny scores are squared as they are": (("statistics", "scores = scores / largest.masked_fill(largest == 0, 1.0)", "scores = scores"), scores("ties")),
-    "evidence is that of the first rows": (("evaluator", "self.task.evidence[self.numbers]", "self.task.evidence[: len(self.numbers)]"), scores("cnn 3x")),
+    "channels are averaged": (("modalities.removal", "return raw.sum(1).flatten(1)", "return raw.mean(1).flatten(1)"), verify.of_saliency),
+    "numbers of a word are averaged": (("modalities.removal", "return raw.sum(-1)", "return raw.mean(-1)"), verify.of_saliency),
+    "bits are packed backwards": (("scoring.removal_sets", "packed = packed * 2 + bits[..., i]", "packed = packed + bits[..., i] * 2"), scores("ties")),
+    "tiny masses are squared as they are": (("core.statistics", "return x / largest.masked_fill(largest == 0, 1.0)", "return x"), scores("ties")),
+    "tiny scores are squared as they are": (("core.statistics", "scores = scores / largest.masked_fill(largest == 0, 1.0)", "scores = scores"), scores("ties")),
+    "evidence is that of the first rows": (("scoring.evaluator", "self.task.evidence[self.numbers]", "self.task.evidence[: len(self.numbers)]"), scores("cnn 3x")),
 }  # fmt: skip
 
 
@@ -362,7 +362,7 @@ def caught(mutation, notices=moved):
     "notices", [moved, draws("INF", "bernoulli"), scores("ties"), loops("mlp30"), verify.of_tables, verify.of_saliency]
 )
 def test_a_mutation_that_changes_nothing_is_not_caught(notices):
-    assert caught(("metrics", '"""Mean over k = 1..K."""', '"""The same."""'), notices) == 0
+    assert caught(("scoring.metrics", '"""Mean over k = 1..K."""', '"""The same."""'), notices) == 0
 
 
 @pytest.mark.parametrize("name", MUTATIONS)

@@ -11,11 +11,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from benchmark.core.errors import DataError
+from benchmark.core.seeding import seed_for
+from benchmark.core.sources import Sources
 from benchmark.data.download import fetch
-from benchmark.data.source import Sources
 from benchmark.data.split import stratified
-from benchmark.errors import DataError
-from benchmark.seeding import seed_for
 from benchmark.tasks.breast_cancer import BREAST_CANCER
 from benchmark.tasks.nap import NAP
 from benchmark.tasks.wcd import WCD
@@ -203,7 +203,7 @@ def test_far_but_not_too_far_is_used(tmp_path):
 
 
 def test_a_column_too_large_to_be_scaled_is_named(tmp_path):
-    from benchmark.types import TASKS
+    from benchmark.core.types import TASKS
 
     spec = TASKS.get("nap_mlp")()
     table = frame(NAP, 300)
@@ -304,7 +304,7 @@ def test_a_damaged_download_that_cannot_be_set_aside_is_named(server, tmp_path, 
 
 
 def test_test_rows_play_no_part_in_what_a_table_s_model_learns(tmp_path, monkeypatch):
-    from benchmark.types import TASKS
+    from benchmark.core.types import TASKS
 
     monkeypatch.setenv("BENCHMARK_CACHE", str(tmp_path / "cache"))
     spec = replace(TASKS.get("nap_mlp")(), epochs=2)

@@ -7,11 +7,11 @@ import re
 import numpy as np
 import pytest
 
-from benchmark.__main__ import main
-from benchmark.data.source import Sources
-from benchmark.explain import explain
-from benchmark.pictures import doubts, draw, page
-from benchmark.types import METHODS, TASKS
+from benchmark.cli.parser import main
+from benchmark.core.sources import Sources
+from benchmark.core.types import METHODS, TASKS
+from benchmark.inspection.explain import explain
+from benchmark.inspection.pictures import doubts, draw, page
 
 
 @pytest.mark.parametrize("kind", ["png", "svg", "html"])

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from benchmark.__main__ import main
-from benchmark.data.source import cache_folder
-from benchmark.errors import describe
-from benchmark.records import RecordStore
-from benchmark.runner import forget_tasks
-from benchmark.types import TASKS
+from benchmark.cli.parser import main
+from benchmark.core.errors import describe
+from benchmark.core.sources import cache_folder
+from benchmark.core.types import TASKS
+from benchmark.records.store import RecordStore
+from benchmark.running.runner import forget_tasks
 
 TESTS = Path(__file__).parent.parent
 WORDS = ["run", "--task", "own", "--include", str(TESTS / "own_task.py"), "--include", str(TESTS / "bad_methods.py"),

@@ -9,10 +9,10 @@ import pytest
 import torch
 from torch import nn
 
-from benchmark.metering import Meter
-from benchmark.models import fitting
-from benchmark.models.fitting import DivergedError, Fitting, fit
-from benchmark.seeding import seeded
+from benchmark.core.seeding import seeded
+from benchmark.learning import fitting
+from benchmark.learning.fitting import DivergedError, Fitting, fit
+from benchmark.scoring.metering import Meter
 
 
 class Line:

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from benchmark.start import BESIDE
+from benchmark.cli.process import BESIDE
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-SCRIPT = ["-P", "-c", "import sys; from benchmark.start import entry; sys.exit(entry())"]
+SCRIPT = ["-P", "-c", "import sys; from benchmark.cli.process import entry; sys.exit(entry())"]
 """What the console script runs, which does not look into the working folder."""
 
 

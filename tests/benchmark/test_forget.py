@@ -8,8 +8,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from benchmark.__main__ import main
-from benchmark.records import RecordStore
+from benchmark.cli.parser import main
+from benchmark.records.store import RecordStore
 from tests.leaderboards.generated import made
 
 

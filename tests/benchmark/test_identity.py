@@ -10,16 +10,16 @@ from dataclasses import replace
 import pytest
 import torch
 
-from benchmark import identity
-from benchmark.errors import DataError
-from benchmark.seeding import seeded
-from benchmark.types import METHODS, Split
+from benchmark.core import identity
+from benchmark.core.errors import DataError
+from benchmark.core.seeding import seeded
+from benchmark.core.types import METHODS, Split
 from tests import toys
 
 METHOD = '''
 """A method."""
 from helper import {name} as scale
-from benchmark.types import Method
+from benchmark.core.types import Method
 
 
 class Mine(Method):
@@ -163,7 +163,7 @@ def test_our_own_models_can_be_read(name):
 
 
 def test_what_a_subclass_adds_to_a_removal_counts_and_what_cannot_be_read_is_refused():
-    from benchmark.tasks.removal import ColumnRemoval
+    from benchmark.modalities.removal import ColumnRemoval
 
     class More(ColumnRemoval):
         pass
@@ -187,7 +187,7 @@ def test_imports_of_parents_and_under_other_conditions_are_followed():
 
 FACTORY = """
 from dataclasses import dataclass
-from benchmark.types import METHODS, Method
+from benchmark.core.types import METHODS, Method
 
 def made(name, sign):
     @METHODS.register(name, kind="baseline")
@@ -223,7 +223,7 @@ def test_what_is_trained_does_not_hang_on_test_rows():
 INCLUDED = """
 from dataclasses import dataclass
 from beside import scale
-from benchmark.types import METHODS, Method
+from benchmark.core.types import METHODS, Method
 
 @METHODS.register("mine_from_a_file")
 @dataclass(frozen=True)
@@ -273,9 +273,9 @@ def test_an_included_file_is_known_by_its_content_wherever_it_is(included):
     [
         ("lime", "methods.perturbation"),
         ("l2x", "methods.l2x"),
-        ("l2x", "benchmark.models.sizes"),
+        ("l2x", "benchmark.learning.sizes"),
         ("deepfaith", "deepfaith.method"),
-        ("deepfaith", "benchmark.presets"),
+        ("deepfaith", "benchmark.running.presets"),
         ("deepfaith", "methods.perturbation"),
     ],
 )

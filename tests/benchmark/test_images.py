@@ -17,14 +17,14 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
+from benchmark.core.errors import Absent, DataError
+from benchmark.core.seeding import seeded
+from benchmark.core.sources import Sources
 from benchmark.data import stand_ins
 from benchmark.data.images import read_image
-from benchmark.data.source import Sources
-from benchmark.errors import Absent, DataError
+from benchmark.modalities.image import ImageTask, Training
 from benchmark.models.image import augmented, image_model, spatial_layer
 from benchmark.models.pretrained import Pretrained, load_state
-from benchmark.seeding import seeded
-from benchmark.tasks.image import ImageTask, Training
 from benchmark.tasks.imagenet import IMAGENET, MEAN, STD
 from benchmark.tasks.oct import OCT
 
@@ -648,7 +648,7 @@ def test_weights_that_are_none_are_named_and_never_run(tmp_path, capsys, suffix,
 
 
 def test_real_mobilenet_classifies_photographs(real_data):
-    from benchmark.types import TASKS
+    from benchmark.core.types import TASKS
 
     spec = TASKS.get("imagenet_mobilenet")()
     task = spec.build(spec.locate(Sources("real", real_data, offline=True)), "imagenet_mobilenet", "cpu")

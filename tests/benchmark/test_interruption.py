@@ -13,11 +13,11 @@ from pathlib import Path
 
 import pytest
 
-from benchmark import interruption
-from benchmark.__main__ import main
-from benchmark.data.download import write_atomically
-from benchmark.records import RecordStore
-from benchmark.workers import Workers
+from benchmark.cli.parser import main
+from benchmark.core.files import write_atomically
+from benchmark.records.store import RecordStore
+from benchmark.running import interruption
+from benchmark.running.workers import Workers
 from tests.benchmark.test_cli import FAST, files
 from tests.benchmark.test_cli import run as run_here
 
@@ -55,7 +55,7 @@ def _cache_back():
 @pytest.mark.usefixtures("_cache_back")
 def test_kills_change_no_byte(tmp_path):
     """A few; `tox -e stress` does this a hundred times, in other ways too."""
-    from benchmark.runner import forget_tasks
+    from benchmark.running.runner import forget_tasks
 
     forget_tasks()
     methods = FAST + ",integrated_gradients,lime,kernel_shap[n_samples=50]"
@@ -153,7 +153,7 @@ def test_two_runs_at_once_agree(tmp_path):
 
 @pytest.mark.parametrize("doing", ["while True: pass", "import time; time.sleep(60)", "import torch"])
 def test_no_worker_outlives_its_parent(doing):
-    code = f"from benchmark.workers import Workers; list(Workers().each(exec, [{doing!r}] * 2, 2, print))"
+    code = f"from benchmark.running.workers import Workers; list(Workers().each(exec, [{doing!r}] * 2, 2, print))"
     parent = subprocess.Popen([sys.executable, "-c", code])
     workers = wait_until(lambda: len(found := children(parent.pid)) == 2 and found)
     time.sleep(0.2)
@@ -204,7 +204,7 @@ DIES = """
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from benchmark.types import METHODS, Method
+from benchmark.core.types import METHODS, Method
 
 
 @METHODS.register("dies", kind="baseline")
@@ -264,7 +264,7 @@ def test_an_interruption_at_the_very_start_is_no_traceback(monkeypatch, capsys):
     def interrupted(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("benchmark.__main__.build_parser", interrupted)
+    monkeypatch.setattr("benchmark.cli.parser.build_parser", interrupted)
     assert main(["list", "tasks"]) == 130
     assert "Traceback" not in capsys.readouterr().err
 

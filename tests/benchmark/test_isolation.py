@@ -13,9 +13,9 @@ import torch
 from torch import nn
 from torch.nn.utils import prune as pruning
 
-from benchmark.evaluator import Evaluator
-from benchmark.isolation import ChangedTaskError, for_methods
-from benchmark.types import METHODS, Method, Split
+from benchmark.core.types import METHODS, Method, Split
+from benchmark.scoring.evaluator import Evaluator
+from benchmark.scoring.isolation import ChangedTaskError, for_methods
 from tests import toys
 
 VICTIMS = ("saliency", "lime", "random")
@@ -300,8 +300,8 @@ def test_a_method_is_given_no_test_rows(task):
 
 def test_no_method_changes_the_records_of_another(tmp_path):
     """In one process and in several; rows that were changed are read again for the next method."""
-    from benchmark.__main__ import main
-    from benchmark.records import RecordStore
+    from benchmark.cli.parser import main
+    from benchmark.records.store import RecordStore
 
     poisons = ["changes_weights", "leaves_a_hook", "changes_means", "changes_inputs"]
     words = ["run", "--task", "breast_cancer_mlp", "--source", "synthetic", "--limit", "8", "--device", "cpu",

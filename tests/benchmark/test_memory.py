@@ -12,14 +12,14 @@ from functools import partial, partialmethod
 import pytest
 import torch
 
-from benchmark import prober
-from benchmark.__main__ import main
-from benchmark.allocation import keep_freed_memory
-from benchmark.evaluator import Evaluator
-from benchmark.metrics import METRICS
+from benchmark.cli.parser import main
+from benchmark.core.types import Split
 from benchmark.models.text import LSTMClassifier, TransformerClassifier
-from benchmark.prober import Prober, bytes_per_row
-from benchmark.types import Split
+from benchmark.running.allocation import keep_freed_memory
+from benchmark.scoring import model_queries as prober
+from benchmark.scoring.evaluator import Evaluator
+from benchmark.scoring.metrics import METRICS
+from benchmark.scoring.model_queries import Prober, bytes_per_row
 from methods.continuous import rows_per_backward
 from tests import toys
 
@@ -157,7 +157,7 @@ def test_freed_memory_is_kept_where_the_c_library_can(monkeypatch):
     script = """
 import resource, torch
 from pathlib import Path
-from benchmark.allocation import keep_freed_memory
+from benchmark.running.allocation import keep_freed_memory
 if {keep}: keep_freed_memory()
 def resident():
     return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize() / 2**20

@@ -6,10 +6,10 @@ import copy
 
 import pytest
 
-from benchmark.evaluator import Evaluator
-from benchmark.metering import Cost, Meter, count_as
-from benchmark.payback import RIVAL, payback
-from benchmark.types import METHODS
+from benchmark.core.types import METHODS
+from benchmark.running.break_even import RIVAL, payback
+from benchmark.scoring.evaluator import Evaluator
+from benchmark.scoring.metering import Cost, Meter, count_as
 from tests import toys
 
 

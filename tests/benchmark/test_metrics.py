@@ -10,18 +10,18 @@ import pytest
 import torch
 from torch import nn
 
-from benchmark.errors import UsageError
-from benchmark.evaluator import Evaluator
-from benchmark.metrics import (
+from benchmark.core.errors import UsageError
+from benchmark.core.types import Budget
+from benchmark.modalities.removal import ColumnRemoval
+from benchmark.models.training import freeze
+from benchmark.scoring.evaluator import Evaluator
+from benchmark.scoring.metrics import (
     CONSTANT_ATTRIBUTION,
     CONSTANT_RESPONSE,
     METRICS,
     NON_FINITE,
     select_metrics,
 )
-from benchmark.models.training import freeze
-from benchmark.tasks.removal import ColumnRemoval
-from benchmark.types import Budget
 from tests import references, toys
 
 

@@ -8,10 +8,10 @@ import pytest
 import torch
 from torch import nn
 
-from benchmark.errors import DataError, UsageError
-from benchmark.evaluator import Evaluator
-from benchmark.metrics import METRICS, MODEL_NON_FINITE
-from benchmark.types import METHODS, Split
+from benchmark.core.errors import DataError, UsageError
+from benchmark.core.types import METHODS, Split
+from benchmark.scoring.evaluator import Evaluator
+from benchmark.scoring.metrics import METRICS, MODEL_NON_FINITE
 from tests import toys
 
 

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from benchmark.__main__ import main
-from benchmark.records import RecordStore
-from benchmark.runner import forget_tasks
-from benchmark.types import TASKS
+from benchmark.cli.parser import main
+from benchmark.core.types import TASKS
+from benchmark.records.store import RecordStore
+from benchmark.running.runner import forget_tasks
 
 OWN = Path(__file__).parent.parent / "own_task.py"
 

@@ -9,14 +9,14 @@ from itertools import combinations
 import pytest
 import torch
 
-from benchmark import evaluator as evaluator_module
-from benchmark import probes
-from benchmark.evaluator import BadAttributionError, Evaluator
-from benchmark.metrics import METRICS
-from benchmark.prober import Prober, bytes_per_row, substitute
-from benchmark.probes import Draws, Listed
-from benchmark.seeding import seeded
-from benchmark.types import Budget
+from benchmark.core.seeding import seeded
+from benchmark.core.types import Budget
+from benchmark.scoring import evaluator as evaluator_module
+from benchmark.scoring import removal_sets as probes
+from benchmark.scoring.evaluator import BadAttributionError, Evaluator
+from benchmark.scoring.metrics import METRICS
+from benchmark.scoring.model_queries import Prober, bytes_per_row, substitute
+from benchmark.scoring.removal_sets import Draws, Listed
 from tests import references, toys
 
 

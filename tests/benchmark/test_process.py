@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmark.__main__ import main
+from benchmark.cli.parser import main
 from tests.benchmark.test_cli import BAD, command
 
 
@@ -25,7 +25,7 @@ def test_what_nobody_foresaw_is_a_sentence(capsys, monkeypatch):
     def broken(*_):
         return 1 / 0
 
-    monkeypatch.setattr("benchmark.cards.card", broken)
+    monkeypatch.setattr("benchmark.inspection.cards.card", broken)
     assert main(["show", "lime"]) == 1
     said = capsys.readouterr().err
     assert said.startswith("error: ZeroDivisionError: division by zero (test_process.py, line ")
@@ -38,7 +38,7 @@ def test_a_file_that_cannot_be_used_is_named(tmp_path, capsys, monkeypatch):
     def broken(*_):
         raise PermissionError(13, "Permission denied", "/a/file")
 
-    monkeypatch.setattr("benchmark.cards.card", broken)
+    monkeypatch.setattr("benchmark.inspection.cards.card", broken)
     assert main(["show", "lime"]) == 1
     assert capsys.readouterr().err == "error: cannot use '/a/file': Permission denied\n"
 

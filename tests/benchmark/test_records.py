@@ -13,9 +13,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from benchmark.errors import BenchmarkError, RecordError, UsageError
-from benchmark.plan import metric_facts
-from benchmark.records import Cell, Record, RecordStore, _digest, scores_bytes, stale, stored
+from benchmark.core.errors import BenchmarkError, RecordError, UsageError
+from benchmark.records.store import Cell, Record, RecordStore, _digest, scores_bytes, stale, stored
+from benchmark.running.plan import metric_facts
 from tests.leaderboards.generated import FACTS, IDENTITY
 
 COSTS = {phase: {"forwards": 1, "backwards": 0, "seconds": 0.1} for phase in ("prepare", "attribute", "probe")}

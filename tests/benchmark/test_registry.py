@@ -7,13 +7,13 @@ from dataclasses import dataclass
 
 import pytest
 
-from benchmark.__main__ import main
-from benchmark.data.source import Sources
-from benchmark.errors import UsageError, did_you_mean
-from benchmark.plan import MethodChoice, method_for, parse_methods, plan_task
-from benchmark.registry import Registry, bounded, configure, configured
-from benchmark.seeding import content_seeds, seed_for, seeded
-from benchmark.types import METHODS
+from benchmark.cli.parser import main
+from benchmark.core.errors import UsageError, did_you_mean
+from benchmark.core.registry import Registry, bounded, configure, configured
+from benchmark.core.seeding import content_seeds, seed_for, seeded
+from benchmark.core.sources import Sources
+from benchmark.core.types import METHODS
+from benchmark.running.plan import MethodChoice, method_for, parse_methods, plan_task
 
 
 @dataclass(frozen=True)
@@ -102,7 +102,7 @@ LATE: Registry[type] = Registry("thing", "THINGS")
 
 METHOD = """
 from dataclasses import dataclass
-from benchmark.types import METHODS, Method
+from benchmark.core.types import METHODS, Method
 @METHODS.register('mine')
 @dataclass(frozen=True)
 class A(Method):
@@ -118,7 +118,7 @@ REGISTER = "@METHODS.register('mine'"
     [
         ("@dataclass(frozen=True)\n", "", r"class A is no dataclass: write @dataclass\(frozen=True\)"),
         ("def prepare", "def prepared", "class A has no prepare"),
-        ("A(Method)", "A", "class A is not derived from benchmark.types.Method"),
+        ("A(Method)", "A", "class A is not derived from benchmark.core.types.Method"),
         ("k: int | None = None", "k: int", "parameter 'k' has no default"),
         ("k: int | None = None", "k: object = object()", "parameter 'k' is <object .* by default, expected a number"),
         ("k: int | None = None", "k: float = float('nan')", "parameter 'k' is nan by default"),
@@ -141,10 +141,14 @@ REGISTER = "@METHODS.register('mine'"
         ("from dataclasses", "raise SystemExit(0)\nfrom dataclasses", "SystemExit: 0"),
         (
             METHOD,
-            "from benchmark.types import METHODS\nMETHODS.register('mine')(len)\n",
+            "from benchmark.core.types import METHODS\nMETHODS.register('mine')(len)\n",
             "expected a class .*, got <built",
         ),
-        (METHOD, "from benchmark.types import TASKS\nTASKS.register('t', modality='tabel')(len)\n", "mean 'table'"),
+        (
+            METHOD,
+            "from benchmark.core.types import TASKS\nTASKS.register('t', modality='tabel')(len)\n",
+            "mean 'table'",
+        ),
     ],
 )
 def test_what_cannot_be_used_is_named_when_it_is_included(before, after, message, tmp_path, capsys):
@@ -162,7 +166,7 @@ def test_what_cannot_be_used_is_named_when_it_is_included(before, after, message
 
 
 def test_include(tmp_path):
-    from benchmark.types import METHODS
+    from benchmark.core.types import METHODS
 
     with pytest.raises(UsageError, match="no such file"):
         METHODS.include(tmp_path / "nothing.py")

@@ -7,8 +7,8 @@ import pytest
 import torch
 from scipy import stats
 
-from benchmark.probes import all_subsets
-from benchmark.statistics import LinearPearson, is_constant, mid_ranks, pearson, spearman
+from benchmark.core.statistics import LinearPearson, is_constant, mid_ranks, pearson, spearman
+from benchmark.scoring.removal_sets import all_subsets
 
 ALL = torch.ones(5, 12, dtype=torch.bool)
 

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from benchmark.__main__ import main
-from benchmark.registry import configure
-from benchmark.types import METHODS
+from benchmark.cli.parser import main
+from benchmark.core.registry import configure
+from benchmark.core.types import METHODS
 from deepfaith.ablations import VARIANTS
 from deepfaith.method import DeepFaith
 

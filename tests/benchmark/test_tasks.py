@@ -9,14 +9,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from benchmark.data.source import Sources
-from benchmark.errors import DataError
-from benchmark.evaluator import Evaluator
-from benchmark.models.cache import sealed, unseal
+from benchmark.core.errors import DataError
+from benchmark.core.sources import Sources
+from benchmark.core.store import sealed, unseal
+from benchmark.core.types import TASKS, Split
+from benchmark.modalities.building import refuse_weak
 from benchmark.models.mlp import mlp
 from benchmark.models.training import Recipe, accuracies, train
-from benchmark.tasks.building import refuse_weak
-from benchmark.types import TASKS, Split
+from benchmark.scoring.evaluator import Evaluator
 from tests import toys
 
 ALL = TASKS.names()
@@ -220,8 +220,8 @@ def test_augmentation_changes_what_the_model_sees():
 
 
 def test_batches_hold_texts_of_like_length():
+    from benchmark.core.seeding import seeded
     from benchmark.models.training import _batches
-    from benchmark.seeding import seeded
 
     lengths = torch.arange(200) % 40
     with seeded(0):

@@ -10,16 +10,16 @@ import pytest
 import torch
 from torch import nn
 
+from benchmark.core.errors import DataError
+from benchmark.core.seeding import seeded
+from benchmark.core.sources import Sources
+from benchmark.core.types import TASKS
 from benchmark.data import stand_ins
-from benchmark.data.source import Sources
 from benchmark.data.texts import Texts
 from benchmark.data.words import MASK, PAD, UNKNOWN, Vocabulary, split_words
-from benchmark.errors import DataError
 from benchmark.models.text import drop_words, mean_of_real, text_model
 from benchmark.models.training import freeze
-from benchmark.seeding import seeded
 from benchmark.tasks.imdb import IMDB
-from benchmark.types import TASKS
 
 SIZES = {"embedding": 6, "width": 8, "dropout": 0.3, "depth": 2, "heads": 2, "length": 12}
 KINDS = ("lstm", "transformer")

@@ -8,8 +8,8 @@ import json
 import pytest
 from safetensors.torch import save_file
 
-from benchmark.__main__ import main
-from benchmark.runner import forget_tasks
+from benchmark.cli.parser import main
+from benchmark.running.runner import forget_tasks
 from tests.benchmark.test_cli import BAD, command, files, run
 
 POISONS = BAD.with_name("poisons.py")
@@ -201,7 +201,7 @@ def test_a_full_disk_stops_with_one_sentence_and_keeps_the_rest(tmp_path, capsys
     def full(path, _content):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("benchmark.records.write_atomically", full)
+    monkeypatch.setattr("benchmark.records.store.write_atomically", full)
     assert run(tmp_path, methods="saliency,deeplift") == 1
     assert "the disk is full; free some space and run again" in capsys.readouterr().err
     monkeypatch.undo()
@@ -315,7 +315,7 @@ def test_a_study_of_nothing_says_why(tmp_path, capsys, verb, given, message):
 
 
 def test_studies_refuse_what_they_cannot_do_before_any_work(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr("benchmark.tasks.table.TableTask.build", lambda *_: pytest.fail("a task was built"))
+    monkeypatch.setattr("benchmark.modalities.table.TableTask.build", lambda *_: pytest.fail("a task was built"))
     assert study("audit", tmp_path, methods="saliency") == 2
     assert "audit compares metrics over two methods at least, got saliency" in capsys.readouterr().err
     assert study("optimality", tmp_path, task="breast_cancer_mlp") == 2
@@ -335,7 +335,7 @@ def test_more_workers_than_cells_are_said(tmp_path, capsys):
 
 
 def test_an_installed_package_keeps_its_golden_values(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr("benchmark.provenance.ROOT", tmp_path)
-    monkeypatch.setattr("benchmark.crosscheck.regress.measure", lambda *_: pytest.fail("it went on"))
+    monkeypatch.setattr("benchmark.records.provenance.ROOT", tmp_path)
+    monkeypatch.setattr("benchmark.inspection.crosscheck.regress.measure", lambda *_: pytest.fail("it went on"))
     assert main(["regress", "--update"]) == 2
     assert "this is an installed package: name a file of yours with --golden FILE" in capsys.readouterr().err

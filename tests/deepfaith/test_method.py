@@ -15,15 +15,15 @@ from scipy.stats import rankdata
 from torch import nn
 
 import deepfaith
-from benchmark.__main__ import main
-from benchmark.data.source import Sources
-from benchmark.errors import DataError, UsageError
-from benchmark.evaluator import Evaluator
-from benchmark.metrics import METRICS
-from benchmark.records import RecordStore
-from benchmark.seeding import seeded
-from benchmark.tasks.removal import TokenRemoval
-from benchmark.types import METHODS, TASKS, Split
+from benchmark.cli.parser import main
+from benchmark.core.errors import DataError, UsageError
+from benchmark.core.seeding import seeded
+from benchmark.core.sources import Sources
+from benchmark.core.types import METHODS, TASKS, Split
+from benchmark.modalities.removal import TokenRemoval
+from benchmark.records.store import RecordStore
+from benchmark.scoring.evaluator import Evaluator
+from benchmark.scoring.metrics import METRICS
 from deepfaith.method import DeepFaith, explanations_path, kept_path, priors_for
 from methods import perturbation
 from tests import toys
@@ -169,7 +169,7 @@ def test_what_an_explainer_is_kept_under(stand_in, monkeypatch):
         assert kept_path(task, recipe, priors, 0) != base, "a prior's default changed"
     for left, whole in zip(priors, spelled, strict=True):
         assert explanations_path(task, recipe, 0, *left) == explanations_path(task, recipe, 0, *whole)
-    monkeypatch.setattr("benchmark.identity.source_digest", lambda module: "another source")
+    monkeypatch.setattr("benchmark.core.identity.source_digest", lambda module: "another source")
     assert kept_path(task, recipe, priors, 0) != base, "a prior's code changed"
 
 
@@ -241,7 +241,7 @@ def test_files_that_hold_no_explainer(tmp_path):
         deepfaith.load(tmp_path / "bad.safetensors")
     from safetensors.torch import save_file
 
-    from benchmark.models.cache import sealed
+    from benchmark.core.store import sealed
 
     save_file({"w": torch.zeros(1)}, tmp_path / "older.safetensors", {"facts": json.dumps({"x": 1})})
     with pytest.raises(DataError, match="holds no digest of its content; save it again"):

@@ -7,9 +7,9 @@ import itertools
 import pytest
 import torch
 
-from benchmark.evaluator import Evaluator
-from benchmark.metrics import METRICS
-from benchmark.probes import all_subsets
+from benchmark.scoring.evaluator import Evaluator
+from benchmark.scoring.metrics import METRICS
+from benchmark.scoring.removal_sets import all_subsets
 from deepfaith.optimality import bernoulli, best_map, best_path, optimum
 from tests import toys
 

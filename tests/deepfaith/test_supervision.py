@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from benchmark.metering import Meter
-from benchmark.metrics import METRICS
-from benchmark.types import METHODS
+from benchmark.core.types import METHODS
+from benchmark.scoring.metering import Meter
+from benchmark.scoring.metrics import METRICS
 from deepfaith.supervision import HIGHER, Supervision, deduplicate, passing, supervise
 from tests import toys
 
@@ -93,7 +93,7 @@ def made(names=("saliency", "occlusion", "feature_ablation", "constant")):
 
 
 def test_scores_are_the_evaluators_own():
-    from benchmark.evaluator import Evaluator
+    from benchmark.scoring.evaluator import Evaluator
 
     task, priors, found = made()
     assert found.attributions.shape == (len(task.test.x), 4, task.n_features)
@@ -120,7 +120,7 @@ def test_deduplication_comes_before_the_filter():
 def test_work_is_kept_prior_by_prior(tmp_path, monkeypatch):
     task, priors, whole = made()
     calls = []
-    from benchmark.evaluator import Evaluator
+    from benchmark.scoring.evaluator import Evaluator
 
     real = Evaluator.evaluate
 

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 import torch
 
-from benchmark.errors import UsageError
-from benchmark.metering import Meter
-from benchmark.models import fitting
-from benchmark.models.fitting import DivergedError, Fitting
-from benchmark.types import METHODS, Split
+from benchmark.core.errors import UsageError
+from benchmark.core.types import METHODS, Split
+from benchmark.learning import fitting
+from benchmark.learning.fitting import DivergedError, Fitting
+from benchmark.scoring.metering import Meter
 from deepfaith.drawing import Drawing
 from deepfaith.explainer import Explainer, margins
 from deepfaith.method import DeepFaith
@@ -272,7 +272,7 @@ def test_margins_equal_a_loop():
 @pytest.mark.parametrize("told", ["margin", "class", "nothing"])
 def test_what_is_told_matters_and_nothing_else_does(told):
     task, _ = small("table")
-    from benchmark.models.backbone import shape_of
+    from benchmark.learning.encoder import shape_of
 
     explainer = Explainer(shape_of(task, 2, 8, 1, 2), 3, told=told).eval()
     x, ones, twos = task.train.x, torch.ones(20, dtype=torch.long), torch.full((20,), 2)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from benchmark.metrics import METRICS
-from benchmark.plan import metric_facts
-from benchmark.records import Cell, Record
+from benchmark.records.store import Cell, Record
+from benchmark.running.plan import metric_facts
+from benchmark.scoring.metrics import METRICS
 
 NAMES = tuple(METRICS)
 IDENTITY = {"task": "t", "data": "d", "model": "m", "code": "c", "distribution": ""}

@@ -97,7 +97,7 @@ def test_cost_figure_shows_every_method_but_controls():
 def test_curves_figure_shows_what_was_recorded():
     from dataclasses import replace
 
-    from benchmark.errors import UsageError
+    from benchmark.core.errors import UsageError
 
     plain = several((0,))
     with pytest.raises(UsageError, match="no record here holds training curves"):

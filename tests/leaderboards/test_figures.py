@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import pytest
 
-from benchmark.__main__ import main
-from benchmark.errors import UsageError
-from benchmark.records import RecordStore
+from benchmark.cli.parser import main
+from benchmark.core.errors import UsageError
+from benchmark.records.store import RecordStore
 from leaderboards.figures import _cliques, critical_figure, intervals_figure
 from leaderboards.overall import overall
 from leaderboards.rank import board

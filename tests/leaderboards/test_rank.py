@@ -10,10 +10,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from benchmark.errors import BenchmarkError, UsageError
-from benchmark.metrics import CONSTANT_RESPONSE, METRICS, MODEL_NON_FINITE, NON_FINITE, REASONS
-from benchmark.plan import metric_facts
-from benchmark.records import Cell, Record
+from benchmark.core.errors import BenchmarkError, UsageError
+from benchmark.records.store import Cell, Record
+from benchmark.running.plan import metric_facts
+from benchmark.scoring.metrics import CONSTANT_RESPONSE, METRICS, MODEL_NON_FINITE, NON_FINITE, REASONS
 from leaderboards.rank import GapError, board, boards, choose
 from leaderboards.tables import render
 from tests.leaderboards.generated import FACTS, IDENTITY

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from benchmark.errors import BenchmarkError
+from benchmark.core.errors import BenchmarkError
 from leaderboards import report
 from leaderboards.ablation import ablations
 from leaderboards.overall import overall

@@ -10,8 +10,8 @@ import pytest
 import scikit_posthocs
 from scipy.stats import rankdata, wilcoxon
 
-from benchmark.errors import BenchmarkError
-from benchmark.metrics import METRICS
+from benchmark.core.errors import BenchmarkError
+from benchmark.scoring.metrics import METRICS
 from leaderboards import overall as together
 from leaderboards.bootstrap import LEVEL, across_tasks, chance_to_be_best, groups, resampled, sureness
 from leaderboards.cube import better_first, cube, mid_ranks, sample_ranks

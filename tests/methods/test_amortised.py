@@ -8,12 +8,12 @@ from dataclasses import fields
 import pytest
 import torch
 
-from benchmark.__main__ import main
-from benchmark.data.source import Sources
-from benchmark.models.sizes import SIZES
-from benchmark.records import RecordStore
-from benchmark.registry import configure
-from benchmark.types import METHODS, TASKS
+from benchmark.cli.parser import main
+from benchmark.core.registry import configure
+from benchmark.core.sources import Sources
+from benchmark.core.types import METHODS, TASKS
+from benchmark.learning.sizes import SIZES
+from benchmark.records.store import RecordStore
 from methods.amortised import Players, encoder_shape, predictions, rows_for, uniform_size
 from tests import toys
 
@@ -117,7 +117,7 @@ def test_what_was_trained_is_kept(name, task, tmp_path, monkeypatch):
     def never(*_given, **_more):
         raise AssertionError("trained again")
 
-    monkeypatch.setattr("benchmark.models.fitting.fit", never)
+    monkeypatch.setattr("benchmark.learning.fitting.fit", never)
     monkeypatch.setattr("methods.amortised.fit", never)
     again = tiny(name).prepare(task, 0)
     assert torch.equal(again(x, target), found)
@@ -136,7 +136,7 @@ def test_what_was_trained_is_kept(name, task, tmp_path, monkeypatch):
 @pytest.mark.parametrize("name", NAMES)
 def test_a_killed_training_goes_on(name, task, tmp_path, monkeypatch):
     """The bytes of a run that was killed in training and of one that was not are the same."""
-    import benchmark.models.fitting as fitting
+    import benchmark.learning.fitting as fitting
 
     x, target = task.test.x[:6], task.model(task.test.x[:6]).argmax(1)
     monkeypatch.setattr(fitting, "CHECKPOINT_SECONDS", 0.0)

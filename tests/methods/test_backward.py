@@ -9,13 +9,13 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from benchmark.data.source import Sources
-from benchmark.errors import BenchmarkError
+from benchmark.core.errors import BenchmarkError
+from benchmark.core.seeding import seeded
+from benchmark.core.sources import Sources
+from benchmark.core.types import METHODS, TASKS, Budget
+from benchmark.modalities.removal import PixelRemoval
 from benchmark.models.image import image_model, spatial_layer
 from benchmark.models.training import freeze
-from benchmark.seeding import seeded
-from benchmark.tasks.removal import PixelRemoval
-from benchmark.types import METHODS, TASKS, Budget
 from methods import cam
 from methods.continuous import gradient
 from tests import toys

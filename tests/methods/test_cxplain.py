@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import nn
 
-from benchmark.models.fitting import Fitting, fit
-from benchmark.seeding import seeded
+from benchmark.core.seeding import seeded
+from benchmark.learning.fitting import Fitting, fit
 from methods.amortised import Players
 from methods.cxplain import Divergence, causal_targets, median_and_interval, shares, single_removals
 from tests import toys
@@ -67,8 +67,8 @@ def test_copies_hide_each_other_and_what_says_nothing_gets_nothing():
     x = torch.tensor([[2.0, 2.0, 5.0], [-1.0, -1.0, 3.0]]).double()
 
     def task_of(model):
-        from benchmark.tasks.removal import ColumnRemoval
-        from benchmark.types import Budget
+        from benchmark.core.types import Budget
+        from benchmark.modalities.removal import ColumnRemoval
 
         return toys.make(model, x, ColumnRemoval(torch.zeros(3).double()), Budget(3), "table")
 

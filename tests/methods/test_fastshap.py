@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import nn
 
-from benchmark.models.fitting import Fitting, fit
-from benchmark.seeding import seeded
+from benchmark.core.seeding import seeded
+from benchmark.learning.fitting import Fitting, fit
 from methods.fastshap import Regression, normalised, shapley_coalitions
 
 VALID = torch.ones(1, 8, dtype=torch.bool)
@@ -195,7 +195,7 @@ def test_padding_never_plays():
 
 
 def test_the_surrogate_is_the_conditional_expectation():
-    from benchmark.models.backbone import Shape
+    from benchmark.learning.encoder import Shape
     from methods.amortised import Imitation, Predictor
 
     generator = torch.Generator().manual_seed(0)

@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from benchmark.models.fitting import Fitting, fit
-from benchmark.seeding import seeded
+from benchmark.core.seeding import seeded
+from benchmark.learning.fitting import Fitting, fit
 from methods.l2x import ABSENT, Selection, inclusion, relaxed_k_hot, top_k
 
 WIDTH = 10

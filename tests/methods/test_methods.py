@@ -11,11 +11,11 @@ from math import factorial
 import pytest
 import torch
 
-from benchmark.data.source import Sources
-from benchmark.evaluator import BadAttributionError, Evaluator, check_attribution
-from benchmark.probes import all_subsets
-from benchmark.registry import parameters
-from benchmark.types import METHODS, TASKS
+from benchmark.core.registry import parameters
+from benchmark.core.sources import Sources
+from benchmark.core.types import METHODS, TASKS
+from benchmark.scoring.evaluator import BadAttributionError, Evaluator, check_attribution
+from benchmark.scoring.removal_sets import all_subsets
 from methods.oracles import ExactBanzhaf, ExactShapley
 from tests import toys
 
@@ -91,7 +91,7 @@ def test_a_default_follows_the_modality(name, modality):
 
 def test_methods_are_listed_without_torch():
     code = (
-        "import sys; from benchmark.types import METHODS; METHODS.discover('methods', 'deepfaith');"
+        "import sys; from benchmark.core.types import METHODS; METHODS.discover('methods', 'deepfaith');"
         "[METHODS.get(n)() for n in METHODS.names()]; assert 'torch' not in sys.modules, 'torch'"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
@@ -101,8 +101,8 @@ def test_methods_are_listed_without_torch():
 def linear(samples=9):
     weights = torch.tensor([0.03, -0.02, 0.05, 0.01, -0.015], dtype=torch.float64)
     x = torch.rand(samples, 5, dtype=torch.float64) + 0.5
-    from benchmark.tasks.removal import ColumnRemoval
-    from benchmark.types import Budget
+    from benchmark.core.types import Budget
+    from benchmark.modalities.removal import ColumnRemoval
 
     task = toys.make(toys.Linear(weights), x, ColumnRemoval(torch.zeros(5).double()), Budget(5), "table")
     return task, x * weights

@@ -8,12 +8,12 @@ from functools import lru_cache
 import pytest
 import torch
 
-from benchmark.data.source import Sources
-from benchmark.evaluator import Evaluator, check_attribution
-from benchmark.isolation import for_methods
-from benchmark.presets import PRESETS
-from benchmark.registry import configure
-from benchmark.types import METHODS, PACKAGES, TASKS
+from benchmark.core.registry import configure
+from benchmark.core.sources import Sources
+from benchmark.core.types import METHODS, PACKAGES, TASKS
+from benchmark.running.presets import PRESETS
+from benchmark.scoring.evaluator import Evaluator, check_attribution
+from benchmark.scoring.isolation import for_methods
 
 SAMPLES = 3
 QUICK = PRESETS["quick"]
@@ -102,7 +102,7 @@ def test_planted_evidence_is_found(name):
 
 def padded(task, x, more):
     """Return the same texts and task with more room for padding."""
-    from benchmark.tasks.removal import TokenRemoval
+    from benchmark.modalities.removal import TokenRemoval
 
     removal = TokenRemoval(task.n_features + more, task.removal.mask_id, task.removal.pad_id)
     train = torch.nn.functional.pad(task.train.x, (0, more))

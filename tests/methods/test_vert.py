@@ -8,10 +8,10 @@ import pytest
 import torch
 from torch import nn
 
-from benchmark.models.cache import key_of
-from benchmark.models.fitting import Fitting, fit
-from benchmark.seeding import seeded
-from benchmark.types import METHODS
+from benchmark.core.seeding import seeded
+from benchmark.core.store import key_of
+from benchmark.core.types import METHODS
+from benchmark.learning.fitting import Fitting, fit
 from methods.amortised import Players
 from methods.vert import KEPT, Masking, Tuning, VerT, fit_masks, masked, masks_for, rounded, sparsity
 from tests import toys

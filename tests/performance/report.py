@@ -15,10 +15,10 @@ from pathlib import Path
 
 import torch
 
-from benchmark.allocation import keep_freed_memory
-from benchmark.metrics import METRICS
-from benchmark.provenance import versions
-from benchmark.types import Budget
+from benchmark.core.types import Budget
+from benchmark.records.provenance import versions
+from benchmark.running.allocation import keep_freed_memory
+from benchmark.scoring.metrics import METRICS
 from tests.performance import workloads
 
 TARGET = Path(__file__).resolve().parents[2] / "docs" / "performance.md"
@@ -179,7 +179,7 @@ START, END = "## Full-size images", "## Goals"
 
 def full_size(folder):
     """Return seconds per image of every stored cell of image tasks: explaining it, and probing the model about it."""
-    from benchmark.records import RecordStore
+    from benchmark.records.store import RecordStore
 
     records, problems = RecordStore(folder).scan()
     assert not problems, problems

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from benchmark.metrics import METRICS
+from benchmark.scoring.metrics import METRICS
 from tests.performance import workloads
 
 

@@ -8,13 +8,13 @@ import numpy as np
 import torch
 from torch import nn
 
-from benchmark.data.source import Sources
-from benchmark.evaluator import Evaluator
-from benchmark.metrics import METRICS
+from benchmark.core.seeding import seeded
+from benchmark.core.sources import Sources
+from benchmark.core.types import TASKS, Budget, Split, Task
+from benchmark.modalities.removal import ColumnRemoval, PixelRemoval
 from benchmark.models.training import freeze
-from benchmark.seeding import seeded
-from benchmark.tasks.removal import ColumnRemoval, PixelRemoval
-from benchmark.types import TASKS, Budget, Split, Task
+from benchmark.scoring.evaluator import Evaluator
+from benchmark.scoring.metrics import METRICS
 
 
 def _task(name, modality, model, x, removal, budget):

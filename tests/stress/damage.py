@@ -80,7 +80,7 @@ def test_a_flipped_bit_changes_no_score(name, whole, tmp_path, kills, figures):
 
 def die_at_checkpoint(number):
     """Kill this process when it has written its `number`-th checkpoint."""
-    from benchmark.models import fitting
+    from benchmark.learning import fitting
 
     fitting.CHECKPOINT_SECONDS = 0.0
     real, seen = fitting.store, [0]

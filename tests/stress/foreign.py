@@ -11,8 +11,8 @@ from contextlib import redirect_stderr, redirect_stdout
 
 import pytest
 
-from benchmark.__main__ import main
-from benchmark.records import _digest
+from benchmark.cli.parser import main
+from benchmark.records.store import _digest
 from tests.stress.runs import Place
 
 GROUP = "foreign records"

@@ -5,11 +5,12 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from benchmark.data.source import cache_folder
-from benchmark.models.cache import kept, trained
-from benchmark.seeding import seeded
-from benchmark.tasks.removal import ColumnRemoval
-from benchmark.types import TASKS, Budget, Located, Split, Task
+from benchmark.core.seeding import seeded
+from benchmark.core.sources import Located, cache_folder
+from benchmark.core.store import kept
+from benchmark.core.types import TASKS, Budget, Split, Task
+from benchmark.modalities.removal import ColumnRemoval
+from benchmark.models.weights import trained
 
 FEATURES = 6
 

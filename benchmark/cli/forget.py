@@ -1,0 +1,126 @@
+"""The command that removes stored records: it lists them first, and removes what was confirmed."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from benchmark.cli.arguments import add_out
+from benchmark.cli.boards import add_choice, chosen_tasks, of_kind
+from benchmark.core.errors import BenchmarkError, UsageError
+from benchmark.core.selection import select_labels
+
+if TYPE_CHECKING:
+    from benchmark.records.store import RecordStore
+
+log = logging.getLogger("benchmark")
+
+Verb = Callable[[str, Callable[[argparse.Namespace], int], str], argparse.ArgumentParser]
+KINDS = ("limit", "seed", "preset", "precision", "device")
+"""Choices that only a record that can be read answers to."""
+
+
+@dataclass(frozen=True)
+class Found:
+    """A record that was chosen: what its run.json held (None: there is none), and a line that says what it is."""
+
+    folder: Path
+    seen: bytes | None
+    label: str
+    line: str
+
+
+def add_forget(verb: Verb) -> None:
+    """Add the command to the parser."""
+    forget = verb("forget", forget_command, "Remove stored records; says which first, and asks.")
+    add_choice(forget)
+    which = forget.add_mutually_exclusive_group()
+    which.add_argument("--failed", action="store_true", help="only records of methods that failed")
+    which.add_argument("--damaged", action="store_true",
+                       help="only what cannot be read: damaged, unfinished or of another version")  # fmt: skip
+    forget.add_argument("--dry-run", action="store_true", help="say what would be removed, remove nothing")
+    forget.add_argument("--yes", action="store_true", help="do not ask")
+    add_out(forget)
+
+
+def forget_command(arguments: argparse.Namespace) -> int:
+    """Remove the records that were chosen, but for those that another run computes."""
+    from benchmark.records.store import RecordStore
+
+    store = RecordStore(arguments.out)
+    tasks = chosen_tasks(arguments, store)
+    found = [each for task in tasks for each in _found(store, task, arguments)]
+    what = "damaged record" if arguments.damaged else "failed record" if arguments.failed else "record"
+    if not found:
+        raise UsageError(f"no {what} of {', '.join(tasks)} answers to these choices in {str(arguments.out)!r}: "
+                         "nothing was removed")  # fmt: skip
+    labels = set(select_labels(arguments.methods, [each.label for each in found]))
+    found = [each for each in found if each.label in labels]
+    number = f"{len(found)} {what}{'s' if len(found) > 1 else ''}"
+    print("\n".join(each.line for each in found))
+    if arguments.dry_run:
+        print(f"{number} would be removed from {store.root}")
+        return 0
+    if not arguments.yes:
+        _confirm(number, _narrowed(arguments), store.root)
+    busy = [each for each in found if not store.forget(each.folder, each.seen)]
+    for each in busy:
+        log.error(f"left alone, since another run computes it or has just done so: {each.line}")
+    print(f"{len(found) - len(busy)} of {number} removed from {store.root}")
+    return int(bool(busy))
+
+
+def _found(store: RecordStore, task: str, arguments: argparse.Namespace) -> list[Found]:
+    """Return the records of a task that are of the kind that was chosen, whatever their method."""
+    from benchmark.records.store import RecordError, stored
+
+    found = []
+    for folder in store.folders(None if arguments.source == "auto" else arguments.source, task):
+        seen = stored(folder)
+        try:
+            record = store.read(folder)
+        except RecordError as error:
+            if arguments.damaged:
+                found.append(Found(folder, seen, folder.name.rpartition("-")[0] or folder.name, str(error)))
+            continue
+        if arguments.damaged or (arguments.failed and record.status != "failed") or not of_kind(record, arguments):
+            continue
+        cell, state = record.cell, record.status + (f": {record.reason}" if record.reason else "")
+        line = (
+            f"{cell.source} {task} {record.label}, seed {cell.seed}, limit {cell.limit or 'all'}, {cell.preset}, "
+            f"{cell.precision}, {cell.device}: {state}"
+        )
+        found.append(Found(folder, seen, record.label, line))
+    if arguments.damaged and (given := [f"--{name}" for name in KINDS if getattr(arguments, name) is not None]):
+        raise UsageError(f"--damaged cannot be chosen by {', '.join(given)}: what cannot be read does not tell; choose "
+                         "with --task, --methods or --source")  # fmt: skip
+    return found
+
+
+def _narrowed(arguments: argparse.Namespace) -> bool:
+    """Tell whether anything but everything was chosen."""
+    kinds = any(getattr(arguments, name) is not None for name in KINDS)
+    words = (arguments.task, arguments.methods) != ("all", "all") or arguments.source != "auto"
+    return kinds or words or arguments.failed or arguments.damaged
+
+
+def _confirm(number: str, narrowed: bool, root: Path) -> None:
+    """Ask on a terminal whether to go on.
+
+    Raises:
+        UsageError: there is no terminal to ask on, or everything was chosen.
+        BenchmarkError: the answer was not yes.
+    """
+    if not narrowed:
+        raise UsageError(f"these are all {number} in {str(root)!r}: nothing was removed; choose with --task, --methods "
+                         "or --failed, or say --yes")  # fmt: skip
+    if not (sys.stdin and sys.stdin.isatty()):
+        raise UsageError(f"nothing was removed: say --yes to remove {number}")
+    print(f"Remove {number} from {root}? [y/N] ", end="", flush=True)
+    if sys.stdin.readline().strip().lower() not in ("y", "yes"):
+        raise BenchmarkError("nothing was removed")

@@ -1,0 +1,359 @@
+"""The command line and composition root: the one module that knows methods and leaderboards, both lazily."""
+
+from __future__ import annotations
+
+import argparse
+import errno
+import json
+import logging
+import os
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from benchmark.cli.arguments import add_allow_weak, add_out, add_sources, natural, positive
+from benchmark.cli.boards import add_boards
+from benchmark.cli.crosscheck import regress_command, verify_command
+from benchmark.cli.forget import add_forget
+from benchmark.cli.inspect import (
+    audit_command,
+    chosen_sources,
+    doctor_command,
+    explain_command,
+    prepare_command,
+)
+from benchmark.cli.process import INTERRUPTED, SENTENCE, lost_output, refuse_foreign_packages
+from benchmark.cli.studies import add_studies
+from benchmark.core.errors import BenchmarkError, DataError, RecordError, UsageError
+from benchmark.core.types import METHODS, PACKAGES, TASKS
+from benchmark.running.allocation import keep_freed_memory
+from benchmark.running.interruption import held, stop_on_signals
+from benchmark.running.presets import PRESETS
+from benchmark.scoring.metrics import METRICS, select_metrics
+
+if TYPE_CHECKING:
+    from benchmark.records.store import RecordStore
+    from benchmark.running.plan import PlannedTask
+    from benchmark.running.runner import Outcome, Settings
+
+LOST = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF)
+"""Why what is printed cannot be written."""
+log = logging.getLogger("benchmark")
+
+
+def main(words: Sequence[str]) -> int:
+    """Run one command and return its exit code.
+
+    0: all is well; 1: some cells failed; 2: the call is wrong; 3: data or weights are missing; 130: interrupted.
+    """
+    keep_freed_memory()
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    log.handlers, log.propagate = [handler], False
+    try:
+        return _run(words)
+    except BenchmarkError as error:
+        log.error(f"error: {error}")
+        return error.exit_code
+    except KeyboardInterrupt:
+        log.error(SENTENCE)
+        return INTERRUPTED
+    except BrokenPipeError:  # the reader of our output has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except Exception as error:
+        log.error(f"error: {_sentence(error)}")
+        log.info(traceback.format_exc())
+        lost_output()
+        return 1
+
+
+def _sentence(error: Exception) -> str:
+    """Return what is said of an error that no command has a sentence for."""
+    if isinstance(error, OSError) and error.filename is not None:
+        return f"cannot use {str(error.filename)!r}: {error.strerror}"
+    if isinstance(error, OSError) and error.errno in LOST:
+        return f"cannot write the output: {error.strerror}"
+    where = traceback.extract_tb(error.__traceback__)[-1]
+    place = f"{Path(where.filename).name}, line {where.lineno}"
+    return f"{type(error).__name__}: {error} ({place}): please report it; -v prints the traceback"
+
+
+def _run(words: Sequence[str]) -> int:
+    """Run one command; see `main`."""
+    log.setLevel(logging.WARNING)
+    refuse_foreign_packages()
+    TASKS.discover("benchmark.tasks")
+    METHODS.discover(*PACKAGES)
+    parser = build_parser()
+    arguments = parser.parse_args(words)
+    if arguments.version:
+        from benchmark.records.provenance import version
+
+        print(version())
+        return 0
+    if arguments.command is None:
+        parser.print_help(sys.stderr)
+        return UsageError.exit_code
+    log.setLevel(min(logging.WARNING - 10 * arguments.verbose + 10 * arguments.quiet, logging.ERROR))
+    for path in arguments.include:
+        METHODS.include(path)
+    return arguments.command(arguments)
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Return the parser of the whole command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmark", description="A faithfulness benchmark for feature attributions."
+    )
+    parser.add_argument("--version", action="store_true", help="print the version of this program")
+    parser.set_defaults(command=None)
+    verbs = parser.add_subparsers(metavar="COMMAND")
+
+    def verb(name: str, command: Callable[[argparse.Namespace], int], text: str) -> argparse.ArgumentParser:
+        sub = verbs.add_parser(name, help=text, description=text)
+        sub.set_defaults(command=command)
+        sub.add_argument("--include", type=Path, action="append", default=[], metavar="FILE.py",
+                         help="a file of yours that registers methods (may be given several times)")  # fmt: skip
+        sub.add_argument("-v", "--verbose", action="count", default=0, help="say more")
+        sub.add_argument("-q", "--quiet", action="count", default=0, help="say less")
+        return sub
+
+    run = verb("run", run_command, "Evaluate methods on tasks; what is stored already is kept.")
+    run.add_argument("--task", required=True, help="names, globs or all, separated by commas")
+    run.add_argument("--methods", required=True, help="names, globs, all, !name, name[parameter=value]")
+    run.add_argument("--metrics", default="all", help="names separated by commas (default: all ten)")
+    run.add_argument("--preset", choices=tuple(PRESETS), default="standard",
+                     help="quick: few samples, steps and subsets, for a look, never on a board with others; "
+                     "standard (default); paper: all test samples, LIME and KernelSHAP as released")  # fmt: skip
+    run.add_argument("--limit", type=positive, metavar="N", help="only the first N test samples")
+    add_allow_weak(run)
+    run.add_argument("--seed", type=natural, default=0, help="base of every random draw (default: 0)")
+    run.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    run.add_argument("--precision", choices=("fp32", "bf16"), default="fp32",
+                     help="of the model's forwards while it is probed; boards never mix them")  # fmt: skip
+    run.add_argument("--compile", action="store_true", help="run the model through torch.compile while it is probed")
+    run.add_argument("--jobs", type=positive, metavar="N", help="worker processes (default: cores; 1 on a GPU)")
+    add_out(run)
+    run.add_argument("--overwrite", choices=("never", "missing", "always"), default="missing",
+                     help="never: keep all that is there; missing: compute what is missing, stale or failed (default); "
+                     "always: compute everything again")  # fmt: skip
+    add_sources(run)
+    run.add_argument("--dry-run", action="store_true", help="say what would be computed, compute nothing")
+    run.add_argument("--json", action="store_true", help="print the result as JSON")
+
+    add_boards(verb)
+    add_forget(verb)
+    lists = verb("list", list_command, "List tasks, methods or metrics.")
+    lists.add_argument("what", choices=("tasks", "methods", "metrics"))
+    lists.add_argument("--json", action="store_true", help="print as JSON")
+
+    show = verb("show", show_command, "Show the card of a task, method or metric.")
+    show.add_argument("name", help="of a task, method or metric; metrics for all of them as Markdown")
+    show.add_argument("--json", action="store_true", help="print as JSON")
+
+    verify = verb("verify-metrics", verify_command, "Compare every metric with Quantus, Captum and plain loops.")
+    verify.add_argument("--json", action="store_true", help="print as JSON")
+
+    regress = verb("regress", regress_command, "Compare scores and forward counts of fixed cases with golden ones.")
+    regress.add_argument("--update", action="store_true", help="make the present scores golden, and say what changed")
+    regress.add_argument("--golden", type=Path, metavar="FILE", help="golden values (default: the committed ones)")
+    regress.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    regress.add_argument("--json", action="store_true", help="print as JSON")
+
+    audit = verb("audit", audit_command, "Examine the metrics themselves on a task, and draw how they agree.")
+    audit.add_argument("--task", required=True)
+    audit.add_argument("--methods", default="all", help="names, globs, all, !name, name[parameter=value]")
+    audit.add_argument("--limit", type=positive, default=100, metavar="N", help="test samples (default: 100)")
+    audit.add_argument("--seeds", type=positive, default=5, metavar="N", help="seeds of subsets and ties (default: 5)")
+    audit.add_argument("--sampled", action="store_true", help="draw subsets even where all can be enumerated")
+    audit.add_argument("--json", action="store_true", help="print as JSON")
+    add_allow_weak(audit)
+    add_out(audit)
+    add_sources(audit)
+
+    explain = verb("explain", explain_command, "Draw explanations of one test sample side by side, with their scores.")
+    explain.add_argument("--task", required=True)
+    explain.add_argument("--sample", type=natural, default=0, metavar="I", help="which test sample (default: 0)")
+    explain.add_argument("--methods", default="all", help="names, globs, all, !name, name[parameter=value]")
+    explain.add_argument("--seed", type=natural, default=0, help="base of every random draw (default: 0)")
+    explain.add_argument("--preset", choices=tuple(PRESETS), default="standard", help="what methods may spend")
+    explain.add_argument("--out", type=Path, required=True, metavar="FILE", help="a .png, .svg or .html file")
+    add_allow_weak(explain)
+    add_sources(explain)
+
+    prepare = verb("prepare", prepare_command, "Download data and weights and train target models ahead of a run.")
+    prepare.add_argument("--task", required=True, help="names, globs or all, separated by commas")
+    prepare.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    add_sources(prepare)
+
+    doctor = verb("doctor", doctor_command, "Say what is ready on this machine and what is missing; downloads nothing.")
+    doctor.add_argument("--task", help="names, globs or all: exit with 3 if anything they need is missing")
+    doctor.add_argument("--json", action="store_true", help="print as JSON")
+    add_sources(doctor)
+    add_studies(verb)
+    return parser
+
+
+def run_command(arguments: argparse.Namespace) -> int:
+    """Evaluate methods on tasks."""
+    stop_on_signals()
+    with held():
+        from benchmark.records.store import RecordStore
+        from benchmark.running.batch import planned, run_all
+        from benchmark.running.plan import parse_methods
+        from benchmark.running.runner import Settings
+
+    names = TASKS.select(arguments.task)
+    choices = parse_methods(arguments.methods)
+    metrics = tuple(select_metrics(arguments.metrics))
+    sources = chosen_sources(arguments)
+    store = RecordStore(arguments.out)
+    if not arguments.dry_run:
+        store.open()
+    settings = Settings(
+        metrics,
+        arguments.device,
+        arguments.jobs,
+        arguments.overwrite,
+        PACKAGES,
+        tuple(arguments.include),
+        arguments.out.absolute(),
+        arguments.compile,
+        arguments.allow_weak_model,
+    ).settled()
+    plans, missing = planned(
+        names, choices, sources, seed=arguments.seed, limit=arguments.limit, precision=arguments.precision,
+        preset=arguments.preset, device=settings.device,
+    )  # fmt: skip
+    _refuse_nothing(plans, arguments.methods)
+    if arguments.jobs is not None and arguments.jobs > (most := _most_cells(plans)) > 0:
+        log.warning(
+            f"--jobs {arguments.jobs}: no task has more than {most} cells, and a worker takes one: {most} are used"
+        )
+    if arguments.dry_run:
+        code = _dry_run(plans, store, settings, arguments.json)
+        return DataError.exit_code if missing else code
+    outcomes, unbuilt = run_all(plans, store, settings)
+    code = _report(outcomes, store, arguments.json)
+    return DataError.exit_code if missing or unbuilt else code
+
+
+def _refuse_nothing(plans: list[PlannedTask], text: str) -> None:
+    """Make sure that there is something to do on the tasks whose data were found.
+
+    Raises:
+        UsageError: no method explains any of them.
+    """
+    if plans and not _most_cells(plans):
+        reasons = {f"{choice.label} {p.skips[cell.key]} ({p.name})": None for p in plans for cell, choice in p.cells}
+        raise UsageError(f"nothing to do: none of --methods {text!r} explains a task: {'; '.join(reasons)}")
+
+
+def _most_cells(plans: list[PlannedTask]) -> int:
+    """Return the largest number of cells of one task that methods apply to."""
+    return max((len(plan.cells) - len(plan.skips) for plan in plans), default=0)
+
+
+def _dry_run(plans: list[PlannedTask], store: RecordStore, settings: Settings, as_json: bool) -> int:
+    from benchmark.running.runner import Outcome, known_task, pending
+
+    rows = []
+    for plan in plans:
+        task = known_task(plan, settings)
+        bound = plan if task is None else plan.bound(len(task.test.x))
+        for item in pending(bound, store, settings, task):
+            state = item.state if isinstance(item, Outcome) else "to compute"
+            label = item.label if isinstance(item, Outcome) else item.choice.label
+            reason = item.reason if isinstance(item, Outcome) else item.why
+            rows.append({"task": plan.name, "method": label, "state": state, "reason": reason})
+    if as_json:
+        print(json.dumps(rows, indent=1))
+        return 0
+    for row in rows:
+        print(f"{row['task']:<20} {row['method']:<28} {row['state']}{row['reason'] and ': ' + row['reason']}")
+    print(f"{sum(row['state'] == 'to compute' for row in rows)} of {len(rows)} cells to compute")
+    return 0
+
+
+def _report(outcomes: list[Outcome], store: RecordStore, as_json: bool) -> int:
+    from leaderboards.rank import boards
+    from leaderboards.tables import render
+
+    chosen = [store.read(store.folder(o.cell)) for o in outcomes if o.state in ("kept", "computed")]
+    for outcome in outcomes if log.isEnabledFor(logging.INFO) else ():
+        if outcome.state == "failed":
+            _say_traceback(outcome, store)
+    made = boards(chosen, partial=True)
+    counts = {state: sum(o.state == state for o in outcomes) for state in ("computed", "kept", "skipped", "failed")}
+    if as_json:
+        cells = [
+            {"task": o.cell.task, "source": o.cell.source, "method": o.label, "state": o.state, "reason": o.reason,
+             "failed_samples": o.n_failed, "samples": o.n_total, "folder": str(store.folder(o.cell))}
+            for o in outcomes
+        ]  # fmt: skip
+        print(json.dumps({"counts": counts, "cells": cells, "boards": json.loads(render(made, "json"))}, indent=1))
+    else:
+        if made:
+            print(render(made, "table"))
+        for line in _passed_over(outcomes):
+            print(line)
+        print("cells: " + ", ".join(f"{n} {state}" for state, n in counts.items()) + f"; records in {store.root}")
+    return int(any(outcome.bad for outcome in outcomes))
+
+
+def _say_traceback(outcome: Outcome, store: RecordStore) -> None:
+    """Print the traceback that the record of a failed cell keeps."""
+    try:
+        text = store.read(store.folder(outcome.cell)).provenance.get("traceback", "")
+    except RecordError:  # a cell whose worker died has no record
+        return
+    log.info(f"{outcome.cell.label}:\n{text}")
+
+
+def _passed_over(outcomes: list[Outcome]) -> list[str]:
+    """Return one line for each reason for which cells of a task were skipped, and one for each that failed."""
+    skipped: dict[tuple[str, str], list[str]] = {}
+    for o in outcomes:
+        if o.state == "skipped":
+            skipped.setdefault((o.cell.task, o.reason), []).append(o.label)
+    lines = [f"skipped: {task} {', '.join(labels)}: {reason}" for (task, reason), labels in skipped.items()]
+    return lines + [f"failed: {o.cell.task} {o.label}: {o.reason}" for o in outcomes if o.state == "failed"]
+
+
+def list_command(arguments: argparse.Namespace) -> int:
+    """List what there is."""
+    if arguments.what == "metrics":
+        rows = [{"name": m.name, "summary": m.title, "better": _better(m.higher_is_better)} for m in METRICS.values()]
+    else:
+        registry: Any = TASKS if arguments.what == "tasks" else METHODS
+        rows = [{"name": e.name, "summary": e.summary, **e.facts} for e in map(registry.entry, registry.names())]
+    if arguments.json:
+        print(json.dumps(rows, indent=1))
+    else:
+        for row in rows:
+            extra = row.get("better") or row.get("kind") or row.get("modality")
+            print(f"{row['name']:<22} {extra:<9} {row['summary']}")
+    return 0
+
+
+def show_command(arguments: argparse.Namespace) -> int:
+    """Show one card."""
+    from benchmark.inspection.cards import card, metrics_document
+
+    if arguments.name == "metrics":
+        print(metrics_document(), end="")
+        return 0
+    facts = card(arguments.name)
+    if arguments.json:
+        print(json.dumps(facts, indent=1))
+    else:
+        width = max(map(len, facts))
+        print("\n".join(f"{key:<{width}}  {value}" for key, value in facts.items()))
+    return 0
+
+
+def _better(higher: bool) -> str:
+    return "higher" if higher else "lower"

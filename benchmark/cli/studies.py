@@ -1,0 +1,196 @@
+"""Commands that need methods or boards beside the harness: ablate, plot, optimality."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from benchmark.cli.arguments import add_allow_weak, add_out, add_sources, positive
+from benchmark.cli.boards import FORMS, add_kind, chosen_records
+from benchmark.cli.inspect import applicable, check_file, chosen_sources
+from benchmark.core.errors import BenchmarkError, DataError, UsageError
+from benchmark.core.selection import select_labels
+from benchmark.core.types import METHODS, PACKAGES, TASKS, VALUE_TABLE_LIMIT
+from benchmark.running.interruption import held, stop_on_signals
+from benchmark.running.presets import PRESETS
+from benchmark.scoring.metrics import METRICS
+
+if TYPE_CHECKING:
+    from benchmark.records.store import Record
+    from benchmark.running.plan import MethodChoice
+
+log = logging.getLogger("benchmark")
+
+Verb = Callable[[str, Callable[[argparse.Namespace], int], str], argparse.ArgumentParser]
+PLOTS = ("cost", "curves", "intervals", "critical")
+
+
+def add_studies(verb: Verb) -> None:
+    """Add the commands to the parser."""
+    ablate = verb("ablate", ablate_command, "Leave out parts of DeepFaith, one at a time, and rank what is left.")
+    ablate.add_argument("--task", required=True)
+    ablate.add_argument("--variants", default="all", help="names separated by commas (default: all)")
+    ablate.add_argument("--seeds", type=positive, default=3, metavar="N", help="training seeds (default: 3)")
+    ablate.add_argument("--limit", type=positive, metavar="N", help="only the first N test samples")
+    ablate.add_argument("--preset", choices=tuple(PRESETS), default="standard")
+    ablate.add_argument("--jobs", type=positive, metavar="N", help="worker processes (default: cores)")
+    ablate.add_argument("--format", choices=FORMS, default="table")
+    add_allow_weak(ablate)
+    add_out(ablate)
+    add_sources(ablate)
+
+    plot = verb(
+        "plot",
+        plot_command,
+        "Draw stored records: rank against cost, intervals of ranks, training curves, critical differences.",
+    )
+    plot.add_argument("what", choices=PLOTS)
+    plot.add_argument("--task", required=True, help="one; for critical also globs, all, or names with commas")
+    plot.add_argument("--methods", default="all", help="names, labels or globs of the methods to draw, !name")
+    add_kind(plot)
+    plot.add_argument("--figure", type=Path, required=True, metavar="FILE", help="a .png, .svg or .pdf file")
+    add_out(plot)
+
+    best = verb("optimality", optimality_command, "Compare explanations with each metric's exact optimum on a table.")
+    best.add_argument("--task", required=True)
+    best.add_argument("--methods", default="deepfaith,lime,occlusion,integrated_gradients",
+                      help="names, globs, all, !name, name[parameter=value]")  # fmt: skip
+    best.add_argument("--limit", type=positive, metavar="N", help="only the first N test samples")
+    best.add_argument("--figure", type=Path, metavar="FILE", help="also draw it: a .png, .svg or .pdf file")
+    add_allow_weak(best)
+    add_sources(best)
+
+
+def ablate_command(arguments: argparse.Namespace) -> int:
+    """Run all variants and print their table; CSV, Markdown and a figure go beside the records."""
+    stop_on_signals()
+    with held():
+        from benchmark.records.store import RecordStore
+        from benchmark.running.batch import planned, run_all
+        from benchmark.running.plan import MethodChoice, parse_methods
+        from benchmark.running.runner import Settings
+        from deepfaith.ablations import VARIANTS
+        from leaderboards.ablation import ablation, render
+        from leaderboards.figures import ablation_figure, save
+
+    task = TASKS.one(arguments.task)
+    wanted = select_labels(arguments.variants, VARIANTS, "variant", "")
+    variants = {name: MethodChoice("deepfaith", tuple(sorted(VARIANTS[name].items()))) for name in wanted}
+    store = RecordStore(arguments.out).open()
+    settings = Settings(
+        tuple(METRICS), "auto", arguments.jobs, "missing", PACKAGES, tuple(arguments.include),
+        arguments.out.absolute(), False, arguments.allow_weak_model,
+    ).settled()  # fmt: skip
+    rivals = [choice for choice in parse_methods("all") if _is_rival(choice)]
+    records: list[Record] = []
+    failed: dict[str, str] = {}
+    for seed in range(arguments.seeds):
+        plans, missing = planned(
+            [task], [*variants.values(), *rivals], chosen_sources(arguments), seed=seed,
+            limit=arguments.limit, preset=arguments.preset, device=settings.device,
+        )  # fmt: skip
+        outcomes, unbuilt = run_all(plans, store, settings)
+        if missing or unbuilt:
+            return DataError.exit_code
+        failed |= {o.label: o.reason for o in outcomes if o.bad}
+        records += [store.read(store.folder(o.cell)) for o in outcomes if o.state in ("kept", "computed")]
+    labels = {name: choice.label for name, choice in variants.items() if choice.label not in failed}
+    said = "; ".join(f"{label} failed: {reason}" for label, reason in failed.items())
+    if not labels:
+        raise BenchmarkError(f"no variant is left: {said}")
+    found = ablation([record for record in records if record.label not in failed], labels)
+    stem = arguments.out / "ablation" / f"{found.board.source}-{found.board.task}"
+    stem.parent.mkdir(parents=True, exist_ok=True)
+    for form in ("md", "csv"):
+        stem.with_name(f"{stem.name}.{form}").write_text(render(found, form) + "\n", encoding="utf-8")
+    save(ablation_figure(found), stem.with_name(f"{stem.name}.png"))
+    print(render(found, arguments.format))
+    log.warning(f"also written: {stem}.md, .csv, .png")
+    if failed:
+        log.error(f"left out: {said}")
+    return int(bool(failed))
+
+
+def _is_rival(choice: MethodChoice) -> bool:
+    """Tell whether a method is one of the benchmark's own baselines and controls, whatever else is included."""
+    entry = METHODS.entry(choice.name)
+    return entry.module.startswith("methods.") and entry.facts.get("kind") in ("baseline", "control")
+
+
+def plot_command(arguments: argparse.Namespace) -> int:
+    """Draw what is stored."""
+    from leaderboards.figures import ENDINGS, cost_figure, critical_figure, curves_figure, intervals_figure, save
+    from leaderboards.overall import overall
+    from leaderboards.rank import boards
+
+    check_file("--figure", arguments.figure, ENDINGS)
+    records = chosen_records(arguments)
+    if arguments.source == "auto" and any(record.cell.source == "real" for record in records):
+        records = [record for record in records if record.cell.source == "real"]
+    tasks = sorted({record.cell.task for record in records})
+    if arguments.what == "critical":
+        if len(tasks) < 2:
+            raise UsageError(f"plot critical compares methods over two tasks at least, got {tasks[0]}: choose more")
+        print(save(critical_figure(overall(records)), arguments.figure))
+        return 0
+    if len(tasks) > 1:
+        raise UsageError(f"plot {arguments.what} draws one task, got {', '.join(tasks)}: choose with --task")
+    if arguments.what == "curves":
+        figure = curves_figure(records)
+    else:
+        found = boards(records)
+        if len(found) > 1:
+            kinds = "; ".join(f"limit {b.limit or 'all'}, preset {b.preset}, {b.precision}, {b.device}" for b in found)
+            raise UsageError(
+                f"{arguments.task} has {len(found)} boards here ({kinds}): choose one with --limit, --preset, "
+                "--precision or --device"
+            )
+        figure = {"cost": cost_figure, "intervals": intervals_figure}[arguments.what](found[0])
+    print(save(figure, arguments.figure))
+    return 0
+
+
+def optimality_command(arguments: argparse.Namespace) -> int:
+    """Score the best map S* and some methods beside each metric's own optimum."""
+    from benchmark.modalities.building import refuse_weak
+    from benchmark.running.plan import parse_methods, plan_task
+    from benchmark.running.runner import single_threaded
+    from deepfaith.study import compare_with_optimum
+    from leaderboards.figures import ENDINGS, optimum_figure, save
+    from leaderboards.tables import Table, in_text
+
+    check_file("--figure", arguments.figure, ENDINGS)
+    plan = plan_task(TASKS.one(arguments.task), parse_methods(arguments.methods), chosen_sources(arguments), 0, None)
+    if plan.spec.modality != "table":
+        raise UsageError(
+            f"optimality needs a table, whose removal sets can all be asked; {plan.name} is {plan.spec.modality}"
+        )
+    if plan.spec.n_features > VALUE_TABLE_LIMIT:
+        raise UsageError(
+            f"optimality asks the model about every removal set, which it does for up to {VALUE_TABLE_LIMIT} features; "
+            f"{plan.name} has {plan.spec.n_features}"
+        )
+    methods = applicable(plan, arguments.methods)
+    for note in plan.located.notes:
+        log.warning(f"{plan.name}: {note}")
+    single_threaded()
+    build = partial(plan.spec.build, plan.located, plan.name, "cpu")
+    task = build()
+    refuse_weak(task, arguments.allow_weak_model)
+    scores, shares, failed = compare_with_optimum(task, methods, arguments.limit, build=build)
+    data = "SYNTHETIC data" if plan.located.source == "synthetic" else "real data"
+    rows = len(task.test.x)
+    heading = f"{task.name} · {data} · {min(arguments.limit or rows, rows)} test samples"
+    cells = [[str(name), *(f"{value:.3f}" for value in row)] for name, row in scores.iterrows()]
+    lines = [
+        "optimum: the best score that any attribution can have, found exactly, metric by metric.",
+        "S*: the map whose removed mass correlates best with the drops where each feature is removed with that chance.",
+    ]
+    print(in_text(Table(heading, ["explanation", *scores.columns], cells, lines)))
+    if arguments.figure:
+        print(save(optimum_figure(shares, heading), arguments.figure))
+    return int(bool(failed))

@@ -1,0 +1,343 @@
+"""What computed a number: digests of weights, of rows and of source code, taken from the things themselves.
+
+Names, settings and files can stay as they are while what they stand for changes; nothing here trusts them.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import importlib.metadata
+import importlib.util
+import json
+import sys
+import weakref
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, fields, is_dataclass
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from benchmark.core.errors import DataError, UsageError
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from benchmark.core.types import Method, Modality, Removal, Split, Task
+
+OURS = ("benchmark", "methods", "deepfaith")
+"""Packages whose source counts; `leaderboards` only reads records."""
+CHANGED = {
+    "data": "the data changed",
+    "model": "the model has other weights or other code",
+    "task": "the task's budget or its way to remove features changed",
+    "code": "its code changed",
+    "distribution": "it comes from another distribution",
+}
+"""What a record's identity holds, and what is said where a part of it is no longer the same."""
+
+
+def task_identity(task: Task) -> dict[str, str]:
+    """Return digests of a task's rows (`data`), of its model (`model`) and of what is asked of it (`task`)."""
+    return {
+        "data": rows_digest(task.train, task.test),
+        "model": model_digest(task.model, task.train.x),
+        "task": settings_digest(task),
+    }
+
+
+def method_identity(method: Method, modality: Modality, registered: str = "") -> dict[str, str]:
+    """Return the digest of a method's source (`code`) and where it was installed from (`distribution`).
+
+    Args:
+        method: with its parameters, which are no part of this.
+        modality: of the task; what a method learns from may depend on it.
+        registered: the module that registers the method, where that is another than its class says it is from.
+
+    Returns:
+        `distribution` is the name and version of the installed distribution that a plug-in comes from, and empty for
+        this program's own methods and for files.
+
+    Raises:
+        UsageError: the method's source cannot be read.
+    """
+    code = method_digest(method, modality, registered)
+    return {"code": code, "distribution": distribution_of(type(method).__module__)}
+
+
+def what_changed(before: Mapping[str, str], now: Mapping[str, str]) -> str | None:
+    """Return the sentence for the first part of an identity that is not the same, or None where all are."""
+    return next((said for part, said in CHANGED.items() if before.get(part) != now.get(part)), None)
+
+
+def tensors_digest(named: Mapping[str, Tensor]) -> str:
+    """Return the SHA-256 of tensors: names, types, shapes and contents, in the order of the names."""
+    import torch
+
+    sha = hashlib.sha256()
+    for name in sorted(named):
+        tensor = named[name].detach().cpu().contiguous()
+        sha.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        sha.update(memoryview(tensor.flatten().view(torch.uint8).numpy()))  # type: ignore[arg-type]
+    return sha.hexdigest()
+
+
+def model_digest(model: nn.Module, x: Tensor) -> str:
+    """Return a digest of a model's parameters, buffers, settings of each layer, and of the code of its layers.
+
+    Settings are the mode and all public attributes that are plain data or tensors: a stride, a temperature. Layers of
+    installed packages (torch, timm) count by the names of their classes alone. A model that holds something which
+    cannot be read (a script, a quantised layer, an estimator) counts by its answers, too.
+
+    Args:
+        model: the model.
+        x: inputs (N, ...) of which the first are asked where the model cannot be read.
+    """
+    state = dict(model.named_parameters(remove_duplicate=False)) | dict(model.named_buffers(remove_duplicate=False))
+    layers = []
+    for name, module in model.named_modules():
+        settings, tensors = layer_settings(module)
+        layers.append([name, type(module).__qualname__, [(key, repr(settings[key])) for key in sorted(settings)]])
+        state |= {f"{name}.{key}": tensor for key, tensor in tensors.items()}
+    modules = sorted({type(module).__module__ for module in model.modules()})
+    parts = [tensors_digest(state), layers, [source_digest(module) for module in modules if _counts(module)]]
+    if any(map(_is_opaque, model.modules())):
+        parts.append(_answers(model, x[:ASKED]))
+    if getattr(model, "_compiled_call_impl", None) is not None:
+        parts.append("compiled")
+    return _hash(parts)
+
+
+ASKED = 8
+"""Rows that a model is asked about where it cannot be read."""
+
+
+def _answers(model: nn.Module, x: Tensor) -> list[list[str]]:
+    """Return a model's probabilities for a few rows, to the digits that do not depend on the machine."""
+    import torch
+
+    with torch.no_grad():
+        found = model.forward(x)
+    probabilities = found.double().softmax(-1) if isinstance(found, torch.Tensor) else torch.zeros(0, 0)
+    return [[f"{value:.3f}" for value in row] for row in probabilities.tolist()]
+
+
+def _is_opaque(module: nn.Module) -> bool:
+    """Tell whether a layer's answers may follow from something that `model_digest` does not see."""
+    import torch
+
+    inner = type(module).__module__
+    if isinstance(module, (torch.jit.ScriptModule, torch.fx.GraphModule)) or "quantized" in inner:
+        return True
+    own = {name: value for name, value in vars(module).items() if name not in vars(torch.nn.Module())}
+    return any(
+        not (_is_plain(value) or isinstance(value, (torch.Tensor, torch.nn.Module, torch.device, torch.dtype)))
+        and not (callable(value) or type(value).__module__.partition(".")[0] in ("torch", "timm", "weakref"))
+        and not (
+            isinstance(value, (list, tuple))
+            and all(isinstance(item, torch.Tensor | weakref.ref | str) for item in value)
+        )
+        for value in own.values()
+    )
+
+
+def layer_settings(module: nn.Module) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """Return a layer's public attributes that are plain data, its mode among them, and those that are tensors."""
+    public = {name: value for name, value in vars(module).items() if not name.startswith("_")}
+    plain = {name: value for name, value in public.items() if _is_plain(value)}
+    return plain, {name: value for name, value in public.items() if hasattr(value, "untyped_storage")}
+
+
+def _is_plain(value: object) -> bool:
+    if isinstance(value, (list, tuple)):
+        return all(map(_is_plain, value))
+    if isinstance(value, dict):
+        return all(map(_is_plain, [*value, *value.values()]))
+    return value is None or type(value) in (bool, int, float, complex, str, bytes)
+
+
+def rows_digest(*splits: Split) -> str:
+    """Return a digest of inputs and labels."""
+    return _hash([tensors_digest({"x": split.x, "y": split.y}) for split in splits])
+
+
+def settings_digest(task: Task) -> str:
+    """Return a digest of what a task asks of a model: modality, budget, how features are removed, planted evidence.
+
+    Raises:
+        DataError: the removal holds something that is neither a tensor nor plain data.
+    """
+    plain, tensors = removal_state(task.removal)
+    evidence = {} if task.evidence is None else {"evidence": task.evidence}
+    kind = type(task.removal)
+    code = source_digest(kind.__module__) if _counts(kind.__module__) else ""
+    said = {name: repr(value) for name, value in plain.items()}
+    words = [task.modality, asdict(task.budget), kind.__qualname__, said, list(task.class_names), code]
+    words += [] if task.spatial is None else [task.spatial]
+    return _hash([*words, tensors_digest(tensors | evidence)])
+
+
+def removal_state(removal: Removal) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """Return what a removal holds: plain data and tensors, each by name.
+
+    Raises:
+        DataError: something in it is neither.
+    """
+    named: dict[str, Any] = {f.name: getattr(removal, f.name) for f in fields(removal)} if is_dataclass(removal) else {}
+    named |= vars(removal)  # what a subclass adds, too
+    tensors = {name: value for name, value in named.items() if hasattr(value, "untyped_storage")}
+    plain = {name: value for name, value in named.items() if name not in tensors}
+    for name, value in plain.items():
+        if not _is_plain(value):
+            raise DataError(
+                f"{type(removal).__name__}.{name} is a {type(value).__name__}: a removal may hold tensors, numbers and "
+                "text alone, or a result could not be bound to it"
+            )
+    return plain, tensors
+
+
+def training_digest(task: Task) -> str:
+    """Return a digest of all of a task that an explainer is trained from: all but its test rows."""
+    model = model_digest(task.model, task.train.x)
+    return _hash([task.name, task.source, rows_digest(task.train), model, settings_digest(task)])
+
+
+def method_digest(method: Method, modality: Modality, registered: str = "") -> str:
+    """Return a digest of a method's source, of what it inherits from, and of the methods it learns from."""
+    uses = [type(other) for other in method.learns_from(modality)]
+    return _hash([type(method).__qualname__, _sources(type(method), registered), *sorted(map(_sources, uses))])
+
+
+def _sources(cls: type, registered: str = "") -> list[str]:
+    """Return the digests of the source of a class, of its bases and of the module that registers it."""
+    modules = {base.__module__ for base in cls.__mro__ if _counts(base.__module__)} | {registered or cls.__module__}
+    return sorted(source_digest(module) for module in modules)
+
+
+@cache
+def distribution_of(module: str) -> str:
+    """Return name and version of the installed distribution that holds `module`; empty for our own and for files."""
+    top = module.partition(".")[0]
+    if top in OURS:
+        return ""
+    names = importlib.metadata.packages_distributions().get(top, ())
+    return ", ".join(f"{name} {importlib.metadata.version(name)}" for name in sorted(set(names)))
+
+
+@cache
+def source_digest(module: str) -> str:
+    """Return a digest of a module's source and of all that it imports of this program or of its own package.
+
+    Comments, docstrings and layout play no part. Imports inside functions count, those for type checking do not.
+
+    Raises:
+        UsageError: the module has no readable source.
+    """
+    top, seen, left = module.partition(".")[0], dict[str, str](), [module]
+    while left:
+        name = left.pop()
+        if name in seen:
+            continue
+        path = _file(name)
+        if path is None:
+            raise UsageError(f"the source of {name!r} cannot be read: a result must be bound to the code that made it")
+        tree = ast.parse(path.read_bytes())
+        seen[name] = _hash(_plain(tree))
+        left += [other for other in _imports(tree, name) if _counts(other, top) and _file(other) is not None]
+    root = seen.pop(module)  # by its content: the file of a person is not called as it was on another machine
+    return _hash([root, sorted(seen.items())])
+
+
+def _counts(module: str, top: str = "") -> bool:
+    """Tell whether a module's source belongs to what computed a number: ours, that of package `top`, or a person's."""
+    head = module.partition(".")[0]
+    if head in (*OURS, top):
+        return True
+    if head in sys.stdlib_module_names:
+        return False
+    place = _place(head)  # of the package: to look for a part of it would import it
+    return place is not None and not {"site-packages", "dist-packages"} & set(place.parts)
+
+
+@cache
+def _place(head: str) -> Path | None:
+    """Return where a package or module of this name is, without importing it, or None where there is no file."""
+    loaded = sys.modules.get(head)
+    try:
+        spec = importlib.util.find_spec(head) if loaded is None else getattr(loaded, "__spec__", None)
+    except (ImportError, ValueError):
+        return None
+    places = [getattr(loaded, "__file__", None), getattr(spec, "origin", None)]
+    places += list(getattr(spec, "submodule_search_locations", None) or ())
+    return next((Path(place).resolve() for place in places if place and Path(place).exists()), None)
+
+
+@cache
+def _file(module: str) -> Path | None:
+    """Return the source file of a module that counts, or None where there is none.
+
+    A part of a package that is not loaded imports the package: `_counts` says first whether it is ours to read.
+    """
+    loaded = sys.modules.get(module)
+    origin = getattr(loaded, "__file__", None)
+    if origin is None and loaded is None:
+        try:
+            spec = importlib.util.find_spec(module)
+        except (ImportError, ValueError, AttributeError):
+            return None
+        origin = spec.origin if spec is not None else None
+    path = Path(origin).resolve() if origin else None
+    return path if path is not None and path.suffix == ".py" and path.is_file() else None
+
+
+def _imports(tree: ast.AST, module: str) -> Iterator[str]:
+    """Yield the modules that source imports when it runs; names taken from a package may be modules, too."""
+    for node in _running(tree):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                yield from _with_parents(alias.name)
+        elif isinstance(node, ast.ImportFrom):
+            start = node.module or ""
+            if node.level:
+                path = _file(module)
+                parts = module.split(".")
+                drop = node.level - (path is not None and path.name == "__init__.py")
+                start = ".".join([*parts[: len(parts) - drop], *([node.module] if node.module else [])])
+            yield from _with_parents(start)
+            yield from (f"{start}.{alias.name}" for alias in node.names)
+
+
+def _with_parents(module: str) -> Iterator[str]:
+    """Yield a module and the packages that it is in, which are imported before it."""
+    parts = module.split(".")
+    yield from (".".join(parts[:end]) for end in range(1, len(parts) + 1))
+
+
+def _running(node: ast.AST) -> Iterator[ast.AST]:
+    """Yield all nodes but those under `if TYPE_CHECKING`."""
+    yield node
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.If) and ast.unparse(child.test).rpartition(".")[2] == "TYPE_CHECKING":
+            for other in child.orelse:
+                yield from _running(other)
+        else:
+            yield from _running(child)
+
+
+def _plain(node: Any) -> Any:
+    """Return syntax as nested lists without docstrings and places; the same for every version of Python."""
+    if isinstance(node, ast.AST):
+        parts = [(name, _plain(value)) for name, value in ast.iter_fields(node) if value not in (None, [])]
+        return [type(node).__name__, *parts]
+    if isinstance(node, list):
+        return [_plain(item) for item in node if not _is_text(item)]
+    return repr(node)
+
+
+def _is_text(node: Any) -> bool:
+    """Tell whether a statement is a bare string, which does nothing: a docstring."""
+    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
+
+
+def _hash(plain: Any) -> str:
+    return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()

@@ -1,0 +1,383 @@
+"""Names and what they stand for. A file registers itself; nothing else needs an edit.
+
+Names, facts and summaries are read from the source text, so listing them imports nothing. An entry's module is
+imported only when the entry is used.
+"""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import hashlib
+import importlib
+import importlib.util
+import json
+import math
+import re
+import sys
+import types
+import typing
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+from benchmark.core.errors import UsageError, describe, did_you_mean
+from benchmark.core.selection import chosen
+
+T = TypeVar("T")
+Rule = Callable[[Any], "str | None"]
+"""Says what a fact should be where it is not."""
+
+
+def is_name(text: object) -> bool:
+    """Tell whether tasks, methods and metrics may be called so: their names are folders, columns and labels."""
+    return isinstance(text, str) and bool(re.fullmatch(r"[\w.+ -]{1,64}", text)) and not set(text) <= {"."}
+
+
+def a_text(value: Any) -> str | None:
+    """Say what is wrong with a fact that should be text."""
+    return None if isinstance(value, str) else f"expects text, got {value!r}"
+
+
+def one_of(*words: str) -> Rule:
+    """Return the rule of a fact that is one of `words`."""
+
+    def problem(value: Any) -> str | None:
+        return None if value in words else f"expects one word, got {value!r}{did_you_mean(str(value), words)}"
+
+    return problem
+
+
+def some_of(*words: str) -> Rule:
+    """Return the rule of a fact that is a tuple of some of `words`."""
+
+    def problem(value: Any) -> str | None:
+        if not isinstance(value, (tuple, list)):
+            return f"expects a tuple such as ({words[0]!r},), got {value!r}"
+        wrong = next((word for word in value if word not in words), None)
+        return None if wrong is None else f"expects known words, got {wrong!r}{did_you_mean(str(wrong), words)}"
+
+    return problem
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What the source text says of a registered object, without importing it."""
+
+    name: str
+    module: str
+    summary: str
+    facts: dict[str, Any]
+
+
+class Registry(Generic[T]):
+    """Objects by name. `variable` is the name under which files import this registry.
+
+    With a `base`, objects are dataclasses derived from it, whose parameters all have defaults. `facts` are the rules of
+    the facts that may be said of an object.
+    """
+
+    def __init__(
+        self, noun: str, variable: str, base: type | None = None, facts: Mapping[str, Rule] | None = None
+    ) -> None:
+        self.noun, self.variable, self.base, self.facts = noun, variable, base, facts
+        self._entries: dict[str, Entry] = {}
+        self._objects: dict[str, T] = {}
+        self._sound: dict[str, T] = {}
+
+    def register(self, name: str, **facts: Any) -> Callable[[T], T]:
+        """Register the decorated object under `name`; `facts` must be literals.
+
+        Raises:
+            ValueError: another object has the name already.
+            UsageError: it cannot be called so, or a fact is none that can be said of it.
+        """
+        self._check_facts(name, facts)
+
+        def put(thing: T) -> T:
+            module = getattr(thing, "__module__", "")
+            if name in self._objects or (name in self._entries and self._entries[name].module != module):
+                raise ValueError(f"two {self.noun}s are called {name!r}: rename one of them")
+            summary = (getattr(thing, "__doc__", None) or "").strip().splitlines()
+            self._objects[name] = thing
+            self._entries.setdefault(name, Entry(name, module, summary[0] if summary else "", facts))
+            return thing
+
+        return put
+
+    def discover(self, *packages: str) -> None:
+        """Read the files of `packages` for registrations, without importing them."""
+        for package in packages:
+            spec = importlib.util.find_spec(package)
+            for folder in (spec.submodule_search_locations or ()) if spec else ():
+                for path in sorted(Path(folder).glob("*.py")):
+                    self._read(path, f"{package}.{path.stem}")
+
+    def include(self, path: Path) -> None:
+        """Import one file of the user's that registers entries.
+
+        Raises:
+            UsageError: the file is missing, fails to import or registers what cannot be used.
+        """
+        module = f"included_{path.stem}_{hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:8]}"
+        if module in sys.modules:
+            return
+        spec = importlib.util.spec_from_file_location(module, path)
+        if not path.is_file():
+            raise UsageError(f"--include expects a Python file, got {str(path)!r}: no such file")
+        if spec is None or spec.loader is None:
+            raise UsageError(f"--include expects a Python file, got {str(path)!r}: its name must end in .py")
+        sys.modules[module] = loaded = importlib.util.module_from_spec(spec)
+        before = dict(self._entries), dict(self._objects)
+        try:
+            spec.loader.exec_module(loaded)
+            for name in self._entries.keys() - before[0].keys():
+                self.get(name)
+                self._entries[name] = dataclasses.replace(self._entries[name], module=module)  # whoever made the class
+        except (Exception, SystemExit) as error:
+            del sys.modules[module]
+            self._entries, self._objects = before
+            said = str(error) if isinstance(error, UsageError) else f"{type(error).__name__}: {error}"
+            raise UsageError(f"--include {path} failed to import: {said}") from error
+
+    def _read(self, path: Path, module: str) -> None:
+        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+            if not isinstance(node, (ast.ClassDef, ast.FunctionDef)):
+                continue
+            for call in node.decorator_list:
+                match call:
+                    case ast.Call(
+                        func=ast.Attribute(value=ast.Name(id=self.variable), attr="register"),
+                        args=[ast.Constant(value=str(name))],
+                        keywords=keywords,
+                    ):
+                        seen = self._entries.get(name)
+                        if seen is not None and seen.module != module:
+                            raise ValueError(f"two {self.noun}s are called {name!r}: {seen.module}, {module}")
+                        facts = {word.arg: ast.literal_eval(word.value) for word in keywords if word.arg}
+                        self._check_facts(name, facts)
+                        summary = (ast.get_docstring(node) or "").splitlines()
+                        self._entries[name] = Entry(name, module, summary[0] if summary else "", facts)
+
+    def names(self) -> list[str]:
+        """Return all names in the order of registration: files by name, entries as they stand in them."""
+        return list(self._entries)
+
+    def entry(self, name: str) -> Entry:
+        """Return what is known of `name` without importing it.
+
+        Raises:
+            UsageError: there is no such name; the message suggests the nearest.
+        """
+        if name not in self._entries:
+            raise UsageError(f"unknown {self.noun} {name!r}{did_you_mean(name, self._entries)}")
+        return self._entries[name]
+
+    def get(self, name: str) -> T:
+        """Return the object called `name`, importing its module if need be.
+
+        Raises:
+            UsageError: there is no such name, or what is called so cannot be used.
+        """
+        entry = self.entry(name)
+        if name not in self._objects:
+            importlib.import_module(entry.module)
+        thing = self._objects[name]
+        if self._sound.get(name) is not thing:
+            if (problem := self._problem(thing)) is not None:
+                raise UsageError(f"the {self.noun} {name!r} cannot be used: {problem}")
+            self._sound[name] = thing
+        return thing
+
+    def matching(self, item: str) -> list[str]:
+        """Return the names that one item of a selection means: a name, a glob, a group, or `all`.
+
+        `all` is every entry that belongs to no group.
+
+        Raises:
+            UsageError: it matches nothing.
+        """
+        if item in self._entries:
+            return [item]
+        group = None if item == "all" else item
+        found = [name for name, entry in self._entries.items() if entry.facts.get("group") == group]
+        found = found or [name for name in self._entries if fnmatchcase(name, item)]
+        return found or [self.entry(item).name]  # which raises, with the nearest name
+
+    def select(self, text: str) -> list[str]:
+        """Return the names that a selection chooses (see `benchmark.core.selection`), in its order.
+
+        Raises:
+            UsageError: an item matches nothing, or nothing is left.
+        """
+        return chosen(text, self.matching, self.noun)
+
+    def one(self, text: str) -> str:
+        """Return the one name that a selection chooses.
+
+        Raises:
+            UsageError: it chooses none, or several.
+        """
+        found = self.select(text)
+        if len(found) > 1:
+            raise UsageError(f"expected one {self.noun}, got {text!r}, which is {len(found)}: {', '.join(found)}")
+        return found[0]
+
+    def _check_facts(self, name: str, facts: Mapping[str, Any]) -> None:
+        """Make sure that an object can be called so, and that what is said of it can be said."""
+        if not is_name(name) or name == "all":
+            said = name[:64] if isinstance(name, str) else name
+            raise UsageError(
+                f"no {self.noun} can be called {said!r}: expected up to 64 letters, digits, spaces, '_', '-', '+' and "
+                "'.', and not 'all'"
+            )
+        if self.facts is None:
+            return
+        for key, value in facts.items():
+            if key not in self.facts:
+                raise UsageError(f"the {self.noun} {name!r}: no fact is called {key!r}{did_you_mean(key, self.facts)}")
+            if (problem := self.facts[key](value)) is not None:
+                raise UsageError(f"the {self.noun} {name!r}: {key} {problem}")
+
+    def _problem(self, thing: Any) -> str | None:
+        """Return why a registered object is of no use, or None where it is."""
+        if self.base is None:
+            return None
+        kind = f"{self.base.__module__}.{self.base.__name__}"
+        if not isinstance(thing, type):
+            return f"expected a class derived from {kind}, got {thing!r}"
+        if not issubclass(thing, self.base):
+            return f"its class {thing.__name__} is not derived from {kind}"
+        if missing := sorted(getattr(thing, "__abstractmethods__", ())):
+            return f"its class {thing.__name__} has no {' and no '.join(missing)}"
+        if "__dataclass_fields__" not in vars(thing):
+            return f"its class {thing.__name__} is no dataclass: write @dataclass(frozen=True) right above it"
+        for field in _fields(thing).values():
+            if field.default is field.default_factory is dataclasses.MISSING:
+                return f"its parameter {field.name!r} has no default"
+        try:
+            values = parameters(thing())
+        except Exception as error:
+            return f"making it with its defaults fails: {describe(error, thing)}"
+        for key, value in values.items():
+            try:
+                json.dumps(value, allow_nan=False)
+            except (TypeError, ValueError):
+                return f"its parameter {key!r} is {value!r} by default, expected a number, text, True, False or None"
+        return None
+
+
+def bounded(
+    default: Any, low: float | None = None, high: float | None = None, among: tuple[Any, ...] = (),
+    above: float | None = None,
+) -> Any:  # fmt: skip
+    """Return a dataclass field whose value must lie in a range or a set: at least `low`, more than `above`."""
+    return dataclasses.field(default=default, metadata={"low": low, "high": high, "among": among, "above": above})
+
+
+KINDS = {int: "a whole number", float: "a number", bool: "true or false", str: "text", types.NoneType: "none"}
+"""The types that a parameter may have, alone or as alternatives, where it is given as text."""
+
+
+def configure(cls: type[T], name: str, given: Mapping[str, str]) -> T:
+    """Build the frozen dataclass `cls` from text parameters, checked for name, type and range.
+
+    Raises:
+        UsageError: an unknown parameter, a value of another type, one out of range, or what the class itself refuses.
+    """
+    fields, values = _fields(cls), {}
+    for key, text in given.items():
+        if key not in fields:
+            raise UsageError(f"{name} has no parameter {key!r}{did_you_mean(key, fields)}")
+        where = f"{name}[{key}]"
+        values[key] = _parse(where, text, _kinds(cls, where, key))
+    return configured(cls, name, values)
+
+
+def configured(cls: type[T], name: str, values: Mapping[str, Any]) -> T:
+    """Build the frozen dataclass `cls` from values, checked for name, type and range.
+
+    Raises:
+        UsageError: an unknown parameter, a value of another type, one out of range, or what the class itself refuses.
+    """
+    fields = _fields(cls)
+    for key, value in values.items():
+        if key not in fields:
+            raise UsageError(f"{name} has no parameter {key!r}{did_you_mean(key, fields)}")
+        where = f"{name}[{key}]"
+        kinds = _kinds(cls, where, key)
+        if type(value) not in kinds and not (float in kinds and type(value) is int):
+            raise UsageError(f"{where} expects {_said(kinds)}, got {value!r}")
+        _check_range(where, fields[key], value)
+    try:
+        return cls(**values)
+    except UsageError:
+        raise
+    except Exception as error:
+        said = ",".join(f"{key}={value}" for key, value in values.items())
+        raise UsageError(f"{name}[{said}] is refused: {describe(error, cls)}") from error
+
+
+def _fields(cls: type) -> dict[str, dataclasses.Field[Any]]:
+    return {field.name: field for field in dataclasses.fields(cls) if field.init}
+
+
+def _check_range(where: str, field: dataclasses.Field[Any], value: Any) -> None:
+    """Make sure that a value lies where `bounded` says; None, where a parameter takes it, lies everywhere."""
+    low, high, among, above = (field.metadata.get(key) for key in ("low", "high", "among", "above"))
+    if value is None:
+        return
+    if among and value not in among:
+        raise UsageError(f"{where} expects one of {', '.join(map(str, among))}, got {value!r}")
+    if above is not None and value <= above:
+        raise UsageError(f"{where} expects more than {above}, got {value}")
+    if (low is not None and value < low) or (high is not None and value > high):
+        span = f"at least {low}" if high is None else f"at most {high}" if low is None else f"{low} to {high}"
+        raise UsageError(f"{where} expects {span}, got {value}")
+
+
+def parameters(thing: Any) -> dict[str, Any]:
+    """Return the parameters of a dataclass's instance by name: with these its class makes it again."""
+    return {field.name: getattr(thing, field.name) for field in dataclasses.fields(thing) if field.init}
+
+
+def filled(thing: T, usual: Mapping[str, Any]) -> T:
+    """Return a dataclass's instance with its parameters that are None taken from `usual`, as far as they are there."""
+    left = {key: usual[key] for key, value in parameters(thing).items() if value is None and key in usual}
+    return dataclasses.replace(thing, **left)  # type: ignore[type-var]
+
+
+def _kinds(cls: type, where: str, key: str) -> set[Any]:
+    """Return the types that a field takes, all among `KINDS`."""
+    try:
+        hint = typing.get_type_hints(cls)[key]
+    except (NameError, TypeError, AttributeError) as error:
+        raise UsageError(f"{where} cannot be given: its type is not known ({error})") from error
+    kinds = set(typing.get_args(hint)) if typing.get_origin(hint) in (typing.Union, types.UnionType) else {hint}
+    if not kinds <= set(KINDS):
+        said = hint.__name__ if isinstance(hint, type) and not typing.get_args(hint) else hint
+        raise UsageError(f"{where} cannot be given: its type is {said}, expected one of {', '.join(KINDS.values())}")
+    return kinds
+
+
+def _parse(where: str, text: str, kinds: set[Any]) -> Any:
+    """Return the value that `text` stands for: the first of `KINDS` among `kinds` that it can be."""
+    words: dict[str, Any] = {"none": None} if types.NoneType in kinds else {}
+    words |= {"true": True, "false": False} if bool in kinds else {}
+    if text.lower() in words:
+        return words[text.lower()]
+    for kind in (int, float, str):
+        if kind in kinds:
+            try:
+                value = kind(text)
+            except ValueError:
+                continue  # another kind may do, or the message below is due
+            if not isinstance(value, float) or math.isfinite(value):
+                return value
+    raise UsageError(f"{where} expects {_said(kinds)}, got {text!r}")
+
+
+def _said(kinds: set[Any]) -> str:
+    return " or ".join(said for kind, said in KINDS.items() if kind in kinds)

@@ -1,0 +1,147 @@
+"""Where data may come from: a data folder, then the hub, then the synthetic stand-in, unless one is named."""
+
+from __future__ import annotations
+
+import logging
+import os
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Literal
+
+from benchmark.core.errors import Absent, DataError
+
+Source = Literal["real", "synthetic"]
+log = logging.getLogger("benchmark")
+
+LAYOUT = "expected a folder laid out as docs/data.md says, such as nap/nhanes_age_prediction.csv"
+
+
+def cache_folder() -> Path:
+    """Return the folder of trained weights and downloads: BENCHMARK_CACHE, or the user's cache folder.
+
+    Who has no home, as in some containers, gets a temporary one of their own.
+    """
+    if named := os.environ.get("BENCHMARK_CACHE"):
+        return Path(named)
+    if home := os.environ.get("XDG_CACHE_HOME"):
+        return Path(home) / "deepfaith-benchmark"
+    try:
+        return Path.home() / ".cache" / "deepfaith-benchmark"
+    except RuntimeError:  # neither HOME nor an entry among the users
+        return Path(tempfile.gettempdir()) / f"deepfaith-benchmark-{os.getuid()}"
+
+
+@dataclass(frozen=True)
+class Located:
+    """Where a task's data were found, before anything heavy is loaded."""
+
+    source: Source
+    origin: str
+    digest: str
+    notes: tuple[str, ...] = ()
+    path: str | None = None
+    weights: str | None = None
+    """The file of pretrained weights, where the model has any."""
+
+
+@dataclass(frozen=True)
+class Sources:
+    """What the user allows: which kind of source, which folder, whether the network may be used.
+
+    `verify` refuses data whose digest differs from the pinned one instead of warning. `looking` only looks for what is
+    here, and downloads nothing though it would be allowed.
+    """
+
+    kind: Literal["auto", "real", "synthetic"] = "auto"
+    data_dir: Path | None = None
+    offline: bool = False
+    verify: bool = False
+    looking: bool = False
+    cache: Path = field(default_factory=cache_folder)
+
+    def locate(self, name: str, real: Callable[[], Located], stand_in: Callable[[], Located], mend: str) -> Located:
+        """Return the real data of `name`, or where there are none and these sources allow it, the stand-in.
+
+        `mend` says what to do about it.
+
+        Raises:
+            DataError: real data were asked for and there are none.
+        """
+        if self.kind == "synthetic":
+            return stand_in()
+        try:
+            return real()
+        except Absent as why:
+            if self.kind == "real":
+                raise DataError(f"no real data for {name}: {why}. {mend}, or use --source synthetic") from why
+            note = f"real data not found ({why}); using the synthetic stand-in"
+            return replace(stand_in(), notes=(note,))
+
+    def kept(self, name: str, download: Callable[[Path], None], check: Callable[[Path], object]) -> Path:
+        """Return file `name` of the cache, downloading it first if need be and allowed.
+
+        `check` raises DataError where a file kept earlier is not what it should be: it is set aside and fetched again.
+
+        Raises:
+            Absent: it is not there, or damaged, and cannot be downloaded.
+            DataError: it is damaged and cannot be set aside.
+        """
+        path = self.cache / "data" / name
+        before = "not downloaded before"
+        if path.exists():
+            try:
+                check(path)
+                return path
+            except (DataError, OSError) as why:
+                before = f"what was downloaded to {path} is damaged ({why})"
+        if self.offline:
+            raise Absent(f"{before}, and --offline forbids the network")
+        if self.looking:
+            raise Absent("not downloaded yet" if before == "not downloaded before" else before)
+        if path.exists():
+            aside = path.with_name(f"{path.name}.damaged")
+            try:
+                path.replace(aside)
+            except OSError as error:
+                raise DataError(f"{before} and cannot be set aside ({error.strerror}): remove it") from error
+            log.warning(f"{before}: set aside as {aside.name} and fetched again")
+        try:
+            download(path)
+        except DataError as error:
+            raise Absent(str(error)) from error
+        return path
+
+    def file(self, name: str) -> Path | None:
+        """Return the data folder's file `name`, or None where no data folder was named or it lacks it.
+
+        Raises:
+            DataError: a folder was named that does not exist or is empty, or `name` is no file that can be read.
+        """
+        path = self._find(name)
+        if path is not None and not (path.is_file() and os.access(path, os.R_OK)):
+            raise DataError(f"{path} is {'not readable' if path.is_file() else 'a folder'}: expected a file to read")
+        return path
+
+    def folder(self, name: str) -> Path | None:
+        """Return the data folder's folder `name`, or None where no data folder was named or it lacks it.
+
+        Raises:
+            DataError: a folder was named that does not exist or is empty, or `name` is no folder that can be read.
+        """
+        path = self._find(name)
+        if path is not None and not (path.is_dir() and os.access(path, os.R_OK | os.X_OK)):
+            raise DataError(f"{path} is {'not readable' if path.is_dir() else 'a file'}: expected a folder to read")
+        return path
+
+    def _find(self, name: str) -> Path | None:
+        if self.data_dir is None:
+            return None
+        if not self.data_dir.is_dir():
+            what = "is a file" if self.data_dir.exists() else "does not exist"
+            raise DataError(f"data folder {str(self.data_dir)!r} {what}: {LAYOUT}")
+        if not any(self.data_dir.iterdir()):
+            raise DataError(f"data folder {str(self.data_dir)!r} is empty: {LAYOUT}")
+        path = self.data_dir / name
+        return path if path.exists() else None

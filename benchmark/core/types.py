@@ -1,0 +1,193 @@
+"""The words of the house: what a task, a method and an attribution are. No logic.
+
+Shapes: B batch, G features, K steps, R random subsets, C classes, N samples.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, Self, get_args
+
+from benchmark.core.registry import Registry, a_text, one_of, some_of
+from benchmark.core.sources import Located, Source, Sources
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+Modality = Literal["table", "text", "image"]
+Device = Literal["cpu", "cuda"]
+"""The class of device that a result was computed on; times of the two never share a column."""
+Precision = Literal["fp32", "bf16"]
+"""What a model's forwards are computed in; probabilities and scores are float64 in any case."""
+Baseline = Literal["removal", "insertion"]
+"""What takes a removed feature's place: the removal baseline, or, for INS, the insertion baseline."""
+
+VALUE_TABLE_LIMIT = 12
+"""Up to this many features every removal set of a sample is asked once and looked up ever after."""
+
+Attribute = Callable[["Tensor", "Tensor"], "Tensor"]
+"""Maps inputs (B, ...) and targets (B,) to attributions (B, G): float, finite, signed, larger = more support."""
+
+
+@dataclass(frozen=True)
+class Budget:
+    """How finely a task is probed.
+
+    `steps` K is capped by a sample's own number of features; `subsets` R holds for FC and INF each; FC removes
+    max(`subset_minimum`, round(`subset_fraction` * features)) features at a time.
+    """
+
+    steps: int
+    subsets: int = 100
+    subset_fraction: float = 1 / 3
+    subset_minimum: int = 2
+
+
+class Removal(Protocol):
+    """How features are removed in one modality. True in `removed` (B, G) means the feature is taken away."""
+
+    @property
+    def n_features(self) -> int:
+        """Return G."""
+
+    @property
+    def pads(self) -> bool:
+        """Tell whether inputs may be padded, so that samples can have different numbers of features."""
+
+    @property
+    def shares_baseline(self) -> bool:
+        """Tell whether removal and insertion use the same baseline, so that INS can be read off the LeRF curve."""
+
+    def baseline(self, x: Tensor, kind: Baseline = "removal") -> Tensor:
+        """Return what stands in x's place where everything is removed: (1, ...) for all samples or (B, ...)."""
+
+    def expand(self, removed: Tensor) -> Tensor:
+        """Return `removed` (B, G) in a shape that broadcasts against x."""
+
+    def valid(self, x: Tensor) -> Tensor:
+        """Return (B, G) bool: True where there is a feature, False for padding."""
+
+    def pool(self, raw: Tensor) -> Tensor:
+        """Sum what a gradient gives for x's own layout into one number a feature, (B, G)."""
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """Inputs (N, ...) and labels (N,)."""
+
+    x: Tensor
+    y: Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Task:
+    """Inputs, a frozen model and a way to remove features.
+
+    `model` is in eval mode, its parameters need no gradient, and it maps inputs to logits (B, C).
+    """
+
+    name: str
+    modality: Modality
+    source: Source
+    model: nn.Module
+    train: Split
+    test: Split
+    removal: Removal
+    budget: Budget
+    feature_names: tuple[str, ...]
+    class_names: tuple[str, ...]
+    provenance: dict[str, Any] = field(default_factory=dict)
+    """Data digest and origin, model digest and recipe, accuracy and balanced accuracy: copied into records."""
+    evidence: Tensor | None = None
+    """Where the evidence was planted in each test row (N, G) bool: only stand-ins know."""
+    words: Callable[[Tensor], list[str]] | None = None
+    """The words of one text (G,), padding left out."""
+    spatial: str | None = None
+    """The submodule of an image model whose output is its last map of places: what CAM methods look at."""
+
+    @property
+    def n_features(self) -> int:
+        """Return G."""
+        return self.removal.n_features
+
+    def remove(self, x: Tensor, removed: Tensor, kind: Baseline = "removal") -> Tensor:
+        """Return x with the features that are True in `removed` (B, G) replaced by the baseline."""
+        return self.removal.baseline(x, kind).where(self.removal.expand(removed), x)
+
+
+class TaskSpec(Protocol):
+    """What a task file registers: light enough to plan with, heavy only when built."""
+
+    @property
+    def modality(self) -> Modality:
+        """Return table, text or image."""
+
+    @property
+    def n_features(self) -> int:
+        """Return G."""
+
+    @property
+    def budget(self) -> Budget:
+        """Return how finely the task is probed."""
+
+    def facts(self) -> dict[str, str]:
+        """Return what its card says beyond modality and features: data, model, training."""
+
+    def locate(self, sources: Sources) -> Located:
+        """Find and verify the data without loading torch."""
+
+    def recipe(self, source: Source) -> dict[str, Any]:
+        """Return every setting the model depends on, as plain data."""
+
+    @property
+    def floor(self) -> float:
+        """Return the least balanced accuracy of a model worth explaining."""
+
+    def build(self, located: Located, name: str, device: str) -> Task:
+        """Load the data and the model, training the model where no weights are cached."""
+
+
+class Method(ABC):
+    """An explanation method: a frozen dataclass whose fields are its hyper-parameters.
+
+    One that is None is left to the task: `resolved` fills it in.
+    """
+
+    repeats: ClassVar[int] = 1
+    """How many seeds a record averages over; more than one only for controls that are pure chance."""
+
+    def unsupported(self, spec: TaskSpec) -> str | None:
+        """Return why this method cannot explain the task, or None where it can."""
+        return None
+
+    def resolved(self, task: Task | TaskSpec) -> Self:
+        """Return this method with every parameter that it has on a task of this modality and size.
+
+        It stands in the record; `prepare` of either gives the same. Most methods have nothing to fill in.
+        """
+        return self
+
+    def learns_from(self, modality: Modality) -> Sequence[Method]:
+        """Return the methods whose explanations this one is trained on, so that it is made anew when they change."""
+        return ()
+
+    @abstractmethod
+    def prepare(self, task: Task, seed: int) -> Attribute:
+        """Get ready to explain `task`, training what has to be trained, and return the explainer.
+
+        An explainer that was trained has a `report`: plain data for the record, whose `costs` are those of training.
+        One that knows how sure it is has an `interval`, which maps inputs (B, ...) to the lower and upper ends (B, G)
+        of its attribution.
+        """
+
+
+PACKAGES = ("methods", "deepfaith")
+"""Where methods are found."""
+METHODS: Registry[type[Method]] = Registry(
+    "method", "METHODS", Method, {"kind": a_text, "modalities": some_of(*get_args(Modality)), "group": a_text}
+)
+TASKS: Registry[Callable[[], TaskSpec]] = Registry(
+    "task", "TASKS", facts={"modality": one_of(*get_args(Modality)), "group": a_text}
+)

@@ -1,0 +1,124 @@
+"""Cards: what there is to know of a metric, a method or a task, from the registry itself."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+from collections.abc import Sequence
+from typing import Any, get_args
+
+from benchmark.core.errors import UsageError, did_you_mean
+from benchmark.core.registry import parameters
+from benchmark.core.types import METHODS, TASKS, Method, Modality
+from benchmark.scoring.metrics import METRICS, Metric
+
+ROWS = {
+    "fixed": "R, shared by all methods; none where there is a value table",
+    "bernoulli": "R, shared by all methods; none where there is a value table",
+    "groups": "K a method (shared by all methods where each step removes one feature)",
+    "morf": "K - 2 a method beyond the single groups; shared by DEL, POS, RP and IROF",
+    "lerf": "K - 2 a method beyond the single groups; shared by NEG and INS",
+    "insert": "none where both baselines are the same (read off the LeRF curve), else K - 1 a method",
+}
+"""Rows of the model a sample that a probe costs."""
+
+
+def card(name: str) -> dict[str, Any]:
+    """Return the card of the metric, method or task called `name`.
+
+    Raises:
+        UsageError: there is no such thing.
+    """
+    if name.upper() in METRICS:
+        return metric_card(METRICS[name.upper()])
+    if name in METHODS.names():
+        return method_card(name)
+    if name in TASKS.names():
+        return task_card(name)
+    known = [*METRICS, *METHODS.names(), *TASKS.names()]
+    raise UsageError(f"nothing is called {name!r}{did_you_mean(name, known)}")
+
+
+BASELINE = (
+    "a removed feature takes the task's baseline: the training mean on tables, a <mask> token in texts, the channel "
+    "means in images; insertion starts from the same, but from a blurred image where the task has one"
+)
+TIES = "equal attributions are ordered by a random permutation drawn from (seed, sample), the same for all methods"
+NO_TIES = "the order of features plays no part"
+
+
+def metric_card(metric: Metric) -> dict[str, Any]:
+    """Return what there is to know of a metric."""
+    ordered = metric.probe.kind not in ("fixed", "bernoulli")
+    return {
+        "metric": f"{metric.name}: {metric.title}",
+        "question": metric.meaning,
+        "formula": metric.formula,
+        "direction": "higher is better" if metric.higher_is_better else "lower is better",
+        "range": f"[{metric.low:g}, {metric.high:g}]",
+        "baseline": BASELINE,
+        "ties": TIES if ordered else NO_TIES,
+        "cannot see": metric.blind_to,
+        "redundancy": metric.redundancy,
+        "cost": f"rows of the model a sample: {ROWS[metric.probe.kind]}",
+        "family": metric.family,
+        "source": metric.source,
+        "version": metric.version,
+    }
+
+
+def metrics_document() -> str:
+    """Return the cards of all metrics as the Markdown document docs/metrics.md."""
+    parts = [
+        "# The ten metrics",
+        "Made by `python -m benchmark show metrics`. v_I is the target's probability with the features of I removed, "
+        "v_0 with none removed; the target is the class predicted on the whole input; s is the attribution. Features "
+        "are sorted by descending attribution and cut into K groups. "
+        f"Baseline of all: {BASELINE}.",
+    ]
+    for metric in METRICS.values():
+        facts = metric_card(metric)
+        lines = [f"- **{key}**: {facts[key]}" for key in facts if key not in ("metric", "question", "baseline")]
+        parts.append("\n".join([f"## {facts['metric']}", "", facts["question"], "", *lines]))
+    return "\n\n".join(parts) + "\n"
+
+
+def method_card(name: str) -> dict[str, Any]:
+    """Return what there is to know of a method."""
+    entry, cls = METHODS.entry(name), METHODS.get(name)
+    method = cls()
+    usual = _by_modality(method, entry.facts.get("modalities") or get_args(Modality))
+    values = {key: usual.get(key, "none" if value is None else value) for key, value in parameters(method).items()}
+    return {
+        "method": name,
+        "kind": entry.facts.get("kind", ""),
+        "explains": ", ".join(entry.facts.get("modalities", ())),
+        "parameters": ", ".join(f"{key}={value}" for key, value in values.items()) or "none",
+        "description": " ".join((inspect.getdoc(cls) or "").split()),
+    }
+
+
+def _by_modality(method: Method, modalities: Sequence[str]) -> dict[str, str]:
+    """Return what stands for each parameter that a method leaves to the task: its values on the tasks there are."""
+    specs = [TASKS.get(name)() for name in TASKS.names()]
+    said: dict[str, list[str]] = {}
+    for modality in modalities:
+        resolved = [parameters(method.resolved(spec)) for spec in specs if spec.modality == modality]
+        for key, value in parameters(method).items():
+            found = sorted({own[key] for own in resolved if own[key] != value})
+            if value is None and found:
+                said.setdefault(key, []).append(f"{modality} {' or '.join(map(str, found))}")
+    return {key: f"by modality ({', '.join(words)})" for key, words in said.items()}
+
+
+def task_card(name: str) -> dict[str, Any]:
+    """Return what there is to know of a task."""
+    spec = TASKS.get(name)()
+    return {
+        "task": name,
+        "description": TASKS.entry(name).summary,
+        "modality": spec.modality,
+        "features": spec.n_features,
+        "budget": ", ".join(f"{key} {value:g}" for key, value in dataclasses.asdict(spec.budget).items()),
+        **spec.facts(),
+    }

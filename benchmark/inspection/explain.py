@@ -1,0 +1,131 @@
+"""Explains one sample by several methods, with the ten scores of each explanation. No drawing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+import torch
+
+from benchmark.core.errors import UsageError
+from benchmark.core.types import Method, Task
+from benchmark.scoring.evaluator import Evaluator
+from benchmark.scoring.metrics import METRICS
+from benchmark.scoring.trial import Trial, refuse_non_finite
+
+
+@dataclass(frozen=True, eq=False)
+class Explanation:
+    """What one method says: attribution (G,), and scores by metric, NaN where one is undefined.
+
+    `interval`: the lower and upper ends (G,) of the attribution, where the method knows how sure it is.
+    """
+
+    label: str
+    attribution: np.ndarray
+    scores: dict[str, float]
+    interval: tuple[np.ndarray, np.ndarray] | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Explained:
+    """One sample of a task and its explanations. `valid` (G,) is False for padding.
+
+    `evidence` (G,) tells where evidence was planted, where the task knows it; `names` are those of the valid features;
+    `pixels` (H, W) or (H, W, 3) in 0 to 1 is the image, if it is one; `values` (G,) are a table's standardised columns.
+    """
+
+    task: Task
+    sample: int
+    label: str
+    predicted: str
+    probability: float
+    explanations: list[Explanation]
+    valid: np.ndarray
+    evidence: np.ndarray | None
+    names: list[str]
+    pixels: np.ndarray | None
+    values: np.ndarray | None
+    failed: tuple[str, ...] = ()
+    """Labels of methods that failed, and are left out."""
+
+    @property
+    def title(self) -> str:
+        """Return one line that says what is explained."""
+        data = "synthetic stand-in" if self.task.source == "synthetic" else "real data"
+        weak = ", WEAK model" if self.task.provenance["model"].get("weak") else ""
+        return (
+            f"{self.task.name} ({data}{weak}), sample {self.sample}: predicted {self.predicted} "
+            f"({self.probability:.0%}), labelled {self.label}"
+        )
+
+    def best(self) -> dict[str, float]:
+        """Return the best score of each metric among the explanations."""
+        found = {}
+        for name, metric in METRICS.items():
+            scores = [e.scores[name] for e in self.explanations if not np.isnan(e.scores[name])]
+            if scores:
+                found[name] = max(scores) if metric.higher_is_better else min(scores)
+        return found
+
+
+def explain(
+    task: Task, sample: int, methods: Iterable[tuple[str, str, Method]], seed: int,
+    build: Callable[[], Task] | None = None,
+) -> Explained:  # fmt: skip
+    """Explain test sample `sample` by methods, those that fail left out.
+
+    Args:
+        task: with the sample among its test rows.
+        sample: the number of its row.
+        methods: label, registered name and the method itself.
+        seed: base of every random draw.
+        build: builds the task anew, where a method spoils it; without it those that follow fail then.
+
+    Raises:
+        UsageError: there is no such sample.
+        BenchmarkError: every method failed.
+    """
+    rows = len(task.test.x)
+    if not 0 <= sample < rows:
+        raise UsageError(f"--sample expects a test sample of {task.name}, 0 to {rows - 1}, got {sample}")
+    trial = Trial(task, lambda task: Evaluator(task, seed, [sample]), build)
+    evaluator, found = trial.evaluator, []
+    for label, name, method in methods:
+        explanation = trial.run(label, method, partial(_explanation, label, name, method))
+        found += [] if explanation is None else [explanation]
+    trial.require(found)
+    x, target = task.test.x[sample], int(evaluator.shared.target[0])
+    image, text = task.modality == "image", task.modality == "text"
+    return Explained(
+        task=task,
+        sample=sample,
+        label=task.class_names[int(task.test.y[sample])],
+        predicted=task.class_names[target],
+        probability=float(evaluator.shared.clean[0]),
+        explanations=found,
+        valid=evaluator.valid[0].cpu().numpy(),
+        evidence=None if task.evidence is None else task.evidence[sample].cpu().numpy(),
+        names=task.words(x) if text and task.words else list(task.feature_names),
+        pixels=_shown(x) if image else None,
+        values=None if image or text else x.cpu().numpy(),
+        failed=tuple(trial.failed),
+    )
+
+
+def _explanation(label: str, name: str, method: Method, evaluator: Evaluator) -> Explanation:
+    result = refuse_non_finite(evaluator.evaluate(method, name))
+    assert result.attributions is not None
+    scores = {metric: float(values[0]) for metric, values in result.scores.items()}
+    interval = getattr(result.explain, "interval", None)
+    lower_upper = interval and tuple(end[0].double().cpu().numpy() for end in interval(evaluator.x.clone()))
+    return Explanation(label, result.attributions[0].double().cpu().numpy(), scores, lower_upper)
+
+
+def _shown(x: torch.Tensor) -> np.ndarray:
+    """Return an image as (H, W) or (H, W, 3) in 0 to 1, stretched over its own range."""
+    low, high = x.min(), x.max()
+    pixels = ((x - low) / (high - low).clamp(min=1e-12)).cpu().numpy()
+    return pixels[0] if len(pixels) == 1 else pixels.transpose(1, 2, 0)

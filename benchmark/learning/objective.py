@@ -1,0 +1,16 @@
+"""What objectives without a memory of their own have in common; light, so that a method's file can import it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+class Memoryless:
+    """An objective (see `benchmark.learning.fitting.Objective`) of which a checkpoint has nothing to keep."""
+
+    def state(self) -> dict[str, Any]:
+        """See `Objective`."""
+        return {}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """See `Objective`."""

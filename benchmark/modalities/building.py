@@ -1,0 +1,102 @@
+"""What building a task of any modality has in common: its hash, its cached model, the floor under its accuracy."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from benchmark.core.errors import DataError
+from benchmark.core.identity import source_digest, training_digest
+from benchmark.core.sources import Located, cache_folder
+from benchmark.core.types import Task
+
+if TYPE_CHECKING:
+    from torch import nn
+
+log = logging.getLogger("benchmark")
+
+BUILD_VERSION = 1
+"""Raised when the way tasks are made changes, so that no cached model outlives it."""
+
+
+def model_path(name: str, recipe: dict[str, Any], located: Located) -> Path:
+    """Return where the weights of a task's model are, or will be."""
+    identity = json.dumps([recipe, located.source, located.digest], sort_keys=True)
+    key = hashlib.sha256(identity.encode()).hexdigest()[:16]
+    return cache_folder() / "models" / f"{name}-{key}.safetensors"
+
+
+def explainer_path(method: str, code: str, task: Task, *settings: Any) -> Path:
+    """Return where what `method` trains for a task is, or will be.
+
+    `code` is a module whose source trains it, and `settings` are all else that it depends on, as plain data.
+    """
+    from benchmark.core.store import key_of
+
+    key = key_of(source_digest(code), training_digest(task), *settings)
+    return cache_folder() / "explainers" / f"{method}-{task.name}-{key}.safetensors"
+
+
+def target_model(
+    name: str, recipe: dict[str, Any], located: Located, build: Callable[[], nn.Module],
+    fit: Callable[[], tuple[nn.Module, dict[str, Any]]], rows: str = "",
+) -> tuple[nn.Module, dict[str, Any]]:  # fmt: skip
+    """Return the frozen model of a task, trained by `fit` where no weights are cached, and what `fit` said of it.
+
+    `rows` is a digest of the data's content, where that of `located` does not hold all of it: a model of other rows is
+    set aside and trained again.
+    """
+    from benchmark.core.store import Unusable
+    from benchmark.models.weights import trained
+
+    def train() -> tuple[nn.Module, dict[str, Any]]:
+        model, facts = fit()
+        return model, facts | ({"rows": rows} if rows else {})
+
+    def check(facts: dict[str, Any]) -> None:
+        if rows and facts.get("rows") != rows:
+            raise Unusable("was trained on other rows than the data hold now")
+
+    model, facts = trained(model_path(name, recipe, located), build, train, check)
+    facts.pop("rows", None)
+    return model, facts
+
+
+def refuse_weak(task: Task, allowed: bool) -> None:
+    """Make sure that a task's model is worth explaining, or that the user wants it all the same.
+
+    Raises:
+        DataError: its balanced accuracy is under the floor.
+    """
+    facts = task.provenance.get("model", {})
+    if facts.get("weak") and not allowed:
+        raise DataError(
+            f"the model of {task.name} is too weak to be worth explaining: balanced accuracy "
+            f"{facts.get('balanced_accuracy', float('nan')):.3f}, expected at least {facts.get('floor', 'its floor')}; "
+            "use --allow-weak-model to explain it all the same"
+        )
+
+
+def judged(name: str, facts: dict[str, Any], recipe: dict[str, Any], floor: float) -> dict[str, Any]:
+    """Return a model's provenance; a balanced accuracy under `floor` is marked as weak."""
+    if facts["predicted_classes"] == 1:
+        log.warning(f"the model of {name} predicts one class for every test row; its explanations say little")
+    weak = facts["balanced_accuracy"] < floor
+    return {"recipe": recipe, "floor": floor, "weak": weak, **facts}
+
+
+def task_facts(task: Task) -> dict[str, Any]:
+    """Return what a board says of a task: all of it is kept in each record; what the task does not say is None."""
+    data, model = task.provenance.get("data", {}), task.provenance.get("model", {})
+    return {
+        "modality": task.modality,
+        "origin": str(data.get("origin", "unknown")),
+        "rows": len(task.test.x),
+        "accuracy": model.get("accuracy"),
+        "balanced_accuracy": model.get("balanced_accuracy"),
+        "weak": bool(model.get("weak")),
+    }

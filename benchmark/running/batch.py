@@ -1,0 +1,66 @@
+"""Plans several tasks and runs them, saying what happens: what `run` and the studies have in common."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from typing import Any
+
+from benchmark.core.errors import DataError
+from benchmark.core.files import sweep
+from benchmark.core.sources import Sources, cache_folder
+from benchmark.records.store import RecordStore
+from benchmark.running.interruption import stop_if_asked
+from benchmark.running.plan import MethodChoice, PlannedTask, plan_task
+from benchmark.running.runner import Outcome, Settings, run_task
+from benchmark.running.workers import Workers
+
+log = logging.getLogger("benchmark")
+
+
+def planned(
+    names: list[str], choices: list[MethodChoice], sources: Sources, **how: Any
+) -> tuple[list[PlannedTask], list[DataError]]:
+    """Plan each task, see `plan_task` for `how`; one whose data are missing is said and passed over."""
+    plans, missing = [], []
+    for name in names:
+        try:
+            plan = plan_task(name, choices, sources, **how)
+        except DataError as error:
+            missing.append(error)
+            log.error(f"error: {name}: {error}")
+            continue
+        plans.append(plan)
+        for note in plan.located.notes:
+            log.warning(f"{name}: {note}")
+        log.warning(f"{name}: {plan.located.source} data, {plan.located.origin}")
+    return plans, missing
+
+
+def run_all(plans: list[PlannedTask], store: RecordStore, settings: Settings) -> tuple[list[Outcome], list[DataError]]:
+    """Run all cells; a task that cannot be built is said and passed over."""
+    from tqdm import tqdm
+    from tqdm.contrib.logging import logging_redirect_tqdm
+
+    outcomes: list[Outcome] = []
+    unbuilt: list[DataError] = []
+    for folder in (store.root, cache_folder()):
+        sweep(folder)
+    total = sum(len(plan.cells) for plan in plans)
+    shown = sys.stderr.isatty() and log.level < logging.ERROR
+    bar = tqdm(total=total, unit="cell", disable=not shown, leave=False)
+    with logging_redirect_tqdm([log]), bar, Workers() as crew:
+        for plan in plans:
+            bar.set_description(plan.name)
+            try:
+                for outcome in run_task(plan, store, settings, crew):
+                    stop_if_asked()
+                    outcomes.append(outcome)
+                    bar.update()
+                    say = log.warning if outcome.bad or (outcome.reason and outcome.state == "computed") else log.info
+                    say(f"{outcome.cell.label}: {outcome.state}{outcome.reason and ': ' + outcome.reason}")
+            except DataError as error:
+                unbuilt.append(error)
+                log.error(f"error: {plan.name}: {error}")
+    stop_if_asked()
+    return outcomes, unbuilt

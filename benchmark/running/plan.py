@@ -1,0 +1,157 @@
+"""From what was asked for to cells: which methods with which parameters, on which tasks. No torch."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any
+
+from benchmark.core.errors import BenchmarkError, UsageError, describe
+from benchmark.core.registry import configure, parameters
+from benchmark.core.selection import chosen
+from benchmark.core.sources import Located, Sources
+from benchmark.core.types import METHODS, TASKS, Device, Method, Precision, TaskSpec
+from benchmark.records.store import Cell
+from benchmark.running.presets import PRESETS
+from benchmark.scoring.metrics import METRICS
+
+
+@dataclass(frozen=True)
+class MethodChoice:
+    """A method's name and the parameters given for it, as text."""
+
+    name: str
+    given: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def label(self) -> str:
+        """Return the method as the user wrote it: `lime[n_samples=200]`."""
+        return self.name + (f"[{','.join(f'{k}={v}' for k, v in self.given)}]" if self.given else "")
+
+
+def parse_methods(text: str) -> list[MethodChoice]:
+    """Return the methods that `text` names (see `benchmark.core.selection`), each with the parameters given for it.
+
+    Raises:
+        UsageError: an unknown name, brackets that do not parse, or nothing that is left.
+    """
+    return sorted(chosen(text, _choices, "method"), key=lambda choice: bool(choice.given))  # those with defaults first
+
+
+def _choices(item: str) -> list[MethodChoice]:
+    """Return the methods of one item: several for a glob, one for `name[parameter=value,...]`."""
+    name, bracket, rest = item.partition("[")
+    if not bracket:
+        return [MethodChoice(name) for name in METHODS.matching(item)]
+    METHODS.entry(name)
+    given = {}
+    for pair in filter(None, map(str.strip, rest.removesuffix("]").split(","))):
+        key, equals, value = map(str.strip, pair.partition("="))
+        if not equals or not rest.endswith("]"):
+            raise UsageError(f"cannot read {item!r}: write name or name[parameter=value,...]")
+        if key in given:
+            raise UsageError(f"cannot read {item!r}: {key} is given twice")
+        given[key] = value
+    return [MethodChoice(name, tuple(sorted(given.items())))]
+
+
+def method_for(choice: MethodChoice, preset: str = "standard") -> Method:
+    """Return a method with the parameters given for it, and otherwise those of the preset; checks what was given.
+
+    Raises:
+        UsageError: an unknown parameter, or a value of the wrong type or range.
+    """
+    cls = METHODS.get(choice.name)
+    return configure(cls, choice.name, PRESETS[preset].given(cls, dict(choice.given)))
+
+
+@dataclass(frozen=True, eq=False)
+class PlannedTask:
+    """A task, where its data are, and the cells to evaluate on it. `skips` says why a method does not apply."""
+
+    name: str
+    spec: TaskSpec
+    located: Located
+    cells: tuple[tuple[Cell, MethodChoice], ...]
+    skips: dict[str, str]
+
+    def methods(self) -> list[tuple[str, str, Method]]:
+        """Return label, name and method of each cell that applies."""
+        return [
+            (choice.label, choice.name, METHODS.get(choice.name)(**cell.params))
+            for cell, choice in self.cells
+            if cell.key not in self.skips
+        ]
+
+    def bound(self, rows: int) -> PlannedTask:
+        """Return this plan for a task of `rows` test rows: a limit that takes nothing away is none."""
+        cells, skips = [], {}
+        for cell, choice in self.cells:
+            taken = cell.limit if cell.limit is not None and cell.limit < rows else None
+            bound = dataclasses.replace(cell, limit=taken)
+            cells.append((bound, choice))
+            if cell.key in self.skips:
+                skips[bound.key] = self.skips[cell.key]
+        return dataclasses.replace(self, cells=tuple(cells), skips=skips)
+
+
+def plan_task(
+    name: str,
+    choices: list[MethodChoice],
+    sources: Sources,
+    seed: int,
+    limit: int | None,
+    precision: Precision = "fp32",
+    preset: str = "standard",
+    device: Device = "cpu",
+) -> PlannedTask:
+    """Find a task's data and lay out its cells.
+
+    Raises:
+        DataError: its data are missing or damaged.
+    """
+    spec = TASKS.get(name)()
+    located = spec.locate(sources)
+    limit = limit or PRESETS[preset].samples[spec.modality]
+    cells: list[tuple[Cell, MethodChoice]] = []
+    skips: dict[str, str] = {}
+    for choice in choices:
+        method = method_for(choice, preset)
+        modalities = METHODS.entry(choice.name).facts.get("modalities", ())
+        if modalities and spec.modality not in modalities:
+            reason: str | None = f"explains {', '.join(modalities)}, not {spec.modality}"
+        else:
+            method, reason = _fitted(method, spec, choice)
+        cell = Cell(located.source, name, choice.name, parameters(method), seed, limit, precision, device, preset)
+        if any(cell.key == other.key for other, _ in cells):
+            continue  # the same method, once with its defaults spelt out
+        cells.append((cell, choice))
+        if reason:
+            skips[cell.key] = reason
+    return PlannedTask(name, spec, located, tuple(cells), skips)
+
+
+def _fitted(method: Method, spec: TaskSpec, choice: MethodChoice) -> tuple[Method, str | None]:
+    """Return a method with all its parameters on a task, and why it cannot explain it, if so."""
+    try:
+        method = method.resolved(spec)
+        return method, method.unsupported(spec)
+    except BenchmarkError:
+        raise
+    except Exception as error:
+        raise UsageError(f"{choice.label} cannot be planned: {describe(error, type(method))}") from error
+
+
+def metric_facts(names: list[str]) -> dict[str, dict[str, Any]]:
+    """Return what a record says of each metric, so that a board needs nothing but records."""
+    order = list(METRICS)
+    return {
+        name: {
+            "version": METRICS[name].version,
+            "higher_is_better": METRICS[name].higher_is_better,
+            "family": METRICS[name].family,
+            "order": order.index(name),
+            "title": METRICS[name].title,
+        }
+        for name in names
+    }

@@ -1,0 +1,229 @@
+"""What a method is given is its own: a task without test rows, and a model that is seen to be as it was afterwards."""
+
+from __future__ import annotations
+
+import copy
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stdout
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from benchmark.core.errors import BenchmarkError
+from benchmark.core.identity import layer_settings, removal_state
+from benchmark.core.seeding import seeded
+from benchmark.core.types import Split, Task
+
+HOOKS = (
+    "_forward_hooks", "_forward_hooks_with_kwargs", "_forward_hooks_always_called", "_forward_pre_hooks",
+    "_forward_pre_hooks_with_kwargs", "_backward_hooks", "_backward_pre_hooks",
+)  # fmt: skip
+
+
+KINDS = {"_parameters": "the weights", "_buffers": "the buffers", "__dict__": "the settings"}
+"""Where a module holds tensors, and what they are called."""
+
+
+class ChangedTaskError(BenchmarkError):
+    """A method left the task in another state than it found it in."""
+
+
+def for_methods(task: Task) -> Task:
+    """Return the task that methods are given: it has no test rows, and does not tell where evidence was planted."""
+    none = Split(task.test.x[:0].clone(), task.test.y[:0].clone())
+    return replace(task, test=none, evidence=None, provenance=copy.deepcopy(task.provenance))
+
+
+class Guard:
+    """Watches methods at work on a task, and names what one of them leaves changed.
+
+    The model is put back: weights, buffers, settings, hooks and layers. Rows and removal baselines are not, since a
+    copy of them may not fit; `intact` is False where they were changed, or where the model could not be put back, and
+    the task has to be built anew.
+    """
+
+    def __init__(self, task: Task) -> None:
+        self.task, self.intact = task, True
+        self._layers = {name: _Layer(module) for name, module in task.model.named_modules()}
+        self._rows = {name: _fingerprint(tensor) for name, tensor in self._shared().items()}
+
+    def ignore_own_changes(self) -> None:
+        """Let pass from now on what the model's own forwards have changed since this guard was made: a counter, say."""
+        for layer in self._layers.values():
+            layer.ignore_own_changes()
+
+    @contextmanager
+    def watch(self, seed: int) -> Iterator[None]:
+        """Run a block under seeded global generators, which are put back, and see that it leaves the task as it was.
+
+        Raises:
+            ChangedTaskError: it did not, or an earlier block did not and the task could not be put back.
+        """
+        if not self.intact:
+            raise ChangedTaskError("a method before this one changed the task for good: build the task anew")
+        before = torch.get_default_dtype(), torch.is_grad_enabled(), torch.get_num_threads()
+        place, casts = os.getcwd(), [(kind, torch.is_autocast_enabled(kind)) for kind in ("cpu", "cuda")]
+        try:
+            with seeded(seed), redirect_stdout(sys.stderr):  # where no result of ours is
+                yield
+        finally:
+            torch.set_default_dtype(before[0])
+            torch.set_grad_enabled(before[1])
+            if torch.get_num_threads() != before[2]:
+                torch.set_num_threads(before[2])
+            for kind, enabled in casts:
+                torch.set_autocast_enabled(kind, enabled)
+            os.chdir(place)
+            changed = self._changed()
+            if changed:
+                for layer in self._layers.values():
+                    layer.restore()
+                self.intact = self._changed() is None
+        if changed:
+            raise ChangedTaskError(f"it changed {changed}: a method must leave what it is given as it was")
+
+    def _changed(self) -> str | None:
+        """Return what is no longer as it was, or None."""
+        rows = {name: _fingerprint(tensor) for name, tensor in self._shared().items()}
+        now = dict(self.task.model.named_modules())
+        if now.keys() != self._layers.keys():
+            return "the layers of the model"
+        for name, layer in self._layers.items():
+            if what := layer.changed(now[name]):
+                return f"{what} of the model" + (f" (layer {name})" if name else "")
+        found = [name for name in self._rows.keys() | rows.keys() if self._rows.get(name) != rows.get(name)]
+        return f"the {sorted(found)[0]} of the task" if found else None
+
+    def _shared(self) -> dict[str, Tensor]:
+        """Return the tensors that methods share with the evaluator, by what they are."""
+        tensors = {f"removal's {name}": value for name, value in removal_state(self.task.removal)[1].items()}
+        return {"training rows": self.task.train.x, "training labels": self.task.train.y} | tensors
+
+
+class _Layer:
+    """One module as it was: parameters and buffers with copies of their contents, children, mode and hooks."""
+
+    def __init__(self, module: nn.Module) -> None:
+        self.module, self.kind, self.forward = module, type(module), vars(module).get("forward")
+        self.code = type(module).forward
+        self.settings, others = layer_settings(module)
+        self.ignored: set[str] = set()
+        self.children = dict(module._modules)
+        self.tensors: dict[str, dict[str, Tensor | None]] = {
+            "_parameters": dict(module._parameters), "_buffers": dict(module._buffers),
+        }  # fmt: skip
+        self.tensors |= {"__dict__": dict(others)}
+        self.contents = {
+            (kind, name): (tensor.detach().clone(), tensor.requires_grad)
+            for kind, named in self.tensors.items()
+            for name, tensor in named.items()
+            if tensor is not None
+        }
+        self.hooks = {name: dict(vars(module)[name]) for name in HOOKS if name in vars(module)}
+
+    def ignore_own_changes(self) -> None:
+        """Forget buffers and settings that are no longer as they were."""
+        now = layer_settings(self.module)[0]
+        self.settings = {name: value for name, value in self.settings.items() if name in now and now[name] == value}
+        self.ignored |= now.keys() - self.settings.keys()
+        for kind in ("_buffers", "__dict__"):
+            for name, tensor in getattr(self.module, kind).items():
+                known = self.contents.get((kind, name))
+                if known is not None and not _same(tensor, known[0]):
+                    del self.contents[kind, name]
+                    self.tensors[kind][name] = tensor
+
+    def changed(self, now: nn.Module) -> str | None:
+        """Return what of the module is no longer as it was, or None."""
+        if (
+            now is not self.module
+            or type(now) is not self.kind
+            or type(now).forward is not self.code
+            or _names(now._modules) != _names(self.children)
+            or vars(now).get("forward") is not self.forward
+        ):
+            return "the layers"
+        if now._parameters.keys() != self.tensors["_parameters"].keys():
+            return "the weights"
+        if layer_settings(now)[1].keys() != self.tensors["__dict__"].keys():
+            return "the settings"
+        for (kind, name), (content, wants) in self.contents.items():
+            tensor = getattr(now, kind).get(name)
+            if not isinstance(tensor, Tensor) or not _same(tensor, content):
+                return KINDS[kind]
+            if tensor.requires_grad != wants:
+                return "whether gradients are taken of the weights"
+        settings = {name: value for name, value in layer_settings(now)[0].items() if name not in self.ignored}
+        if settings != self.settings:
+            return "the mode" if settings.get("training") != self.settings["training"] else "the settings"
+        return (
+            "the hooks" if any(_names(vars(now)[name]) != _names(hooks) for name, hooks in self.hooks.items()) else None
+        )
+
+    def restore(self) -> None:
+        """Put the module back."""
+        module = self.module
+        module.__class__ = self.kind
+        if self.kind.forward is not self.code:
+            self.kind.forward = self.code
+        plain, tensors = layer_settings(module)
+        known = self.settings.keys() | self.tensors["__dict__"].keys() | self.ignored
+        for name in (plain.keys() | tensors.keys()) - known:
+            del vars(module)[name]
+        vars(module).update(self.settings)
+        if vars(module).get("forward") is not self.forward:
+            vars(module).pop("forward", None)
+            vars(module).update({} if self.forward is None else {"forward": self.forward})
+        _refill(module._modules, self.children)
+        for kind in ("_parameters", "_buffers"):
+            _refill(getattr(module, kind), self.tensors[kind])
+        vars(module).update(self.tensors["__dict__"])
+        for (kind, name), (content, wants) in self.contents.items():
+            tensor = self.tensors[kind][name]
+            assert tensor is not None
+            if tensor.shape != content.shape or tensor.dtype != content.dtype:
+                tensor.data = content.clone()
+            elif not _same(tensor, content):
+                tensor.data.copy_(content)  # in its place, which others may share
+            if tensor.requires_grad != wants:
+                tensor.requires_grad_(wants)
+        for name, hooks in self.hooks.items():
+            _refill(vars(module)[name], hooks)
+
+
+def _refill(named: dict[str, Any], wanted: dict[str, Any]) -> None:
+    """Give a dictionary that others hold, too, the content it had."""
+    if _names(named) != _names(wanted):
+        named.clear()
+        named.update(wanted)
+
+
+def _names(named: dict[str, Any]) -> list[tuple[str, int]]:
+    """Return which objects a dictionary holds, in its order: tensors are not compared by their contents here."""
+    return [(name, id(value)) for name, value in named.items()]
+
+
+def _same(a: Tensor, b: Tensor) -> bool:
+    """Tell whether two tensors are the same to the bit."""
+    return a.shape == b.shape and a.dtype == b.dtype and torch.equal(_bits(a), _bits(b))
+
+
+def _bits(tensor: Tensor) -> Tensor:
+    return tensor.detach().contiguous().reshape(-1).view(torch.uint8)
+
+
+def _fingerprint(tensor: Tensor) -> tuple[Any, ...]:
+    """Return what tells whether a tensor was written to: its version, and for what has none sums over its bits.
+
+    Each row counts by its place, so that rows that change places are seen.
+    """
+    bits = _bits(tensor)
+    words = bits.view(torch.int32) if len(bits) % 4 == 0 else bits
+    rows = words.view(len(tensor) if tensor.dim() and len(tensor) else 1, -1).sum(1, dtype=torch.int64)
+    version = 0 if tensor.is_inference() else tensor._version
+    placed = rows * torch.arange(1, len(rows) + 1, device=rows.device)
+    return tuple(tensor.shape), tensor.dtype, version, int(rows.sum()), int(placed.sum())

@@ -1,0 +1,339 @@
+"""How the model is asked about removal sets, and where answers are looked up instead."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from benchmark.core.errors import DataError
+from benchmark.core.types import Baseline, Precision, Task
+from benchmark.scoring.removal_sets import Listed, Removals, all_subsets
+
+BLOCK = 2**23
+"""Bytes of rows that are made together for several forwards: making few at a time is slow."""
+MOST_ROWS = 2**17
+"""Rows of a forward, however small they are."""
+
+
+@dataclass(frozen=True, eq=False)
+class Answers:
+    """The target's probability (B, S) float64 and whether the predicted class is still the target (B, S)."""
+
+    prob: Tensor
+    kept: Tensor
+
+    def __getitem__(self, key: object) -> Answers:
+        """Index both alike."""
+        return Answers(self.prob[key], self.kept[key])  # type: ignore[index]
+
+    def gather(self, which: Tensor) -> Answers:
+        """Return the answers to sets `which` (..., B, n) of each sample; leading dimensions look up the same."""
+        shape = (*which.shape[:-1], self.prob.shape[-1])
+        return Answers(self.prob.expand(shape).gather(-1, which), self.kept.expand(shape).gather(-1, which))
+
+    def view(self, *shape: int) -> Answers:
+        """View both alike."""
+        return Answers(self.prob.view(shape), self.kept.view(shape))
+
+
+class Prober:
+    """Asks a task's model about removal sets, packing rows of all samples into full forwards.
+
+    `byte_budget` bounds the memory of one forward: rows a forward = budget / what its largest row may hold
+    (`bytes_per_row`). By default it is 2 GiB on a GPU; on a CPU 8 MiB, about what caches hold, or the size of the
+    weights where that is more. It does not follow from timings, so that the same machine always packs alike. Out of
+    memory on a GPU halves the rows and goes on; `halvings` counts that. `precision` bf16 runs the model under autocast.
+    """
+
+    def __init__(self, task: Task, byte_budget: int | None = None, precision: Precision = "fp32") -> None:
+        self.task, self.precision, self.halvings = task, precision, 0
+        weights = list(task.model.parameters())
+        self.device = task.test.x.device
+        held = sum(weight.nelement() * weight.element_size() for weight in weights)
+        self.byte_budget = byte_budget or (max(2**23, held) if self.device.type == "cpu" else 2**31)
+        self.most_rows = MOST_ROWS
+        self._row_bytes: int | None = None
+
+    def rows_per_forward(self, x: Tensor) -> int:
+        """Return how many rows fit one forward if each is as large as the largest of x."""
+        if self._row_bytes is None:
+            self._row_bytes = bytes_per_row(self.task, x)
+        held = self._row_bytes
+        if self.task.removal.pads:  # what a model holds of a text grows with its words at least
+            longest = int(self.task.removal.valid(x).sum(1).max())
+            held = max(1, held * longest // self.task.n_features)
+        return max(1, min(self.most_rows, self.byte_budget // held))
+
+    def packing(self) -> dict[str, int]:
+        """Return what a record says of how rows were packed; `rows_per_forward` is that of the largest input."""
+        rows = 0 if self._row_bytes is None else max(1, min(self.most_rows, self.byte_budget // self._row_bytes))
+        return {"rows_per_forward": rows, "byte_budget": self.byte_budget, "halvings": self.halvings}
+
+    def raw_logits(self, x: Tensor) -> Tensor:
+        """Return the logits (n, C) of one forward as the model gives them."""
+        if self.precision == "fp32":
+            return self.task.model(x)
+        with torch.autocast(self.device.type, torch.bfloat16):
+            return self.task.model(x)
+
+    def logits(self, x: Tensor) -> Tensor:
+        """Return the logits (n, C) of one forward, float64."""
+        return self.raw_logits(x).double()
+
+    @torch.inference_mode()
+    def clean(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the predicted class (B,) and its probability (B,) float64 on whole inputs."""
+        logits = self._all_logits(x)
+        target = logits.argmax(-1)
+        return target, judge_in_parts(logits, target).prob
+
+    @torch.inference_mode()
+    def clean_and_empty(self, x: Tensor) -> tuple[Tensor, Tensor, Answers]:
+        """Return what `clean` does, and the answers (B, 1) where every feature is removed."""
+        emptied = self.task.remove(x, self.task.removal.valid(x))
+        whole, empty = self._all_logits(torch.cat([x, emptied])).chunk(2)
+        target = whole.argmax(-1)
+        return target, judge_in_parts(whole, target).prob, judge_in_parts(empty, target)[:, None]
+
+    def _all_logits(self, x: Tensor) -> Tensor:
+        parts: list[Tensor] = []
+        done = 0
+        while done < len(x):
+            parts.append(self._try(x[done:], self.logits))
+            done += len(parts[-1])
+        return torch.cat(parts)
+
+    @torch.inference_mode()
+    def ask(self, x: Tensor, target: Tensor, removals: Removals, kind: Baseline = "removal") -> Answers:
+        """Return the model's answers for every counted removal set; uncounted ones answer 0 and False."""
+        batch, sets = removals.shape
+        baseline = self.task.removal.baseline(x, kind)
+        court = _Court(x.device)
+        if removals.counted is None:
+            self._ask_blocks(x, target, removals, baseline, court)
+            found = court.verdict().view(sets, batch)
+            return Answers(found.prob.T.contiguous(), found.kept.T.contiguous())
+        rows = removals.counted.flatten().nonzero().squeeze(1)
+        self._ask_rows(x, target, removals, baseline, rows, court)
+        found = court.verdict()
+        prob = found.prob.new_zeros(batch * sets).scatter(0, rows, found.prob)
+        kept = found.kept.new_zeros(batch * sets).scatter(0, rows, found.kept)
+        return Answers(prob, kept).view(batch, sets)
+
+    def _ask_blocks(self, x: Tensor, target: Tensor, removals: Removals, baseline: Tensor, court: _Court) -> None:
+        """Ask about whole sets, all samples each, or where samples are too many, about some of them at a time."""
+        batch, sets = removals.shape
+        at_once = max(self.rows_per_forward(x), BLOCK // x[:1].nbytes)
+        width, height = min(batch, at_once), max(1, at_once // batch)
+        for begin in range(0, sets, height):
+            for first in range(0, batch, width):
+                samples = slice(first, min(batch, first + width))
+                masks = removals.block(samples, slice(begin, min(sets, begin + height)))
+                masks = self.task.removal.expand(masks.flatten(0, 1)).unflatten(0, masks.shape[:2])
+                base = baseline if len(baseline) == 1 else baseline[samples]
+                rows = substitute(x[samples], base, masks).flatten(0, 1)
+                self._forward(rows, target[samples].expand(len(masks), -1).flatten(), court)
+
+    def _ask_rows(
+        self, x: Tensor, target: Tensor, removals: Removals, baseline: Tensor, rows: Tensor, court: _Court
+    ) -> None:
+        """Ask about chosen pairs of sample and set, `rows` = sample * sets + set."""
+        at_once = max(self.rows_per_forward(x), BLOCK // x[:1].nbytes)
+        for pack in rows.split(at_once):
+            sample, which = pack // removals.shape[1], pack % removals.shape[1]
+            masks = self.task.removal.expand(removals.removed(sample, which))
+            base = baseline if len(baseline) == 1 else baseline.index_select(0, sample)
+            asked = substitute(x.index_select(0, sample), base, masks)
+            self._forward(asked, target.index_select(0, sample), court)
+
+    def _forward(self, rows: Tensor, target: Tensor, court: _Court) -> None:
+        """Ask about rows in forwards of equal size."""
+        done = 0
+        while done < len(rows):
+            logits = self._try(rows[done:], self.raw_logits)
+            court.hear(logits, target[done : done + len(logits)])  # once: what is asked again was not heard
+            done += len(logits)
+
+    def _try(self, x: Tensor, ask: Callable[[Tensor], Tensor]) -> Tensor:
+        """Return what `ask` gives for the first rows of x, as many as a forward may have and what is left divides into.
+
+        Where memory runs out it is tried with half as many.
+        """
+        while True:
+            size = min(self.rows_per_forward(x), len(x))
+            forwards = -(-len(x) // size)
+            try:
+                return ask(x[: -(-len(x) // forwards)])
+            except torch.OutOfMemoryError:
+                if size == 1:
+                    raise
+                self.most_rows = size // 2
+                self.halvings += 1
+                torch.cuda.empty_cache()
+
+    def value_table(self, x: Tensor) -> tuple[Tensor, Answers]:
+        """Return the predicted class (B,) and the answers to all 2^G removal sets (B, 2^G), as in `all_subsets`."""
+        target, clean = self.clean(x)
+        masks = all_subsets(self.task.n_features, x.device).unsqueeze(1)
+        rest = self.ask(x, target, Listed(masks[1:], len(x)))
+        prob = torch.cat([clean.unsqueeze(1), rest.prob], 1)
+        return target, Answers(prob, torch.cat([torch.ones_like(rest.kept[:, :1]), rest.kept], 1))
+
+
+class _Court:
+    """Turns the logits of many forwards into answers, a large number at a time: small forwards are costly to judge."""
+
+    BENCH = 2**14
+    """Logits that wait to be judged together."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+        self.waiting: list[tuple[Tensor, Tensor]] = []
+        self.heard = 0
+        self.parts: list[Answers] = []
+
+    def hear(self, logits: Tensor, target: Tensor) -> None:
+        """Take the logits (n, C) of the next rows and the class (n,) watched in each."""
+        self.waiting.append((logits, target))
+        self.heard += logits.nelement()
+        if self.heard >= self.BENCH:
+            self._judge()
+
+    def _joined(self) -> tuple[Tensor, Tensor]:
+        """Return the logits and classes of all that waits."""
+        if len(self.waiting) == 1:
+            return self.waiting[0]
+        logits, target = zip(*self.waiting, strict=True)
+        return torch.cat(logits), torch.cat(target)
+
+    def _judge(self) -> None:
+        try:
+            judged = [judge(*self._joined())]
+        except torch.OutOfMemoryError:  # nothing is judged yet: go on in smaller parts
+            torch.cuda.empty_cache()
+            judged = [judge_in_parts(logits, target) for logits, target in self.waiting]
+        self.parts += judged
+        self.waiting, self.heard = [], 0
+
+    def verdict(self) -> Answers:
+        """Return the answers (rows,) to all that was heard, in its order."""
+        if self.waiting:
+            self._judge()
+        if not self.parts:
+            nothing = torch.zeros(0, dtype=torch.float64, device=self.device)
+            return Answers(nothing, nothing.bool())
+        return joined(self.parts)
+
+
+BITS = {8: torch.int64, 4: torch.int32, 2: torch.int16, 1: torch.int8}
+
+
+def substitute(x: Tensor, base: Tensor, masks: Tensor) -> Tensor:
+    """Return x (b, ...) with `base` (b or 1, ...) where masks (s, b or 1, ...) or (b, ...) are True.
+
+    On a CPU x + (base - x) * mask is computed on the bits as integers, which is exact: torch.where branches at each
+    element, and takes 10 times as long where masks are random.
+    """
+    base = base.to(x.dtype)
+    if x.device.type != "cpu":
+        return torch.where(masks, base, x)
+    kind = BITS[x.element_size()]
+    bits = x.view(kind)
+    made = masks.to(kind).expand(torch.broadcast_shapes(masks.shape, x.shape)).contiguous()
+    return torch.addcmul(bits, base.view(kind) - bits, made, out=made).view(x.dtype)
+
+
+def judge(logits: Tensor, target: Tensor) -> Answers:
+    """Return the probability of `target` (n,) under logits (n, C), in float64, and whether no class has a higher logit.
+
+    The probability is NaN where any logit is not finite, that of another class too. Few classes are summed along the
+    long axis, which is 5 times faster.
+    """
+    along = 0 if logits.shape[1] <= 32 else 1
+    classes = logits if along else logits.T
+    classes, watched = classes.to(torch.float64, memory_format=torch.contiguous_format), target.unsqueeze(along)
+    highest, own = classes.amax(along), classes.gather(along, watched).squeeze(along)
+    prob = classes.softmax(along).gather(along, watched).squeeze(along)
+    unknown = ~(highest + classes.amin(along)).isfinite()
+    return Answers(prob.masked_fill_(unknown, float("nan")), highest <= own)
+
+
+def judge_in_parts(logits: Tensor, target: Tensor) -> Answers:
+    """Return what `judge` does, in as many parts as memory asks for."""
+    try:
+        return judge(logits, target)
+    except torch.OutOfMemoryError:
+        if len(logits) == 1:
+            raise
+        torch.cuda.empty_cache()
+    middle = len(logits) // 2
+    return joined([judge_in_parts(logits[:middle], target[:middle]), judge_in_parts(logits[middle:], target[middle:])])
+
+
+def joined(parts: list[Answers]) -> Answers:
+    """Return answers to rows, one after the other."""
+    return Answers(torch.cat([part.prob for part in parts]), torch.cat([part.kept for part in parts]))
+
+
+def bytes_per_row(task: Task, x: Tensor) -> int:
+    """Return what one row of a forward holds at its peak: 3 x the largest layer output + 2 x the input.
+
+    It is that of a row without padding, the largest that there can be: one like those of x (B, ...) with every feature
+    removed.
+
+    Raises:
+        DataError: the model gives anything but logits (B, C) of two classes or more.
+    """
+    largest = 0
+
+    def measure(_module: nn.Module, _inputs: object, output: object) -> None:
+        nonlocal largest
+        largest = max(largest, *(tensor.nelement() * tensor.element_size() for tensor in tensors_in(output)), 0)
+
+    row = task.removal.baseline(x[:1]).expand_as(x[:1]) if task.removal.pads else x[:1]
+    hooks = [module.register_forward_hook(measure) for module in task.model.modules() if module is not task.model]
+    try:
+        with torch.inference_mode():
+            logits = bare(task.model)(row)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    check_logits(logits)
+    return max(1, 3 * largest + 2 * row.nelement() * row.element_size())
+
+
+def check_logits(logits: object) -> Tensor:
+    """Return what a model gave if it is logits (B, C) of two classes or more.
+
+    Raises:
+        DataError: it is anything else.
+    """
+    if not isinstance(logits, Tensor) or not logits.is_floating_point():
+        what = str(logits.dtype) if isinstance(logits, Tensor) else f"a {type(logits).__name__}"
+        raise DataError(f"a model must give a tensor of real logits (batch, classes), got {what}: wrap it")
+    if logits.dim() != 2 or logits.shape[1] < 2:
+        raise DataError(
+            "a model must give logits of shape (batch, classes) with at least two classes, got "
+            f"{(1, *logits.shape[1:])} for one sample"
+        )
+    return logits
+
+
+def tensors_in(output: object) -> Iterator[Tensor]:
+    """Yield the tensors of what a layer gives: itself, or those in tuples, lists and dictionaries."""
+    if isinstance(output, Tensor):
+        yield output
+    elif isinstance(output, dict):
+        for part in output.values():
+            yield from tensors_in(part)
+    elif isinstance(output, (tuple, list)):
+        for part in output:
+            yield from tensors_in(part)
+
+
+def bare(model: nn.Module) -> Callable[[Tensor], Tensor]:
+    """Return the model's forward without the hooks on the model itself, so that a meter does not count it."""
+    return model.forward

@@ -1,0 +1,87 @@
+"""The model's answers that no method changes: asked once for a task, seed and samples, kept on disk for all workers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from benchmark.core.store import Unusable, intact, locked, recall, sealed, store, unseal
+from benchmark.scoring.model_queries import Answers
+
+
+@dataclass(frozen=True, eq=False)
+class Shared:
+    """The model's answers that no method changes, for N samples.
+
+    `samples` are row numbers of the test split; `empty` has everything removed; `fixed` and `bernoulli` (N, R) are for
+    FC and INF; `singles` (N, G) exist where every step removes one feature; `table` (N, 2^G) is the value table where
+    there is one. What the chosen metrics do not need is None.
+    """
+
+    samples: Tensor
+    target: Tensor
+    clean: Tensor
+    empty: Answers | None = None
+    fixed: Answers | None = None
+    bernoulli: Answers | None = None
+    singles: Answers | None = None
+    table: Answers | None = None
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Return all answers by name, for storing."""
+        flat: dict[str, Tensor] = {}
+        for part in fields(self):
+            value = getattr(self, part.name)
+            if isinstance(value, Answers):
+                flat |= {f"{part.name}.prob": value.prob, f"{part.name}.kept": value.kept}
+            elif value is not None:
+                flat[part.name] = value
+        return flat
+
+    @classmethod
+    def from_tensors(cls, flat: dict[str, Tensor]) -> Shared:
+        """Return what `tensors` gave."""
+        parts: dict[str, Any] = {key: value for key, value in flat.items() if "." not in key}
+        for key in {key.split(".")[0] for key in flat if "." in key}:
+            parts[key] = Answers(flat[f"{key}.prob"], flat[f"{key}.kept"])
+        return cls(**parts)
+
+    def finite(self) -> Tensor:
+        """Return (N,) bool: samples all of whose answers are finite."""
+        answers = [value for part in fields(self) if isinstance(value := getattr(self, part.name), Answers)]
+        finite = self.clean.isfinite()
+        for some in answers:
+            finite = finite & some.prob.isfinite().all(1)
+        return finite
+
+    def __getitem__(self, rows: slice) -> Shared:
+        """Return the answers of some samples."""
+        whole: dict[str, Any] = {part.name: getattr(self, part.name) for part in fields(self)}
+        some: dict[str, Any] = {name: value if value is None else value[rows] for name, value in whole.items()}
+        return Shared(**some)
+
+    def save(self, path: Path, costs: dict[str, dict[str, float]]) -> None:
+        """Write the answers and what they cost to `path`, atomically; where that cannot be done, say so and go on.
+
+        What another run has written meanwhile is the same, and stays: somebody may be reading it.
+        """
+        tensors = {key: value.detach().clone() for key, value in self.tensors().items()}  # some are one
+        with locked(path):
+            if intact(path, lambda path: unseal(path, path.name), "shared answers") is None:
+                store(path, sealed(tensors, {"costs": costs}, path.name))
+
+    @classmethod
+    def load(cls, path: Path, device: str) -> tuple[Shared | None, dict[str, dict[str, float]]]:
+        """Return what `save` wrote; None and no costs where there is nothing of use. What is damaged is set aside."""
+
+        def look(path: Path) -> tuple[Shared, dict[str, dict[str, float]]]:
+            flat, facts = unseal(path, path.name)
+            try:
+                return cls.from_tensors({key: value.to(device) for key, value in flat.items()}), facts["costs"]
+            except (KeyError, TypeError) as error:
+                raise Unusable("holds no shared answers") from error
+
+        return recall(path, look, "shared answers") or (None, {})
