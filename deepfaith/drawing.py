@@ -79,10 +79,10 @@ def _bernoulli(task: Task, share: Tensor, generator: torch.Generator) -> Tensor:
 
 @dataclass(frozen=True, eq=False)
 class Drawn:
-    """Removal sets (B, k, G) bool, as `benchmark.scoring.removal_sets.Removals` asks for them."""
+    """Removal sets (B, k, G) bool, as `benchmark.scoring.removal_sets.RemovalSets` asks for them."""
 
     masks: Tensor
-    counted = None
+    exists = None
 
     @property
     def shape(self) -> tuple[int, int]:

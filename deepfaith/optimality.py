@@ -12,14 +12,14 @@ import torch
 from torch import Tensor
 
 from benchmark.core.types import Budget
-from benchmark.scoring.model_queries import Answers
+from benchmark.scoring.masked_model import Predictions
 from benchmark.scoring.removal_sets import all_subsets
 
 PERFECT = ("FE", "MC")
 """Metrics that single removals maximise: with one column a step the effects themselves correlate perfectly."""
 
 
-def best_map(table: Answers, weights: Tensor) -> Tensor:
+def best_map(table: Predictions, weights: Tensor) -> Tensor:
     """Return the attributions (B, G) whose removed mass correlates best with the drops.
 
     weights (2^G,): how often each removal set is drawn. Weighted least squares on the sets' members, which maximises
@@ -46,7 +46,7 @@ def of_size(features: int, size: int) -> Tensor:
     return (all_subsets(features).sum(1) == size).double()
 
 
-def optimum(table: Answers, budget: Budget) -> dict[str, Tensor]:
+def optimum(table: Predictions, budget: Budget) -> dict[str, Tensor]:
     """Return the best score (B,) that any attribution can have in each of the ten metrics.
 
     table: value table (B, 2^G) whose class is the predicted one; one column a step, one baseline.
@@ -72,7 +72,7 @@ def optimum(table: Answers, budget: Budget) -> dict[str, Tensor]:
     return best
 
 
-def _best_correlation(table: Answers, weights: Tensor) -> Tensor:
+def _best_correlation(table: Predictions, weights: Tensor) -> Tensor:
     """Return the largest Pearson's r (B,) between removed mass and drops, under `weights` of the removal sets."""
     features = int(math.log2(table.prob.shape[1]))
     members = all_subsets(features, table.prob.device).double()
@@ -98,7 +98,7 @@ def best_path(values: Tensor, lowest: bool) -> Tensor:
     return sign * total[:, -1]
 
 
-def best_path_until_flip(table: Answers, lowest: bool) -> Tensor:
+def best_path_until_flip(table: Predictions, lowest: bool) -> Tensor:
     """Return the least (or greatest) mean of v along a path up to its first change of class, (B,)."""
     features = int(math.log2(table.prob.shape[1]))
     sign = 1.0 if lowest else -1.0
@@ -108,9 +108,15 @@ def best_path_until_flip(table: Answers, lowest: bool) -> Tensor:
     best = torch.full_like(table.prob[:, 0], never)
     for code in range(1, table.prob.shape[1]):
         before = torch.tensor([code ^ (1 << bit) for bit in range(features) if code >> bit & 1])
-        going_on = total[:, before].masked_fill(~table.kept[:, before], never)  # a path ends where the class changes
+        going_on = total[:, before].masked_fill(
+            ~table.same_class[:, before], never
+        )  # a path ends where the class changes
         total[:, code] = sign * table.prob[:, code] + going_on.amin(1)
-        ends = ~table.kept[:, code] if code != table.prob.shape[1] - 1 else torch.ones_like(table.kept[:, code])
+        ends = (
+            ~table.same_class[:, code]
+            if code != table.prob.shape[1] - 1
+            else torch.ones_like(table.same_class[:, code])
+        )
         mean = total[:, code] / int(code).bit_count()
         best = torch.minimum(best, mean.masked_fill(~ends, never))
     return sign * best

@@ -37,8 +37,8 @@ def fit(
     `model` maps inputs to logits (B, C). Inputs are numbers (N, G) for a table, word numbers (N, L) for texts, pixels
     (N, channels, side, side) for images. `remove` says how a feature is removed: by default a column takes its mean
     over x, a pixel its channel's; texts need a `benchmark.modalities.removal.TokenRemoval`. `priors` are the methods
-    whose explanations are copied first (default: the benchmark's baselines; none of them: ()). With `folder`, interrupted
-    work on the same model, inputs and settings goes on. `settings` are those of the method `deepfaith`:
+    whose explanations are copied first (default: the benchmark's baselines; none of them: ()). With `folder`,
+    interrupted work on the same model, inputs and settings goes on. `settings` are those of the method `deepfaith`:
     `python -m benchmark show deepfaith`.
 
     Raises:

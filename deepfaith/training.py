@@ -15,9 +15,9 @@ from benchmark.core.seeding import seed_for, seeded
 from benchmark.core.types import Split, Task
 from benchmark.learning.encoder import shape_of
 from benchmark.learning.fitting import Fitting, fit
+from benchmark.scoring.masked_model import MaskedModel
 from benchmark.scoring.metering import Meter
 from benchmark.scoring.metrics import TEN
-from benchmark.scoring.model_queries import Prober
 from deepfaith.drawing import Drawing, Drawn
 from deepfaith.explainer import OUTPUTS, Explainer, margins
 from deepfaith.losses import local_correlation, pattern_consistency
@@ -84,7 +84,7 @@ class Joint:
         chosen: Tensor | None, validation: Tensor, judged: Supervision | None, seed: int,
     ) -> None:  # fmt: skip
         self.explainer, self.task, self.recipe, self.inputs = explainer, task, recipe, inputs
-        self.prober, self.judged, self.seed = Prober(task), judged, seed
+        self.masked_model, self.judged, self.seed = MaskedModel(task), judged, seed
         self.schedule = recipe.schedule
         self.progress = recipe.schedule.start()
         self.device = inputs.device
@@ -109,14 +109,14 @@ class Joint:
     @torch.no_grad()
     def hear(self, x: Tensor) -> Heard:
         """Ask the model about whole inputs."""
-        rows = self.prober.rows_per_forward(x)
+        rows = self.masked_model.rows_per_forward(x)
         logits = torch.cat([self.task.model(some).double() for some in x.split(rows)])
         target = logits.argmax(1)
         return Heard(target, margins(logits, target).float(), logits.softmax(1).gather(1, target.unsqueeze(1)))
 
     def drops(self, x: Tensor, removed: Drawn, heard: Heard) -> Tensor:
         """Return v_0 - v_I of each removal set, (B, k)."""
-        return (heard.clean - self.prober.ask(x, heard.target, removed).prob).float().clone()
+        return (heard.clean - self.masked_model.ask(x, heard.target, removed).prob).float().clone()
 
     def explain(self, x: Tensor, target: Tensor, margin: Tensor) -> Tensor:
         """Return attributions in float32, computed in bfloat16 on a GPU if wanted."""

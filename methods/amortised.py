@@ -20,8 +20,8 @@ from benchmark.learning.sizes import HEADS, SIZES
 from benchmark.modalities.building import explainer_path
 from benchmark.models.training import freeze
 from benchmark.models.weights import fill
+from benchmark.scoring.masked_model import MaskedModel
 from benchmark.scoring.metering import Meter
-from benchmark.scoring.model_queries import Prober
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -77,7 +77,7 @@ def uniform_size(valid: Tensor, sets: int, generator: torch.Generator) -> Tensor
 
 def predictions(task: Task, x: Tensor, model: nn.Module | None = None) -> Tensor:
     """Return the probabilities (N, C), float32, of the task's model or a copy of it, in forwards of bounded size."""
-    rows = Prober(task).rows_per_forward(x)
+    rows = MaskedModel(task).rows_per_forward(x)
     model = task.model if model is None else model
     with torch.no_grad():
         return torch.cat([model(part).float().softmax(1) for part in x.split(rows)])

@@ -111,10 +111,10 @@ class ScoreCam(Method):
         import torch
         from torch.nn import functional as F
 
-        from benchmark.scoring.model_queries import Prober
+        from benchmark.scoring.masked_model import MaskedModel
 
         def explain(x: Tensor, target: Tensor) -> Tensor:
-            rows = Prober(task).rows_per_forward(x)
+            rows = MaskedModel(task).rows_per_forward(x)
             with torch.no_grad():
                 with _watched(task) as seen:
                     task.model(x)

@@ -51,7 +51,7 @@ def rows_per_backward(task: Task, x: Tensor) -> int:
     """Return how many rows like the largest of x a forward and backward pass may hold, at least one."""
     import torch
 
-    from benchmark.scoring.model_queries import bare, tensors_in
+    from benchmark.scoring.masked_model import bare, tensors_in
 
     held = 0
     largest = int(task.removal.valid(x).sum(1).argmax())

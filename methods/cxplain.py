@@ -58,10 +58,10 @@ def single_removals(task: Task, players: Players, x: Tensor) -> tuple[Tensor, Te
     """
     import torch
 
-    from benchmark.scoring.model_queries import Prober
+    from benchmark.scoring.masked_model import MaskedModel
 
-    prober, parts = Prober(task), []
-    rows = max(1, prober.rows_per_forward(x))
+    masked_model, parts = MaskedModel(task), []
+    rows = max(1, masked_model.rows_per_forward(x))
     with torch.no_grad():
         whole = torch.cat([task.model(some).double().log_softmax(1) for some in x.split(rows)])
         target = whole.argmax(1)

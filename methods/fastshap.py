@@ -141,13 +141,13 @@ class FastShap(Method):
         import torch
 
         from benchmark.learning.fitting import Fitting, fit
-        from benchmark.scoring.model_queries import Prober
+        from benchmark.scoring.masked_model import MaskedModel
         from methods.amortised import Explainer, Labelled, Players, combined, rows_for, surrogate_of, trained
 
         own = parameters(self.resolved(task))
         players, classes = Players(task), len(task.class_names)
         told = classes > MANY_CLASSES
-        at_once = Prober(task).rows_per_forward(task.train.x)
+        at_once = MaskedModel(task).rows_per_forward(task.train.x)
         surrogate, first = surrogate_of(task, seed, own["iterations"]) if self.value == "surrogate" else (None, {})
 
         def value(x: Tensor, present: Tensor) -> Tensor:

@@ -52,14 +52,14 @@ class Exact(Method):
 
     def prepare(self, task: Task, seed: int) -> Attribute:
         """See `Method`."""
-        from benchmark.scoring.model_queries import Prober
-        from benchmark.scoring.removal_sets import Listed, all_subsets
+        from benchmark.scoring.masked_model import MaskedModel
+        from benchmark.scoring.removal_sets import MaskSets, all_subsets
 
-        prober, weights = Prober(task), self.weights(task.n_features)
+        masked_model, weights = MaskedModel(task), self.weights(task.n_features)
 
         def explain(x: Tensor, target: Tensor) -> Tensor:
-            sets = Listed(all_subsets(task.n_features, x.device).unsqueeze(1), len(x))
-            values = prober.ask(x, target, sets).prob
+            sets = MaskSets(all_subsets(task.n_features, x.device).unsqueeze(1), len(x))
+            values = masked_model.ask(x, target, sets).prob
             return values @ weights.to(x.device)
 
         return explain

@@ -30,10 +30,10 @@ class Game:
     """Answers what the target's output is with some features present."""
 
     def __init__(self, task: Task, output: str) -> None:
-        from benchmark.scoring.model_queries import Prober
+        from benchmark.scoring.masked_model import MaskedModel
 
         self.task, self.output = task, output
-        self.prober = Prober(task)
+        self.masked_model = MaskedModel(task)
 
     def __call__(self, present: Tensor, x: Tensor, target: Tensor) -> Tensor:
         """Return (n,) for features present (n, ...), inputs (n, ...) and targets (n,), in forwards of bounded size.
@@ -47,7 +47,7 @@ class Game:
 
         from benchmark.core.errors import DataError
 
-        rows, parts = self.prober.rows_per_forward(x), []
+        rows, parts = self.masked_model.rows_per_forward(x), []
         with torch.no_grad():
             for some, inputs, classes in zip(
                 present.flatten(1).split(rows), x.split(rows), target.split(rows), strict=True

@@ -14,28 +14,28 @@ CONSTANT = 1e-12
 """Values whose range is at most this share of their largest magnitude are one value seen through rounding."""
 
 
-def is_constant(x: Tensor, counted: Tensor | None, floor: float = 0.0) -> Tensor:
+def is_constant(x: Tensor, mask: Tensor | None, floor: float = 0.0) -> Tensor:
     """Tell which rows of x (B, S) hold one value: (B,) bool.
 
     The range over `counted` (B, S) entries (None: all) is compared with `CONSTANT` times the largest magnitude, or
     times `floor` where that is larger. Rows with fewer than two counted entries are constant.
     """
-    if counted is None:
+    if mask is None:
         low, high = x.amin(-1), x.amax(-1)  # aminmax is four times slower
     else:
-        high = x.masked_fill(~counted, -float("inf")).amax(-1)
-        low = x.masked_fill(~counted, float("inf")).amin(-1)
+        high = x.masked_fill(~mask, -float("inf")).amax(-1)
+        low = x.masked_fill(~mask, float("inf")).amin(-1)
     return ~(high - low > CONSTANT * high.abs().maximum(low.abs()).clamp(min=floor))
 
 
-def pearson(a: Tensor, b: Tensor, counted: Tensor | None) -> Tensor:
+def pearson(a: Tensor, b: Tensor, mask: Tensor | None) -> Tensor:
     """Return Pearson's r of a and b (B, S) over `counted` entries (None: all): (B,) in [-1, 1].
 
     It is NaN where a side is constant. Each side is scaled by its largest deviation first, so the scale of an
     attribution cannot matter, however small. Constancy by `is_constant` is for the caller to judge; here only an exact
     zero spread gives NaN.
     """
-    a, b = _standardise(a, counted), _standardise(b, counted)
+    a, b = _standardise(a, mask), _standardise(b, mask)
     spread = (a * a).sum(-1) * (b * b).sum(-1)
     flat = ~(spread > 0)
     r = (a * b).sum(-1) / spread.masked_fill(flat, 1.0).sqrt()
@@ -82,23 +82,23 @@ class LinearPearson:
         return r.clamp(-1.0, 1.0).masked_fill(flat, float("nan"))
 
 
-def _standardise(x: Tensor, counted: Tensor | None) -> Tensor:
-    if counted is None:
+def _standardise(x: Tensor, mask: Tensor | None) -> Tensor:
+    if mask is None:
         x = x - x.mean(-1, keepdim=True)
     else:
-        x = x.masked_fill(~counted, 0)
-        mean = x.sum(-1, keepdim=True) / counted.sum(-1, keepdim=True).clamp(min=1)
-        x = (x - mean).masked_fill(~counted, 0)
+        x = x.masked_fill(~mask, 0)
+        mean = x.sum(-1, keepdim=True) / mask.sum(-1, keepdim=True).clamp(min=1)
+        x = (x - mean).masked_fill(~mask, 0)
     largest = x.detach().abs().amax(-1, keepdim=True)
     return x / largest.masked_fill(largest == 0, 1.0)
 
 
-def mid_ranks(x: Tensor, counted: Tensor | None) -> Tensor:
+def mid_ranks(x: Tensor, mask: Tensor | None) -> Tensor:
     """Return ranks from 1 of x (B, S) among its counted entries (None: all); ties share the mean of their ranks."""
     import torch
 
     n = x.shape[-1]
-    ordered, order = (x if counted is None else x.masked_fill(~counted, float("inf"))).sort(dim=-1)
+    ordered, order = (x if mask is None else x.masked_fill(~mask, float("inf"))).sort(dim=-1)
     place = torch.arange(n, device=x.device).expand_as(order)
     new = torch.ones_like(ordered, dtype=torch.bool)
     new[..., 1:] = ordered[..., 1:] != ordered[..., :-1]
@@ -112,6 +112,6 @@ def mid_ranks(x: Tensor, counted: Tensor | None) -> Tensor:
     return torch.zeros_like(x).scatter(-1, order, shared)
 
 
-def spearman(a: Tensor, b: Tensor, counted: Tensor | None) -> Tensor:
+def spearman(a: Tensor, b: Tensor, mask: Tensor | None) -> Tensor:
     """Return Spearman's rho with mid-ranks of a and b (B, S): (B,) in [-1, 1], NaN where a side is constant."""
-    return pearson(mid_ranks(a, counted), mid_ranks(b, counted), counted)
+    return pearson(mid_ranks(a, mask), mid_ranks(b, mask), mask)

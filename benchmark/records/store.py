@@ -75,8 +75,8 @@ class Record:
     """What a cell gave. `status` is done or failed, `reason` says why.
 
     `identity` is what computed it (see `benchmark.core.identity`). `label` is the method with its given parameters,
-    `kind` baseline, control, oracle or learned, `explains` the modalities it is for (empty: all). `facts` is what a board says
-    of the task: `modality`, `origin` of the data, `rows` (test rows there are), `accuracy` and `balanced_accuracy`
+    `kind` baseline, control, oracle or learned, `explains` the modalities it is for (empty: all). `facts` is what a
+    board says of the task: `modality`, `origin` of the data, `rows` (test rows there are), `accuracy` and `balanced_accuracy`
     (None where not known), `weak`. `metrics` holds `version`, `higher_is_better`, `family`, `order` (of columns) and
     `title` by name. `costs` has forwards, backwards (rows of the model) and seconds by phase: prepare, attribute, probe
     and shared (what all methods of the task use together). `scores` is empty unless the cell is done. What is not

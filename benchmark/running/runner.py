@@ -339,7 +339,7 @@ def _evaluate(job: Job) -> tuple[Record, list[dict[str, Any]]]:
             report=report,
             problems=[f"report: {problem}" for problem in problems],
             costs=evaluator.meter.summary() | evaluation.meter.summary(),
-            provenance=provenance | {"packing": evaluator.prober.packing()},
+            provenance=provenance | {"packing": evaluator.masked_model.packing()},
             scores=score_table(evaluation),
         )
     except (Exception, SystemExit) as error:  # whatever a method raises ends its own cell and no other
@@ -464,7 +464,7 @@ def _evaluator(
     from benchmark.core.store import key_of
     from benchmark.scoring.evaluator import Evaluator
     from benchmark.scoring.metering import Cost
-    from benchmark.scoring.shared_answers import Shared
+    from benchmark.scoring.shared_predictions import SharedPredictions
 
     samples = list(range(len(task.test.x)))[:limit]
     device = str(task.test.x.device)
@@ -474,7 +474,7 @@ def _evaluator(
         sorted(metrics), precision, compiled, device.partition(":")[0], source_digest("benchmark.scoring.evaluator"),
     )  # fmt: skip
     path = cache_folder() / "shared" / f"{task.name}-{key}.safetensors"
-    shared, costs = Shared.load(path, device)
+    shared, costs = SharedPredictions.load(path, device)
     evaluator = Evaluator(task, seed, samples, metrics=metrics, precision=precision, shared=shared)
     if shared is None:
         evaluator.shared.save(path, evaluator.meter.summary())

@@ -53,12 +53,12 @@ class Response:
     """
 
     prob: Tensor
-    kept: Tensor
+    same_class: Tensor
     mass: Tensor
-    counted: Tensor | None
+    exists: Tensor | None
     clean: Tensor
-    flat: Tensor
-    silent: Tensor
+    constant_attribution: Tensor
+    constant_response: Tensor
 
 
 Scores = tuple["Tensor", "Tensor"]
@@ -87,23 +87,23 @@ def share_lost(r: Response) -> Tensor:
 
 def mean(values: Tensor, r: Response) -> Scores:
     """Mean over k = 1..K."""
-    if r.counted is None:
+    if r.exists is None:
         return _unflagged(values.mean(-1))
-    return _unflagged((values * r.counted).sum(-1) / r.counted.sum(-1))
+    return _unflagged((values * r.exists).sum(-1) / r.exists.sum(-1))
 
 
 def mean_with_start(values: Tensor, r: Response) -> Scores:
     """Sum over k = 0..K divided by K + 1; the term of k = 0 is 0."""
-    if r.counted is None:
+    if r.exists is None:
         return _unflagged(values.sum(-1) / (values.shape[-1] + 1))
-    return _unflagged((values * r.counted).sum(-1) / (r.counted.sum(-1) + 1))
+    return _unflagged((values * r.exists).sum(-1) / (r.exists.sum(-1) + 1))
 
 
 def mean_until_flip(values: Tensor, r: Response) -> Scores:
     """Mean over k = 1..t; t is the first k at which another class is predicted, or K."""
-    flips = ~r.kept if r.counted is None else ~r.kept & r.counted
+    flips = ~r.same_class if r.exists is None else ~r.same_class & r.exists
     until = (flips.cumsum(-1) - flips.long()) == 0
-    until = until if r.counted is None else until & r.counted
+    until = until if r.exists is None else until & r.exists
     return _unflagged((values * until).sum(-1) / until.sum(-1))
 
 
@@ -118,15 +118,20 @@ def absolute_rank_correlation(values: Tensor, r: Response) -> Scores:
 
 
 def _correlation(statistic: Callable[..., Tensor], mass: Tensor, values: Tensor, r: Response) -> Scores:
-    return flagged(statistic(mass, values, r.counted), is_constant(mass, r.counted), r)
+    return flagged(statistic(mass, values, r.exists), is_constant(mass, r.exists), r)
 
 
-def flagged(scores: Tensor, still: Tensor, r: Response) -> Scores:
+def flagged(scores: Tensor, constant_mass: Tensor, r: Response) -> Scores:
     """Return correlations (M, B) with what is undefined about them; `still` (M, B): the removed mass is constant."""
-    flat, silent = (r.flat | still) & ~r.silent, r.silent
+    constant_attribution, constant_response = (
+        (r.constant_attribution | constant_mass) & ~r.constant_response,
+        r.constant_response,
+    )
     scores, reasons = _unflagged(scores)
-    scores = scores.masked_fill(flat, 0.0).masked_fill(silent, float("nan"))
-    return scores, reasons.masked_fill(flat, CONSTANT_ATTRIBUTION).masked_fill(silent, CONSTANT_RESPONSE)
+    scores = scores.masked_fill(constant_attribution, 0.0).masked_fill(constant_response, float("nan"))
+    return scores, reasons.masked_fill(constant_attribution, CONSTANT_ATTRIBUTION).masked_fill(
+        constant_response, CONSTANT_RESPONSE
+    )
 
 
 def _unflagged(scores: Tensor) -> Scores:

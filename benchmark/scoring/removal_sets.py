@@ -40,7 +40,7 @@ def random_bits(seed: Tensor, counter: Tensor) -> Tensor:
     return z
 
 
-class Removals(Protocol):
+class RemovalSets(Protocol):
     """Removal sets of B samples, S each."""
 
     @property
@@ -48,7 +48,7 @@ class Removals(Protocol):
         """Return (B, S)."""
 
     @property
-    def counted(self) -> Tensor | None:
+    def exists(self) -> Tensor | None:
         """Return (B, S) bool, False where a sample has fewer sets than its neighbours, or None where none has."""
 
     def removed(self, sample: Tensor, which: Tensor) -> Tensor:
@@ -75,7 +75,7 @@ class Ordering:
     rank: Tensor
     bounds: Tensor
     steps: Tensor
-    even: bool
+    unpadded: bool
 
 
 def shuffle(seeds: Tensor, features: int) -> Tensor:
@@ -83,7 +83,7 @@ def shuffle(seeds: Tensor, features: int) -> Tensor:
     return random_bits(seeds.unsqueeze(1), torch.arange(features, device=seeds.device)).argsort(dim=1)
 
 
-def order_features(scores: Tensor, valid: Tensor, shuffled: Tensor, steps: int, even: bool = False) -> Ordering:
+def order_features(scores: Tensor, valid: Tensor, shuffled: Tensor, steps: int, unpadded: bool = False) -> Ordering:
     """Sort features by descending score; ties follow the permutations `shuffled` (B, G).
 
     Group boundaries are round(k * G / K) with K = min(steps, G), G the sample's own number of features. `even` says
@@ -95,16 +95,16 @@ def order_features(scores: Tensor, valid: Tensor, shuffled: Tensor, steps: int, 
     narrow = next(kind for kind in (torch.int8, torch.int16, torch.int32) if features <= torch.iinfo(kind).max)
     place = torch.arange(features, device=scores.device, dtype=narrow).expand_as(order)
     rank = torch.empty_like(place).scatter_(1, order, place.contiguous())  # compared for every row: small is quick
-    count = valid[:1].sum(1) if even else valid.sum(1)
+    count = valid[:1].sum(1) if unpadded else valid.sum(1)
     own_steps = count.clamp(max=steps)
     k = torch.arange(steps + 1, device=scores.device)
     exact = k * count.unsqueeze(1).double() / own_steps.unsqueeze(1).clamp(min=1)
     bounds = torch.minimum(exact.round().long(), count.unsqueeze(1)).to(narrow)
-    return Ordering(order, rank, bounds, own_steps.expand(len(scores)), even)
+    return Ordering(order, rank, bounds, own_steps.expand(len(scores)), unpadded)
 
 
 @dataclass(frozen=True, eq=False)
-class Runs:
+class OrderedSets:
     """Removal sets that are runs of one ordering: places low (inclusive) to high (exclusive).
 
     low and high are (B, S), or (1, S) where all samples have the same.
@@ -113,21 +113,21 @@ class Runs:
     ordering: Ordering
     low: Tensor
     high: Tensor
-    counted: Tensor | None
+    exists: Tensor | None
 
     @property
     def shape(self) -> tuple[int, int]:
-        """See `Removals`."""
+        """See `RemovalSets`."""
         return len(self.ordering.order), self.low.shape[1]
 
     def removed(self, sample: Tensor, which: Tensor) -> Tensor:
-        """See `Removals`."""
+        """See `RemovalSets`."""
         own = sample if len(self.low) > 1 else torch.zeros_like(sample)
         rank = self.ordering.rank.index_select(0, sample)
         return _within(rank, self.low[own, which, None], self.high[own, which, None])
 
     def block(self, samples: slice, sets: slice) -> Tensor:
-        """See `Removals`."""
+        """See `RemovalSets`."""
         own = samples if len(self.low) > 1 else slice(None)
         rank = self.ordering.rank[samples].unsqueeze(0)
         return _within(rank, self.low[own, sets].T.unsqueeze(-1), self.high[own, sets].T.unsqueeze(-1))
@@ -146,34 +146,34 @@ def _within(rank: Tensor, low: Tensor, high: Tensor) -> Tensor:
     return inside.to(torch.int8).view(torch.bool)
 
 
-def groups(ordering: Ordering) -> Runs:
+def groups(ordering: Ordering) -> OrderedSets:
     """Each group alone: K sets."""
-    return Runs(ordering, ordering.bounds[:, :-1], ordering.bounds[:, 1:], _counted(ordering, 1, 0))
+    return OrderedSets(ordering, ordering.bounds[:, :-1], ordering.bounds[:, 1:], _exists(ordering, 1, 0))
 
 
-def morf(ordering: Ordering, first: int = 1) -> Runs:
+def morf(ordering: Ordering, first: int = 1) -> OrderedSets:
     """Most relevant first, k = `first`..K-1 groups removed; with k = K nothing is left, whatever the order."""
     high = ordering.bounds[:, first:-1]
-    return Runs(ordering, torch.zeros_like(high), high, _counted(ordering, first, 1))
+    return OrderedSets(ordering, torch.zeros_like(high), high, _exists(ordering, first, 1))
 
 
-def lerf(ordering: Ordering, first: int = 1) -> Runs:
+def lerf(ordering: Ordering, first: int = 1) -> OrderedSets:
     """Least relevant first, k = `first`..K-1 groups removed: the last k groups of the same ordering."""
     k = _steps(ordering, first, 1)
     steps = ordering.steps[: len(ordering.bounds)].unsqueeze(1)
     low = ordering.bounds.gather(1, (steps - k).clamp(min=0))
     high = ordering.bounds[:, -1:].expand_as(low)
-    return Runs(ordering, low, high, _counted(ordering, first, 1))
+    return OrderedSets(ordering, low, high, _exists(ordering, first, 1))
 
 
-def insertions(ordering: Ordering) -> Runs:
+def insertions(ordering: Ordering) -> OrderedSets:
     """Insertion, k = 1..K-1 groups put back: what is still removed are the places after group k."""
     low = ordering.bounds[:, 1:-1]
-    return Runs(ordering, low, ordering.bounds[:, -1:].expand_as(low), _counted(ordering, 1, 1))
+    return OrderedSets(ordering, low, ordering.bounds[:, -1:].expand_as(low), _exists(ordering, 1, 1))
 
 
-def _counted(ordering: Ordering, first: int, short: int) -> Tensor | None:
-    if ordering.even:
+def _exists(ordering: Ordering, first: int, short: int) -> Tensor | None:
+    if ordering.unpadded:
         return None
     return _steps(ordering, first, short) <= (ordering.steps - short).unsqueeze(1)
 
@@ -184,17 +184,17 @@ def _steps(ordering: Ordering, first: int, short: int) -> Tensor:
     return torch.arange(first, max(first, last + 1), device=ordering.bounds.device)
 
 
-def join(parts: list[Runs]) -> Runs:
+def join(parts: list[OrderedSets]) -> OrderedSets:
     """Put runs of one ordering side by side, to be asked together."""
     if len(parts) == 1:
         return parts[0]
     low, high = torch.cat([part.low for part in parts], 1), torch.cat([part.high for part in parts], 1)
-    counted = [part.counted for part in parts if part.counted is not None]
-    return Runs(parts[0].ordering, low, high, torch.cat(counted, 1) if counted else None)
+    exists = [part.exists for part in parts if part.exists is not None]
+    return OrderedSets(parts[0].ordering, low, high, torch.cat(exists, 1) if exists else None)
 
 
 @dataclass(frozen=True, eq=False)
-class Draws:
+class RandomSets:
     """R random removal sets a sample: `size` (B,) features each, or each feature with probability 1/2 if None.
 
     `even` says that the task has no padding, so that all samples ever have the same number of features.
@@ -204,7 +204,7 @@ class Draws:
     valid: Tensor
     subsets: int
     size: Tensor | None
-    even: bool = False
+    unpadded: bool = False
 
     def removed(self, sample: Tensor, which: Tensor) -> Tensor:
         """Return the masks (n, G) of set `which` (n,) of `sample` (n,).
@@ -220,24 +220,24 @@ class Draws:
             drawn = random_bits(seeds.unsqueeze(1), counter)
             bits = [drawn >> 8 * i & 255 for i in range(min(8, -(-features // 8)))]
             masks = unpack_bits(torch.stack(bits, -1).flatten(1), features)
-            return masks if self.even else masks & valid.index_select(0, sample)
+            return masks if self.unpadded else masks & valid.index_select(0, sample)
         if self.choices is not None:
             number = random_bits(seeds, which) & torch.iinfo(torch.int64).max
             return self.choices.index_select(0, number % len(self.choices))
         counter = which.unsqueeze(1) * features + torch.arange(features, device=which.device)
         keys = random_bits(seeds.unsqueeze(1), counter)
-        if not self.even:
+        if not self.unpadded:
             valid = valid.index_select(0, sample)
             keys = keys.masked_fill(~valid, torch.iinfo(torch.int64).max)
         smallest = keys.topk(self.largest, dim=1, largest=False).values
         chosen = keys <= smallest.gather(1, self.size[sample].unsqueeze(1) - 1)
-        return chosen if self.even else chosen & valid
+        return chosen if self.unpadded else chosen & valid
 
     @cached_property
     def choices(self) -> Tensor | None:
         """Return all sets of the one size there is, (C(G, m), G), or None where sizes may differ or sets are many."""
         features = self.valid.shape[1]
-        if self.size is None or not self.even:
+        if self.size is None or not self.unpadded:
             return None
         if math.comb(features, self.largest) > LISTED:
             return None
@@ -249,7 +249,7 @@ class Draws:
         """Return the size of the largest set."""
         return 0 if self.size is None else int(self.size.max())
 
-    def keep(self) -> Listed | Packed:
+    def draw(self) -> MaskSets | PackedSets:
         """Draw all sets once and keep them, as bits where they would take too much memory."""
         batch, features = self.valid.shape
         small = 8 * batch * self.subsets * features <= WORKING_SET
@@ -260,7 +260,7 @@ class Draws:
             masks = self.removed(part % batch, part // batch)
             parts.append(masks if small else pack_bits(masks))
         kept = torch.cat(parts).view(self.subsets, batch, -1)
-        return Listed(kept, batch) if small else Packed(kept, features)
+        return MaskSets(kept, batch) if small else PackedSets(kept, features)
 
 
 def pack_bits(masks: Tensor) -> Tensor:
@@ -281,16 +281,16 @@ def unpack_bits(packed: Tensor, features: int) -> Tensor:
 
 
 @dataclass(frozen=True, eq=False)
-class Packed:
+class PackedSets:
     """Removal sets of each sample as bits (S, B, ceil(G / 8)) uint8: an eighth of a mask."""
 
     bits: Tensor
     features: int
-    counted = None
+    exists = None
 
     @property
     def shape(self) -> tuple[int, int]:
-        """See `Removals`."""
+        """See `RemovalSets`."""
         return self.bits.shape[1], self.bits.shape[0]
 
     @property
@@ -299,25 +299,25 @@ class Packed:
         return self.bits.nbytes
 
     def removed(self, sample: Tensor, which: Tensor) -> Tensor:
-        """See `Removals`."""
+        """See `RemovalSets`."""
         return unpack_bits(self.bits[which, sample], self.features)
 
     def block(self, samples: slice, sets: slice) -> Tensor:
-        """See `Removals`."""
+        """See `RemovalSets`."""
         return unpack_bits(self.bits[sets, samples], self.features)
 
 
 @dataclass(frozen=True, eq=False)
-class Listed:
+class MaskSets:
     """Removal sets as masks: (S, B, G), or (S, 1, G) where all samples have the same."""
 
     masks: Tensor
     batch: int
-    counted = None
+    exists = None
 
     @property
     def shape(self) -> tuple[int, int]:
-        """See `Removals`."""
+        """See `RemovalSets`."""
         return self.batch, len(self.masks)
 
     @property
@@ -326,11 +326,11 @@ class Listed:
         return 9 * self.masks.nbytes
 
     def removed(self, sample: Tensor, which: Tensor) -> Tensor:
-        """See `Removals`."""
+        """See `RemovalSets`."""
         return self.masks[which, sample if self.masks.shape[1] > 1 else torch.zeros_like(sample)]
 
     def block(self, samples: slice, sets: slice) -> Tensor:
-        """See `Removals`."""
+        """See `RemovalSets`."""
         return self.masks[sets, samples] if self.masks.shape[1] > 1 else self.masks[sets]
 
     @cached_property
@@ -348,7 +348,7 @@ def group_mass(ordering: Ordering, scores: Tensor) -> Tensor:
     """Return scores (B, G) summed over each group, (B, K) float64; equal members in equal places sum equally."""
     (batch, features), steps = scores.shape, ordering.bounds.shape[1] - 1
     ordered = scores.double().gather(1, ordering.order)
-    if ordering.even and steps == features:
+    if ordering.unpadded and steps == features:
         return ordered
     start, end = ordering.bounds[:, :-1].long().unsqueeze(-1), ordering.bounds[:, 1:].unsqueeze(-1)
     width = -(-features // steps)  # every group has floor or ceil of G / K features
@@ -357,10 +357,10 @@ def group_mass(ordering: Ordering, scores: Tensor) -> Tensor:
     return (ordered.gather(1, read).view(batch, steps, width) * (place < end)).sum(-1)
 
 
-def subset_mass(removals: Listed | Packed, scores: Tensor) -> Tensor:
+def subset_mass(removals: MaskSets | PackedSets, scores: Tensor) -> Tensor:
     """Return scores (..., B, G) summed over each removal set, (..., B, S) float64."""
     scores = scores.double()
-    if isinstance(removals, Listed):
+    if isinstance(removals, MaskSets):
         if removals.masks.shape[1] == 1:
             return scores @ removals.dense.squeeze(1).T
         return _sums(scores, removals.dense)

@@ -25,8 +25,8 @@ from benchmark.core.store import Unusable, digest_of, kept, sealed, unseal
 from benchmark.core.types import METHODS, Split
 from benchmark.modalities.removal import ColumnRemoval
 from benchmark.models.weights import trained
-from benchmark.scoring.model_queries import Answers
-from benchmark.scoring.shared_answers import Shared
+from benchmark.scoring.masked_model import Predictions
+from benchmark.scoring.shared_predictions import SharedPredictions
 from deepfaith.supervision import supervise
 from tests import toys
 
@@ -69,11 +69,13 @@ def data(folder, made):
 
 def answers(folder, made):
     path = folder / "shared.safetensors"
-    shared, costs = Shared.load(path, "cpu")
+    shared, costs = SharedPredictions.load(path, "cpu")
     if shared is None:
         made.append(1)
-        table = Answers(torch.rand(3, 8, generator=torch.Generator().manual_seed(0)).double(), torch.ones(3, 8).bool())
-        shared = Shared(torch.arange(3), torch.zeros(3).long(), table.prob[:, 0], table[:, -1:], table=table)
+        table = Predictions(
+            torch.rand(3, 8, generator=torch.Generator().manual_seed(0)).double(), torch.ones(3, 8).bool()
+        )
+        shared = SharedPredictions(torch.arange(3), torch.zeros(3).long(), table.prob[:, 0], table[:, -1:], table=table)
         costs = {"shared": {"forwards": 24.0}}
         shared.save(path, costs)
     return sorted((key, value.tolist()) for key, value in shared.tensors().items()), costs
@@ -263,7 +265,7 @@ def test_a_file_that_is_replaced_while_it_is_read(tmp_path, said, monkeypatch):
 def test_shared_answers_that_another_run_has_written_stay(tmp_path):
     answers(tmp_path, [])
     path = tmp_path / "shared.safetensors"
-    content, (shared, _) = path.read_bytes(), Shared.load(path, "cpu")
+    content, (shared, _) = path.read_bytes(), SharedPredictions.load(path, "cpu")
     shared.save(path, {"shared": {"forwards": 24.0, "seconds": 0.123456789}})
     assert path.read_bytes() == content
     path.unlink()  # its tensors are mapped

@@ -16,10 +16,10 @@ from benchmark.cli.parser import main
 from benchmark.core.types import Split
 from benchmark.models.text import LSTMClassifier, TransformerClassifier
 from benchmark.running.allocation import keep_freed_memory
-from benchmark.scoring import model_queries as prober
+from benchmark.scoring import masked_model
 from benchmark.scoring.evaluator import Evaluator
+from benchmark.scoring.masked_model import MaskedModel, bytes_per_row
 from benchmark.scoring.metrics import METRICS
-from benchmark.scoring.model_queries import Prober, bytes_per_row
 from methods.continuous import rows_per_backward
 from tests import toys
 
@@ -43,8 +43,8 @@ def test_out_of_memory_halves_the_rows_and_changes_no_score():
     evaluator = Evaluator(task)
     found = evaluator.score(attributions)
     tight.hook.remove()
-    assert evaluator.prober.halvings > 0
-    assert evaluator.prober.packing()["rows_per_forward"] <= 7
+    assert evaluator.masked_model.halvings > 0
+    assert evaluator.masked_model.packing()["rows_per_forward"] <= 7
     for name in METRICS:
         torch.testing.assert_close(found.scores[name], plain.scores[name], rtol=0, atol=1e-12)
 
@@ -75,9 +75,9 @@ def test_out_of_memory_at_any_line_answers_each_row_once(place, make, monkeypatc
 
         with monkeypatch.context() as patched:
             if place == "judge":
-                patched.setattr(prober, "judge", partial(fails, prober.judge))
+                patched.setattr(masked_model, "judge", partial(fails, masked_model.judge))
             else:
-                owner = prober._Court if place == "_joined" else Prober
+                owner = masked_model._LogitBuffer if place == "_joined" else MaskedModel
                 patched.setattr(
                     owner, place, partialmethod(lambda own, real, *x: fails(real, own, *x), getattr(owner, place))
                 )
@@ -114,7 +114,7 @@ def test_memory_of_a_forward_follows_from_the_largest_input(kind):
     assert each == bytes_per_row(task, full) > 3 * 64 * 8 * 4
     budget = 10 * each
     for first in (short, full, x):
-        asked = Prober(task, budget)
+        asked = MaskedModel(task, budget)
         asked.rows_per_forward(first)
         assert asked.rows_per_forward(full) == asked.rows_per_forward(x) == 10
         assert asked.packing()["rows_per_forward"] == 10

@@ -12,11 +12,11 @@ import torch
 from benchmark.core.seeding import seeded
 from benchmark.core.types import Budget
 from benchmark.scoring import evaluator as evaluator_module
-from benchmark.scoring import removal_sets as probes
+from benchmark.scoring import removal_sets
 from benchmark.scoring.evaluator import BadAttributionError, Evaluator
+from benchmark.scoring.masked_model import MaskedModel, bytes_per_row, substitute
 from benchmark.scoring.metrics import METRICS
-from benchmark.scoring.model_queries import Prober, bytes_per_row, substitute
-from benchmark.scoring.removal_sets import Draws, Listed
+from benchmark.scoring.removal_sets import MaskSets, RandomSets
 from tests import references, toys
 
 
@@ -29,7 +29,7 @@ def same_numbers_each_time():
 def test_random_bits_are_splitmix64():
     seeds = [0, 1, 2**62, -5]
     counters = [0, 1, 17, 2**40]
-    fast = probes.random_bits(torch.tensor(seeds).unsqueeze(1), torch.tensor(counters))
+    fast = removal_sets.random_bits(torch.tensor(seeds).unsqueeze(1), torch.tensor(counters))
     slow = [[references.splitmix64(s, c) for c in counters] for s in seeds]
     assert fast.tolist() == slow
 
@@ -37,15 +37,17 @@ def test_random_bits_are_splitmix64():
 def draws(size, subsets=4000, features=9, valid=None, even=False):
     valid = torch.ones(2, features, dtype=torch.bool) if valid is None else valid
     sizes = None if size is None else torch.tensor([size, size])
-    return Draws(torch.tensor([11, 12]), valid, subsets, sizes, even)
+    return RandomSets(torch.tensor([11, 12]), valid, subsets, sizes, even)
 
 
 def order(scores, valid, steps, even=False):
-    return probes.order_features(scores, valid, probes.shuffle(torch.arange(len(valid)), valid.shape[1]), steps, even)
+    return removal_sets.order_features(
+        scores, valid, removal_sets.shuffle(torch.arange(len(valid)), valid.shape[1]), steps, even
+    )
 
 
 def masks(removals, sample):
-    which = torch.arange(removals.subsets if isinstance(removals, Draws) else removals.shape[1])
+    which = torch.arange(removals.subsets if isinstance(removals, RandomSets) else removals.shape[1])
     return removals.removed(torch.full_like(which, sample), which)
 
 
@@ -90,20 +92,20 @@ def test_draws_avoid_padding():
 
 def test_subset_sizes():
     valid = torch.arange(40).unsqueeze(0) < torch.tensor([[40], [7], [1]])
-    assert probes.subset_sizes(valid, Budget(7)).tolist() == [13, 2, 1]
-    assert probes.subset_sizes(valid, Budget(20, 100, 1 / 20, 1)).tolist() == [2, 1, 1]
+    assert removal_sets.subset_sizes(valid, Budget(7)).tolist() == [13, 2, 1]
+    assert removal_sets.subset_sizes(valid, Budget(20, 100, 1 / 20, 1)).tolist() == [2, 1, 1]
 
 
 def test_order_is_descending_and_ties_are_drawn_by_seed_alone():
     scores = torch.tensor([[1.0, 3.0, 2.0, 2.0, 2.0]]).double().expand(400, 5)
     valid = torch.ones(400, 5, dtype=torch.bool)
-    ordering = probes.order_features(scores, valid, probes.shuffle(torch.arange(400), 5), 5)
+    ordering = removal_sets.order_features(scores, valid, removal_sets.shuffle(torch.arange(400), 5), 5)
     assert (ordering.order[:, 0] == 1).all()
     assert (ordering.order[:, 4] == 0).all()
     middle = Counter(tuple(row) for row in ordering.order[:, 1:4].tolist())
     assert len(middle) == 6
     assert min(middle.values()) > 35
-    again = probes.order_features(scores[:1], valid[:1], probes.shuffle(torch.tensor([7]), 5), 5)
+    again = removal_sets.order_features(scores[:1], valid[:1], removal_sets.shuffle(torch.tensor([7]), 5), 5)
     assert torch.equal(again.order[0], ordering.order[7])
 
 
@@ -113,11 +115,11 @@ def test_blocks_hold_the_same_masks_as_rows(make):
     valid = task.removal.valid(task.test.x)
     ordering = order(toys.scores(task), valid, 4)
     for removals in (
-        probes.groups(ordering),
-        probes.lerf(ordering),
-        Draws(torch.arange(len(valid)), valid, 5, None).keep(),
-        Draws(torch.arange(len(valid)), valid, 5, torch.ones(len(valid), dtype=torch.long)).keep(),
-        Listed(torch.eye(task.n_features, dtype=torch.bool).unsqueeze(1), len(valid)),
+        removal_sets.groups(ordering),
+        removal_sets.lerf(ordering),
+        RandomSets(torch.arange(len(valid)), valid, 5, None).keep(),
+        RandomSets(torch.arange(len(valid)), valid, 5, torch.ones(len(valid), dtype=torch.long)).keep(),
+        MaskSets(torch.eye(task.n_features, dtype=torch.bool).unsqueeze(1), len(valid)),
     ):
         block = removals.block(slice(2, 5), slice(1, 3)).expand(2, 3, -1)
         for row, sample in enumerate(range(2, 5)):
@@ -132,7 +134,12 @@ def test_runs_hold_the_places_between_their_bounds(features, even):
     valid = torch.ones(3, features, dtype=torch.bool)
     valid[1, features // 2 :] = even
     ordering = order(scores, valid, 4, even)
-    for runs in (probes.groups(ordering), probes.morf(ordering), probes.lerf(ordering), probes.insertions(ordering)):
+    for runs in (
+        removal_sets.groups(ordering),
+        removal_sets.morf(ordering),
+        removal_sets.lerf(ordering),
+        removal_sets.insertions(ordering),
+    ):
         low, high = (side.expand(3, -1).tolist() for side in (runs.low, runs.high))
         for sample in range(3):
             found = masks(runs, sample)
@@ -144,9 +151,9 @@ def test_runs_hold_the_places_between_their_bounds(features, even):
 def test_codes_number_the_rows_of_the_value_table():
     scores = torch.randn(6, 7, dtype=torch.float64)
     ordering = order(scores, torch.ones(6, 7, dtype=torch.bool), 7, even=True)
-    every = probes.all_subsets(7)
-    runs = [probes.groups(ordering), probes.morf(ordering), probes.lerf(ordering)]
-    for removals in (*runs, probes.join(runs), Listed(every[[3, 99]].unsqueeze(1), 6)):
+    every = removal_sets.all_subsets(7)
+    runs = [removal_sets.groups(ordering), removal_sets.morf(ordering), removal_sets.lerf(ordering)]
+    for removals in (*runs, removal_sets.join(runs), MaskSets(every[[3, 99]].unsqueeze(1), 6)):
         codes = removals.codes()
         for sample in range(6):
             assert torch.equal(every[codes[sample]], masks(removals, sample))
@@ -155,20 +162,20 @@ def test_codes_number_the_rows_of_the_value_table():
 @pytest.mark.parametrize("features", [1, 7, 8, 9, 64, 70])
 def test_packed_masks_come_back(features):
     given = torch.rand(5, 3, features) < 0.5
-    packed = probes.pack_bits(given)
+    packed = removal_sets.pack_bits(given)
     assert packed.dtype == torch.uint8
     assert packed.shape == (5, 3, -(-features // 8))
     assert packed[0, 0, 0] == sum(int(bit) << i for i, bit in enumerate(given[0, 0, :8]))
-    assert torch.equal(probes.unpack_bits(packed, features), given)
+    assert torch.equal(removal_sets.unpack_bits(packed, features), given)
 
 
 @pytest.mark.parametrize("size", [None, 3])
 def test_sets_that_are_packed_are_the_same_sets(size, monkeypatch):
     plain = draws(size, subsets=40).keep()
-    monkeypatch.setattr(probes, "WORKING_SET", 2000)
+    monkeypatch.setattr(removal_sets, "WORKING_SET", 2000)
     packed = draws(size, subsets=40).keep()
-    assert isinstance(plain, Listed)
-    assert isinstance(packed, probes.Packed)
+    assert isinstance(plain, MaskSets)
+    assert isinstance(packed, removal_sets.PackedSets)
     assert packed.nbytes < plain.nbytes / 8
     assert packed.shape == plain.shape == (2, 40)
     everything = slice(0, 2), slice(0, 40)
@@ -176,7 +183,7 @@ def test_sets_that_are_packed_are_the_same_sets(size, monkeypatch):
     scores = torch.randn(4, 2, 9, dtype=torch.float64)
     slow = torch.stack([(masks(plain, i).double() @ scores[:, i].T).T for i in range(2)], 1)
     for removals in (plain, packed):
-        torch.testing.assert_close(probes.subset_mass(removals, scores), slow, rtol=0, atol=1e-14)
+        torch.testing.assert_close(removal_sets.subset_mass(removals, scores), slow, rtol=0, atol=1e-14)
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.int64, torch.int8])
@@ -203,7 +210,7 @@ def test_groups_partition_the_valid_features():
     task = toys.text()
     valid = task.removal.valid(task.test.x)
     ordering = order(toys.scores(task), valid, 6)
-    runs = probes.groups(ordering)
+    runs = removal_sets.groups(ordering)
     for row in range(len(valid)):
         total = masks(runs, row).sum(0)
         assert torch.equal(total.bool(), valid[row])
@@ -217,7 +224,7 @@ def test_least_relevant_sets_are_the_last_groups():
     task = toys.image(steps=7)
     valid = task.removal.valid(task.test.x)
     ordering = order(toys.scores(task), valid, 7)
-    alone, lerf = masks(probes.groups(ordering), 0), masks(probes.lerf(ordering, 2), 0)
+    alone, lerf = masks(removal_sets.groups(ordering), 0), masks(removal_sets.lerf(ordering, 2), 0)
     for place, k in enumerate(range(2, 7)):
         assert torch.equal(lerf[place], alone[7 - k :].any(0))
 
@@ -226,11 +233,11 @@ def test_group_mass_of_equal_groups_is_equal():
     scores = torch.tensor([[0.1, 0.2, 0.3, 0.1, 0.2, 0.3]], dtype=torch.float64)
     valid = torch.ones(1, 6, dtype=torch.bool)
     ordering = order(scores, valid, 3)
-    assert probes.group_mass(ordering, scores).tolist() == [[0.6, 0.4, 0.2]]
+    assert removal_sets.group_mass(ordering, scores).tolist() == [[0.6, 0.4, 0.2]]
 
 
 def test_all_subsets_follow_their_codes():
-    found = probes.all_subsets(3)
+    found = removal_sets.all_subsets(3)
     assert found.long().tolist() == [[c & 1, c >> 1 & 1, c >> 2 & 1] for c in range(8)]
 
 
@@ -238,8 +245,8 @@ def test_all_subsets_follow_their_codes():
 def test_answers_do_not_depend_on_how_rows_are_packed(make):
     task = make()
     x, valid = task.test.x, task.removal.valid(task.test.x)
-    removals = Draws(torch.arange(len(x)), valid, 5, None).keep()
-    big, small = Prober(task, 2**30), Prober(task, 1)
+    removals = RandomSets(torch.arange(len(x)), valid, 5, None).keep()
+    big, small = MaskedModel(task, 2**30), MaskedModel(task, 1)
     assert small.rows_per_forward(x) == 1
     target, _ = big.clean(x)
     a, b = big.ask(x, target, removals), small.ask(x, target, removals)
@@ -256,12 +263,14 @@ def test_a_baseline_of_another_type_is_a_number_all_the_same(own, other):
 
 def test_rows_of_a_forward_stay_within_the_byte_budget():
     task = toys.image()
-    prober = Prober(task, 50_000)
+    masked_model = MaskedModel(task, 50_000)
     each = bytes_per_row(task, task.test.x)
     seen = []
     hook = task.model.register_forward_hook(lambda _m, inputs, _o: seen.append(len(inputs[0])))
     valid = task.removal.valid(task.test.x)
-    prober.ask(task.test.x, prober.clean(task.test.x)[0], Draws(torch.arange(len(valid)), valid, 20, None).keep())
+    masked_model.ask(
+        task.test.x, masked_model.clean(task.test.x)[0], RandomSets(torch.arange(len(valid)), valid, 20, None).keep()
+    )
     hook.remove()
     at_most = 50_000 // each
     assert max(seen) <= at_most
@@ -271,9 +280,9 @@ def test_rows_of_a_forward_stay_within_the_byte_budget():
 
 def test_value_table_holds_what_the_model_says():
     task = toys.table(4)
-    prober = Prober(task)
-    target, table = prober.value_table(task.test.x)
-    asked = prober.ask(task.test.x, target, Listed(probes.all_subsets(4).unsqueeze(1), len(task.test.x)))
+    masked_model = MaskedModel(task)
+    target, table = masked_model.value_table(task.test.x)
+    asked = masked_model.ask(task.test.x, target, MaskSets(removal_sets.all_subsets(4).unsqueeze(1), len(task.test.x)))
     torch.testing.assert_close(table.prob, asked.prob, rtol=0, atol=1e-14)
     assert torch.equal(table.kept, asked.kept)
     assert table.kept[:, 0].all()

@@ -21,7 +21,7 @@ from benchmark.inspection.crosscheck import loops, references
 from benchmark.inspection.crosscheck.cases import CASES, IMAGE_CASE, TEXT_CASE, Case, real_rows
 from benchmark.inspection.crosscheck.references import Sample
 from benchmark.scoring.evaluator import Evaluator
-from benchmark.scoring.removal_sets import Listed, subset_mass
+from benchmark.scoring.removal_sets import MaskSets, subset_mass
 
 CHANCE = 0.2
 """How far the agreement of subsets drawn independently may be from chance; that of equal ones is 1."""
@@ -330,10 +330,10 @@ def _squared_error(evaluator: Evaluator, i: int, sample: Sample, raster: bool) -
     x, target = evaluator.x[rows], evaluator.shared.target[rows]
     removals = evaluator.subsets("bernoulli", rows)
     if raster:
-        removals = Listed(torch.ones(sample.n, sample.n, dtype=torch.bool).tril().unsqueeze(1), 1)
+        removals = MaskSets(torch.ones(sample.n, sample.n, dtype=torch.bool).tril().unsqueeze(1), 1)
     scores = torch.zeros(1, evaluator.task.n_features, dtype=torch.float64)
     scores[0, sample.features] = torch.as_tensor(sample.s)
-    drops = evaluator.shared.clean[rows].unsqueeze(1) - evaluator.prober.ask(x, target, removals).prob
+    drops = evaluator.shared.clean[rows].unsqueeze(1) - evaluator.masked_model.ask(x, target, removals).prob
     return float(((subset_mass(removals, scores) - drops) ** 2).mean())
 
 

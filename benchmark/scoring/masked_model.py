@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from benchmark.core.errors import DataError
 from benchmark.core.types import Baseline, Precision, Task
-from benchmark.scoring.removal_sets import Listed, Removals, all_subsets
+from benchmark.scoring.removal_sets import MaskSets, RemovalSets, all_subsets
 
 BLOCK = 2**23
 """Bytes of rows that are made together for several forwards: making few at a time is slow."""
@@ -19,27 +19,27 @@ MOST_ROWS = 2**17
 
 
 @dataclass(frozen=True, eq=False)
-class Answers:
+class Predictions:
     """The target's probability (B, S) float64 and whether the predicted class is still the target (B, S)."""
 
     prob: Tensor
-    kept: Tensor
+    same_class: Tensor
 
-    def __getitem__(self, key: object) -> Answers:
+    def __getitem__(self, key: object) -> Predictions:
         """Index both alike."""
-        return Answers(self.prob[key], self.kept[key])  # type: ignore[index]
+        return Predictions(self.prob[key], self.same_class[key])  # type: ignore[index]
 
-    def gather(self, which: Tensor) -> Answers:
+    def gather(self, which: Tensor) -> Predictions:
         """Return the answers to sets `which` (..., B, n) of each sample; leading dimensions look up the same."""
         shape = (*which.shape[:-1], self.prob.shape[-1])
-        return Answers(self.prob.expand(shape).gather(-1, which), self.kept.expand(shape).gather(-1, which))
+        return Predictions(self.prob.expand(shape).gather(-1, which), self.same_class.expand(shape).gather(-1, which))
 
-    def view(self, *shape: int) -> Answers:
+    def view(self, *shape: int) -> Predictions:
         """View both alike."""
-        return Answers(self.prob.view(shape), self.kept.view(shape))
+        return Predictions(self.prob.view(shape), self.same_class.view(shape))
 
 
-class Prober:
+class MaskedModel:
     """Asks a task's model about removal sets, packing rows of all samples into full forwards.
 
     `byte_budget` bounds the memory of one forward: rows a forward = budget / what its largest row may hold
@@ -88,15 +88,15 @@ class Prober:
         """Return the predicted class (B,) and its probability (B,) float64 on whole inputs."""
         logits = self._all_logits(x)
         target = logits.argmax(-1)
-        return target, judge_in_parts(logits, target).prob
+        return target, predictions_in_parts(logits, target).prob
 
     @torch.inference_mode()
-    def clean_and_empty(self, x: Tensor) -> tuple[Tensor, Tensor, Answers]:
+    def clean_and_empty(self, x: Tensor) -> tuple[Tensor, Tensor, Predictions]:
         """Return what `clean` does, and the answers (B, 1) where every feature is removed."""
         emptied = self.task.remove(x, self.task.removal.valid(x))
         whole, empty = self._all_logits(torch.cat([x, emptied])).chunk(2)
         target = whole.argmax(-1)
-        return target, judge_in_parts(whole, target).prob, judge_in_parts(empty, target)[:, None]
+        return target, predictions_in_parts(whole, target).prob, predictions_in_parts(empty, target)[:, None]
 
     def _all_logits(self, x: Tensor) -> Tensor:
         parts: list[Tensor] = []
@@ -107,23 +107,25 @@ class Prober:
         return torch.cat(parts)
 
     @torch.inference_mode()
-    def ask(self, x: Tensor, target: Tensor, removals: Removals, kind: Baseline = "removal") -> Answers:
+    def query(self, x: Tensor, target: Tensor, removals: RemovalSets, kind: Baseline = "removal") -> Predictions:
         """Return the model's answers for every counted removal set; uncounted ones answer 0 and False."""
         batch, sets = removals.shape
         baseline = self.task.removal.baseline(x, kind)
-        court = _Court(x.device)
-        if removals.counted is None:
-            self._ask_blocks(x, target, removals, baseline, court)
-            found = court.verdict().view(sets, batch)
-            return Answers(found.prob.T.contiguous(), found.kept.T.contiguous())
-        rows = removals.counted.flatten().nonzero().squeeze(1)
-        self._ask_rows(x, target, removals, baseline, rows, court)
-        found = court.verdict()
+        buffer = _LogitBuffer(x.device)
+        if removals.exists is None:
+            self._query_blocks(x, target, removals, baseline, buffer)
+            found = buffer.result().view(sets, batch)
+            return Predictions(found.prob.T.contiguous(), found.same_class.T.contiguous())
+        rows = removals.exists.flatten().nonzero().squeeze(1)
+        self._query_pairs(x, target, removals, baseline, rows, buffer)
+        found = buffer.result()
         prob = found.prob.new_zeros(batch * sets).scatter(0, rows, found.prob)
-        kept = found.kept.new_zeros(batch * sets).scatter(0, rows, found.kept)
-        return Answers(prob, kept).view(batch, sets)
+        same_class = found.same_class.new_zeros(batch * sets).scatter(0, rows, found.same_class)
+        return Predictions(prob, same_class).view(batch, sets)
 
-    def _ask_blocks(self, x: Tensor, target: Tensor, removals: Removals, baseline: Tensor, court: _Court) -> None:
+    def _query_blocks(
+        self, x: Tensor, target: Tensor, removals: RemovalSets, baseline: Tensor, buffer: _LogitBuffer
+    ) -> None:
         """Ask about whole sets, all samples each, or where samples are too many, about some of them at a time."""
         batch, sets = removals.shape
         at_once = max(self.rows_per_forward(x), BLOCK // x[:1].nbytes)
@@ -135,10 +137,10 @@ class Prober:
                 masks = self.task.removal.expand(masks.flatten(0, 1)).unflatten(0, masks.shape[:2])
                 base = baseline if len(baseline) == 1 else baseline[samples]
                 rows = substitute(x[samples], base, masks).flatten(0, 1)
-                self._forward(rows, target[samples].expand(len(masks), -1).flatten(), court)
+                self._forward(rows, target[samples].expand(len(masks), -1).flatten(), buffer)
 
-    def _ask_rows(
-        self, x: Tensor, target: Tensor, removals: Removals, baseline: Tensor, rows: Tensor, court: _Court
+    def _query_pairs(
+        self, x: Tensor, target: Tensor, removals: RemovalSets, baseline: Tensor, rows: Tensor, buffer: _LogitBuffer
     ) -> None:
         """Ask about chosen pairs of sample and set, `rows` = sample * sets + set."""
         at_once = max(self.rows_per_forward(x), BLOCK // x[:1].nbytes)
@@ -147,17 +149,17 @@ class Prober:
             masks = self.task.removal.expand(removals.removed(sample, which))
             base = baseline if len(baseline) == 1 else baseline.index_select(0, sample)
             asked = substitute(x.index_select(0, sample), base, masks)
-            self._forward(asked, target.index_select(0, sample), court)
+            self._forward(asked, target.index_select(0, sample), buffer)
 
-    def _forward(self, rows: Tensor, target: Tensor, court: _Court) -> None:
+    def _forward(self, rows: Tensor, target: Tensor, buffer: _LogitBuffer) -> None:
         """Ask about rows in forwards of equal size."""
         done = 0
         while done < len(rows):
             logits = self._try(rows[done:], self.raw_logits)
-            court.hear(logits, target[done : done + len(logits)])  # once: what is asked again was not heard
+            buffer.append(logits, target[done : done + len(logits)])  # once: what is asked again was not heard
             done += len(logits)
 
-    def _try(self, x: Tensor, ask: Callable[[Tensor], Tensor]) -> Tensor:
+    def _try(self, x: Tensor, query: Callable[[Tensor], Tensor]) -> Tensor:
         """Return what `ask` gives for the first rows of x, as many as a forward may have and what is left divides into.
 
         Where memory runs out it is tried with half as many.
@@ -166,7 +168,7 @@ class Prober:
             size = min(self.rows_per_forward(x), len(x))
             forwards = -(-len(x) // size)
             try:
-                return ask(x[: -(-len(x) // forwards)])
+                return query(x[: -(-len(x) // forwards)])
             except torch.OutOfMemoryError:
                 if size == 1:
                     raise
@@ -174,58 +176,58 @@ class Prober:
                 self.halvings += 1
                 torch.cuda.empty_cache()
 
-    def value_table(self, x: Tensor) -> tuple[Tensor, Answers]:
+    def value_table(self, x: Tensor) -> tuple[Tensor, Predictions]:
         """Return the predicted class (B,) and the answers to all 2^G removal sets (B, 2^G), as in `all_subsets`."""
         target, clean = self.clean(x)
         masks = all_subsets(self.task.n_features, x.device).unsqueeze(1)
-        rest = self.ask(x, target, Listed(masks[1:], len(x)))
+        rest = self.query(x, target, MaskSets(masks[1:], len(x)))
         prob = torch.cat([clean.unsqueeze(1), rest.prob], 1)
-        return target, Answers(prob, torch.cat([torch.ones_like(rest.kept[:, :1]), rest.kept], 1))
+        return target, Predictions(prob, torch.cat([torch.ones_like(rest.same_class[:, :1]), rest.same_class], 1))
 
 
-class _Court:
+class _LogitBuffer:
     """Turns the logits of many forwards into answers, a large number at a time: small forwards are costly to judge."""
 
-    BENCH = 2**14
+    MIN_LOGITS = 2**14
     """Logits that wait to be judged together."""
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
-        self.waiting: list[tuple[Tensor, Tensor]] = []
-        self.heard = 0
-        self.parts: list[Answers] = []
+        self.pending: list[tuple[Tensor, Tensor]] = []
+        self.size = 0
+        self.parts: list[Predictions] = []
 
-    def hear(self, logits: Tensor, target: Tensor) -> None:
+    def append(self, logits: Tensor, target: Tensor) -> None:
         """Take the logits (n, C) of the next rows and the class (n,) watched in each."""
-        self.waiting.append((logits, target))
-        self.heard += logits.nelement()
-        if self.heard >= self.BENCH:
-            self._judge()
+        self.pending.append((logits, target))
+        self.size += logits.nelement()
+        if self.size >= self.MIN_LOGITS:
+            self._flush()
 
     def _joined(self) -> tuple[Tensor, Tensor]:
         """Return the logits and classes of all that waits."""
-        if len(self.waiting) == 1:
-            return self.waiting[0]
-        logits, target = zip(*self.waiting, strict=True)
+        if len(self.pending) == 1:
+            return self.pending[0]
+        logits, target = zip(*self.pending, strict=True)
         return torch.cat(logits), torch.cat(target)
 
-    def _judge(self) -> None:
+    def _flush(self) -> None:
         try:
-            judged = [judge(*self._joined())]
+            made = [to_predictions(*self._joined())]
         except torch.OutOfMemoryError:  # nothing is judged yet: go on in smaller parts
             torch.cuda.empty_cache()
-            judged = [judge_in_parts(logits, target) for logits, target in self.waiting]
-        self.parts += judged
-        self.waiting, self.heard = [], 0
+            made = [predictions_in_parts(logits, target) for logits, target in self.pending]
+        self.parts += made
+        self.pending, self.size = [], 0
 
-    def verdict(self) -> Answers:
+    def result(self) -> Predictions:
         """Return the answers (rows,) to all that was heard, in its order."""
-        if self.waiting:
-            self._judge()
+        if self.pending:
+            self._flush()
         if not self.parts:
             nothing = torch.zeros(0, dtype=torch.float64, device=self.device)
-            return Answers(nothing, nothing.bool())
-        return joined(self.parts)
+            return Predictions(nothing, nothing.bool())
+        return concatenated(self.parts)
 
 
 BITS = {8: torch.int64, 4: torch.int32, 2: torch.int16, 1: torch.int8}
@@ -246,7 +248,7 @@ def substitute(x: Tensor, base: Tensor, masks: Tensor) -> Tensor:
     return torch.addcmul(bits, base.view(kind) - bits, made, out=made).view(x.dtype)
 
 
-def judge(logits: Tensor, target: Tensor) -> Answers:
+def to_predictions(logits: Tensor, target: Tensor) -> Predictions:
     """Return the probability of `target` (n,) under logits (n, C), in float64, and whether no class has a higher logit.
 
     The probability is NaN where any logit is not finite, that of another class too. Few classes are summed along the
@@ -258,24 +260,26 @@ def judge(logits: Tensor, target: Tensor) -> Answers:
     highest, own = classes.amax(along), classes.gather(along, watched).squeeze(along)
     prob = classes.softmax(along).gather(along, watched).squeeze(along)
     unknown = ~(highest + classes.amin(along)).isfinite()
-    return Answers(prob.masked_fill_(unknown, float("nan")), highest <= own)
+    return Predictions(prob.masked_fill_(unknown, float("nan")), highest <= own)
 
 
-def judge_in_parts(logits: Tensor, target: Tensor) -> Answers:
+def predictions_in_parts(logits: Tensor, target: Tensor) -> Predictions:
     """Return what `judge` does, in as many parts as memory asks for."""
     try:
-        return judge(logits, target)
+        return to_predictions(logits, target)
     except torch.OutOfMemoryError:
         if len(logits) == 1:
             raise
         torch.cuda.empty_cache()
     middle = len(logits) // 2
-    return joined([judge_in_parts(logits[:middle], target[:middle]), judge_in_parts(logits[middle:], target[middle:])])
+    return concatenated(
+        [predictions_in_parts(logits[:middle], target[:middle]), predictions_in_parts(logits[middle:], target[middle:])]
+    )
 
 
-def joined(parts: list[Answers]) -> Answers:
+def concatenated(parts: list[Predictions]) -> Predictions:
     """Return answers to rows, one after the other."""
-    return Answers(torch.cat([part.prob for part in parts]), torch.cat([part.kept for part in parts]))
+    return Predictions(torch.cat([part.prob for part in parts]), torch.cat([part.same_class for part in parts]))
 
 
 def bytes_per_row(task: Task, x: Tensor) -> int:

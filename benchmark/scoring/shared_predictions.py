@@ -9,11 +9,11 @@ from typing import Any
 from torch import Tensor
 
 from benchmark.core.store import Unusable, intact, locked, recall, sealed, store, unseal
-from benchmark.scoring.model_queries import Answers
+from benchmark.scoring.masked_model import Predictions
 
 
 @dataclass(frozen=True, eq=False)
-class Shared:
+class SharedPredictions:
     """The model's answers that no method changes, for N samples.
 
     `samples` are row numbers of the test split; `empty` has everything removed; `fixed` and `bernoulli` (N, R) are for
@@ -24,44 +24,44 @@ class Shared:
     samples: Tensor
     target: Tensor
     clean: Tensor
-    empty: Answers | None = None
-    fixed: Answers | None = None
-    bernoulli: Answers | None = None
-    singles: Answers | None = None
-    table: Answers | None = None
+    empty: Predictions | None = None
+    fixed: Predictions | None = None
+    bernoulli: Predictions | None = None
+    singles: Predictions | None = None
+    table: Predictions | None = None
 
     def tensors(self) -> dict[str, Tensor]:
         """Return all answers by name, for storing."""
-        flat: dict[str, Tensor] = {}
+        tensors_by_name: dict[str, Tensor] = {}
         for part in fields(self):
             value = getattr(self, part.name)
-            if isinstance(value, Answers):
-                flat |= {f"{part.name}.prob": value.prob, f"{part.name}.kept": value.kept}
+            if isinstance(value, Predictions):
+                tensors_by_name |= {f"{part.name}.prob": value.prob, f"{part.name}.kept": value.same_class}
             elif value is not None:
-                flat[part.name] = value
-        return flat
+                tensors_by_name[part.name] = value
+        return tensors_by_name
 
     @classmethod
-    def from_tensors(cls, flat: dict[str, Tensor]) -> Shared:
+    def from_tensors(cls, tensors_by_name: dict[str, Tensor]) -> SharedPredictions:
         """Return what `tensors` gave."""
-        parts: dict[str, Any] = {key: value for key, value in flat.items() if "." not in key}
-        for key in {key.split(".")[0] for key in flat if "." in key}:
-            parts[key] = Answers(flat[f"{key}.prob"], flat[f"{key}.kept"])
+        parts: dict[str, Any] = {key: value for key, value in tensors_by_name.items() if "." not in key}
+        for key in {key.split(".")[0] for key in tensors_by_name if "." in key}:
+            parts[key] = Predictions(tensors_by_name[f"{key}.prob"], tensors_by_name[f"{key}.kept"])
         return cls(**parts)
 
     def finite(self) -> Tensor:
         """Return (N,) bool: samples all of whose answers are finite."""
-        answers = [value for part in fields(self) if isinstance(value := getattr(self, part.name), Answers)]
+        answers = [value for part in fields(self) if isinstance(value := getattr(self, part.name), Predictions)]
         finite = self.clean.isfinite()
         for some in answers:
             finite = finite & some.prob.isfinite().all(1)
         return finite
 
-    def __getitem__(self, rows: slice) -> Shared:
+    def __getitem__(self, rows: slice) -> SharedPredictions:
         """Return the answers of some samples."""
         whole: dict[str, Any] = {part.name: getattr(self, part.name) for part in fields(self)}
         some: dict[str, Any] = {name: value if value is None else value[rows] for name, value in whole.items()}
-        return Shared(**some)
+        return SharedPredictions(**some)
 
     def save(self, path: Path, costs: dict[str, dict[str, float]]) -> None:
         """Write the answers and what they cost to `path`, atomically; where that cannot be done, say so and go on.
@@ -74,13 +74,15 @@ class Shared:
                 store(path, sealed(tensors, {"costs": costs}, path.name))
 
     @classmethod
-    def load(cls, path: Path, device: str) -> tuple[Shared | None, dict[str, dict[str, float]]]:
+    def load(cls, path: Path, device: str) -> tuple[SharedPredictions | None, dict[str, dict[str, float]]]:
         """Return what `save` wrote; None and no costs where there is nothing of use. What is damaged is set aside."""
 
-        def look(path: Path) -> tuple[Shared, dict[str, dict[str, float]]]:
-            flat, facts = unseal(path, path.name)
+        def look(path: Path) -> tuple[SharedPredictions, dict[str, dict[str, float]]]:
+            tensors_by_name, facts = unseal(path, path.name)
             try:
-                return cls.from_tensors({key: value.to(device) for key, value in flat.items()}), facts["costs"]
+                return cls.from_tensors({key: value.to(device) for key, value in tensors_by_name.items()}), facts[
+                    "costs"
+                ]
             except (KeyError, TypeError) as error:
                 raise Unusable("holds no shared answers") from error
 
