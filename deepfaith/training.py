@@ -116,7 +116,7 @@ class Joint:
 
     def drops(self, x: Tensor, removed: Drawn, heard: Heard) -> Tensor:
         """Return v_0 - v_I of each removal set, (B, k)."""
-        return (heard.clean - self.masked_model.ask(x, heard.target, removed).prob).float().clone()
+        return (heard.clean - self.masked_model.query(x, heard.target, removed).prob).float().clone()
 
     def explain(self, x: Tensor, target: Tensor, margin: Tensor) -> Tensor:
         """Return attributions in float32, computed in bfloat16 on a GPU if wanted."""

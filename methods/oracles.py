@@ -59,7 +59,7 @@ class Exact(Method):
 
         def explain(x: Tensor, target: Tensor) -> Tensor:
             sets = MaskSets(all_subsets(task.n_features, x.device).unsqueeze(1), len(x))
-            values = masked_model.ask(x, target, sets).prob
+            values = masked_model.query(x, target, sets).prob
             return values @ weights.to(x.device)
 
         return explain

@@ -76,13 +76,13 @@ class Record:
 
     `identity` is what computed it (see `benchmark.core.identity`). `label` is the method with its given parameters,
     `kind` baseline, control, oracle or learned, `explains` the modalities it is for (empty: all). `facts` is what a
-    board says of the task: `modality`, `origin` of the data, `rows` (test rows there are), `accuracy` and `balanced_accuracy`
-    (None where not known), `weak`. `metrics` holds `version`, `higher_is_better`, `family`, `order` (of columns) and
-    `title` by name. `costs` has forwards, backwards (rows of the model) and seconds by phase: prepare, attribute, probe
-    and shared (what all methods of the task use together). `scores` is empty unless the cell is done. What is not
-    `comparable` never enters a board with others. `evidence` is the mean share of the positive attribution that lies
-    on planted evidence, where there is any. `report` is what a trained explainer says of its training; `problems` says
-    what of it could not be kept as it was. Nothing relies on what `provenance` holds.
+    board says of the task: `modality`, `origin` of the data, `rows` (test rows there are), `accuracy` and
+    `balanced_accuracy` (None where not known), `weak`. `metrics` holds `version`, `higher_is_better`, `family`, `order`
+    (of columns) and `title` by name. `costs` has forwards, backwards (rows of the model) and seconds by phase: prepare,
+    attribute, probe and shared (what all methods of the task use together). `scores` is empty unless the cell is done.
+    What is not `comparable` never enters a board with others. `evidence` is the mean share of the positive attribution
+    that lies on planted evidence, where there is any. `report` is what a trained explainer says of its training;
+    `problems` says what of it could not be kept as it was. Nothing relies on what `provenance` holds.
     """
 
     cell: Cell

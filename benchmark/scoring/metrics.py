@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 EPS = 1e-12
 """Floor of the clean probability where a metric divides by it."""
 
-OK, CONSTANT_ATTRIBUTION, CONSTANT_RESPONSE, NON_FINITE, MODEL_NON_FINITE = range(5)
+OK, CONSTANT_ATTRIBUTION, CONSTANT_RESPONSE, NON_FINITE, MODEL_NON_FINITE = range(5)  # joined by their maximum
 REASONS = {
     CONSTANT_ATTRIBUTION: "constant attribution: correlation set to 0",
     CONSTANT_RESPONSE: "constant response of the model: correlation undefined",
@@ -45,11 +45,11 @@ class Probe:
 class Response:
     """What the model answered to one probe. M methods, B samples, S removal sets a sample.
 
-    prob (M, B, S) float64: the target's probability; kept (M, B, S) bool: the predicted class is still the target;
-    mass (M, B, S) float64: attribution summed over what was removed; counted (M, B, S) bool: False where a sample has
-    fewer sets than its neighbours, or None where none has; clean (B,): v_0; flat (M, B) bool: constant attribution;
-    silent (M, B) bool: constant answers. Where no method changes the sets, prob, kept and silent have no M. What a
-    metric has no use for may be empty.
+    prob (M, B, S) float64: the target's probability; same_class (M, B, S) bool: the predicted class is still the
+    target; mass (M, B, S) float64: attribution summed over what was removed; exists (M, B, S) bool: False where a
+    sample has fewer sets than its neighbours, or None where none has; clean (B,): v_0; constant_attribution (M, B)
+    bool; constant_response (M, B) bool: v is the same for all sets. Where no method changes the sets, prob, same_class
+    and constant_response have no M. What a metric has no use for may be empty.
     """
 
     prob: Tensor
@@ -66,7 +66,7 @@ Scores = tuple["Tensor", "Tensor"]
 
 
 def probability(r: Response) -> Tensor:
-    """V."""
+    """v: the target's probability after each removal."""
     return r.prob
 
 
@@ -122,16 +122,12 @@ def _correlation(statistic: Callable[..., Tensor], mass: Tensor, values: Tensor,
 
 
 def flagged(scores: Tensor, constant_mass: Tensor, r: Response) -> Scores:
-    """Return correlations (M, B) with what is undefined about them; `still` (M, B): the removed mass is constant."""
-    constant_attribution, constant_response = (
-        (r.constant_attribution | constant_mass) & ~r.constant_response,
-        r.constant_response,
-    )
+    """Return correlations (M, B) with what is undefined about them; `constant_mass` (M, B)."""
+    undefined = r.constant_response
+    zero = (r.constant_attribution | constant_mass) & ~undefined
     scores, reasons = _unflagged(scores)
-    scores = scores.masked_fill(constant_attribution, 0.0).masked_fill(constant_response, float("nan"))
-    return scores, reasons.masked_fill(constant_attribution, CONSTANT_ATTRIBUTION).masked_fill(
-        constant_response, CONSTANT_RESPONSE
-    )
+    scores = scores.masked_fill(zero, 0.0).masked_fill(undefined, float("nan"))
+    return scores, reasons.masked_fill(zero, CONSTANT_ATTRIBUTION).masked_fill(undefined, CONSTANT_RESPONSE)
 
 
 def _unflagged(scores: Tensor) -> Scores:
@@ -140,7 +136,11 @@ def _unflagged(scores: Tensor) -> Scores:
 
 @dataclass(frozen=True)
 class Metric:
-    """One row of the table. `family` names metrics that are nearly functions of one another."""
+    """One row of the table.
+
+    `family` names metrics that are nearly functions of one another. `linear`: the aggregate is Pearson's r with the
+    summed attribution, which can be taken from covariances of features where sets are random.
+    """
 
     name: str
     title: str
@@ -156,6 +156,7 @@ class Metric:
     blind_to: str
     redundancy: str
     source: str
+    linear: bool = False
     version: int = 1
 
     def score(self, response: Response) -> Scores:
@@ -175,6 +176,7 @@ _ROWS = (
         "Features whose removal alone changes nothing; on tables subsets are small, so interactions of many features.",
         "Close to INF where the subsets are large.",
         "Bhatt et al. 2020, eq. 4; probabilities instead of logits; all subsets where their number is small",
+        linear=True,
     ),
     Metric(
         "FE", "Faithfulness estimate", GROUPS, drop, correlation, True, -1, 1, "FE",
@@ -200,6 +202,7 @@ _ROWS = (
         "Features that matter only when nearly all others are there or gone: half of the input is always missing.",
         "Close to FC.",
         "Yeh et al. 2019, eq. 1, with Pearson's r in place of the squared error so that scale cannot matter",
+        linear=True,
     ),
     Metric(
         "DEL", "Deletion", MORF, probability, mean, False, 0, 1, "deletion",

@@ -49,7 +49,7 @@ def test_out_of_memory_halves_the_rows_and_changes_no_score():
         torch.testing.assert_close(found.scores[name], plain.scores[name], rtol=0, atol=1e-12)
 
 
-PLACES = ("judge", "_joined", "raw_logits", "logits")
+PLACES = ("to_predictions", "_joined", "raw_logits", "logits")
 
 
 @pytest.mark.parametrize("make", toys.TASKS.values())
@@ -74,8 +74,8 @@ def test_out_of_memory_at_any_line_answers_each_row_once(place, make, monkeypatc
             return real(*given)
 
         with monkeypatch.context() as patched:
-            if place == "judge":
-                patched.setattr(masked_model, "judge", partial(fails, masked_model.judge))
+            if place == "to_predictions":
+                patched.setattr(masked_model, "to_predictions", partial(fails, masked_model.to_predictions))
             else:
                 owner = masked_model._LogitBuffer if place == "_joined" else MaskedModel
                 patched.setattr(

@@ -117,8 +117,8 @@ def test_blocks_hold_the_same_masks_as_rows(make):
     for removals in (
         removal_sets.groups(ordering),
         removal_sets.lerf(ordering),
-        RandomSets(torch.arange(len(valid)), valid, 5, None).keep(),
-        RandomSets(torch.arange(len(valid)), valid, 5, torch.ones(len(valid), dtype=torch.long)).keep(),
+        RandomSets(torch.arange(len(valid)), valid, 5, None).draw(),
+        RandomSets(torch.arange(len(valid)), valid, 5, torch.ones(len(valid), dtype=torch.long)).draw(),
         MaskSets(torch.eye(task.n_features, dtype=torch.bool).unsqueeze(1), len(valid)),
     ):
         block = removals.block(slice(2, 5), slice(1, 3)).expand(2, 3, -1)
@@ -171,9 +171,9 @@ def test_packed_masks_come_back(features):
 
 @pytest.mark.parametrize("size", [None, 3])
 def test_sets_that_are_packed_are_the_same_sets(size, monkeypatch):
-    plain = draws(size, subsets=40).keep()
+    plain = draws(size, subsets=40).draw()
     monkeypatch.setattr(removal_sets, "WORKING_SET", 2000)
-    packed = draws(size, subsets=40).keep()
+    packed = draws(size, subsets=40).draw()
     assert isinstance(plain, MaskSets)
     assert isinstance(packed, removal_sets.PackedSets)
     assert packed.nbytes < plain.nbytes / 8
@@ -215,7 +215,7 @@ def test_groups_partition_the_valid_features():
         total = masks(runs, row).sum(0)
         assert torch.equal(total.bool(), valid[row])
         assert total.max() == 1
-        sizes = masks(runs, row)[runs.counted[row]].sum(1)
+        sizes = masks(runs, row)[runs.exists[row]].sum(1)
         assert sizes.min() >= 1
         assert sizes.max() - sizes.min() <= 1
 
@@ -245,13 +245,13 @@ def test_all_subsets_follow_their_codes():
 def test_answers_do_not_depend_on_how_rows_are_packed(make):
     task = make()
     x, valid = task.test.x, task.removal.valid(task.test.x)
-    removals = RandomSets(torch.arange(len(x)), valid, 5, None).keep()
+    removals = RandomSets(torch.arange(len(x)), valid, 5, None).draw()
     big, small = MaskedModel(task, 2**30), MaskedModel(task, 1)
     assert small.rows_per_forward(x) == 1
     target, _ = big.clean(x)
-    a, b = big.ask(x, target, removals), small.ask(x, target, removals)
+    a, b = big.query(x, target, removals), small.query(x, target, removals)
     torch.testing.assert_close(a.prob, b.prob, rtol=0, atol=1e-12)
-    assert torch.equal(a.kept, b.kept)
+    assert torch.equal(a.same_class, b.same_class)
 
 
 @pytest.mark.parametrize(("own", "other"), [(torch.float64, torch.int64), (torch.float32, torch.float64)])
@@ -268,8 +268,8 @@ def test_rows_of_a_forward_stay_within_the_byte_budget():
     seen = []
     hook = task.model.register_forward_hook(lambda _m, inputs, _o: seen.append(len(inputs[0])))
     valid = task.removal.valid(task.test.x)
-    masked_model.ask(
-        task.test.x, masked_model.clean(task.test.x)[0], RandomSets(torch.arange(len(valid)), valid, 20, None).keep()
+    masked_model.query(
+        task.test.x, masked_model.clean(task.test.x)[0], RandomSets(torch.arange(len(valid)), valid, 20, None).draw()
     )
     hook.remove()
     at_most = 50_000 // each
@@ -282,10 +282,12 @@ def test_value_table_holds_what_the_model_says():
     task = toys.table(4)
     masked_model = MaskedModel(task)
     target, table = masked_model.value_table(task.test.x)
-    asked = masked_model.ask(task.test.x, target, MaskSets(removal_sets.all_subsets(4).unsqueeze(1), len(task.test.x)))
+    asked = masked_model.query(
+        task.test.x, target, MaskSets(removal_sets.all_subsets(4).unsqueeze(1), len(task.test.x))
+    )
     torch.testing.assert_close(table.prob, asked.prob, rtol=0, atol=1e-14)
-    assert torch.equal(table.kept, asked.kept)
-    assert table.kept[:, 0].all()
+    assert torch.equal(table.same_class, asked.same_class)
+    assert table.same_class[:, 0].all()
 
 
 def rows_asked(task, methods, **options):
@@ -334,7 +336,7 @@ def test_a_metric_alone_costs_only_its_own_probe():
 @pytest.mark.parametrize("make", [*toys.TASKS.values(), lambda: toys.table(13)])
 @pytest.mark.parametrize("together", [2**26, 1], ids=["together", "one by one"])
 def test_methods_score_together_as_alone(make, together, monkeypatch):
-    monkeypatch.setattr(evaluator_module, "TOGETHER", together)
+    monkeypatch.setattr(evaluator_module, "ORDERING_BYTES", together)
     task = make()
     given = [toys.scores(task, seed) for seed in range(4)]
     given[1][2] = float("nan")

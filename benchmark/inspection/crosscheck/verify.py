@@ -308,7 +308,9 @@ def _samples(evaluator: Evaluator, attributions: Tensor) -> list[Sample]:
         features = evaluator.valid[i].nonzero().flatten().tolist()
         sets = {kind: [np.flatnonzero(mask) for mask in drawn[i][:, features].numpy()] for kind, drawn in masks.items()}
         s = attributions[i, features].numpy()
-        samples.append(Sample(evaluator.task, x, features, s, sets["fixed"], sets["bernoulli"], evaluator.uses_table))
+        samples.append(
+            Sample(evaluator.task, x, features, s, sets["fixed"], sets["bernoulli"], evaluator.queries.uses_table)
+        )
     return samples
 
 
@@ -333,7 +335,7 @@ def _squared_error(evaluator: Evaluator, i: int, sample: Sample, raster: bool) -
         removals = MaskSets(torch.ones(sample.n, sample.n, dtype=torch.bool).tril().unsqueeze(1), 1)
     scores = torch.zeros(1, evaluator.task.n_features, dtype=torch.float64)
     scores[0, sample.features] = torch.as_tensor(sample.s)
-    drops = evaluator.shared.clean[rows].unsqueeze(1) - evaluator.masked_model.ask(x, target, removals).prob
+    drops = evaluator.shared.clean[rows].unsqueeze(1) - evaluator.masked_model.query(x, target, removals).prob
     return float(((subset_mass(removals, scores) - drops) ** 2).mean())
 
 

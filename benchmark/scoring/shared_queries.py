@@ -1,0 +1,124 @@
+"""Queries that no method changes: whole and empty inputs, random subsets. They are asked once for all methods."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from benchmark.core.seeding import seed_for
+from benchmark.core.statistics import LinearPearson, is_constant
+from benchmark.core.types import VALUE_TABLE_LIMIT, Task
+from benchmark.scoring import removal_sets
+from benchmark.scoring.masked_model import MaskedModel, Predictions
+from benchmark.scoring.metrics import Metric, Response, Scores, flagged
+from benchmark.scoring.removal_sets import MaskSets, PackedSets, RandomSets
+from benchmark.scoring.shared_predictions import SharedPredictions
+
+RANDOM = ("fixed", "bernoulli")
+"""Kinds of probe whose removal sets are random, so that no method changes them."""
+COVARIANCE_LIMIT = 32
+"""Up to this many features, correlations over random subsets are taken from covariances of features."""
+SUBSET_BYTES = 2**29
+"""Random subsets are kept up to this size; beyond it they are drawn again, which gives the same ones."""
+
+
+class SharedQueries:
+    """What all methods share on the test rows `indices` (N,) of a task: inputs, subsets, predictions.
+
+    Args:
+        task: whose test rows are explained.
+        seed: what random subsets and the order of ties follow from, with the task's name and the row numbers.
+        indices: row numbers (N,) of the test split.
+        model: answers queries.
+        kinds: kinds of probe that the metrics need.
+        value_table: whether all 2^G removal sets may be asked where G is small enough.
+    """
+
+    def __init__(
+        self, task: Task, seed: int, indices: Tensor, model: MaskedModel, kinds: set[str], *, value_table: bool
+    ) -> None:
+        self.task, self.seed, self.indices, self.model, self.kinds = task, seed, indices, model, kinds
+        self.x = task.test.x[indices]
+        self.valid = task.removal.valid(self.x)
+        # decided by the task, not by these samples: otherwise a score would depend on the company of its sample
+        self.unpadded = not task.removal.pads
+        self.uses_table = value_table and self.unpadded and task.n_features <= VALUE_TABLE_LIMIT
+        self.uses_covariances = self.unpadded and task.n_features <= COVARIANCE_LIMIT
+        self._subsets: dict[tuple[str, int, int], MaskSets | PackedSets] = {}
+        self._constant: dict[tuple[str, int, int], Tensor] = {}
+        self._covariances: dict[tuple[str, int, int], LinearPearson] = {}
+
+    def seeds(self, purpose: str, rows: slice) -> Tensor:
+        """Return the seeds (B,) of some samples for `purpose`: each follows from the number of its row."""
+        base = torch.tensor(seed_for(self.seed, self.task.name, purpose), device=self.x.device)
+        return removal_sets.random_bits(base, self.indices[rows])
+
+    def query(self, rows: slice) -> SharedPredictions:
+        """Ask the model everything about some samples that no method changes."""
+        x, samples = self.x[rows], self.indices[rows]
+        random = sorted(self.kinds & set(RANDOM))
+        if self.uses_table:
+            target, table = self.model.value_table(x)
+            found = dict.fromkeys(random, table)  # all subsets there are, or those of one size
+            if "fixed" in random:
+                found["fixed"] = table.gather(self._all_sets("fixed", rows).codes())
+            return SharedPredictions(samples, target, table.prob[:, 0], table[:, -1:], **found, table=table)
+        asked: dict[str, Predictions] = {}
+        if self.kinds & {"morf", "lerf", "insert"}:
+            target, clean, asked["empty"] = self.model.clean_and_empty(x)
+        else:
+            target, clean = self.model.clean(x)
+        asked |= {kind: self.model.query(x, target, self.subsets(kind, rows)) for kind in random}
+        if "groups" in self.kinds and self.task.budget.steps >= self.task.n_features and self.unpadded:
+            single = torch.eye(self.task.n_features, dtype=torch.bool, device=x.device)
+            asked["singles"] = self.model.query(x, target, MaskSets(single.unsqueeze(1), len(x)))
+        return SharedPredictions(samples, target, clean, **asked)
+
+    def subsets(self, kind: str, rows: slice) -> MaskSets | PackedSets:
+        """Return the removal sets of FC (`fixed`) or INF (`bernoulli`): all there are where there is a value table."""
+        if self.uses_table:
+            return self._all_sets(kind, rows)
+        key = kind, rows.start, rows.stop
+        if key not in self._subsets:
+            if sum(sets.nbytes for sets in self._subsets.values()) > SUBSET_BYTES:
+                self._subsets.clear()
+            valid, budget = self.valid[rows], self.task.budget
+            size = removal_sets.subset_sizes(valid, budget) if kind == "fixed" else None
+            random = RandomSets(self.seeds(kind, rows), valid, budget.subsets, size, self.unpadded)
+            self._subsets[key] = random.draw()
+        return self._subsets[key]
+
+    def _all_sets(self, kind: str, rows: slice) -> MaskSets:
+        valid, masks = self.valid[rows], removal_sets.all_subsets(self.task.n_features, self.x.device)
+        if kind == "fixed":
+            masks = masks[masks.sum(1) == removal_sets.subset_sizes(valid[:1], self.task.budget)]
+        return MaskSets(masks.unsqueeze(1), len(valid))
+
+    def respond(
+        self, kind: str, scores: Tensor, rows: slice, shared: SharedPredictions, constant_attribution: Tensor,
+        needs_mass: bool,
+    ) -> Response:  # fmt: skip
+        """Return the model's response to a random kind of probe, for attributions `scores` (M, B, G).
+
+        Its `mass` is empty unless it is needed: `score_linearly` does without.
+        """
+        found: Predictions = getattr(shared, kind)
+        unused = scores.new_zeros(*scores.shape[:2], 0)
+        mass = removal_sets.subset_mass(self.subsets(kind, rows), scores) if needs_mass else unused
+        key = kind, rows.start, rows.stop
+        if key not in self._constant:
+            self._constant[key] = is_constant(found.prob, None, floor=1.0)
+        return Response(
+            found.prob, found.same_class, mass, None, shared.clean, constant_attribution, self._constant[key]
+        )
+
+    def score_linearly(self, metric: Metric, response: Response, scores: Tensor, rows: slice) -> Scores:
+        """Score a Pearson correlation with summed attributions from covariances of features, which are kept."""
+        key = metric.name, rows.start, rows.stop
+        if key not in self._covariances:
+            sets = self.subsets(metric.probe.kind, rows)
+            batch, number = sets.shape
+            masks = sets.masks if isinstance(sets, MaskSets) else sets.block(slice(0, batch), slice(0, number))
+            self._covariances[key] = LinearPearson(masks, metric.effect(response))
+        r = self._covariances[key](scores)
+        return flagged(r, r.isnan(), response)
