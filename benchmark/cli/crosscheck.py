@@ -11,7 +11,7 @@ from benchmark.core.errors import UsageError
 def verify_command(arguments: argparse.Namespace) -> int:
     """Print the agreement of every metric with code that is not ours."""
     from benchmark.inspection.crosscheck.verify import DIFFERENCES, render, verify
-    from benchmark.running.runner import single_threaded
+    from benchmark.running.settings import single_threaded
 
     single_threaded()
     checks = verify()
@@ -26,7 +26,7 @@ def regress_command(arguments: argparse.Namespace) -> int:
     """Compare with golden values, or renew them."""
     from benchmark.inspection.crosscheck import regress
     from benchmark.records.provenance import checkout
-    from benchmark.running.runner import single_threaded
+    from benchmark.running.settings import single_threaded
 
     single_threaded()
     if arguments.update and arguments.golden is None and checkout() is None:
@@ -34,7 +34,7 @@ def regress_command(arguments: argparse.Namespace) -> int:
                          "a file of yours with --golden FILE")  # fmt: skip
     path = arguments.golden or regress.GOLDEN
     if arguments.device == "cuda":
-        from benchmark.running.runner import require_cuda
+        from benchmark.running.settings import require_cuda
 
         require_cuda()
     new = arguments.update and arguments.golden is not None and not path.exists()

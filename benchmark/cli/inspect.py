@@ -65,7 +65,7 @@ def audit_command(arguments: argparse.Namespace) -> int:
     from benchmark.modalities.building import refuse_weak
     from benchmark.records.store import RecordStore
     from benchmark.running.plan import parse_methods, plan_task
-    from benchmark.running.runner import single_threaded
+    from benchmark.running.settings import single_threaded
 
     plan = plan_task(TASKS.one(arguments.task), parse_methods(arguments.methods), chosen_sources(arguments), 0, None)
     methods = applicable(plan, arguments.methods)
@@ -109,7 +109,7 @@ def explain_command(arguments: argparse.Namespace) -> int:
     from benchmark.inspection.explain import explain
     from benchmark.inspection.pictures import save
     from benchmark.modalities.building import refuse_weak
-    from benchmark.running.runner import single_threaded
+    from benchmark.running.settings import single_threaded
 
     single_threaded()
 
@@ -132,7 +132,7 @@ def prepare_command(arguments: argparse.Namespace) -> int:
     """Get data, weights and target models ready; a task that cannot be is said and passed over."""
     from tqdm import tqdm
 
-    from benchmark.running.runner import require_cuda, single_threaded
+    from benchmark.running.settings import require_cuda, single_threaded
 
     names = TASKS.select(arguments.task)
     sources = chosen_sources(arguments)

@@ -28,15 +28,16 @@ from benchmark.cli.process import INTERRUPTED, SENTENCE, lost_output, refuse_for
 from benchmark.cli.studies import add_studies
 from benchmark.core.errors import BenchmarkError, DataError, RecordError, UsageError
 from benchmark.core.types import METHODS, PACKAGES, TASKS
-from benchmark.running.allocation import keep_freed_memory
-from benchmark.running.interruption import held, stop_on_signals
+from benchmark.processes.allocation import keep_freed_memory
+from benchmark.processes.interruption import held, stop_on_signals
 from benchmark.running.presets import PRESETS
 from benchmark.scoring.metrics import METRICS, select_metrics
 
 if TYPE_CHECKING:
     from benchmark.records.store import RecordStore
+    from benchmark.running.jobs import Outcome
     from benchmark.running.plan import PlannedTask
-    from benchmark.running.runner import Outcome, Settings
+    from benchmark.running.settings import Settings
 
 LOST = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF)
 """Why what is printed cannot be written."""
@@ -204,7 +205,7 @@ def run_command(arguments: argparse.Namespace) -> int:
         from benchmark.records.store import RecordStore
         from benchmark.running.batch import planned, run_all
         from benchmark.running.plan import parse_methods
-        from benchmark.running.runner import Settings
+        from benchmark.running.settings import Settings
 
     names = TASKS.select(arguments.task)
     choices = parse_methods(arguments.methods)
@@ -258,7 +259,8 @@ def _most_cells(plans: list[PlannedTask]) -> int:
 
 
 def _dry_run(plans: list[PlannedTask], store: RecordStore, settings: Settings, as_json: bool) -> int:
-    from benchmark.running.runner import Outcome, known_task, pending
+    from benchmark.running.built import known_task
+    from benchmark.running.jobs import Outcome, pending
 
     rows = []
     for plan in plans:

@@ -15,7 +15,7 @@ from benchmark.cli.inspect import applicable, check_file, chosen_sources
 from benchmark.core.errors import BenchmarkError, DataError, UsageError
 from benchmark.core.selection import select_labels
 from benchmark.core.types import METHODS, PACKAGES, TASKS, VALUE_TABLE_LIMIT
-from benchmark.running.interruption import held, stop_on_signals
+from benchmark.processes.interruption import held, stop_on_signals
 from benchmark.running.presets import PRESETS
 from benchmark.scoring.metrics import METRICS
 
@@ -72,7 +72,7 @@ def ablate_command(arguments: argparse.Namespace) -> int:
         from benchmark.records.store import RecordStore
         from benchmark.running.batch import planned, run_all
         from benchmark.running.plan import MethodChoice, parse_methods
-        from benchmark.running.runner import Settings
+        from benchmark.running.settings import Settings
         from deepfaith.ablations import VARIANTS
         from leaderboards.ablation import ablation, render
         from leaderboards.figures import ablation_figure, save
@@ -158,7 +158,7 @@ def optimality_command(arguments: argparse.Namespace) -> int:
     """Score the best map S* and some methods beside each metric's own optimum."""
     from benchmark.modalities.building import refuse_weak
     from benchmark.running.plan import parse_methods, plan_task
-    from benchmark.running.runner import single_threaded
+    from benchmark.running.settings import single_threaded
     from deepfaith.study import compare_with_optimum
     from leaderboards.figures import ENDINGS, optimum_figure, save
     from leaderboards.tables import Table, in_text

@@ -9,11 +9,13 @@ from typing import Any
 from benchmark.core.errors import DataError
 from benchmark.core.files import sweep
 from benchmark.core.sources import Sources, cache_folder
+from benchmark.processes.interruption import stop_if_asked
+from benchmark.processes.workers import Workers
 from benchmark.records.store import RecordStore
-from benchmark.running.interruption import stop_if_asked
+from benchmark.running.jobs import Outcome
 from benchmark.running.plan import MethodChoice, PlannedTask, plan_task
-from benchmark.running.runner import Outcome, Settings, run_task
-from benchmark.running.workers import Workers
+from benchmark.running.runner import run_task
+from benchmark.running.settings import Settings
 
 log = logging.getLogger("benchmark")
 

@@ -62,7 +62,7 @@ class Evaluation:
         return torch.stack(list(self.reasons.values())).eq(NON_FINITE).any(0)
 
     @property
-    def unanswered(self) -> Tensor:
+    def model_not_finite(self) -> Tensor:
         """Return (N,) bool: samples about which the model gave an answer that is not finite."""
         return torch.stack(list(self.reasons.values())).eq(MODEL_NON_FINITE).any(0)
 
@@ -106,7 +106,7 @@ class Evaluator:
         check_model(task, self.x, precision)
         self.guard.ignore_own_changes()
         self.shared = shared or self._share()
-        self.answered = self.shared.finite()
+        self.model_is_finite = self.shared.finite()
 
     def evaluate(self, method: Method, name: str) -> Evaluation:
         """Prepare `method`, explain the samples and score the explanations.
@@ -143,15 +143,15 @@ class Evaluator:
 
     def _explained(self, explain: Attribute, rows: slice) -> Tensor:
         """Return the attributions (B, G) of a batch; 0 for samples that the model gave no finite answer about."""
-        answered = self.answered[rows]
+        model_is_finite = self.model_is_finite[rows]
         features = self.task.n_features
-        if bool(answered.all()):  # copies: what a method does to them is its own affair
+        if bool(model_is_finite.all()):  # copies: what a method does to them is its own affair
             x, target = self.x[rows].clone(), self.shared.target[rows].clone()
             return check_attribution(explain(x, target), (len(x), features))
-        x, target = self.x[rows][answered], self.shared.target[rows][answered]
-        found = torch.zeros(len(answered), features, dtype=torch.float64, device=self.device)
+        x, target = self.x[rows][model_is_finite], self.shared.target[rows][model_is_finite]
+        found = torch.zeros(len(model_is_finite), features, dtype=torch.float64, device=self.device)
         if len(x):
-            found[answered] = check_attribution(explain(x, target), (len(x), features)).to(found)
+            found[model_is_finite] = check_attribution(explain(x, target), (len(x), features)).to(found)
         return found
 
     def subsets(self, kind: str, rows: slice) -> MaskSets | PackedSets:
@@ -225,9 +225,9 @@ class Evaluator:
         finite = (attributions.isfinite() | ~valid).all(-1)
         scores = attributions.double().masked_fill(~finite.unsqueeze(-1) | ~valid, 0.0)
         responses = self.respond(scores, rows)
-        answered = self.answered[rows].expand(len(scores), -1)
+        model_is_finite = self.model_is_finite[rows].expand(len(scores), -1)
         for response in responses.values():
-            answered = answered & response.prob.sum(-1).isfinite()
+            model_is_finite = model_is_finite & response.prob.sum(-1).isfinite()
         columns = {}
         for name in self.metrics:
             metric = METRICS[name]
@@ -235,8 +235,8 @@ class Evaluator:
                 values, reasons = self.queries.score_linearly(metric, responses[metric.probe], scores, rows)
             else:
                 values, reasons = metric.score(responses[metric.probe])
-            values = values.masked_fill(~(finite & answered), float("nan"))
-            reasons = reasons.masked_fill(~finite, NON_FINITE).masked_fill(~answered, MODEL_NON_FINITE)
+            values = values.masked_fill(~(finite & model_is_finite), float("nan"))
+            reasons = reasons.masked_fill(~finite, NON_FINITE).masked_fill(~model_is_finite, MODEL_NON_FINITE)
             columns[name] = values, reasons
         return columns
 

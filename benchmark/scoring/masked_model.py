@@ -1,4 +1,4 @@
-"""How the model is asked about removal sets, and where answers are looked up instead."""
+"""The model under removal: predictions for removal sets, in forwards that fit the memory."""
 
 from __future__ import annotations
 
@@ -20,7 +20,10 @@ MOST_ROWS = 2**17
 
 @dataclass(frozen=True, eq=False)
 class Predictions:
-    """The target's probability (B, S) float64 and whether the predicted class is still the target (B, S)."""
+    """What a model predicts for S removal sets of B samples.
+
+    `prob` (B, S) float64: the target's probability; `same_class` (B, S) bool: the predicted class is the target.
+    """
 
     prob: Tensor
     same_class: Tensor
@@ -30,7 +33,7 @@ class Predictions:
         return Predictions(self.prob[key], self.same_class[key])  # type: ignore[index]
 
     def gather(self, which: Tensor) -> Predictions:
-        """Return the answers to sets `which` (..., B, n) of each sample; leading dimensions look up the same."""
+        """Return the predictions for sets `which` (..., B, n) of each sample; leading dimensions look up the same."""
         shape = (*which.shape[:-1], self.prob.shape[-1])
         return Predictions(self.prob.expand(shape).gather(-1, which), self.same_class.expand(shape).gather(-1, which))
 
@@ -40,7 +43,7 @@ class Predictions:
 
 
 class MaskedModel:
-    """Asks a task's model about removal sets, packing rows of all samples into full forwards.
+    """A task's model, queried about removal sets; rows of all samples are packed into full forwards.
 
     `byte_budget` bounds the memory of one forward: rows a forward = budget / what its largest row may hold
     (`bytes_per_row`). By default it is 2 GiB on a GPU; on a CPU 8 MiB, about what caches hold, or the size of the
@@ -92,7 +95,7 @@ class MaskedModel:
 
     @torch.inference_mode()
     def clean_and_empty(self, x: Tensor) -> tuple[Tensor, Tensor, Predictions]:
-        """Return what `clean` does, and the answers (B, 1) where every feature is removed."""
+        """Return what `clean` does, and the predictions (B, 1) where every feature is removed."""
         emptied = self.task.remove(x, self.task.removal.valid(x))
         whole, empty = self._all_logits(torch.cat([x, emptied])).chunk(2)
         target = whole.argmax(-1)
@@ -108,7 +111,7 @@ class MaskedModel:
 
     @torch.inference_mode()
     def query(self, x: Tensor, target: Tensor, removals: RemovalSets, kind: Baseline = "removal") -> Predictions:
-        """Return the model's answers for every counted removal set; uncounted ones answer 0 and False."""
+        """Return the predictions (B, S) for every removal set that exists; the others get 0 and False."""
         batch, sets = removals.shape
         baseline = self.task.removal.baseline(x, kind)
         buffer = _LogitBuffer(x.device)
@@ -156,7 +159,7 @@ class MaskedModel:
         done = 0
         while done < len(rows):
             logits = self._try(rows[done:], self.raw_logits)
-            buffer.append(logits, target[done : done + len(logits)])  # once: what is asked again was not heard
+            buffer.append(logits, target[done : done + len(logits)])  # once: what is asked again was not appended
             done += len(logits)
 
     def _try(self, x: Tensor, query: Callable[[Tensor], Tensor]) -> Tensor:
@@ -177,7 +180,7 @@ class MaskedModel:
                 torch.cuda.empty_cache()
 
     def value_table(self, x: Tensor) -> tuple[Tensor, Predictions]:
-        """Return the predicted class (B,) and the answers to all 2^G removal sets (B, 2^G), as in `all_subsets`."""
+        """Return the predicted class (B,) and predictions for all 2^G removal sets (B, 2^G), as in `all_subsets`."""
         target, clean = self.clean(x)
         masks = all_subsets(self.task.n_features, x.device).unsqueeze(1)
         rest = self.query(x, target, MaskSets(masks[1:], len(x)))
@@ -186,10 +189,13 @@ class MaskedModel:
 
 
 class _LogitBuffer:
-    """Turns the logits of many forwards into answers, a large number at a time: small forwards are costly to judge."""
+    """Buffers logits until there are MIN_LOGITS, then turns them into predictions in one call.
+
+    Softmax on small tensors is dominated by the overhead of the call.
+    """
 
     MIN_LOGITS = 2**14
-    """Logits that wait to be judged together."""
+    """So many numbers are turned into predictions together."""
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
@@ -198,14 +204,14 @@ class _LogitBuffer:
         self.parts: list[Predictions] = []
 
     def append(self, logits: Tensor, target: Tensor) -> None:
-        """Take the logits (n, C) of the next rows and the class (n,) watched in each."""
+        """Append the logits (n, C) and target classes (n,) of the next rows."""
         self.pending.append((logits, target))
         self.size += logits.nelement()
         if self.size >= self.MIN_LOGITS:
             self._flush()
 
     def _joined(self) -> tuple[Tensor, Tensor]:
-        """Return the logits and classes of all that waits."""
+        """Return the logits and classes of all that is pending."""
         if len(self.pending) == 1:
             return self.pending[0]
         logits, target = zip(*self.pending, strict=True)
@@ -214,14 +220,14 @@ class _LogitBuffer:
     def _flush(self) -> None:
         try:
             made = [to_predictions(*self._joined())]
-        except torch.OutOfMemoryError:  # nothing is judged yet: go on in smaller parts
+        except torch.OutOfMemoryError:  # nothing was kept yet: go on in smaller parts
             torch.cuda.empty_cache()
             made = [predictions_in_parts(logits, target) for logits, target in self.pending]
         self.parts += made
         self.pending, self.size = [], 0
 
     def result(self) -> Predictions:
-        """Return the answers (rows,) to all that was heard, in its order."""
+        """Return the predictions (rows,) for all that was appended, in its order."""
         if self.pending:
             self._flush()
         if not self.parts:
@@ -264,7 +270,7 @@ def to_predictions(logits: Tensor, target: Tensor) -> Predictions:
 
 
 def predictions_in_parts(logits: Tensor, target: Tensor) -> Predictions:
-    """Return what `judge` does, in as many parts as memory asks for."""
+    """Return what `to_predictions` does, in as many parts as memory asks for."""
     try:
         return to_predictions(logits, target)
     except torch.OutOfMemoryError:
@@ -278,7 +284,7 @@ def predictions_in_parts(logits: Tensor, target: Tensor) -> Predictions:
 
 
 def concatenated(parts: list[Predictions]) -> Predictions:
-    """Return answers to rows, one after the other."""
+    """Return predictions for rows, one after the other."""
     return Predictions(torch.cat([part.prob for part in parts]), torch.cat([part.same_class for part in parts]))
 
 

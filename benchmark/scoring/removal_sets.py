@@ -68,7 +68,7 @@ class Ordering:
 
     order (B, G): feature at each place, padding last; rank (B, G): the place of each feature; bounds (B, K+1), or
     (1, K+1) where all samples have as many features: group k holds places bounds[k-1] to bounds[k]; steps (B,): the
-    sample's own number of groups; even: all are the same.
+    sample's own number of groups; unpadded: all are the same.
     """
 
     order: Tensor
@@ -86,7 +86,7 @@ def shuffle(seeds: Tensor, features: int) -> Tensor:
 def order_features(scores: Tensor, valid: Tensor, shuffled: Tensor, steps: int, unpadded: bool = False) -> Ordering:
     """Sort features by descending score; ties follow the permutations `shuffled` (B, G).
 
-    Group boundaries are round(k * G / K) with K = min(steps, G), G the sample's own number of features. `even` says
+    Group boundaries are round(k * G / K) with K = min(steps, G), G the sample's own number of features. `unpadded` says
     that all samples have the same number of features, which saves work.
     """
     features = scores.shape[1]
@@ -197,7 +197,7 @@ def join(parts: list[OrderedSets]) -> OrderedSets:
 class RandomSets:
     """R random removal sets a sample: `size` (B,) features each, or each feature with probability 1/2 if None.
 
-    `even` says that the task has no padding, so that all samples ever have the same number of features.
+    `unpadded` says that the task has no padding, so that all samples ever have the same number of features.
     """
 
     seeds: Tensor

@@ -1,4 +1,4 @@
-"""The model's answers that no method changes: asked once for a task, seed and samples, kept on disk for all workers."""
+"""Predictions that no method changes: made once for a task, seed and samples, and cached on disk for all workers."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from benchmark.scoring.masked_model import Predictions
 
 @dataclass(frozen=True, eq=False)
 class SharedPredictions:
-    """The model's answers that no method changes, for N samples.
+    """Predictions that no method changes, for N samples.
 
     `samples` are row numbers of the test split; `empty` has everything removed; `fixed` and `bernoulli` (N, R) are for
     FC and INF; `singles` (N, G) exist where every step removes one feature; `table` (N, 2^G) is the value table where
@@ -31,7 +31,7 @@ class SharedPredictions:
     table: Predictions | None = None
 
     def tensors(self) -> dict[str, Tensor]:
-        """Return all answers by name, for storing."""
+        """Return all predictions by name, for storing."""
         tensors_by_name: dict[str, Tensor] = {}
         for part in fields(self):
             value = getattr(self, part.name)
@@ -50,7 +50,7 @@ class SharedPredictions:
         return cls(**parts)
 
     def finite(self) -> Tensor:
-        """Return (N,) bool: samples all of whose answers are finite."""
+        """Return (N,) bool: samples all of whose predictions are finite."""
         answers = [value for part in fields(self) if isinstance(value := getattr(self, part.name), Predictions)]
         finite = self.clean.isfinite()
         for some in answers:
@@ -58,13 +58,13 @@ class SharedPredictions:
         return finite
 
     def __getitem__(self, rows: slice) -> SharedPredictions:
-        """Return the answers of some samples."""
+        """Return the predictions of some samples."""
         whole: dict[str, Any] = {part.name: getattr(self, part.name) for part in fields(self)}
         some: dict[str, Any] = {name: value if value is None else value[rows] for name, value in whole.items()}
         return SharedPredictions(**some)
 
     def save(self, path: Path, costs: dict[str, dict[str, float]]) -> None:
-        """Write the answers and what they cost to `path`, atomically; where that cannot be done, say so and go on.
+        """Write the predictions and what they cost to `path`, atomically; where that cannot be done, say so and go on.
 
         What another run has written meanwhile is the same, and stays: somebody may be reading it.
         """

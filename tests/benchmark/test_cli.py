@@ -14,7 +14,7 @@ import pytest
 from benchmark.cli.parser import main
 from benchmark.core.types import METHODS, TASKS
 from benchmark.records.store import RecordStore
-from benchmark.running.runner import forget_tasks
+from benchmark.running.built import forget_tasks
 
 BAD = Path(__file__).parent.parent / "bad_methods.py"
 FAST = "saliency,feature_ablation,deeplift,exact_banzhaf,random"

@@ -330,16 +330,16 @@ def test_a_weak_model_is_refused_on_the_command_line(tmp_path, capsys, monkeypat
     from benchmark.tasks import nap
 
     monkeypatch.setitem(TASKS._objects, "nap_mlp", lambda: replace(nap.nap_mlp(), floor=0.99))
-    from benchmark.running import runner
+    from benchmark.running import built
 
-    runner.forget_tasks()
+    built.forget_tasks()
     quick(tmp_path, "--preset", "quick", methods="saliency", code=3)
     captured = capsys.readouterr()
     assert "the model of nap_mlp is too weak" in captured.err
     assert "use --allow-weak-model" in captured.err
     quick(tmp_path, "--preset", "quick", "--allow-weak-model", methods="saliency")
     assert "WEAK: under the task's floor" in capsys.readouterr().out
-    runner.forget_tasks()
+    built.forget_tasks()
 
 
 def test_boards_say_how_much_lies_on_planted_evidence(tmp_path, capsys):

@@ -13,7 +13,7 @@ from benchmark.core.errors import describe
 from benchmark.core.sources import cache_folder
 from benchmark.core.types import TASKS
 from benchmark.records.store import RecordStore
-from benchmark.running.runner import forget_tasks
+from benchmark.running.built import forget_tasks
 
 TESTS = Path(__file__).parent.parent
 WORDS = ["run", "--task", "own", "--include", str(TESTS / "own_task.py"), "--include", str(TESTS / "bad_methods.py"),

@@ -15,9 +15,9 @@ import pytest
 
 from benchmark.cli.parser import main
 from benchmark.core.files import write_atomically
+from benchmark.processes import interruption
+from benchmark.processes.workers import Workers
 from benchmark.records.store import RecordStore
-from benchmark.running import interruption
-from benchmark.running.workers import Workers
 from tests.benchmark.test_cli import FAST, files
 from tests.benchmark.test_cli import run as run_here
 
@@ -55,7 +55,7 @@ def _cache_back():
 @pytest.mark.usefixtures("_cache_back")
 def test_kills_change_no_byte(tmp_path):
     """A few; `tox -e stress` does this a hundred times, in other ways too."""
-    from benchmark.running.runner import forget_tasks
+    from benchmark.running.built import forget_tasks
 
     forget_tasks()
     methods = FAST + ",integrated_gradients,lime,kernel_shap[n_samples=50]"
@@ -153,7 +153,7 @@ def test_two_runs_at_once_agree(tmp_path):
 
 @pytest.mark.parametrize("doing", ["while True: pass", "import time; time.sleep(60)", "import torch"])
 def test_no_worker_outlives_its_parent(doing):
-    code = f"from benchmark.running.workers import Workers; list(Workers().each(exec, [{doing!r}] * 2, 2, print))"
+    code = f"from benchmark.processes.workers import Workers; list(Workers().each(exec, [{doing!r}] * 2, 2, print))"
     parent = subprocess.Popen([sys.executable, "-c", code])
     workers = wait_until(lambda: len(found := children(parent.pid)) == 2 and found)
     time.sleep(0.2)

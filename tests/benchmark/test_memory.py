@@ -15,7 +15,7 @@ import torch
 from benchmark.cli.parser import main
 from benchmark.core.types import Split
 from benchmark.models.text import LSTMClassifier, TransformerClassifier
-from benchmark.running.allocation import keep_freed_memory
+from benchmark.processes.allocation import keep_freed_memory
 from benchmark.scoring import masked_model
 from benchmark.scoring.evaluator import Evaluator
 from benchmark.scoring.masked_model import MaskedModel, bytes_per_row
@@ -157,7 +157,7 @@ def test_freed_memory_is_kept_where_the_c_library_can(monkeypatch):
     script = """
 import resource, torch
 from pathlib import Path
-from benchmark.running.allocation import keep_freed_memory
+from benchmark.processes.allocation import keep_freed_memory
 if {keep}: keep_freed_memory()
 def resident():
     return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize() / 2**20

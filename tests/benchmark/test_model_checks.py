@@ -60,14 +60,14 @@ def test_a_model_that_is_none_is_refused_by_name(sentence):
 def test_a_good_model_passes_and_no_forward_is_counted(make):
     task = make()
     evaluator = Evaluator(task, 0)
-    assert bool(evaluator.answered.all())
+    assert bool(evaluator.model_is_finite.all())
     if make is toys.table:
         assert evaluator.meter.summary()["shared"]["forwards"] == len(task.test.x) * 2**7
 
 
 def test_log_probabilities_are_logits():
     task = wrapped(lambda model, x: model(x).log_softmax(1))
-    assert bool(Evaluator(task, 0).answered.all())
+    assert bool(Evaluator(task, 0).model_is_finite.all())
 
 
 def test_a_model_in_training_mode_is_refused():
@@ -126,10 +126,10 @@ def test_samples_without_an_answer_are_named_for_every_metric_and_method(value, 
     assert 0 < odd.sum() < len(odd)
     task = wrapped(without_answer(value, column, lambda x: (x[:, 0] > 1.5) & (x[:, 0] != means[0])))
     evaluator, whole = (Evaluator(some, 0, value_table=lookup) for some in (task, plain))
-    assert torch.equal(evaluator.answered, ~odd)
+    assert torch.equal(evaluator.model_is_finite, ~odd)
     for name in ("saliency", "lime", "random", "exact_shapley"):
         found, other = (some.evaluate(METHODS.get(name)(), name) for some in (evaluator, whole))
-        assert torch.equal(found.unanswered, odd)
+        assert torch.equal(found.model_not_finite, odd)
         assert not found.failed.any()
         for metric in METRICS:
             assert found.reasons[metric][odd].eq(MODEL_NON_FINITE).all()
@@ -150,13 +150,13 @@ def test_an_answer_missing_on_one_methods_way_alone_is_named_for_all_metrics():
 
     task = wrapped(without_answer(float("nan"), 0, gone), lambda: toys.image(steps=18))
     evaluator = Evaluator(task, 0)
-    assert bool(evaluator.answered.all())
+    assert bool(evaluator.model_is_finite.all())
     ramp = torch.arange(36, 0, -1).double().expand(len(task.test.x), -1)
     order = torch.cat([torch.arange(0, 36, 2), torch.arange(1, 36, 2)])  # in which the first two are never side by side
     first, second = evaluator.score_all([ramp, ramp[:, order.argsort()]])
-    assert first.unanswered.all()
+    assert first.model_not_finite.all()
     assert all(codes.eq(MODEL_NON_FINITE).all() for codes in first.reasons.values())
-    assert not second.unanswered.any()
+    assert not second.model_not_finite.any()
 
 
 def test_perturbation_says_what_the_model_answered():

@@ -10,7 +10,7 @@ import pytest
 from benchmark.cli.parser import main
 from benchmark.core.types import TASKS
 from benchmark.records.store import RecordStore
-from benchmark.running.runner import forget_tasks
+from benchmark.running.built import forget_tasks
 
 OWN = Path(__file__).parent.parent / "own_task.py"
 

@@ -9,7 +9,7 @@ import pytest
 from safetensors.torch import save_file
 
 from benchmark.cli.parser import main
-from benchmark.running.runner import forget_tasks
+from benchmark.running.built import forget_tasks
 from tests.benchmark.test_cli import BAD, command, files, run
 
 POISONS = BAD.with_name("poisons.py")

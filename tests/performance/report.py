@@ -16,8 +16,8 @@ from pathlib import Path
 import torch
 
 from benchmark.core.types import Budget
+from benchmark.processes.allocation import keep_freed_memory
 from benchmark.records.provenance import versions
-from benchmark.running.allocation import keep_freed_memory
 from benchmark.scoring.metrics import METRICS
 from tests.performance import workloads
 

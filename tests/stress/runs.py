@@ -19,11 +19,11 @@ from tempfile import TemporaryDirectory
 
 import torch
 
-import benchmark.running.workers
+import benchmark.processes.workers
 from benchmark.cli.parser import main
 from benchmark.learning import fitting
-from benchmark.running.runner import forget_tasks
-from benchmark.running.workers import serve
+from benchmark.processes.workers import serve
+from benchmark.running.built import forget_tasks
 
 TASK = Path(__file__).with_name("task.py")
 LEARNED = "fastshap[iterations=20],cxplain[iterations=8,members=2]"
@@ -135,7 +135,9 @@ class Place:
             signal.signal(signal.SIGINT, signal.default_int_handler)  # as in a new process
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
             torch.set_num_threads(1)
-            benchmark.running.workers.subprocess = type("Forking", (), {"Popen": ForkedWorker, "PIPE": subprocess.PIPE})
+            benchmark.processes.workers.subprocess = type(
+                "Forking", (), {"Popen": ForkedWorker, "PIPE": subprocess.PIPE}
+            )
             fitting.CHECKPOINT_SECONDS = EVERY
             if before is not None:
                 before()

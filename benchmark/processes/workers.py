@@ -22,7 +22,7 @@ from typing import Any, BinaryIO, TypeVar
 
 J = TypeVar("J")
 R = TypeVar("R")
-BOOT = "import sys; sys.path[:] = {path!r}; from benchmark.running.workers import serve; serve()"
+BOOT = "import sys; sys.path[:] = {path!r}; from benchmark.processes.workers import serve; serve()"
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 """What numeric libraries read at their start: workers share the cores, so each has one thread unless told otherwise."""
 log = logging.getLogger("benchmark")

@@ -1,0 +1,118 @@
+"""Tasks and evaluators, built once in a process."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+from benchmark.core.errors import BenchmarkError, DataError, describe
+from benchmark.core.identity import (
+    model_digest,
+    rows_digest,
+    settings_digest,
+    source_digest,
+    task_identity,
+)
+from benchmark.core.sources import Located, cache_folder
+from benchmark.core.types import TASKS, Precision, Split, Task
+from benchmark.modalities.building import model_path, refuse_weak
+from benchmark.records.store import Cell
+from benchmark.running.plan import PlannedTask
+from benchmark.running.presets import PRESETS
+from benchmark.running.settings import (
+    Settings,
+    prepare_process,
+)
+
+if TYPE_CHECKING:
+    from benchmark.scoring.evaluator import Evaluator
+
+identity_of_task = lru_cache(maxsize=1)(task_identity)
+"""Of the task that this process works on: the evaluator sees to it that no method changes it."""
+
+
+@dataclass(frozen=True)
+class Basis:
+    """What a task is built from."""
+
+    task: str
+    located: Located
+    preset: str
+    device: str
+    compiled: bool
+
+
+def task_for(cell: Cell, located: Located, settings: Settings) -> Task:
+    """Return the built task of a cell; made once in a process."""
+    return _task(Basis(cell.task, located, cell.preset, settings.device, settings.compiled))
+
+
+def forget_tasks() -> None:
+    """Build tasks and evaluators anew when they are next asked for, as a new process would."""
+    for made in (_task, identity_of_task, _evaluator):
+        made.cache_clear()
+
+
+def known_task(plan: PlannedTask, settings: Settings) -> Task | None:
+    """Return a plan's task where nothing has to be trained for it, else None: for a dry run."""
+    cells = [cell for cell, _ in plan.cells if cell.key not in plan.skips]
+    recipe = plan.spec.recipe(plan.located.source)
+    if not cells or not model_path(plan.name, recipe, plan.located).exists():
+        return None
+    prepare_process(settings)
+    return task_for(cells[0], plan.located, settings)
+
+
+@lru_cache(maxsize=1)
+def _task(basis: Basis) -> Task:
+    made = TASKS.get(basis.task)
+    try:
+        task = made().build(basis.located, basis.task, basis.device)
+    except BenchmarkError:
+        raise
+    except Exception as error:  # of a task of one's own
+        raise DataError(f"the task cannot be built: {describe(error, made)}") from error
+    if not isinstance(task, Task):
+        raise DataError(f"the task cannot be built: expected a Task, got {type(task).__name__}")
+    task = replace(task, budget=PRESETS[basis.preset].budget(task.budget))
+    if basis.compiled:
+        task.model.compile()
+    return task
+
+
+def evaluator_for(cell: Cell, located: Located, metrics: tuple[str, ...], settings: Settings) -> Evaluator:
+    """Return the evaluator of a cell's task, seed and samples; made once in a process.
+
+    Raises:
+        DataError: the task cannot be built, or its model is not what it must be.
+    """
+    task = task_for(cell, located, settings)
+    refuse_weak(task, settings.allow_weak)
+    return _evaluator(task, cell.seed, cell.limit, metrics, cell.precision, settings.compiled)
+
+
+@lru_cache(maxsize=1)
+def _evaluator(
+    task: Task, seed: int, limit: int | None, metrics: tuple[str, ...], precision: Precision, compiled: bool
+) -> Evaluator:
+    from benchmark.core.store import key_of
+    from benchmark.scoring.evaluator import Evaluator
+    from benchmark.scoring.metering import Cost
+    from benchmark.scoring.shared_predictions import SharedPredictions
+
+    samples = list(range(len(task.test.x)))[:limit]
+    device = str(task.test.x.device)
+    asked = Split(task.test.x[:limit], task.test.y[:limit])
+    key = key_of(
+        task.name, rows_digest(asked), model_digest(task.model, task.train.x), settings_digest(task), seed,
+        sorted(metrics), precision, compiled, device.partition(":")[0], source_digest("benchmark.scoring.evaluator"),
+    )  # fmt: skip
+    path = cache_folder() / "shared" / f"{task.name}-{key}.safetensors"
+    shared, costs = SharedPredictions.load(path, device)
+    evaluator = Evaluator(task, seed, samples, metrics=metrics, precision=precision, shared=shared)
+    if shared is None:
+        evaluator.shared.save(path, evaluator.meter.summary())
+    else:
+        evaluator.meter.phases = {phase: Cost(**cost) for phase, cost in costs.items()}  # type: ignore[arg-type]
+    return evaluator

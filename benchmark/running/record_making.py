@@ -1,0 +1,118 @@
+"""Makes the record of a cell: evaluates its method and puts down what came of it."""
+
+from __future__ import annotations
+
+import math
+import traceback
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from benchmark.core.identity import (
+    method_identity,
+)
+from benchmark.core.types import METHODS
+from benchmark.modalities.building import task_facts
+from benchmark.records.store import Record
+from benchmark.running.built import evaluator_for, forget_tasks
+from benchmark.running.jobs import Job, identity_of, method_of
+from benchmark.running.plan import metric_facts
+from benchmark.running.presets import PRESETS
+from benchmark.scoring.metrics import OK, REASONS
+from benchmark.scoring.trial import reason_of
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from benchmark.scoring.evaluator import Evaluation
+
+
+def failed_record(record: Record, reason: str, **more: Any) -> Record:
+    """Return what stands for a cell that gave nothing."""
+    return replace(
+        record, status="failed", reason=reason, n_failed=record.n_total, metrics={}, costs={}, report={}, problems=[],
+        evidence=None, scores=Record(record.cell, "failed").scores, **more,
+    )  # fmt: skip
+
+
+def make_record(job: Job) -> tuple[Record, list[dict[str, Any]]]:
+    """Return the record of a cell, and examples to keep beside it."""
+    from benchmark.core.plain import plain_data
+    from benchmark.records.provenance import environment
+    from benchmark.running.break_even import payback
+    from benchmark.running.kept_samples import examples
+
+    evaluator = evaluator_for(job.cell, job.located, job.metrics, job.settings)
+    task, entry, method = evaluator.task, METHODS.entry(job.choice.name), method_of(job.cell)
+    kind = entry.facts.get("kind", "other")
+    provenance, _ = plain_data(task.provenance | {"environment": environment(job.settings.device)})
+    facts, _ = plain_data(task_facts(task))
+    provenance["environment"] |= {"compiled": job.settings.compiled}
+    blank = Record(
+        job.cell,
+        "failed",
+        identity=identity_of(task, job.cell),
+        label=job.choice.label,
+        kind=kind,
+        explains=list(entry.facts.get("modalities", ())),
+        facts=facts,
+        n_total=len(evaluator.samples),
+        comparable=PRESETS[job.cell.preset].comparable,
+        provenance=provenance,
+    )
+    try:
+        method_identity(method, task.modality, entry.module)
+        evaluation = evaluator.evaluate(method, job.choice.name)
+        n_failed, model_not_finite = int(evaluation.failed.sum()), int(evaluation.model_not_finite.sum())
+        if n_failed == blank.n_total:
+            return failed_record(blank, "the attribution of every sample is not finite"), []
+        if model_not_finite == blank.n_total:
+            return failed_record(blank, "the model's answer is not finite for any sample"), []
+        flaws = [f"the attribution of {n_failed} of {blank.n_total} samples is not finite"] if n_failed else []
+        if model_not_finite:
+            flaws.append(f"the model's answer is not finite for {model_not_finite} of {blank.n_total} samples")
+        report = evaluation.report | ({"payback": payback(evaluator, evaluation)} if kind == "learned" else {})
+        report, problems = plain_data(report)
+        evidence = None if evaluation.evidence is None else float(evaluation.evidence.nanmean())
+        shown = examples(evaluator, evaluation)
+        record = replace(
+            blank,
+            status="done",
+            reason="; ".join(flaws),
+            metrics=metric_facts(list(evaluator.metrics)),
+            n_failed=n_failed,
+            repeats=method.repeats,
+            evidence=evidence if evidence is not None and math.isfinite(evidence) else None,
+            report=report,
+            problems=[f"report: {problem}" for problem in problems],
+            costs=evaluator.meter.summary() | evaluation.meter.summary(),
+            provenance=provenance | {"packing": evaluator.masked_model.packing()},
+            scores=score_table(evaluation),
+        )
+    except (Exception, SystemExit) as error:  # whatever a method raises ends its own cell and no other
+        reason = reason_of(error, method)
+        if not evaluator.guard.intact:
+            forget_tasks()  # what the method spoilt is built anew for the next
+        return failed_record(blank, reason, provenance=provenance | {"traceback": traceback.format_exc()}), []
+    return record, shown
+
+
+def score_table(evaluation: Evaluation) -> pd.DataFrame:
+    """Return an evaluation as rows of sample, target, metric, score, valid, reason."""
+    import pandas as pd
+
+    tables = []
+    for metric, scores in evaluation.scores.items():
+        codes = evaluation.reasons[metric].tolist()
+        tables.append(
+            pd.DataFrame(
+                {
+                    "sample": evaluation.samples,
+                    "target": evaluation.target,
+                    "metric": metric,
+                    "score": scores.numpy(),
+                    "valid": scores.isfinite().numpy(),
+                    "reason": [None if code == OK else REASONS[code] for code in codes],
+                }
+            )
+        )
+    return pd.concat(tables, ignore_index=True)

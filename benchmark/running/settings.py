@@ -1,0 +1,85 @@
+"""How cells are run, and what a process must see to before it runs any."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Literal
+
+from benchmark.core.errors import UsageError
+from benchmark.core.types import METHODS, TASKS
+from benchmark.processes.allocation import keep_freed_memory
+from benchmark.processes.interruption import held
+
+Overwrite = Literal["never", "missing", "always"]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How cells are run. `packages` and `included` say where workers find methods and tasks.
+
+    `device` is auto, cpu or cuda; `jobs` None means one worker a core, or one for a GPU. `settled` fills in both.
+    """
+
+    metrics: tuple[str, ...]
+    device: str
+    jobs: int | None
+    overwrite: Overwrite
+    packages: tuple[str, ...]
+    included: tuple[Path, ...]
+    root: Path
+    compiled: bool = False
+    allow_weak: bool = False
+
+    def settled(self) -> Settings:
+        """Return these settings with a device that is there and a number of workers.
+
+        Raises:
+            UsageError: a GPU was asked for and there is none.
+        """
+        with held():
+            import joblib
+            import torch
+
+        if self.device == "cuda":
+            require_cuda()
+        there = self.device != "cpu" and torch.cuda.is_available()
+        jobs = self.jobs or (1 if there else joblib.cpu_count())
+        return replace(self, device="cuda" if there else "cpu", jobs=jobs)
+
+
+def require_cuda() -> None:
+    """Make sure there is a GPU.
+
+    Raises:
+        UsageError: there is none.
+    """
+    import torch
+
+    if not torch.cuda.is_available():
+        raise UsageError("--device cuda: torch sees no CUDA device here; use --device cpu or auto")
+
+
+def single_threaded() -> None:
+    """Use one torch thread: two fight over small models, and sums are made in one order."""
+    import torch
+
+    torch.set_num_threads(1)
+
+
+def prepare_process(settings: Settings) -> None:
+    """Make this process see the registered methods, use one torch thread and keep freed memory."""
+    with held():
+        import captum.attr  # noqa: F401 - here, so that no method's time holds the import
+
+    single_threaded()
+    keep_freed_memory()
+    METHODS.discover(*settings.packages)
+    TASKS.discover("benchmark.tasks")
+    for path in settings.included:
+        METHODS.include(path)
+
+
+prepare_worker = lru_cache(maxsize=1)(prepare_process)
+"""Once for all cells of a run: reading all methods takes as long as scoring a small one."""
