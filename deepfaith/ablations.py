@@ -12,7 +12,7 @@ VARIANTS: dict[str, dict[str, str]] = {
     "neither": {"quantile": "0", "similarity": "2"},
     "no input mixing": {"mixing": "false"},
     "unit output": {"output": "unit"},
-    "told the class only": {"told": "class"},
-    "told nothing": {"told": "nothing"},
+    "conditioned on the class only": {"conditioning": "class"},
+    "unconditioned": {"conditioning": "nothing"},
 }
-"""The paper's five and ours: signed output, inputs beyond the training rows, and being told the prediction."""
+"""The paper's five and ours: signed output, inputs beyond the training rows, and conditioning on the prediction."""

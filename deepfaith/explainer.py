@@ -18,31 +18,31 @@ LARGEST_MARGIN = 8.0
 class Explainer(nn.Module):
     """Inputs (B, ...) to attributions (B, G) of the predicted class.
 
-    `output` is signed (any number) or unit (the paper's [0, 1]). `told` says what the explainer hears of the model's
-    prediction: margin (the class, and by how much its logit leads), class, or nothing, as in the paper.
+    `output` is signed (any number) or unit (the paper's [0, 1]). `conditioning` says what the explainer is given of the
+    model's prediction: margin (the class, and by how much its logit leads), class, or nothing, as in the paper.
 
     How features differ and their mean level come from two outputs of each token, because pattern consistency sees
     only the first: left to itself while explanations are copied, a level drifts and takes long to come back.
     """
 
-    def __init__(self, shape: Shape, classes: int, output: str = "signed", told: str = "margin") -> None:
+    def __init__(self, shape: Shape, classes: int, output: str = "signed", conditioning: str = "margin") -> None:
         super().__init__()
-        self.classes, self.output, self.told = classes, output, told
+        self.classes, self.output, self.conditioning = classes, output, conditioning
         self.backbone = Backbone(shape)
         nn.init.constant_(self.backbone.head.bias, LEVEL)
-        if told != "nothing":
+        if conditioning != "nothing":
             self.label = nn.Parameter(SPREAD * torch.randn(classes, shape.width))
-        if told == "margin":
+        if conditioning == "margin":
             self.lead = nn.Sequential(nn.Linear(1, shape.width), nn.GELU(), nn.Linear(shape.width, shape.width))
 
     def forward(self, x: Tensor, target: Tensor | None = None, margin: Tensor | None = None) -> Tensor:
-        """Return attributions (B, G) for targets (B,) and the margins (B,) of their logits, as far as they are told."""
+        """Return attributions (B, G); targets (B,) and margins (B,) of their logits are what it is conditioned on."""
         extra = None
-        if self.told != "nothing":
-            assert target is not None, "an explainer that is told the class needs it"
+        if self.conditioning != "nothing":
+            assert target is not None, "an explainer that is conditioned on the class needs it"
             extra = self.label[target].unsqueeze(1)
-        if self.told == "margin":
-            assert margin is not None, "an explainer that is told the margin needs it"
+        if self.conditioning == "margin":
+            assert margin is not None, "an explainer that is conditioned on the margin needs it"
             lead = margin.clamp(-LARGEST_MARGIN, LARGEST_MARGIN).unsqueeze(1) / LARGEST_MARGIN
             extra = extra + self.lead(lead).unsqueeze(1)
         differences, levels = self.backbone(x, extra).unbind(-1)

@@ -23,7 +23,7 @@ TOKENS = 2**15
 
 @dataclass(frozen=True, eq=False)
 class Fitted:
-    """A trained explainer. `model` is what it explains: needed only where the explainer is told the margin.
+    """A trained explainer. `model` is what it explains: needed only where the explainer is conditioned on the margin.
 
     `report` has the curves, what was copied, and what training cost.
     """
@@ -36,13 +36,14 @@ class Fitted:
     def attribute(self, x: Tensor, target: Tensor | None = None) -> Tensor:
         """Return attributions (B, G), float32, for inputs x (B, ...) and the classes (B,) that the model predicts.
 
-        One forward of the explainer, and, where it is told the margin or no target is given, one of the model.
+        One forward of the explainer, and, where it is conditioned on the margin or no target is given, one of the
+        model.
 
         Raises:
             UsageError: x has another shape than the training inputs, or the model is needed and not known.
         """
         self._check(x, target)
-        told = self.explainer.told
+        conditioning = self.explainer.conditioning
         tokens = max(1, len(self.explainer.backbone.place))
         rows = max(1, TOKENS // tokens)
         parts = []
@@ -50,10 +51,12 @@ class Fitted:
             some = x[start : start + rows]
             own = None if target is None else target[start : start + rows]
             margin = None
-            if told == "margin" or (told == "class" and own is None):
+            if conditioning == "margin" or (conditioning == "class" and own is None):
                 if self.model is None:
-                    what = "the margin of the model's prediction" if told == "margin" else "a target"
-                    raise UsageError(f"this explainer is told {what}: load it with model=, the model it explains")
+                    what = "the margin of the model's prediction" if conditioning == "margin" else "a target"
+                    raise UsageError(
+                        f"this explainer is conditioned on {what}: load it with model=, the model it explains"
+                    )
                 logits = self.model(some).double()
                 own = logits.argmax(1) if own is None else own
                 margin = margins(logits, own).float()
@@ -80,7 +83,7 @@ class Fitted:
         explainer = self.explainer
         facts = {
             "shape": explainer.backbone.shape.plain(), "classes": explainer.classes, "output": explainer.output,
-            "told": explainer.told, "report": self.report,
+            "conditioning": explainer.conditioning, "report": self.report,
         }  # fmt: skip
         return explainer.state_dict(), facts
 
@@ -113,7 +116,7 @@ def fitted(
         Unusable: something else gave it.
     """
     try:
-        explainer = Explainer(Shape(**facts["shape"]), facts["classes"], facts["output"], facts["told"])
+        explainer = Explainer(Shape(**facts["shape"]), facts["classes"], facts["output"], facts["conditioning"])
         report = facts["report"]
     except (KeyError, TypeError) as error:
         raise Unusable(f"holds no explainer of this version ({type(error).__name__}: {error})") from error

@@ -7,7 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Self
 
 from benchmark.core.errors import UsageError
-from benchmark.core.registry import bounded, configure, filled, parameters
+from benchmark.core.registry import bounded, configure, parameters, with_defaults
 from benchmark.core.types import METHODS, Attribute, Method, Modality, Task, TaskSpec
 from benchmark.learning.sizes import HEADS, SIZES
 from benchmark.running.presets import PRESETS
@@ -16,11 +16,11 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from deepfaith.supervision import Prior
-    from deepfaith.training import Recipe
+    from deepfaith.training import Hyperparameters
 
 OUTPUTS = ("signed", "unit")
-TOLD = ("margin", "class", "nothing")
-USUAL: dict[Modality, dict[str, Any]] = {
+CONDITIONING = ("margin", "class", "nothing")
+DEFAULTS: dict[Modality, dict[str, Any]] = {
     "table": {"iterations": 2000, "batch": 128, "copies": 32, "subsets": 64, "dropout": 0.0,
               "rate": 2e-3, "rows": 400, "low": 0.3, "high": 0.3, "mix": 0.25, "hide": 0.0, "settled": 1e-3},
     "text": {"iterations": 3000, "batch": 48, "copies": 16, "subsets": 12, "dropout": 0.1,
@@ -37,14 +37,14 @@ DECAYS = 20.0
 class DeepFaith(Method):
     """One forward pass of a Transformer trained to be faithful (DeepFaith, ICLR 2026, arXiv 2508.03586).
 
-    `output`: signed, or unit for the paper's [0, 1]; `told`: what the explainer hears of the prediction (margin and
-    class, class, or nothing, as in the paper); `alpha`: weight of copying prior explanations, -1 for Algorithm 1;
-    `similarity` delta and `quantile` p choose what is copied (2 and 0: everything); `mixing`: whether inputs go beyond
-    the training rows; `priors`: the preset under which prior methods run.
+    `output`: signed, or unit for the paper's [0, 1]; `conditioning`: what the explainer is given of the prediction
+    (margin and class, class, or nothing, as in the paper); `alpha`: weight of copying prior explanations, -1 for
+    Algorithm 1; `similarity` delta and `quantile` p choose what is copied (2 and 0: everything); `mixing`: whether
+    inputs go beyond the training rows; `priors`: the preset under which prior methods run.
     """
 
     output: str = bounded("signed", among=OUTPUTS)
-    told: str = bounded("margin", among=TOLD)
+    conditioning: str = bounded("margin", among=CONDITIONING)
     alpha: float = bounded(-1.0, low=-1, high=1)
     similarity: float = bounded(0.9, low=-1, high=2)
     quantile: float = bounded(0.2, low=0, high=1)
@@ -65,18 +65,18 @@ class DeepFaith(Method):
 
     def resolved(self, task: Task | TaskSpec) -> Self:
         """See `Method`."""
-        return filled(self, SIZES[task.modality] | USUAL[task.modality])
+        return with_defaults(self, SIZES[task.modality] | DEFAULTS[task.modality])
 
-    def recipe(self, modality: Modality) -> Recipe:
+    def recipe(self, modality: Modality) -> Hyperparameters:
         """Return every setting of the training, defaults of the modality filled in."""
         from benchmark.learning.fitting import Fitting
         from deepfaith.drawing import Drawing
         from deepfaith.schedule import DYNAMIC, Schedule
-        from deepfaith.training import Recipe
+        from deepfaith.training import Hyperparameters
 
-        own = USUAL[modality] | parameters(filled(self, SIZES[modality] | USUAL[modality]))
+        own = DEFAULTS[modality] | parameters(with_defaults(self, SIZES[modality] | DEFAULTS[modality]))
         own |= {} if self.mixing else {"mix": 0.0, "hide": 0.0}
-        return Recipe(
+        return Hyperparameters(
             fitting=Fitting(own["iterations"], own["rate"]),
             drawing=Drawing(own["subsets"], own["low"], own["high"], own["mix"], own["hide"]),
             schedule=Schedule(
@@ -84,7 +84,8 @@ class DeepFaith(Method):
                 fixed=DYNAMIC if self.alpha < 0 else self.alpha,
             ),
             width=own["width"], depth=own["depth"], heads=HEADS, dropout=own["dropout"],
-            output=self.output, told=self.told, rows=own["rows"], similarity=self.similarity, quantile=self.quantile,
+            output=self.output, conditioning=self.conditioning, rows=own["rows"],
+            similarity=self.similarity, quantile=self.quantile,
             batch=own["batch"], copies=own["copies"], compiled=self.compiled,
         )  # fmt: skip
 
@@ -115,7 +116,7 @@ class DeepFaith(Method):
         return fitted(state, facts, task.model, str(task.train.x.device))
 
 
-def kept_path(task: Task, recipe: Recipe, priors: list[Prior], seed: int) -> Path:
+def kept_path(task: Task, recipe: Hyperparameters, priors: list[Prior], seed: int) -> Path:
     """Return where the explainer of a task, recipe and seed is, or will be."""
     from benchmark.modalities.building import explainer_path
 
@@ -123,7 +124,7 @@ def kept_path(task: Task, recipe: Recipe, priors: list[Prior], seed: int) -> Pat
     return explainer_path("deepfaith", "deepfaith.training", task, recipe.plain(), copied, seed)
 
 
-def explanations_path(task: Task, recipe: Recipe, seed: int, name: str, prior: Method) -> Path:
+def explanations_path(task: Task, recipe: Hyperparameters, seed: int, name: str, prior: Method) -> Path:
     """Return where what a prior method says of a task's training inputs is, or will be; recipes may share it."""
     from benchmark.core.identity import source_digest, training_digest
     from benchmark.core.sources import cache_folder

@@ -20,7 +20,7 @@ from benchmark.modalities.removal import ColumnRemoval, PixelRemoval
 from deepfaith.fitted import Fitted
 from deepfaith.method import DeepFaith, explanations_path, plain_prior, priors_for
 from deepfaith.supervision import Prior, PriorPath
-from deepfaith.training import Recipe, train
+from deepfaith.training import Hyperparameters, train
 
 log = logging.getLogger("benchmark")
 
@@ -69,7 +69,9 @@ def fit(
     return Fitted(explainer, task.model, report)
 
 
-def _places(folder: Path, task: Task, recipe: Recipe, priors: list[Prior], seed: int) -> tuple[Path, PriorPath]:
+def _places(
+    folder: Path, task: Task, recipe: Hyperparameters, priors: list[Prior], seed: int
+) -> tuple[Path, PriorPath]:
     """Return where the checkpoint and the explanations are: bound to what they are made from, as in the cache."""
     copied = [plain_prior(name, prior, task) for name, prior in priors]
     made_from = source_digest("deepfaith.training"), training_digest(task), recipe.plain(), copied, seed

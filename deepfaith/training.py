@@ -31,11 +31,11 @@ QUICK_DEVICES = ("cuda",)
 
 
 @dataclass(frozen=True)
-class Recipe:
+class Hyperparameters:
     """Everything that makes an explainer but the task and the seed.
 
-    `width`, `depth`, `heads`, `dropout`, `output`, `told`: see `Explainer`. `rows`: training inputs that prior methods
-    explain. A share `held_out` of them, and of all training inputs, though not more than 64, is for validation.
+    `width`, `depth`, `heads`, `dropout`, `output`, `conditioning`: see `Explainer`. `rows`: training inputs that prior
+    methods explain. A share `held_out` of them, and of all training inputs, though not more than 64, is for validation.
     `similarity` delta and `quantile` p choose among the explanations. Each iteration has `batch` inputs for L_LC and
     `copies` chosen explanations for L_PC. `mixed` computes in bfloat16 and `compiled` through torch.compile, both on a
     GPU alone.
@@ -49,7 +49,7 @@ class Recipe:
     heads: int
     dropout: float
     output: str
-    told: str
+    conditioning: str
     rows: int
     similarity: float
     quantile: float
@@ -65,7 +65,7 @@ class Recipe:
 
 
 @dataclass(frozen=True, eq=False)
-class Heard:
+class ModelOutput:
     """What the model says of inputs: the predicted class (B,), its margin (B,) and its probability (B, 1)."""
 
     target: Tensor
@@ -80,8 +80,9 @@ class Joint:
     """
 
     def __init__(
-        self, explainer: Explainer, task: Task, recipe: Recipe, inputs: Tensor, supervision: Supervision | None,
-        chosen: Tensor | None, validation: Tensor, judged: Supervision | None, seed: int,
+        self, explainer: Explainer, task: Task, recipe: Hyperparameters, inputs: Tensor,
+        supervision: Supervision | None, chosen: Tensor | None, validation: Tensor,
+        judged: Supervision | None, seed: int,
     ) -> None:  # fmt: skip
         self.explainer, self.task, self.recipe, self.inputs = explainer, task, recipe, inputs
         self.masked_model, self.judged, self.seed = MaskedModel(task), judged, seed
@@ -92,8 +93,8 @@ class Joint:
         if supervision is not None and chosen is not None and bool(chosen.any()):
             self.pairs = chosen.nonzero().to(self.device)
             self.copied, self.attributions = supervision.x, supervision.attributions
-            heard = self.hear(supervision.x)
-            self.copied_target, self.copied_margin = heard.target, heard.margin
+            output = self.query(supervision.x)
+            self.copied_target, self.copied_margin = output.target, output.margin
         else:
             self.pairs = torch.zeros(0, 2, dtype=torch.long, device=self.device)
         forward = explainer.forward
@@ -103,20 +104,20 @@ class Joint:
         generator = torch.Generator(self.device).manual_seed(seed_for(seed, "validation"))
         drawing = replace(recipe.drawing, subsets=VALIDATION_SUBSETS)
         self.held = drawing.removals(task, validation, generator)
-        self.held_heard = self.hear(validation)
-        self.held_drops = self.drops(validation, self.held, self.held_heard)
+        self.held_output = self.query(validation)
+        self.held_drops = self.drops(validation, self.held, self.held_output)
 
     @torch.no_grad()
-    def hear(self, x: Tensor) -> Heard:
+    def query(self, x: Tensor) -> ModelOutput:
         """Ask the model about whole inputs."""
         rows = self.masked_model.rows_per_forward(x)
         logits = torch.cat([self.task.model(some).double() for some in x.split(rows)])
         target = logits.argmax(1)
-        return Heard(target, margins(logits, target).float(), logits.softmax(1).gather(1, target.unsqueeze(1)))
+        return ModelOutput(target, margins(logits, target).float(), logits.softmax(1).gather(1, target.unsqueeze(1)))
 
-    def drops(self, x: Tensor, removed: Drawn, heard: Heard) -> Tensor:
+    def drops(self, x: Tensor, removed: Drawn, output: ModelOutput) -> Tensor:
         """Return v_0 - v_I of each removal set, (B, k)."""
-        return (heard.clean - self.masked_model.query(x, heard.target, removed).prob).float().clone()
+        return (output.clean - self.masked_model.query(x, output.target, removed).prob).float().clone()
 
     def explain(self, x: Tensor, target: Tensor, margin: Tensor) -> Tensor:
         """Return attributions in float32, computed in bfloat16 on a GPU if wanted."""
@@ -137,10 +138,10 @@ class Joint:
         if alpha < 1 - NEGLIGIBLE or not len(self.pairs):
             drawn = torch.randint(len(self.inputs), (2, recipe.batch), generator=generator, device=self.device)
             x = recipe.drawing.inputs(self.task, self.inputs[drawn[0]], self.inputs[drawn[1]], generator)
-            heard = self.hear(x)
+            output = self.query(x)
             removed = recipe.drawing.removals(self.task, x, generator)
-            drops = self.drops(x, removed, heard)
-            parts.append((x, heard.target, heard.margin))
+            drops = self.drops(x, removed, output)
+            parts.append((x, output.target, output.margin))
         scores = self.explain(*(torch.cat(column) for column in zip(*parts, strict=True)))
         copying = correlation = scores.new_zeros(())
         if copies:
@@ -167,11 +168,13 @@ class Joint:
         if self.schedule.dynamic and len(self.pairs) and self.progress.converged_at is None:
             figures["waiting"] = 1.0  # local correlation has no weight yet
         self.sums = dict.fromkeys(self.sums, 0.0)
-        heard = self.held_heard
+        output = self.held_output
         rows = max(1, self.recipe.batch)
         scores = torch.cat([
             self.explainer(*some)
-            for some in zip(*(part.split(rows) for part in (self.validation, heard.target, heard.margin)), strict=True)
+            for some in zip(
+                *(part.split(rows) for part in (self.validation, output.target, output.margin)), strict=True
+            )
         ])  # fmt: skip
         figures["loss"] = float(local_correlation(scores, self.held.masks, self.held_drops))
         if self.judged is not None:
@@ -201,7 +204,7 @@ class Joint:
 
 def train(
     task: Task,
-    recipe: Recipe,
+    recipe: Hyperparameters,
     seed: int,
     priors: Sequence[Prior],
     checkpoint: Path | None = None,
@@ -233,7 +236,7 @@ def train(
     with seeded(seed):
         explainer = Explainer(
             shape_of(task, OUTPUTS, recipe.width, recipe.depth, recipe.heads, recipe.dropout),
-            len(task.class_names), recipe.output, recipe.told,
+            len(task.class_names), recipe.output, recipe.conditioning,
         ).to(task.train.x.device)  # fmt: skip
         explainer.backbone.start_from(task)
     with meter.phase("training", task.model):

@@ -9,7 +9,7 @@ import numpy as np
 
 from benchmark.records.store import Record
 from leaderboards.rank import Board, GapError, board
-from leaderboards.tables import Table, arrowed, in_csv, in_json, number, title, write
+from leaderboards.tables import TextTable, arrowed, in_csv, in_json, number, title, write
 
 
 @dataclass(frozen=True)
@@ -123,7 +123,7 @@ def render(found: Ablation, form: str) -> str:
         *(f"{v.name}: {v.label}" for v in found.variants),
     ]
     heading = f"ablation · {title(found.board)}"
-    return write(Table(heading, header, rows, lines), form)
+    return write(TextTable(heading, header, rows, lines), form)
 
 
 def cells(found: Ablation) -> tuple[list[str], list[list[str]]]:

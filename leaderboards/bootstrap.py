@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from leaderboards.cube import DIGITS, Cube, better_first
+from leaderboards.score_array import DIGITS, ScoreArray, better_first
 
 DRAWS = 1000
 LEVEL = 0.975
@@ -16,7 +16,7 @@ The 95 % interval of their difference then leaves out 0.
 """
 
 
-def resampled(found: Cube, draws: int = DRAWS, seed: int = 0) -> np.ndarray:
+def resampled(found: ScoreArray, draws: int = DRAWS, seed: int = 0) -> np.ndarray:
     """Return mean scores (draws, M, K) on resampled seeds and samples, the same ones for all methods.
 
     Each draw takes as many seeds as there are, with replacement, and for all of them the same samples, as many as
@@ -35,7 +35,7 @@ def resampled(found: Cube, draws: int = DRAWS, seed: int = 0) -> np.ndarray:
 
 
 @dataclass(frozen=True, eq=False)
-class Sureness:
+class RankUncertainty:
     """How sure the ranks (M,) of methods are.
 
     `ranks` (draws, M): resampled mean ranks. `low` and `high` (M,): the interval of the mean rank. `best` (M,): the
@@ -50,7 +50,7 @@ class Sureness:
     group: np.ndarray
 
 
-def sureness(means: np.ndarray, higher: np.ndarray, observed: np.ndarray) -> Sureness:
+def rank_uncertainty(means: np.ndarray, higher: np.ndarray, observed: np.ndarray) -> RankUncertainty:
     """Return how sure the observed mean ranks (M,) are, given resampled mean scores (draws, M, K).
 
     In each metric a method's rank may be as good as 1 + the number of methods that are better in at least 97.5 % of the
@@ -67,7 +67,9 @@ def sureness(means: np.ndarray, higher: np.ndarray, observed: np.ndarray) -> Sur
     low = np.where(known, 1 + better.sum(0), np.nan)
     high = np.where(known, count - better.sum(1), np.nan)
     ranks = mean_over(better_first(means, higher, 1), 2)
-    return Sureness(ranks, mean_over(low, 1), mean_over(high, 1), chance_to_be_best(ranks), groups(ranks, observed))
+    return RankUncertainty(
+        ranks, mean_over(low, 1), mean_over(high, 1), chance_to_be_best(ranks), groups(ranks, observed)
+    )
 
 
 def chance_to_be_best(ranks: np.ndarray) -> np.ndarray:

@@ -15,7 +15,7 @@ from benchmark.core.errors import BenchmarkError
 from benchmark.core.identity import what_changed
 from benchmark.records.store import Record
 from leaderboards.rank import Kind, kind_of, told_apart
-from leaderboards.tables import Table, number
+from leaderboards.tables import TextTable, number
 
 LEVEL = 0.05
 """How often a comparison of any number of scores that did not move may say that one has."""
@@ -226,7 +226,7 @@ def _quantile(probability: float, freedom: int) -> float:
     return float(student.ppf(probability, freedom))
 
 
-def table_of(found: Comparison) -> Table:
+def table_of(found: Comparison) -> TextTable:
     """Return what moved as a table; what did not is counted."""
     moved = sorted((move for move in found.moves if move.moved), key=lambda move: (move.cell, move.metric))
     rows = [
@@ -251,4 +251,4 @@ def table_of(found: Comparison) -> Table:
         f"{len(moved)} of {len(found.moves)} scores of {cells} cells moved; {same} are the same but for rounding, "
         f"{len(found.moves) - len(moved) - same} differ by no more than chance"
     )
-    return Table(heading, ["cell", "metric", "before", "after", "change", "interval", ""], rows, lines)
+    return TextTable(heading, ["cell", "metric", "before", "after", "change", "interval", ""], rows, lines)

@@ -10,10 +10,10 @@ import numpy as np
 
 from benchmark.core.errors import BenchmarkError
 from benchmark.records.store import Record
-from leaderboards.bootstrap import Sureness, across_tasks, chance_to_be_best, groups
+from leaderboards.bootstrap import RankUncertainty, across_tasks, chance_to_be_best, groups
 from leaderboards.rank import Board, applicable, ranked, told_apart
 from leaderboards.significance import Pair, critical_difference, friedman, one_against_each
-from leaderboards.tables import Table, between, number, percent
+from leaderboards.tables import TextTable, between, number, percent
 
 NOT_APPLICABLE, MISSING, FAILED = "N/A", "missing", "failed"
 TAIL = 0.025
@@ -113,7 +113,7 @@ def _cell(
     return MISSING if applies(name, task) else NOT_APPLICABLE
 
 
-def _draws(board: Board, sure: Sureness | None, methods: list[str]) -> np.ndarray:
+def _draws(board: Board, sure: RankUncertainty | None, methods: list[str]) -> np.ndarray:
     """Return resampled mean ranks (draws, M) of methods in the given order."""
     place = {method: at for at, method in enumerate(sorted(row.method for row in board.rows))}
     if sure is None:
@@ -144,7 +144,7 @@ def _tests(observed: np.ndarray, names: list[str], one: str | None) -> tuple[tup
     return tuple(sentences), tuple(against)
 
 
-def table_of(found: Overall) -> Table:
+def table_of(found: Overall) -> TextTable:
     """Return an overall board as a table."""
     data = "SYNTHETIC stand-in data" if found.source == "synthetic" else "real data"
     rows = [
@@ -164,4 +164,4 @@ def table_of(found: Overall) -> Table:
         *found.tests,
     ]  # fmt: skip
     heading = f"{len(found.tasks)} tasks together · {data}"
-    return Table(heading, ["method", "rank", "interval", "best", "tie", *found.tasks], rows, lines)
+    return TextTable(heading, ["method", "rank", "interval", "best", "tie", *found.tasks], rows, lines)

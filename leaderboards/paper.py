@@ -11,7 +11,7 @@ from scipy.stats import kendalltau, spearmanr
 
 from benchmark.records.store import Record
 from leaderboards.rank import boards, kind_of, narrowed
-from leaderboards.tables import Table, number, title
+from leaderboards.tables import TextTable, number, title
 
 FOLDER = Path(__file__).parent / "published" / "paper"
 LEARNED = ("deepfaith", "vert", "l2x", "cxplain", "fastshap")
@@ -51,7 +51,7 @@ def agreement(task: str, ours: list[float], theirs: list[float]) -> Agreement:
     )
 
 
-def mean_ranks(records: list[Record], partial: bool = False) -> tuple[list[Table], list[Agreement]]:
+def mean_ranks(records: list[Record], partial: bool = False) -> tuple[list[TextTable], list[Agreement]]:
     """Return a table for each task whose mean ranks were published, methods ranked among those that the paper has."""
     published = {row["method"]: row for row in read("mean_rank")}
     own = among(records, tuple(published))
@@ -66,7 +66,7 @@ def mean_ranks(records: list[Record], partial: bool = False) -> tuple[list[Table
         alike = agreement(made.task, ours, [float(theirs) for _, theirs in rows])
         found.append(alike)
         tables.append(
-            Table(
+            TextTable(
                 f"{title(made)} · beside the paper",
                 ["method", "rank here", "may be", "rank in the paper"],
                 [[row.method, number(row.mean_rank, 1), f"{row.low:.1f} to {row.high:.1f}", theirs]
@@ -84,7 +84,7 @@ def said(alike: Agreement) -> str:
     return f"rank correlation with the paper: Spearman {alike.rho:+.2f}, Kendall {alike.tau:+.2f}"
 
 
-def learned(records: list[Record], partial: bool = False) -> list[Table]:
+def learned(records: list[Record], partial: bool = False) -> list[TextTable]:
     """Return, for each task with a published table of learned explainers or with ours, that table: ours, then theirs.
 
     Five metrics, and the mean of the ranks in them among the learned explainers.
@@ -106,8 +106,11 @@ def learned(records: list[Record], partial: bool = False) -> list[Table]:
             if row["task"] == made.task
         ]
         header = ["method", "where", *(f"{m}{'↑' if made.metrics[m] else '↓'}" for m in metrics), "rank"]
-        tables.append(Table(f"{title(made)} · learned explainers", header, rows, ["rank: among the learned explainers "
-                            "of the same place, in these five metrics; the paper's is among its five."]))  # fmt: skip
+        note = (
+            "rank: among the learned explainers of the same place, in these five metrics; the paper's is among its "
+            "five."
+        )
+        tables.append(TextTable(f"{title(made)} · learned explainers", header, rows, [note]))
     return tables
 
 

@@ -14,8 +14,8 @@ from benchmark.core.errors import BenchmarkError
 from benchmark.core.selection import select_labels
 from benchmark.records.store import Record
 from benchmark.scoring.metrics import METRICS
-from leaderboards.bootstrap import Sureness, mean_over, resampled, sureness
-from leaderboards.cube import LEFT_OUT, Cube, better_first, cube, metric_facts_of, sample_ranks
+from leaderboards.bootstrap import RankUncertainty, mean_over, rank_uncertainty, resampled
+from leaderboards.score_array import LEFT_OUT, ScoreArray, better_first, metric_facts_of, sample_ranks, score_array
 
 LARGE = 10.0
 """Scores beyond this own the mean they are in: a board counts them."""
@@ -35,7 +35,8 @@ class Row:
     forward and backward, once. `pays_after` is the number of explanations after which training is made up for, against
     KernelSHAP: infinite where it never is, None where nothing was trained. `evidence` is the share of positive
     attribution on planted evidence, where there is any. `sample_rank`: methods ranked on each sample, then averaged.
-    `low` to `high`, `best`, `group`: see `leaderboards.bootstrap.Sureness`; NaN and 0 where there is one score only.
+    `low` to `high`, `best`, `group`: see `leaderboards.bootstrap.RankUncertainty`; NaN and 0 where there is one score
+    only.
     """
 
     method: str
@@ -158,12 +159,12 @@ def board(records: list[Record], partial: bool = False) -> Board:
     return ranked(records, partial)[0]
 
 
-def scores_of(records: list[Record], partial: bool = False) -> Cube:
+def scores_of(records: list[Record], partial: bool = False) -> ScoreArray:
     """Return the scores that the board of one task's records is made from; see `boards` for what is raised."""
     return _scores(told_apart(records), partial)[1]
 
 
-def _scores(records: list[Record], partial: bool) -> tuple[Cube, Cube, dict[str, list[str]]]:
+def _scores(records: list[Record], partial: bool) -> tuple[ScoreArray, ScoreArray, dict[str, list[str]]]:
     """Return all scores, those of metrics that anybody has a score in, and the gaps by method."""
     _check_same(records)
     done = [record for record in records if record.status == "done"]
@@ -171,7 +172,7 @@ def _scores(records: list[Record], partial: bool) -> tuple[Cube, Cube, dict[str,
         reasons = "; ".join(sorted({f"{record.label}: {record.reason}" for record in records}))
         raise GapError(f"no method was evaluated on {records[0].cell.task}: {reasons}")
     methods = sorted({record.label for record in records})
-    whole = cube(done, methods, tuple(sorted({record.cell.seed for record in records})))
+    whole = score_array(done, methods, tuple(sorted({record.cell.seed for record in records})))
     known = np.isfinite(whole.scores).any((0, 1, 3))
     found = whole.only([name for name, there in zip(whole.metrics, known, strict=True) if there])
     gaps = _gaps(records, found)
@@ -186,7 +187,7 @@ def _scores(records: list[Record], partial: bool) -> tuple[Cube, Cube, dict[str,
     return whole, found, gaps
 
 
-def ranked(records: list[Record], partial: bool = False) -> tuple[Board, Sureness | None]:
+def ranked(records: list[Record], partial: bool = False) -> tuple[Board, RankUncertainty | None]:
     """Return a board, and how sure it is, methods by name; None where there is one score only."""
     records = told_apart(records)
     whole, found, gaps = _scores(records, partial)
@@ -194,14 +195,14 @@ def ranked(records: list[Record], partial: bool = False) -> tuple[Board, Surenes
     ranks = better_first(found.means, found.higher, 0)
     by_sample = mean_over(mean_over(sample_ranks(found), (1, 2)), 1)
     several = found.scores.shape[1] * found.scores.shape[3] > 1
-    sure = sureness(resampled(found), found.higher, mean_over(ranks, 1)) if several else None
+    sure = rank_uncertainty(resampled(found), found.higher, mean_over(ranks, 1)) if several else None
     expected = whole.asked.sum((1, 2, 3))
     rows = [_row(at, found, ranks, by_sample, sure, int(expected[at]), done, gaps) for at in range(len(found.methods))]
     first = done[0]
     notes = [
         f"{count} samples left out of {name}: {reason}"
         for number, reason in enumerate(LEFT_OUT, 1)
-        for name, count in zip(whole.metrics, (whole.silent == number).sum(1), strict=True)
+        for name, count in zip(whole.metrics, (whole.undefined == number).sum(1), strict=True)
         if count
     ]
     with np.errstate(invalid="ignore"):
@@ -287,7 +288,7 @@ def narrowed(record: Record, metrics: list[str]) -> Record:
     )
 
 
-def _gaps(records: list[Record], found: Cube) -> dict[str, list[str]]:
+def _gaps(records: list[Record], found: ScoreArray) -> dict[str, list[str]]:
     gaps: dict[str, list[str]] = {}
     there = np.isfinite(found.scores).any((1, 3))
     for at, method in enumerate(found.methods):
@@ -303,7 +304,7 @@ def _gaps(records: list[Record], found: Cube) -> dict[str, list[str]]:
 
 
 def _row(
-    at: int, found: Cube, ranks: np.ndarray, by_sample: np.ndarray, sure: Sureness | None, expected: int,
+    at: int, found: ScoreArray, ranks: np.ndarray, by_sample: np.ndarray, sure: RankUncertainty | None, expected: int,
     done: list[Record], gaps: dict[str, list[str]],
 ) -> Row:  # fmt: skip
     method, means = found.methods[at], found.means[at]

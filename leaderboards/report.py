@@ -19,9 +19,9 @@ from leaderboards import drawings
 from leaderboards.ablation import Ablation
 from leaderboards.ablation import cells as ablation_cells
 from leaderboards.bootstrap import mean_over
-from leaderboards.cube import sample_ranks
 from leaderboards.overall import Overall
 from leaderboards.rank import Board, Row, boards, kind_of, scores_of, told_apart
+from leaderboards.score_array import sample_ranks
 from leaderboards.tables import arrowed, between, footer, number, percent, title
 
 LARGEST = 5_000_000
@@ -32,7 +32,7 @@ Examples = Callable[[Record], list[dict[str, Any]]]
 
 
 @dataclass(frozen=True)
-class Cell:
+class ScoreCell:
     """A cell of a table: its text, what to sort by, and a background from -1 (purple) over 0 (none) to 1 (orange)."""
 
     text: str
@@ -105,16 +105,16 @@ def _task(board: Board, records: list[Record], examples: Examples, partial: bool
 def _row(row: Row, board: Board) -> dict[str, Any]:
     never = row.pays_after is not None and math.isinf(row.pays_after)
     pays = "never" if never else number(row.pays_after, 0)
-    scores = [Cell(number(row.means.get(m), 3), _sortable(row.means.get(m))) for m in board.metrics]
+    scores = [ScoreCell(number(row.means.get(m), 3), _sortable(row.means.get(m))) for m in board.metrics]
     cells = [
-        Cell(number(row.mean_rank, 2), _sortable(row.mean_rank)),
-        Cell(between(row.low, row.high), _sortable(row.low)),
-        Cell(percent(row.best), _sortable(row.best)),
-        Cell(str(row.group or "–"), row.group),
+        ScoreCell(number(row.mean_rank, 2), _sortable(row.mean_rank)),
+        ScoreCell(between(row.low, row.high), _sortable(row.low)),
+        ScoreCell(percent(row.best), _sortable(row.best)),
+        ScoreCell(str(row.group or "–"), row.group),
         *scores,
-        Cell(number(row.milliseconds, 2), _sortable(row.milliseconds)),
-        Cell(number(row.train_seconds, 1), _sortable(row.train_seconds)),
-        Cell(pays, 1e300 if never else _sortable(row.pays_after)),
+        ScoreCell(number(row.milliseconds, 2), _sortable(row.milliseconds)),
+        ScoreCell(number(row.train_seconds, 1), _sortable(row.train_seconds)),
+        ScoreCell(pays, 1e300 if never else _sortable(row.pays_after)),
     ]
     return {"method": row.method, "kind": row.kind, "gaps": row.gaps, "cells": cells}
 
@@ -123,12 +123,12 @@ def _sortable(value: float | None) -> float:
     return 1e301 if value is None or math.isnan(value) else value
 
 
-def _rank(row: Row, metric: str, methods: int) -> Cell:
+def _rank(row: Row, metric: str, methods: int) -> ScoreCell:
     rank = row.ranks.get(metric)
     if rank is None:
-        return Cell("–", 1e301)
+        return ScoreCell("–", 1e301)
     middle = (methods + 1) / 2
-    return Cell(f"{rank:g}", rank, (middle - rank) / max(middle - 1, 0.5))
+    return ScoreCell(f"{rank:g}", rank, (middle - rank) / max(middle - 1, 0.5))
 
 
 def _agreement(records: list[Record], partial: bool) -> dict[str, Any] | None:
@@ -142,7 +142,7 @@ def _agreement(records: list[Record], partial: bool) -> dict[str, Any] | None:
         return None
     matrix = np.corrcoef(flat[:, known].T)
     names = [found.metrics[k] for k in known]
-    rows = [(names[i], [Cell(f"{value:.2f}", float(value), float(value) * 0.9) for value in matrix[i]])
+    rows = [(names[i], [ScoreCell(f"{value:.2f}", float(value), float(value) * 0.9) for value in matrix[i]])
             for i in range(len(names))]  # fmt: skip
     return {"names": names, "rows": rows}
 
@@ -224,14 +224,15 @@ def _together(found: Overall) -> dict[str, Any]:
     most = max([len(found.rows), 2])
     rows = []
     for row in found.rows:
-        cells = [Cell(number(row.mean_rank, 2), _sortable(row.mean_rank)),
-                 Cell(between(row.low, row.high), _sortable(row.low)),
-                 Cell(percent(row.best), _sortable(row.best)), Cell(str(row.group or "–"), row.group)]  # fmt: skip
+        cells = [ScoreCell(number(row.mean_rank, 2), _sortable(row.mean_rank)),
+                 ScoreCell(between(row.low, row.high), _sortable(row.low)),
+                 ScoreCell(percent(row.best), _sortable(row.best)),
+                 ScoreCell(str(row.group or "–"), row.group)]  # fmt: skip
         for value in row.cells.values():
             if isinstance(value, str):
-                cells.append(Cell(value, 1e301))
+                cells.append(ScoreCell(value, 1e301))
             else:
-                cells.append(Cell(f"{value:.1f}", value, ((most + 1) / 2 - value) / ((most - 1) / 2)))
+                cells.append(ScoreCell(f"{value:.1f}", value, ((most + 1) / 2 - value) / ((most - 1) / 2)))
         rows.append({"method": row.method, "kind": row.kind, "cells": cells, "gaps": ()})
     return asdict(found) | {
         "rows": rows, "header": ["method", "rank", "interval", "best", "tie", *found.tasks], "critical": found.critical

@@ -8,8 +8,8 @@ import numpy as np
 from scipy.stats import friedmanchisquare, rankdata, studentized_range, wilcoxon
 
 from leaderboards.bootstrap import mean_over
-from leaderboards.cube import Cube, sample_ranks
-from leaderboards.tables import Table
+from leaderboards.score_array import ScoreArray, sample_ranks
+from leaderboards.tables import TextTable
 
 ALPHA = 0.05
 
@@ -89,7 +89,7 @@ def one_against_each(ranks: np.ndarray, names: list[str], one: str) -> list[Pair
     ]
 
 
-def all_pairs(found: Cube) -> list[Pair] | str:
+def all_pairs(found: ScoreArray) -> list[Pair] | str:
     """Return every pair of methods of one task by signed ranks over samples, or why there is no test.
 
     A sample's unit is its rank, averaged over metrics and seeds.
@@ -122,10 +122,10 @@ def _signed_ranks(difference: np.ndarray) -> float:
     return float(wilcoxon(difference, method="exact" if exact else "approx").pvalue)
 
 
-def table_of(what: str, found: list[Pair] | str) -> Table:
+def table_of(what: str, found: list[Pair] | str) -> TextTable:
     """Return tests of pairs as a table, the strongest first."""
     if isinstance(found, str):
-        return Table(f"all pairs · {what} · {found}", ["pair"], [], [])
+        return TextTable(f"all pairs · {what} · {found}", ["pair"], [], [])
     ordered = sorted(found, key=lambda pair: (pair.p, -abs(pair.effect), pair.one, pair.other))
     rows = [
         [f"{pair.one} – {pair.other}", f"{pair.p:.2g}", f"{pair.effect:+.2f}", "differ" if pair.significant else ""]
@@ -135,4 +135,4 @@ def table_of(what: str, found: list[Pair] | str) -> Table:
         "Wilcoxon's signed ranks over samples, a sample's unit being its rank averaged over metrics and seeds; p after "
         "Holm; effect: matched-pairs rank-biserial correlation, positive where the first is better."
     ]
-    return Table(f"all pairs · {what}", ["pair", "p", "effect", ""], rows, lines)
+    return TextTable(f"all pairs · {what}", ["pair", "p", "effect", ""], rows, lines)

@@ -21,7 +21,7 @@ PAYING = (
 
 
 @dataclass(frozen=True)
-class Table:
+class TextTable:
     """What is printed: rows of text under a heading and a header, above lines that say how to read it."""
 
     heading: str
@@ -39,12 +39,12 @@ def render(boards: list[Board], form: str) -> str:
     return "\n\n".join(write(table_of(board), form) for board in boards)
 
 
-def table_of(board: Board) -> Table:
+def table_of(board: Board) -> TextTable:
     """Return a board as a table."""
-    return Table(title(board), *cells(board), footer(board))
+    return TextTable(title(board), *cells(board), footer(board))
 
 
-def write(table: Table, form: str) -> str:
+def write(table: TextTable, form: str) -> str:
     """Return a table aligned for a terminal, as Markdown or as LaTeX."""
     return {"table": in_text, "md": in_markdown, "latex": in_latex}[form](table)
 
@@ -135,12 +135,12 @@ def _training(row: Row) -> list[str]:
     return [number(row.train_rows, 0), "never" if math.isinf(row.pays_after) else number(row.pays_after, 0)]
 
 
-def _printable(table: Table) -> Table:
+def _printable(table: TextTable) -> TextTable:
     rows = [[one_line(cell) for cell in row] for row in table.rows]
-    return Table(one_line(table.heading), list(map(one_line, table.header)), rows, list(map(one_line, table.lines)))
+    return TextTable(one_line(table.heading), list(map(one_line, table.header)), rows, list(map(one_line, table.lines)))
 
 
-def in_text(table: Table) -> str:
+def in_text(table: TextTable) -> str:
     """Return a table aligned for a terminal."""
     table = _printable(table)
     widths = [max(map(len, column)) for column in zip(table.header, *table.rows, strict=True)]
@@ -153,7 +153,7 @@ def in_text(table: Table) -> str:
     return "\n".join([table.heading, "", *rows, "", *table.lines])
 
 
-def in_markdown(table: Table) -> str:
+def in_markdown(table: TextTable) -> str:
     """Return a table as Markdown."""
     table = _printable(table)
     rows = [table.header, ["---"] + ["---:"] * (len(table.header) - 1), *table.rows]
@@ -168,7 +168,7 @@ TEX = {
 }  # fmt: skip
 
 
-def in_latex(table: Table) -> str:
+def in_latex(table: TextTable) -> str:
     """Return a table as LaTeX; it needs the package booktabs."""
     table = _printable(table)
 

@@ -15,7 +15,7 @@ from benchmark.core.store import Made, kept
 from benchmark.core.types import Task
 from benchmark.learning.encoder import SPREAD, Backbone, Shape, shape_of
 from benchmark.learning.fitting import Fitting, fit
-from benchmark.learning.objective import Memoryless
+from benchmark.learning.objective import StatelessObjective
 from benchmark.learning.sizes import HEADS, SIZES
 from benchmark.modalities.building import explainer_path
 from benchmark.models.training import freeze
@@ -112,7 +112,7 @@ class Predictor(nn.Module):
         return (found * valid.unsqueeze(-1)).sum(1) / valid.sum(1, keepdim=True).clamp(min=1)
 
 
-class Imitation(Memoryless):
+class Imitation(StatelessObjective):
     """The objective of a masked predictor: KL(p(x) || g(x without S)), S of uniform cardinality.
 
     Its minimum is the conditional expectation of the prediction given what is there.
@@ -149,7 +149,7 @@ class Imitation(Memoryless):
 
 
 @dataclass(frozen=True, eq=False)
-class Explainer:
+class AmortisedExplainer:
     """An attribution function with the report of its training."""
 
     explain: Callable[[Tensor, Tensor], Tensor]
@@ -164,7 +164,7 @@ class Explainer:
 
 
 class Labelled(nn.Module):
-    """The encoder with numbers for each feature (B, G, outputs), told the class where `classes` is not 0."""
+    """The encoder with numbers for each feature (B, G, outputs), conditioned on the class where `classes` is not 0."""
 
     def __init__(self, task: Task, outputs: int, classes: int = 0) -> None:
         super().__init__()
@@ -173,10 +173,10 @@ class Labelled(nn.Module):
         self.label = nn.Parameter(SPREAD * torch.randn(classes, self.backbone.shape.width)) if classes else None
 
     def forward(self, x: Tensor, target: Tensor | None = None) -> Tensor:
-        """Return (B, G, outputs) for inputs and, where they are told, targets (B,)."""
+        """Return (B, G, outputs) for inputs and, where it is conditioned on them, targets (B,)."""
         if self.label is None:
             return self.backbone(x)
-        assert target is not None, "an encoder that is told the class needs it"
+        assert target is not None, "an encoder that is conditioned on the class needs it"
         return self.backbone(x, self.label[target].unsqueeze(1))
 
 

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, Self
 
-from benchmark.core.registry import bounded, filled, parameters
+from benchmark.core.registry import bounded, parameters, with_defaults
 from benchmark.core.types import METHODS, Attribute, Method, Modality, Task, TaskSpec
-from benchmark.learning.objective import Memoryless
+from benchmark.learning.objective import StatelessObjective
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from methods.amortised import Players
 
-USUAL: dict[Modality, dict[str, int]] = {
+DEFAULTS: dict[Modality, dict[str, int]] = {
     "table": {"iterations": 800, "batch": 64, "rows": 2000, "members": 5},
     "text": {"iterations": 800, "batch": 32, "rows": 400, "members": 3},
     "image": {"iterations": 800, "batch": 32, "rows": 400, "members": 3},
@@ -81,7 +81,7 @@ def shares(logits: Tensor, valid: Tensor) -> Tensor:
     return logits.masked_fill(~valid, -1e9).softmax(1) * valid
 
 
-class Divergence(Memoryless):
+class Divergence(StatelessObjective):
     """The objective KL(omega || A(x)) on the rows of a bootstrap sample; see `benchmark.learning.fitting.Objective`."""
 
     def __init__(
@@ -139,7 +139,7 @@ class CXPlain(Method):
 
     def resolved(self, task: Task | TaskSpec) -> Self:
         """See `Method`."""
-        return filled(self, USUAL[task.modality])
+        return with_defaults(self, DEFAULTS[task.modality])
 
     def prepare(self, task: Task, seed: int) -> Attribute:
         """See `Method`; the explainer has a `report` and intervals.
@@ -152,7 +152,7 @@ class CXPlain(Method):
         from benchmark.core.errors import BenchmarkError
         from benchmark.core.seeding import seed_for
         from benchmark.learning.fitting import Fitting, fit
-        from methods.amortised import Explainer, Labelled, Players, rows_for, trained
+        from methods.amortised import AmortisedExplainer, Labelled, Players, rows_for, trained
 
         own = parameters(self.resolved(task))
         players = Players(task)
@@ -166,10 +166,10 @@ class CXPlain(Method):
         def train(module: nn.Module, checkpoint: Path) -> dict[str, Any]:
             x, held = rows_for(task, seed, own["rows"])
             valid = players.valid(x)
-            omega, loud = causal_targets(*single_removals(task, players, x), valid)
-            held_loud = int(loud[:held].sum())
-            x, omega, valid = x[loud], omega[loud].float(), valid[loud]
-            if held_loud == 0 or len(x) == held_loud:
+            omega, has_signal = causal_targets(*single_removals(task, players, x), valid)
+            held_with_signal = int(has_signal[:held].sum())
+            x, omega, valid = x[has_signal], omega[has_signal].float(), valid[has_signal]
+            if held_with_signal == 0 or len(x) == held_with_signal:
                 raise BenchmarkError(
                     f"cxplain: removing single features of {task.name} never changes its prediction: nothing to learn"
                 )
@@ -177,7 +177,7 @@ class CXPlain(Method):
             for i, member in enumerate(module.children()):
                 bootstrap = torch.Generator(x.device).manual_seed(seed_for(seed, "bootstrap", i))
                 objective = Divergence(
-                    partial(logits, member), x, omega, valid, held_loud, own["batch"],
+                    partial(logits, member), x, omega, valid, held_with_signal, own["batch"],
                     bootstrap if own["members"] > 1 else None,
                 )  # fmt: skip
                 found = fit(
@@ -185,7 +185,7 @@ class CXPlain(Method):
                     checkpoint.with_suffix(f".{i}.pt"), f"cxplain {i + 1}",
                 )  # fmt: skip
                 curves += [point | {"member": float(i)} for point in found]
-            return {"curves": curves, "rows": {"asked": len(loud), "with signal": int(loud.sum())}}
+            return {"curves": curves, "rows": {"asked": len(has_signal), "with signal": int(has_signal.sum())}}
 
         module, report = trained(task, "cxplain", own, seed, build, train)
 
@@ -199,4 +199,4 @@ class CXPlain(Method):
             with torch.no_grad():
                 return ensemble(x)[1:]
 
-        return Explainer(lambda x, target: ensemble(x)[0], report, interval if own["members"] > 1 else None)
+        return AmortisedExplainer(lambda x, target: ensemble(x)[0], report, interval if own["members"] > 1 else None)

@@ -6,9 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
-from benchmark.core.registry import bounded, filled, parameters
+from benchmark.core.registry import bounded, parameters, with_defaults
 from benchmark.core.types import METHODS, Attribute, Method, Modality, Task, TaskSpec
-from benchmark.learning.objective import Memoryless
+from benchmark.learning.objective import StatelessObjective
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -16,14 +16,14 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
 
-USUAL: dict[Modality, dict[str, int]] = {
+DEFAULTS: dict[Modality, dict[str, int]] = {
     "table": {"iterations": 2000, "batch": 64, "coalitions": 16},
     "text": {"iterations": 1000, "batch": 32, "coalitions": 8},
     "image": {"iterations": 1000, "batch": 32, "coalitions": 8},
 }
 VALUES = ("model", "surrogate")
 MANY_CLASSES = 10
-"""With more classes than this the explainer learns the predicted class's values alone, told which it is."""
+"""With more classes than this the explainer learns the predicted class's values alone, conditioned on which it is."""
 
 
 def shapley_coalitions(valid: Tensor, pairs: int, generator: torch.Generator) -> Tensor:
@@ -70,7 +70,7 @@ Value = Callable[["Tensor", "Tensor"], "Tensor"]
 """Values (B, k, C) of coalitions (B, k, n) of present players, for inputs (B, ...)."""
 
 
-class Regression(Memoryless):
+class Regression(StatelessObjective):
     """The objective of a FastSHAP explainer; see `benchmark.learning.fitting.Objective`."""
 
     def __init__(
@@ -130,7 +130,7 @@ class FastShap(Method):
 
     def resolved(self, task: Task | TaskSpec) -> Self:
         """See `Method`."""
-        return filled(self, USUAL[task.modality])
+        return with_defaults(self, DEFAULTS[task.modality])
 
     def prepare(self, task: Task, seed: int) -> Attribute:
         """See `Method`; the explainer has a `report`.
@@ -142,11 +142,11 @@ class FastShap(Method):
 
         from benchmark.learning.fitting import Fitting, fit
         from benchmark.scoring.masked_model import MaskedModel
-        from methods.amortised import Explainer, Labelled, Players, combined, rows_for, surrogate_of, trained
+        from methods.amortised import AmortisedExplainer, Labelled, Players, combined, rows_for, surrogate_of, trained
 
         own = parameters(self.resolved(task))
         players, classes = Players(task), len(task.class_names)
-        told = classes > MANY_CLASSES
+        conditioned = classes > MANY_CLASSES
         at_once = MaskedModel(task).rows_per_forward(task.train.x)
         surrogate, first = surrogate_of(task, seed, own["iterations"]) if self.value == "surrogate" else (None, {})
 
@@ -162,18 +162,18 @@ class FastShap(Method):
                 )
                 parts.append(logits.float().softmax(1))
             found = torch.cat(parts).unflatten(0, (len(x), sets))
-            return found.gather(2, target_of(x).view(-1, 1, 1).expand(-1, sets, 1)) if told else found
+            return found.gather(2, target_of(x).view(-1, 1, 1).expand(-1, sets, 1)) if conditioned else found
 
         def target_of(x: Tensor) -> Tensor:
             with torch.no_grad():
                 return task.model(x).argmax(1)
 
         def build() -> nn.Module:
-            return Labelled(task, 1 if told else classes, classes if told else 0)
+            return Labelled(task, 1 if conditioned else classes, classes if conditioned else 0)
 
         def phi(module: nn.Module, x: Tensor, target: Tensor | None = None) -> Tensor:
-            told_class = (target_of(x) if target is None else target) if told else None
-            return players.pool(module(x, told_class))
+            given_class = (target_of(x) if target is None else target) if conditioned else None
+            return players.pool(module(x, given_class))
 
         def train(module: nn.Module, checkpoint: Path) -> dict[str, Any]:
             x, held = rows_for(task, seed)
@@ -192,8 +192,8 @@ class FastShap(Method):
             if self.normalise:
                 ends = value(x, torch.stack([torch.zeros_like(valid), valid], 1))
                 found = normalised(found, valid, ends[:, 1] - ends[:, 0])
-            own_class = torch.zeros_like(target) if told else target
+            own_class = torch.zeros_like(target) if conditioned else target
             chosen = found.gather(2, own_class.view(-1, 1, 1).expand(-1, found.shape[1], 1)).squeeze(2)
             return players.features(chosen) / players.patch**2
 
-        return Explainer(explain, combined(report, first, "surrogate"))
+        return AmortisedExplainer(explain, combined(report, first, "surrogate"))

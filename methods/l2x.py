@@ -6,9 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
-from benchmark.core.registry import bounded, filled, parameters
+from benchmark.core.registry import bounded, parameters, with_defaults
 from benchmark.core.types import METHODS, Attribute, Method, Modality, Task, TaskSpec
-from benchmark.learning.objective import Memoryless
+from benchmark.learning.objective import StatelessObjective
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
 
-USUAL: dict[Modality, dict[str, Any]] = {
+DEFAULTS: dict[Modality, dict[str, Any]] = {
     "table": {"iterations": 1000, "batch": 128, "temperature": 0.1},
     "text": {"iterations": 1000, "batch": 32, "k": 10, "temperature": 0.5},
     "image": {"iterations": 1000, "batch": 32, "k": 10, "temperature": 0.5},
@@ -56,7 +56,7 @@ ABSENT = -1e9
 """The logit of padding, which is never selected."""
 
 
-class Selection(Memoryless):
+class Selection(StatelessObjective):
     """The objective E sum_c p_c(x) log q_c(x_S), S drawn by the selector; see `benchmark.learning.fitting.Objective`.
 
     selector: inputs to logits (B, n); predictor: inputs and selection (B, n) to class logits; p (N, C): what the model
@@ -109,7 +109,7 @@ class L2X(Method):
 
     def resolved(self, task: Task | TaskSpec) -> Self:
         """See `Method`."""
-        return filled(self, {"k": -(-task.n_features // SHARE)} | USUAL[task.modality])
+        return with_defaults(self, {"k": -(-task.n_features // SHARE)} | DEFAULTS[task.modality])
 
     def prepare(self, task: Task, seed: int) -> Attribute:
         """See `Method`; the explainer has a `report`.
@@ -121,7 +121,7 @@ class L2X(Method):
 
         from benchmark.learning.fitting import Fitting, fit
         from methods.amortised import (
-            Explainer,
+            AmortisedExplainer,
             Labelled,
             Players,
             predictions,
@@ -171,4 +171,4 @@ class L2X(Method):
             found = inclusion(logits(module, x), own["k"]).masked_fill(~players.valid(x), 0.0)
             return players.features(found)
 
-        return Explainer(explain, report)
+        return AmortisedExplainer(explain, report)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
-from benchmark.core.registry import bounded, filled, parameters
+from benchmark.core.registry import bounded, parameters, with_defaults
 from benchmark.core.seeding import content_seeds, seeded
 from benchmark.core.types import METHODS, Attribute, Method, Modality, Task, TaskSpec
 
@@ -125,7 +125,7 @@ class Occlusion(Method):
     def resolved(self, task: Task | TaskSpec) -> Self:
         """See `Method`."""
         usual = {"table": 1, "text": 3, "image": max(2, _side(task) // GRID)}
-        return filled(self, {"window": usual[task.modality]})
+        return with_defaults(self, {"window": usual[task.modality]})
 
     def prepare(self, task: Task, seed: int) -> Attribute:
         """See `Method`."""
@@ -208,7 +208,7 @@ class Lime(Method):
 
     def resolved(self, task: Task | TaskSpec) -> Self:
         """See `Method`."""
-        return filled(self, {"n_samples": SAMPLES[task.modality]})
+        return with_defaults(self, {"n_samples": SAMPLES[task.modality]})
 
     def prepare(self, task: Task, seed: int) -> Attribute:
         """See `Method`."""
@@ -234,7 +234,7 @@ class KernelShap(Method):
 
     def resolved(self, task: Task | TaskSpec) -> Self:
         """See `Method`."""
-        return filled(self, {"n_samples": SAMPLES[task.modality]})
+        return with_defaults(self, {"n_samples": SAMPLES[task.modality]})
 
     def prepare(self, task: Task, seed: int) -> Attribute:
         """See `Method`."""

@@ -6,9 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
-from benchmark.core.registry import bounded, filled, parameters
+from benchmark.core.registry import bounded, parameters, with_defaults
 from benchmark.core.types import METHODS, Attribute, Method, Modality, Task, TaskSpec
-from benchmark.learning.objective import Memoryless
+from benchmark.learning.objective import StatelessObjective
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from methods.amortised import Players
 
-USUAL: dict[Modality, dict[str, int]] = {
+DEFAULTS: dict[Modality, dict[str, int]] = {
     "table": {"rows": 512, "rounds": 5, "steps": 60, "tuning": 200, "search": 200, "batch": 128},
     "text": {"rows": 64, "rounds": 5, "steps": 60, "tuning": 60, "search": 200, "batch": 16},
     "image": {"rows": 64, "rounds": 5, "steps": 60, "tuning": 60, "search": 200, "batch": 32},
@@ -88,7 +88,7 @@ def fit_masks(
     return masks.detach()
 
 
-class Tuning(Memoryless):
+class Tuning(StatelessObjective):
     """The objective of the tuned copy: be what the model is, and do not mind distractors being erased.
 
     ||f(x) - g(x)||_1 + ||g(x) - g(x masked)||_1; see `benchmark.learning.fitting.Objective`. `copy` answers rows under
@@ -123,7 +123,7 @@ class Tuning(Memoryless):
         return {"loss": float(torch.stack(found).sum() / self.held)}
 
 
-class Masking(Memoryless):
+class Masking(StatelessObjective):
     """The objective of a net of masks: small, and what they hide leaves the tuned copy's answers as they were.
 
     See `benchmark.learning.fitting.Objective`. `mask` gives masks (B, n) of rows (B,); the first `held` of `count` rows
@@ -273,7 +273,7 @@ class VerT(Method):
 
     def resolved(self, task: Task | TaskSpec) -> Self:
         """See `Method`."""
-        return filled(self, USUAL[task.modality])
+        return with_defaults(self, DEFAULTS[task.modality])
 
     def prepare(self, task: Task, seed: int) -> Attribute:
         """See `Method`; the explainer has a `report`.
@@ -283,7 +283,7 @@ class VerT(Method):
         """
         import torch
 
-        from methods.amortised import Explainer, Players
+        from methods.amortised import AmortisedExplainer, Players
         from methods.continuous import rows_per_backward
 
         own = parameters(self.resolved(task))
@@ -297,7 +297,7 @@ class VerT(Method):
             with torch.enable_grad():
                 return players.features(masks_for(task, model, players, x, begun, SPARSE, search, at_once))
 
-        return Explainer(explain, report)
+        return AmortisedExplainer(explain, report)
 
 
 @METHODS.register("vert_amortised", kind="learned", modalities=("table", "text", "image"))
@@ -317,7 +317,7 @@ class VerTAmortised(Method):
 
     def resolved(self, task: Task | TaskSpec) -> Self:
         """See `Method`."""
-        return filled(self, USUAL[task.modality] | ITERATIONS[task.modality])
+        return with_defaults(self, DEFAULTS[task.modality] | ITERATIONS[task.modality])
 
     def prepare(self, task: Task, seed: int) -> Attribute:
         """See `Method`; the explainer has a `report`.
@@ -328,7 +328,7 @@ class VerTAmortised(Method):
         import torch
 
         from benchmark.learning.fitting import Fitting, fit
-        from methods.amortised import Explainer, Labelled, Players, combined, rows_for, trained
+        from methods.amortised import AmortisedExplainer, Labelled, Players, combined, rows_for, trained
 
         own = parameters(self.resolved(task))
         iterations = own.pop("iterations")
@@ -354,4 +354,4 @@ class VerTAmortised(Method):
             task, "vert_amortised", identity, seed, build, train
         )  # fmt: skip
         report = report | {"agreement": first["agreement"]}
-        return Explainer(lambda x, target: players.features(mask(module, x)), combined(report, first, "copy"))
+        return AmortisedExplainer(lambda x, target: players.features(mask(module, x)), combined(report, first, "copy"))

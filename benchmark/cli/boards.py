@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from benchmark.records.store import Record, RecordStore
     from leaderboards.overall import Overall
     from leaderboards.rank import Board
-    from leaderboards.tables import Table
+    from leaderboards.tables import TextTable
 
 log = logging.getLogger("benchmark")
 
@@ -220,7 +220,7 @@ def _kind(record: Record) -> tuple[str, ...]:
     return cell.source, cell.precision, cell.device, cell.preset
 
 
-def _pairs(records: list[Record], partial: bool) -> list[Table]:
+def _pairs(records: list[Record], partial: bool) -> list[TextTable]:
     from leaderboards.rank import scores_of
     from leaderboards.significance import all_pairs
     from leaderboards.significance import table_of as pairs_table

@@ -161,7 +161,7 @@ def optimality_command(arguments: argparse.Namespace) -> int:
     from benchmark.running.settings import single_threaded
     from deepfaith.study import compare_with_optimum
     from leaderboards.figures import ENDINGS, optimum_figure, save
-    from leaderboards.tables import Table, in_text
+    from leaderboards.tables import TextTable, in_text
 
     check_file("--figure", arguments.figure, ENDINGS)
     plan = plan_task(TASKS.one(arguments.task), parse_methods(arguments.methods), chosen_sources(arguments), 0, None)
@@ -190,7 +190,7 @@ def optimality_command(arguments: argparse.Namespace) -> int:
         "optimum: the best score that any attribution can have, found exactly, metric by metric.",
         "S*: the map whose removed mass correlates best with the drops where each feature is removed with that chance.",
     ]
-    print(in_text(Table(heading, ["explanation", *scores.columns], cells, lines)))
+    print(in_text(TextTable(heading, ["explanation", *scores.columns], cells, lines)))
     if arguments.figure:
         print(save(optimum_figure(shares, heading), arguments.figure))
     return int(bool(failed))

@@ -343,7 +343,7 @@ def parameters(thing: Any) -> dict[str, Any]:
     return {field.name: getattr(thing, field.name) for field in dataclasses.fields(thing) if field.init}
 
 
-def filled(thing: T, usual: Mapping[str, Any]) -> T:
+def with_defaults(thing: T, usual: Mapping[str, Any]) -> T:
     """Return a dataclass's instance with its parameters that are None taken from `usual`, as far as they are there."""
     left = {key: usual[key] for key, value in parameters(thing).items() if value is None and key in usual}
     return dataclasses.replace(thing, **left)  # type: ignore[type-var]

@@ -61,10 +61,10 @@ class Sources:
     looking: bool = False
     cache: Path = field(default_factory=cache_folder)
 
-    def locate(self, name: str, real: Callable[[], Located], stand_in: Callable[[], Located], mend: str) -> Located:
+    def locate(self, name: str, real: Callable[[], Located], stand_in: Callable[[], Located], hint: str) -> Located:
         """Return the real data of `name`, or where there are none and these sources allow it, the stand-in.
 
-        `mend` says what to do about it.
+        `hint` says what to do about it.
 
         Raises:
             DataError: real data were asked for and there are none.
@@ -75,7 +75,7 @@ class Sources:
             return real()
         except Absent as why:
             if self.kind == "real":
-                raise DataError(f"no real data for {name}: {why}. {mend}, or use --source synthetic") from why
+                raise DataError(f"no real data for {name}: {why}. {hint}, or use --source synthetic") from why
             note = f"real data not found ({why}); using the synthetic stand-in"
             return replace(stand_in(), notes=(note,))
 

@@ -209,8 +209,8 @@ class FolderImages(ImageSet):
             return _located(self.name, root, root, files, sources.verify)
 
         place = "name its place with --data-dir or BENCHMARK_DATA"
-        mend = f"{self.get}, {place} so that {self.folder}/train/<class>/ is there"
-        return sources.locate(self.name, real, self._stand_in, mend)
+        hint = f"{self.get}, {place} so that {self.folder}/train/<class>/ is there"
+        return sources.locate(self.name, real, self._stand_in, hint)
 
     def _files(self, root: Path, part: str) -> Files:
         return [
@@ -262,11 +262,11 @@ class ListedImages(ImageSet):
             self._nonempty(files, root, ())
             return _located(self.name, root, root / self.test, files, sources.verify)
 
-        mend = (
+        hint = (
             f"Name a data folder with --data-dir or BENCHMARK_DATA that holds {self.train} and {self.test}, "
             "each with images and a labels.csv of the columns file, class_index, name"
         )
-        return sources.locate(self.name, real, self._stand_in, mend)
+        return sources.locate(self.name, real, self._stand_in, hint)
 
     def _rows(self, root: Path, part: str) -> list[dict[str, str]]:
         path = root / (self.train if part == "train" else self.test) / "labels.csv"

@@ -136,8 +136,8 @@ class TableFile(Table):
                 raise Absent(f"{missing}, and {why}") from why
             return checked[-1]
 
-        mend = f"Name a data folder with --data-dir or BENCHMARK_DATA, put {self.file} into it"
-        return sources.locate(self.name, real, self._stand_in, mend)
+        hint = f"Name a data folder with --data-dir or BENCHMARK_DATA, put {self.file} into it"
+        return sources.locate(self.name, real, self._stand_in, hint)
 
     def read(self, located: Located) -> pd.DataFrame:
         """See `Table`."""
@@ -224,7 +224,7 @@ def _read_csv(content: bytes, origin: str, wanted: Collection[str]) -> pd.DataFr
     return frame
 
 
-def _refuse(bad: np.ndarray, cells: pd.Series, origin: str, expected: str, mend: str) -> None:
+def _refuse(bad: np.ndarray, cells: pd.Series, origin: str, expected: str, hint: str) -> None:
     """Make sure that no cell is `bad`.
 
     Raises:
@@ -235,7 +235,7 @@ def _refuse(bad: np.ndarray, cells: pd.Series, origin: str, expected: str, mend:
         found = "no value" if pd.isna(cells.iloc[row]) else repr(short(cells.iloc[row]))
         more = f" ({int(bad.sum()):,} such cells)" if bad.sum() > 1 else ""
         raise DataError(
-            f"{origin}, data row {row + 1}, column {cells.name}: expected {expected}, got {found}{more}; {mend}"
+            f"{origin}, data row {row + 1}, column {cells.name}: expected {expected}, got {found}{more}; {hint}"
         )
 
 

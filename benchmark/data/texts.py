@@ -84,8 +84,8 @@ class TextFiles:
             return Located("real", origin, _digest(map(file_digest, kept)), notes, str(kept[0].parent))
 
         files = f"{self.folder}/train.parquet and test.parquet"
-        mend = f"Name a data folder with --data-dir or BENCHMARK_DATA, put {files} into it"
-        return sources.locate(self.name, real, self._stand_in, mend)
+        hint = f"Name a data folder with --data-dir or BENCHMARK_DATA, put {files} into it"
+        return sources.locate(self.name, real, self._stand_in, hint)
 
     def _download(self, part: str) -> partial[None]:
         hub = os.environ.get("HF_ENDPOINT") or "https://huggingface.co"

@@ -60,7 +60,7 @@ def _scale(attribution: np.ndarray) -> float:
     return float(top if top > 0 else size.max() or 1.0)
 
 
-def doubts(explained: Explained) -> list[tuple[str, np.ndarray]]:
+def interval_widths(explained: Explained) -> list[tuple[str, np.ndarray]]:
     """Return, for each explanation that has intervals, a title and how wide they are, (G,), the widest 1."""
     found = []
     for explanation in explained.explanations:
@@ -110,7 +110,7 @@ def _panels(
 
 def _images(explained: Explained) -> Figure:
     assert explained.pixels is not None
-    unsure = doubts(explained)
+    unsure = interval_widths(explained)
     count = len(explained.explanations) + 1 + len(unsure)
     figure, pairs = _panels(explained, count, min(5, count), (2.3, 2.3))
     shape = explained.pixels.shape[:2]
@@ -178,7 +178,7 @@ def _blocks(explained: Explained) -> list[Block]:
         inks = ["#ffffff" if abs(value) > 0.75 else INK for value in heat]
         marks = _marks(explanation, best)
         found.append(Block(explanation.label, [_shade(value) for value in heat], inks, notes, marks))
-    for title, width in doubts(explained):
+    for title, width in interval_widths(explained):
         wide = width[explained.valid]
         greys = [to_hex(mpl.colormaps["Greys"](0.6 * float(value))) for value in wide]
         found.append(Block(title, greys, [INK] * len(wide), [f"{value:.2f}" for value in wide], []))
@@ -213,7 +213,7 @@ def _texts(explained: Explained) -> Figure:
             )  # fmt: skip
     planted = "; underlined: where evidence was planted" if explained.evidence is not None else ""
     note = f"orange: for the predicted class, purple: against it{planted}; bold: best score"
-    note += "; grey: the wider an interval, the darker" if doubts(explained) else ""
+    note += "; grey: the wider an interval, the darker" if interval_widths(explained) else ""
     figure.supxlabel(note, fontsize=7.5, color=FAINT, x=0.01, ha="left")
     return figure
 

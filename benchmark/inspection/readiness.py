@@ -15,14 +15,14 @@ from benchmark.modalities.building import model_path
 class Readiness:
     """Whether a task's data (and pretrained weights) are here, from where, and whether its model is trained.
 
-    `mend` says what to do where something is missing.
+    `hint` says what to do where something is missing.
     """
 
     task: str
     ready: bool
     origin: str = ""
     trained: bool = False
-    mend: str = ""
+    hint: str = ""
 
     def plain(self) -> dict[str, Any]:
         """Return this as plain data for JSON."""
@@ -31,11 +31,11 @@ class Readiness:
     def text(self) -> str:
         """Return one line for a terminal."""
         if not self.ready:
-            return f"{self.task:<22} missing  {self.mend}"
+            return f"{self.task:<22} missing  {self.hint}"
         model = (
             "model trained" if self.trained else f"model not made yet: python -m benchmark prepare --task {self.task}"
         )
-        return f"{self.task:<22} ready    {self.origin}; {model}" + (f"; {self.mend}" if self.mend else "")
+        return f"{self.task:<22} ready    {self.origin}; {model}" + (f"; {self.hint}" if self.hint else "")
 
 
 def readiness(name: str, sources: Sources) -> Readiness:
@@ -44,6 +44,6 @@ def readiness(name: str, sources: Sources) -> Readiness:
     try:
         located = spec.locate(sources)
     except DataError as error:
-        return Readiness(name, False, mend=str(error))
+        return Readiness(name, False, hint=str(error))
     path = model_path(name, spec.recipe(located.source), located)
     return Readiness(name, True, located.origin, path.exists(), "; ".join(located.notes))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 
-class Memoryless:
+class StatelessObjective:
     """An objective (see `benchmark.learning.fitting.Objective`) of which a checkpoint has nothing to keep."""
 
     def state(self) -> dict[str, Any]:

@@ -102,9 +102,9 @@ class ImageTask:
                 return real()
             except Absent as why:
                 return replace(found, notes=(*found.notes, f"no pretrained weights ({why}); trained from nothing"))
-        mend = f"Put the weights of timm's {weights.name} into a data folder as weights/{weights.file}"
+        hint = f"Put the weights of timm's {weights.name} into a data folder as weights/{weights.file}"
         stand_in = partial(self.data.locate, replace(sources, kind="synthetic"))
-        return sources.locate(f"{self.data.name} with {weights.name}", real, stand_in, mend)
+        return sources.locate(f"{self.data.name} with {weights.name}", real, stand_in, hint)
 
     def recipe(self, source: Source) -> dict[str, Any]:
         """Return every setting the model depends on, as plain data."""
@@ -213,7 +213,7 @@ def _fit(
             def augment(x: Tensor) -> Tensor:
                 return augmented(x, training.crop or x.shape[-1], training.flip)
 
-            settings = models.Recipe(
+            settings = models.TrainingRecipe(
                 training.epochs,
                 training.batch,
                 training.rate,

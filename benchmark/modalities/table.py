@@ -26,8 +26,9 @@ TEST_SHARE = 0.2
 class TableTask:
     """A table explained column by column: G columns, K = G steps, FC subsets of max(2, round(G / 3)) columns.
 
-    `width`, `depth`, `dropout` describe the MLP; the rest its training (see `benchmark.models.training.Recipe`).
-    `floor` is the least balanced accuracy on the test rows of a model worth explaining.
+    `width`, `depth`, `dropout` describe the MLP; the rest its training (see
+    `benchmark.models.training.TrainingRecipe`). `floor` is the least balanced accuracy on the test rows of a model
+    worth explaining.
     """
 
     data: Table
@@ -110,7 +111,7 @@ class TableTask:
 
         from benchmark.modalities.removal import ColumnRemoval
         from benchmark.models.mlp import mlp
-        from benchmark.models.training import Recipe, accuracies, train
+        from benchmark.models.training import TrainingRecipe, accuracies, train
 
         training, test = self.rows(located)
         classes = len(self.data.classes)
@@ -120,7 +121,7 @@ class TableTask:
 
         def fit() -> tuple[torch.nn.Module, dict[str, Any]]:
             log.info(f"training the model of {name} on {len(training.y)} rows")
-            recipe = Recipe(self.epochs, self.batch, self.rate, self.decay, self.weighted)
+            recipe = TrainingRecipe(self.epochs, self.batch, self.rate, self.decay, self.weighted)
             return train(blank, training, classes, recipe), {}
 
         model, facts = target_model(name, self.recipe(located.source), located, blank, fit)

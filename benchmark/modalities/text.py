@@ -165,7 +165,7 @@ def _fit(blank: Callable[[], nn.Module], train: Split, classes: int, recipe: dic
     from benchmark.models import training
     from benchmark.models.text import drop_words
 
-    settings = training.Recipe(recipe["epochs"], recipe["batch"], recipe["rate"], recipe["decay"], clip=True)
+    settings = training.TrainingRecipe(recipe["epochs"], recipe["batch"], recipe["rate"], recipe["decay"], clip=True)
 
     def augment(x: Tensor) -> Tensor:
         return drop_words(x, WORD_DROPOUT * torch.rand(len(x), 1, device=x.device))

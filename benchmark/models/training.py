@@ -22,7 +22,7 @@ MAX_NORM = 1.0
 
 
 @dataclass(frozen=True)
-class Recipe:
+class TrainingRecipe:
     """How a model is trained: AdamW under a one-cycle rate. `weighted` weighs classes by inverse frequency.
 
     `smoothing` is that of the labels; `clip` bounds the norm of the gradient by 1; `mixed` computes in bfloat16 on a
@@ -41,7 +41,7 @@ class Recipe:
 
 
 def train(
-    build: Callable[[], nn.Module], data: Split, classes: int, recipe: Recipe, *,
+    build: Callable[[], nn.Module], data: Split, classes: int, recipe: TrainingRecipe, *,
     augment: Callable[[Tensor], Tensor] | None = None, lengths: Tensor | None = None, device: str | None = None,
 ) -> nn.Module:  # fmt: skip
     """Return a trained model in eval mode with frozen parameters; the same seed gives the same weights.

@@ -52,7 +52,7 @@ def fill(model: nn.Module, state: dict[str, Tensor]) -> None:
         raise Unusable(f"does not fit the model: {short(error, 600)}") from error
 
 
-def load_strictly(model: nn.Module, state: dict[str, Tensor], what: str, mend: str) -> None:
+def load_strictly(model: nn.Module, state: dict[str, Tensor], what: str, hint: str) -> None:
     """Load weights from elsewhere into `model`.
 
     Raises:
@@ -61,4 +61,4 @@ def load_strictly(model: nn.Module, state: dict[str, Tensor], what: str, mend: s
     try:
         fill(model, state)
     except Unusable as why:
-        raise DataError(f"{what} {why}; {mend}") from why
+        raise DataError(f"{what} {why}; {hint}") from why

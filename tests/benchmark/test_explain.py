@@ -11,7 +11,7 @@ from benchmark.cli.parser import main
 from benchmark.core.sources import Sources
 from benchmark.core.types import METHODS, TASKS
 from benchmark.inspection.explain import explain
-from benchmark.inspection.pictures import doubts, draw, page
+from benchmark.inspection.pictures import draw, interval_widths, page
 
 
 @pytest.mark.parametrize("kind", ["png", "svg", "html"])
@@ -113,7 +113,7 @@ def test_intervals_are_drawn(name):
     assert plain.interval is None
     lower, upper = unsure.interval
     np.testing.assert_allclose(upper - lower, 2 * np.abs(unsure.attribution), rtol=1e-5, atol=1e-9)
-    assert [title for title, _ in doubts(explained)] == ["unsure: how unsure it is"]
+    assert [title for title, _ in interval_widths(explained)] == ["unsure: how unsure it is"]
     figure, text = draw(explained), page(explained)
     words = [t.get_text() for axes in figure.axes for t in axes.texts] + [axes.get_title() for axes in figure.axes]
     if spec.modality == "table":

@@ -15,7 +15,7 @@ from benchmark.core.store import sealed, unseal
 from benchmark.core.types import TASKS, Split
 from benchmark.modalities.building import refuse_weak
 from benchmark.models.mlp import mlp
-from benchmark.models.training import Recipe, accuracies, train
+from benchmark.models.training import TrainingRecipe, accuracies, train
 from benchmark.scoring.evaluator import Evaluator
 from tests import toys
 
@@ -172,7 +172,7 @@ def test_a_constant_column_is_refused(tmp_path):
 
 def test_a_weak_model_is_refused_unless_it_is_allowed(caplog, tmp_path, monkeypatch):
     monkeypatch.setenv("BENCHMARK_CACHE", str(tmp_path))
-    monkeypatch.setattr("benchmark.models.training.Recipe", lambda *a: Recipe(1, 1500, 1e-6, 0, False))
+    monkeypatch.setattr("benchmark.models.training.TrainingRecipe", lambda *a: TrainingRecipe(1, 1500, 1e-6, 0, False))
     monkeypatch.setattr("logging.Logger.propagate", True, raising=False)
     with caplog.at_level("WARNING", "benchmark"):
         task = build("nap_mlp")[2]
@@ -204,7 +204,7 @@ def test_training_weighs_classes():
     data = Split(torch.randn(600, 4) + y.unsqueeze(1) * 0.7, y)
     recalls = []
     for weighted in (False, True):
-        model = train(lambda: mlp(4, 2, 8, 1, 0.0), data, 2, Recipe(30, 60, 1e-2, 0, weighted))
+        model = train(lambda: mlp(4, 2, 8, 1, 0.0), data, 2, TrainingRecipe(30, 60, 1e-2, 0, weighted))
         recalls.append(accuracies(model, data, 2)["balanced_accuracy"])
     assert recalls[1] > recalls[0] + 0.1
 
@@ -212,7 +212,7 @@ def test_training_weighs_classes():
 def test_augmentation_changes_what_the_model_sees():
     data = Split(torch.randn(20, 4), torch.arange(20) % 2)
     plain, same, other = (
-        train(lambda: mlp(4, 2, 8, 1, 0.0), data, 2, Recipe(2, 5, 1e-2, 0), augment=augment)[0].weight
+        train(lambda: mlp(4, 2, 8, 1, 0.0), data, 2, TrainingRecipe(2, 5, 1e-2, 0), augment=augment)[0].weight
         for augment in (None, lambda x: x, lambda x: -x)
     )
     assert torch.equal(plain, same)

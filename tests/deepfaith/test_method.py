@@ -105,7 +105,7 @@ def test_a_record_says_how_the_explainer_was_trained(tmp_path, monkeypatch):
     assert first.costs["prepare"]["forwards"] > 1000
     assert first.costs["attribute"]["forwards"] == 8, "one forward of the model an explanation, for the margin"
     assert first.scores.equals(second.scores)
-    assert run(tmp_path / "c", methods=WORDS.replace("]", ",told=class]")) == 0
+    assert run(tmp_path / "c", methods=WORDS.replace("]", ",conditioning=class]")) == 0
     assert RecordStore(tmp_path / "c").scan()[0][0].costs["attribute"]["forwards"] == 0
 
 
@@ -205,7 +205,7 @@ def test_saved_and_loaded(modality, tmp_path):
 
 
 def test_an_explainer_that_is_told_nothing_needs_no_model(tmp_path):
-    explainer, x, _ = fitted(told="nothing")
+    explainer, x, _ = fitted(conditioning="nothing")
     explainer.save(tmp_path / "e.safetensors")
     code = (
         "import sys, torch, deepfaith\n"
@@ -228,8 +228,8 @@ def test_wrong_inputs_to_an_explainer(tmp_path):
         explainer.attribute(x.long())
     with pytest.raises(UsageError, match="a target for each of 11 inputs"):
         explainer.attribute(x, torch.zeros(3))
-    classes, _, _ = fitted(told="class")
-    with pytest.raises(UsageError, match="told a target"):
+    classes, _, _ = fitted(conditioning="class")
+    with pytest.raises(UsageError, match="conditioned on a target"):
         replace(classes, model=None).attribute(x)
 
 

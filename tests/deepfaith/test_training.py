@@ -269,17 +269,17 @@ def test_margins_equal_a_loop():
     assert margins(logits, target).tolist() == pytest.approx([float(v) for v in expected])
 
 
-@pytest.mark.parametrize("told", ["margin", "class", "nothing"])
-def test_what_is_told_matters_and_nothing_else_does(told):
+@pytest.mark.parametrize("conditioning", ["margin", "class", "nothing"])
+def test_what_is_told_matters_and_nothing_else_does(conditioning):
     task, _ = small("table")
     from benchmark.learning.encoder import shape_of
 
-    explainer = Explainer(shape_of(task, 2, 8, 1, 2), 3, told=told).eval()
+    explainer = Explainer(shape_of(task, 2, 8, 1, 2), 3, conditioning=conditioning).eval()
     x, ones, twos = task.train.x, torch.ones(20, dtype=torch.long), torch.full((20,), 2)
     base = explainer(x, ones, torch.ones(20))
-    assert torch.equal(explainer(x, twos, torch.ones(20)), base) == (told == "nothing")
-    assert torch.equal(explainer(x, ones, torch.zeros(20)), base) == (told != "margin")
-    unit = Explainer(shape_of(task, 2, 8, 1, 2), 3, output="unit", told="nothing").eval()(x)
+    assert torch.equal(explainer(x, twos, torch.ones(20)), base) == (conditioning == "nothing")
+    assert torch.equal(explainer(x, ones, torch.zeros(20)), base) == (conditioning != "margin")
+    unit = Explainer(shape_of(task, 2, 8, 1, 2), 3, output="unit", conditioning="nothing").eval()(x)
     assert ((unit >= 0) & (unit <= 1)).all()
 
 

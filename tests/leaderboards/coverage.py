@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from leaderboards.bootstrap import resampled, sureness
-from leaderboards.cube import better_first
+from leaderboards.bootstrap import rank_uncertainty, resampled
 from leaderboards.rank import scores_of
+from leaderboards.score_array import better_first
 from tests.leaderboards.generated import several
 
 CASES = 30
@@ -23,7 +23,7 @@ def coverage(spread: float, samples: int) -> dict[str, tuple[float, float]]:
         true = better_first(truth[0], np.ones(truth.shape[2], bool), 0).mean(1)
         found = scores_of(records)
         observed = better_first(found.means, found.higher, 0).mean(1)
-        sure = sureness(resampled(found, seed=case), found.higher, observed)
+        sure = rank_uncertainty(resampled(found, seed=case), found.higher, observed)
         ends = {"ours": (sure.low, sure.high), "percentiles": tuple(np.quantile(sure.ranks, [0.025, 0.975], axis=0))}
         for name, (low, high) in ends.items():
             hits[name].append((low - 1e-9 <= true) & (true <= high + 1e-9))

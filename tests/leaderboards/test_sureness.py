@@ -13,10 +13,10 @@ from scipy.stats import rankdata, wilcoxon
 from benchmark.core.errors import BenchmarkError
 from benchmark.scoring.metrics import METRICS
 from leaderboards import overall as together
-from leaderboards.bootstrap import LEVEL, across_tasks, chance_to_be_best, groups, resampled, sureness
-from leaderboards.cube import better_first, cube, mid_ranks, sample_ranks
+from leaderboards.bootstrap import LEVEL, across_tasks, chance_to_be_best, groups, rank_uncertainty, resampled
 from leaderboards.overall import FAILED, MISSING, NOT_APPLICABLE, overall
 from leaderboards.rank import board, boards, ranked, scores_of
+from leaderboards.score_array import better_first, mid_ranks, sample_ranks, score_array
 from leaderboards.significance import (
     all_pairs,
     critical_difference,
@@ -135,7 +135,7 @@ def test_intervals_by_a_loop():
     records, _ = several(1, 4, 1, 15)
     found = scores_of(records)
     draws = resampled(found, 200)
-    sure = sureness(draws, found.higher, better_first(found.means, found.higher, 0).mean(1))
+    sure = rank_uncertainty(draws, found.higher, better_first(found.means, found.higher, 0).mean(1))
     for m in range(4):
         low, high = [], []
         for k in range(10):
@@ -278,7 +278,7 @@ def test_all_pairs_within_a_task():
         all_pairs(scores_of([replace(r, scores=r.scores[r.scores["sample"] < 3], n_total=3) for r in records]))[:16]
         == "no test possible"
     )
-    ranks = sample_ranks(cube(records, sorted(r.label for r in records), (0,)))
+    ranks = sample_ranks(score_array(records, sorted(r.label for r in records), (0,)))
     units = ranks.mean((1, 3))
     assert found["fair", "good"].p == pytest.approx(
         holm(np.array([wilcoxon(units[1] - units[0], method="approx").pvalue, 1, 1]))[0], rel=0.5

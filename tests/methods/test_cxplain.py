@@ -44,9 +44,9 @@ def test_targets_by_hand():
     valid = torch.ones(2, 3, dtype=torch.bool)
     whole = torch.tensor([-0.1, -0.5], dtype=torch.float64)
     without = torch.tensor([[-1.1, -3.1, -0.05], [-0.5, -0.5, -0.5]], dtype=torch.float64)
-    omega, loud = causal_targets(whole, without, valid)
+    omega, has_signal = causal_targets(whole, without, valid)
     torch.testing.assert_close(omega[0], torch.tensor([0.25, 0.75, 0.0]).double(), atol=1e-6, rtol=0)
-    assert loud.tolist() == [True, False], "a row without signal is noise"
+    assert has_signal.tolist() == [True, False], "a row without signal is noise"
     with pytest.raises(ValueError, match="a log-probability for each of 2 samples"):
         causal_targets(whole.mean(), without, valid)
 
@@ -74,11 +74,11 @@ def test_copies_hide_each_other_and_what_says_nothing_gets_nothing():
 
     valid = torch.ones(2, 3, dtype=torch.bool)
     whole, without = single_removals(task_of(Copies()), Players(task_of(Copies())), x)
-    omega, loud = causal_targets(whole, without, valid)
-    assert not loud.any(), "each copy alone is not missed: such rows have no signal"
+    omega, has_signal = causal_targets(whole, without, valid)
+    assert not has_signal.any(), "each copy alone is not missed: such rows have no signal"
     torch.testing.assert_close(omega, torch.full((2, 3), 1 / 3).double())
-    omega, loud = causal_targets(*single_removals(task_of(Bare()), Players(task_of(Bare())), x), valid)
-    assert loud.all()
+    omega, has_signal = causal_targets(*single_removals(task_of(Bare()), Players(task_of(Bare())), x), valid)
+    assert has_signal.all()
     torch.testing.assert_close(omega, torch.tensor([[0.0, 1, 0]] * 2).double(), atol=1e-5, rtol=0)
 
 
@@ -106,8 +106,8 @@ class Rows:
 def case():
     model = Rows()
     x = torch.randn(9200, 10, generator=torch.Generator().manual_seed(0))
-    omega, loud = model.targets(x)
-    return x[loud], omega[loud]
+    omega, has_signal = model.targets(x)
+    return x[has_signal], omega[has_signal]
 
 
 def explainer(seed=0):

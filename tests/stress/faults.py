@@ -102,15 +102,15 @@ def test_results_on_a_read_only_disk(tmp_path, disk, figures):
 
 
 @pytest.mark.parametrize("filled", [True, False])
-def test_the_cache_on_a_read_only_disk(filled, whole, tmp_path, disk, figures):
+def test_the_cache_on_a_read_only_disk(with_defaults, whole, tmp_path, disk, figures):
     place = Place(tmp_path)
     disk(place.cache, "size=50m")
-    if filled:
+    if with_defaults:
         shutil.copytree(whole.cache, place.cache, dirs_exist_ok=True)
     disk(place.cache, "ro")
     assert place.run() == 0, place.said
     assert "Traceback" not in place.said
-    assert ("cannot be written" in place.said) is not filled
+    assert ("cannot be written" in place.said) is not with_defaults
     assert place.scores() == whole.scores()
     figures.add(GROUP, "read-only disk of the cache", 1, 1)
 

@@ -253,13 +253,13 @@ def read(path: Path = GOLDEN) -> Golden:
     Raises:
         DataError: the file is missing, damaged, or no file of golden values.
     """
-    mend = "restore it, or remove it and make it anew with regress --golden FILE --update"
+    hint = "restore it, or remove it and make it anew with regress --golden FILE --update"
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
-        raise DataError(f"golden values {path} cannot be read ({error}): {mend}") from error
+        raise DataError(f"golden values {path} cannot be read ({error}): {hint}") from error
     if not _golden(found):
-        raise DataError(f"{path} holds no golden values: expected values by case and column, and their history; {mend}")
+        raise DataError(f"{path} holds no golden values: expected values by case and column, and their history; {hint}")
     return Golden(found["values"], found["history"])
 
 

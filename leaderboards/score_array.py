@@ -18,7 +18,7 @@ DIGITS = 12
 
 
 @dataclass(frozen=True, eq=False)
-class Cube:
+class ScoreArray:
     """Scores (M, S, K, N) of M methods, S seeds, K metrics and N samples, NaN where there is none to average.
 
     `asked` (M, S, K, N) is True where a record should have a score; `higher` (K,) where higher is better; `silent`
@@ -33,7 +33,7 @@ class Cube:
     asked: np.ndarray
     higher: np.ndarray
     families: tuple[str, ...]
-    silent: np.ndarray
+    undefined: np.ndarray
 
     @property
     def means(self) -> np.ndarray:
@@ -41,16 +41,16 @@ class Cube:
         count = np.isfinite(self.scores).sum((1, 3))
         return np.where(count, np.nansum(self.scores, (1, 3)) / np.maximum(count, 1), np.nan)
 
-    def only(self, metrics: list[str]) -> Cube:
+    def only(self, metrics: list[str]) -> ScoreArray:
         """Return this cube with some of its metrics."""
         at = [self.metrics.index(name) for name in metrics]
-        return Cube(
+        return ScoreArray(
             self.methods, self.seeds, tuple(metrics), self.samples, self.scores[:, :, at], self.asked[:, :, at],
-            self.higher[at], tuple(self.families[i] for i in at), self.silent[at],
+            self.higher[at], tuple(self.families[i] for i in at), self.undefined[at],
         )  # fmt: skip
 
 
-def cube(done: list[Record], methods: list[str], seeds: tuple[int, ...]) -> Cube:
+def score_array(done: list[Record], methods: list[str], seeds: tuple[int, ...]) -> ScoreArray:
     """Return the scores of finished records of one task.
 
     Raises:
@@ -71,7 +71,7 @@ def cube(done: list[Record], methods: list[str], seeds: tuple[int, ...]) -> Cube
                 f"{record.label} has {len(own)} or others; run again with one --limit"
             )
     shape = len(methods), len(seeds), len(metrics), len(samples)
-    scores, asked, silent = np.full(shape, np.nan), np.zeros(shape, bool), np.zeros(shape[2:], np.int8)
+    scores, asked, undefined = np.full(shape, np.nan), np.zeros(shape, bool), np.zeros(shape[2:], np.int8)
     for record, sample, metric in columns:
         at = methods.index(record.label), seeds.index(record.cell.seed)
         if asked[at].any():
@@ -84,12 +84,12 @@ def cube(done: list[Record], methods: list[str], seeds: tuple[int, ...]) -> Cube
         reasons = record.scores["reason"].astype(object)
         for number, reason in enumerate(LEFT_OUT, 1):
             if (there := (reasons == reason).to_numpy()).any():
-                silent[row[there], column[there]] = number
-    scores[:, :, silent > 0] = np.nan
+                undefined[row[there], column[there]] = number
+    scores[:, :, undefined > 0] = np.nan
     higher = np.array([bool(facts[name]["higher_is_better"]) for name in metrics])
-    return Cube(
+    return ScoreArray(
         tuple(methods), seeds, tuple(metrics), samples, scores, asked, higher,
-        tuple(facts[name]["family"] for name in metrics), silent,
+        tuple(facts[name]["family"] for name in metrics), undefined,
     )  # fmt: skip
 
 
@@ -128,7 +128,7 @@ def better_first(values: np.ndarray, higher: np.ndarray, axis: int) -> np.ndarra
     return mid_ranks(np.round(np.where(higher, -values, values), DIGITS), axis)
 
 
-def sample_ranks(found: Cube) -> np.ndarray:
+def sample_ranks(found: ScoreArray) -> np.ndarray:
     """Return ranks (M, S, N, K) of methods within each seed, sample and metric; NaN where not all have a score."""
     scores = np.moveaxis(found.scores, 2, 3)
     scores = np.where(np.isnan(scores).any(0), np.nan, scores)
