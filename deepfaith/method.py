@@ -7,7 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Self
 
 from benchmark.core.errors import UsageError
-from benchmark.core.registry import bounded, configure, parameters, with_defaults
+from benchmark.core.parameters import bounded, configure, parameters, with_defaults
 from benchmark.core.types import METHODS, Attribute, Method, Modality, Task, TaskSpec
 from benchmark.learning.sizes import HEADS, SIZES
 from benchmark.running.presets import PRESETS

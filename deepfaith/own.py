@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from benchmark.core.errors import UsageError
 from benchmark.core.identity import source_digest, training_digest
-from benchmark.core.registry import configured
+from benchmark.core.parameters import configured
 from benchmark.core.store import key_of
 from benchmark.core.types import METHODS, Budget, Method, Modality, Removal, Split, Task
 from benchmark.modalities.removal import ColumnRemoval, PixelRemoval

@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from benchmark.core.store import Made, Unusable, kept
 from benchmark.core.types import Method, Split, Task
-from benchmark.scoring.metering import Cost, charge, spent
+from benchmark.models.metering import Cost, charge, spent
 from benchmark.scoring.metrics import METRICS, TEN
 
 HIGHER = torch.tensor([METRICS[name].higher_is_better for name in TEN])

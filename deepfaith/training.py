@@ -15,8 +15,8 @@ from benchmark.core.seeding import seed_for, seeded
 from benchmark.core.types import Split, Task
 from benchmark.learning.encoder import shape_of
 from benchmark.learning.fitting import Fitting, fit
+from benchmark.models.metering import Meter
 from benchmark.scoring.masked_model import MaskedModel
-from benchmark.scoring.metering import Meter
 from benchmark.scoring.metrics import TEN
 from deepfaith.drawing import Drawing, Drawn
 from deepfaith.explainer import OUTPUTS, Explainer, margins

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 
-from benchmark.records.store import Record
+from benchmark.records.record import Record
 from leaderboards.rank import Board, GapError, board
 from leaderboards.tables import TextTable, arrowed, in_csv, in_json, number, title, write
 

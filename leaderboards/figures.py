@@ -15,7 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from benchmark.core.errors import UsageError
-from benchmark.records.store import Record
+from benchmark.records.record import Record
 from leaderboards.ablation import Ablation
 from leaderboards.overall import Overall
 from leaderboards.rank import Board

@@ -9,9 +9,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from benchmark.core.errors import BenchmarkError
-from benchmark.records.store import Record
+from benchmark.records.record import Record
 from leaderboards.bootstrap import RankUncertainty, across_tasks, chance_to_be_best, groups
-from leaderboards.rank import Board, applicable, ranked, told_apart
+from leaderboards.rank import Board, applicable, ranked
+from leaderboards.selection import told_apart
 from leaderboards.significance import Pair, critical_difference, friedman, one_against_each
 from leaderboards.tables import TextTable, between, number, percent
 

@@ -9,8 +9,9 @@ from pathlib import Path
 import numpy as np
 from scipy.stats import kendalltau, spearmanr
 
-from benchmark.records.store import Record
-from leaderboards.rank import boards, kind_of, narrowed
+from benchmark.records.record import Record
+from leaderboards.rank import boards, kind_of
+from leaderboards.selection import narrowed
 from leaderboards.tables import TextTable, number, title
 
 FOLDER = Path(__file__).parent / "published" / "paper"

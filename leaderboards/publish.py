@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 
 from benchmark.core.files import write_atomically
-from benchmark.records.store import Record
+from benchmark.records.record import Record
 from leaderboards.rank import Board
 from leaderboards.tables import in_markdown, table_of, to_csv
 

@@ -14,14 +14,15 @@ from jinja2 import Environment, PackageLoader
 from PIL import Image
 
 from benchmark.core.errors import BenchmarkError
-from benchmark.records.store import Record
+from benchmark.records.record import Record
 from leaderboards import drawings
 from leaderboards.ablation import Ablation
 from leaderboards.ablation import cells as ablation_cells
 from leaderboards.bootstrap import mean_over
 from leaderboards.overall import Overall
-from leaderboards.rank import Board, Row, boards, kind_of, scores_of, told_apart
+from leaderboards.rank import Board, Row, boards, kind_of, scores_of
 from leaderboards.score_array import sample_ranks
+from leaderboards.selection import told_apart
 from leaderboards.tables import arrowed, between, footer, number, percent, title
 
 LARGEST = 5_000_000

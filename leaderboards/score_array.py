@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from benchmark.core.errors import BenchmarkError
-from benchmark.records.store import Record
+from benchmark.records.record import Record
 from benchmark.scoring.metrics import CONSTANT_RESPONSE, MODEL_NON_FINITE, REASONS
 
 LEFT_OUT = (REASONS[CONSTANT_RESPONSE], REASONS[MODEL_NON_FINITE])

@@ -18,10 +18,10 @@ from benchmark.learning.fitting import Fitting, fit
 from benchmark.learning.objective import StatelessObjective
 from benchmark.learning.sizes import HEADS, SIZES
 from benchmark.modalities.building import explainer_path
+from benchmark.models.metering import Meter
 from benchmark.models.training import freeze
 from benchmark.models.weights import fill
 from benchmark.scoring.masked_model import MaskedModel
-from benchmark.scoring.metering import Meter
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from benchmark.core.registry import bounded
+from benchmark.core.parameters import bounded
 from benchmark.core.types import METHODS, Attribute, Method, Task
 from methods.continuous import gradient
 

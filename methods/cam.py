@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from benchmark.core.errors import BenchmarkError
-from benchmark.core.registry import bounded
+from benchmark.core.parameters import bounded
 from benchmark.core.types import METHODS, Attribute, Method, Task
 
 if TYPE_CHECKING:

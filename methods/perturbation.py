@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
-from benchmark.core.registry import bounded, parameters, with_defaults
+from benchmark.core.parameters import bounded, parameters, with_defaults
 from benchmark.core.seeding import content_seeds, seeded
 from benchmark.core.types import METHODS, Attribute, Method, Modality, Task, TaskSpec
 

@@ -10,7 +10,8 @@ from benchmark.core.errors import UsageError
 
 def verify_command(arguments: argparse.Namespace) -> int:
     """Print the agreement of every metric with code that is not ours."""
-    from benchmark.inspection.crosscheck.verify import DIFFERENCES, render, verify
+    from benchmark.inspection.crosscheck.checks import DIFFERENCES, render
+    from benchmark.inspection.crosscheck.verify import verify
     from benchmark.running.settings import single_threaded
 
     single_threaded()

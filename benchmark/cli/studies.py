@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from benchmark.cli.arguments import add_allow_weak, add_out, add_sources, positive
-from benchmark.cli.boards import FORMS, add_kind, chosen_records
+from benchmark.cli.boards import FORMS
+from benchmark.cli.choices import add_kind, chosen_records
 from benchmark.cli.inspect import applicable, check_file, chosen_sources
 from benchmark.core.errors import BenchmarkError, DataError, UsageError
 from benchmark.core.selection import select_labels
@@ -20,7 +21,7 @@ from benchmark.running.presets import PRESETS
 from benchmark.scoring.metrics import METRICS
 
 if TYPE_CHECKING:
-    from benchmark.records.store import Record
+    from benchmark.records.record import Record
     from benchmark.running.plan import MethodChoice
 
 log = logging.getLogger("benchmark")

@@ -12,11 +12,8 @@ import hashlib
 import importlib
 import importlib.util
 import json
-import math
 import re
 import sys
-import types
-import typing
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -24,6 +21,7 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from benchmark.core.errors import UsageError, describe, did_you_mean
+from benchmark.core.parameters import fields_of, parameters
 from benchmark.core.selection import chosen
 
 T = TypeVar("T")
@@ -254,7 +252,7 @@ class Registry(Generic[T]):
             return f"its class {thing.__name__} has no {' and no '.join(missing)}"
         if "__dataclass_fields__" not in vars(thing):
             return f"its class {thing.__name__} is no dataclass: write @dataclass(frozen=True) right above it"
-        for field in _fields(thing).values():
+        for field in fields_of(thing).values():
             if field.default is field.default_factory is dataclasses.MISSING:
                 return f"its parameter {field.name!r} has no default"
         try:
@@ -267,117 +265,3 @@ class Registry(Generic[T]):
             except (TypeError, ValueError):
                 return f"its parameter {key!r} is {value!r} by default, expected a number, text, True, False or None"
         return None
-
-
-def bounded(
-    default: Any, low: float | None = None, high: float | None = None, among: tuple[Any, ...] = (),
-    above: float | None = None,
-) -> Any:  # fmt: skip
-    """Return a dataclass field whose value must lie in a range or a set: at least `low`, more than `above`."""
-    return dataclasses.field(default=default, metadata={"low": low, "high": high, "among": among, "above": above})
-
-
-KINDS = {int: "a whole number", float: "a number", bool: "true or false", str: "text", types.NoneType: "none"}
-"""The types that a parameter may have, alone or as alternatives, where it is given as text."""
-
-
-def configure(cls: type[T], name: str, given: Mapping[str, str]) -> T:
-    """Build the frozen dataclass `cls` from text parameters, checked for name, type and range.
-
-    Raises:
-        UsageError: an unknown parameter, a value of another type, one out of range, or what the class itself refuses.
-    """
-    fields, values = _fields(cls), {}
-    for key, text in given.items():
-        if key not in fields:
-            raise UsageError(f"{name} has no parameter {key!r}{did_you_mean(key, fields)}")
-        where = f"{name}[{key}]"
-        values[key] = _parse(where, text, _kinds(cls, where, key))
-    return configured(cls, name, values)
-
-
-def configured(cls: type[T], name: str, values: Mapping[str, Any]) -> T:
-    """Build the frozen dataclass `cls` from values, checked for name, type and range.
-
-    Raises:
-        UsageError: an unknown parameter, a value of another type, one out of range, or what the class itself refuses.
-    """
-    fields = _fields(cls)
-    for key, value in values.items():
-        if key not in fields:
-            raise UsageError(f"{name} has no parameter {key!r}{did_you_mean(key, fields)}")
-        where = f"{name}[{key}]"
-        kinds = _kinds(cls, where, key)
-        if type(value) not in kinds and not (float in kinds and type(value) is int):
-            raise UsageError(f"{where} expects {_said(kinds)}, got {value!r}")
-        _check_range(where, fields[key], value)
-    try:
-        return cls(**values)
-    except UsageError:
-        raise
-    except Exception as error:
-        said = ",".join(f"{key}={value}" for key, value in values.items())
-        raise UsageError(f"{name}[{said}] is refused: {describe(error, cls)}") from error
-
-
-def _fields(cls: type) -> dict[str, dataclasses.Field[Any]]:
-    return {field.name: field for field in dataclasses.fields(cls) if field.init}
-
-
-def _check_range(where: str, field: dataclasses.Field[Any], value: Any) -> None:
-    """Make sure that a value lies where `bounded` says; None, where a parameter takes it, lies everywhere."""
-    low, high, among, above = (field.metadata.get(key) for key in ("low", "high", "among", "above"))
-    if value is None:
-        return
-    if among and value not in among:
-        raise UsageError(f"{where} expects one of {', '.join(map(str, among))}, got {value!r}")
-    if above is not None and value <= above:
-        raise UsageError(f"{where} expects more than {above}, got {value}")
-    if (low is not None and value < low) or (high is not None and value > high):
-        span = f"at least {low}" if high is None else f"at most {high}" if low is None else f"{low} to {high}"
-        raise UsageError(f"{where} expects {span}, got {value}")
-
-
-def parameters(thing: Any) -> dict[str, Any]:
-    """Return the parameters of a dataclass's instance by name: with these its class makes it again."""
-    return {field.name: getattr(thing, field.name) for field in dataclasses.fields(thing) if field.init}
-
-
-def with_defaults(thing: T, usual: Mapping[str, Any]) -> T:
-    """Return a dataclass's instance with its parameters that are None taken from `usual`, as far as they are there."""
-    left = {key: usual[key] for key, value in parameters(thing).items() if value is None and key in usual}
-    return dataclasses.replace(thing, **left)  # type: ignore[type-var]
-
-
-def _kinds(cls: type, where: str, key: str) -> set[Any]:
-    """Return the types that a field takes, all among `KINDS`."""
-    try:
-        hint = typing.get_type_hints(cls)[key]
-    except (NameError, TypeError, AttributeError) as error:
-        raise UsageError(f"{where} cannot be given: its type is not known ({error})") from error
-    kinds = set(typing.get_args(hint)) if typing.get_origin(hint) in (typing.Union, types.UnionType) else {hint}
-    if not kinds <= set(KINDS):
-        said = hint.__name__ if isinstance(hint, type) and not typing.get_args(hint) else hint
-        raise UsageError(f"{where} cannot be given: its type is {said}, expected one of {', '.join(KINDS.values())}")
-    return kinds
-
-
-def _parse(where: str, text: str, kinds: set[Any]) -> Any:
-    """Return the value that `text` stands for: the first of `KINDS` among `kinds` that it can be."""
-    words: dict[str, Any] = {"none": None} if types.NoneType in kinds else {}
-    words |= {"true": True, "false": False} if bool in kinds else {}
-    if text.lower() in words:
-        return words[text.lower()]
-    for kind in (int, float, str):
-        if kind in kinds:
-            try:
-                value = kind(text)
-            except ValueError:
-                continue  # another kind may do, or the message below is due
-            if not isinstance(value, float) or math.isfinite(value):
-                return value
-    raise UsageError(f"{where} expects {_said(kinds)}, got {text!r}")
-
-
-def _said(kinds: set[Any]) -> str:
-    return " or ".join(said for kind, said in KINDS.items() if kind in kinds)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any, get_args
 
 from benchmark.core.errors import UsageError, did_you_mean
-from benchmark.core.registry import parameters
+from benchmark.core.parameters import parameters
 from benchmark.core.types import METHODS, TASKS, Method, Modality
 from benchmark.scoring.metrics import METRICS, Metric
 

@@ -20,7 +20,7 @@ from tqdm import tqdm
 from benchmark.core.errors import BenchmarkError
 from benchmark.core.seeding import seeded
 from benchmark.core.store import Unusable, discard, intact, key_of, store
-from benchmark.scoring.metering import Cost, charge, spent
+from benchmark.models.metering import Cost, charge, spent
 
 CHECKPOINT_SECONDS = 20.0
 """What a kill may cost."""

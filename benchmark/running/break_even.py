@@ -6,7 +6,7 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from benchmark.core.types import METHODS
-from benchmark.scoring.metering import Meter
+from benchmark.models.metering import Meter
 
 if TYPE_CHECKING:
     from benchmark.scoring.evaluator import Evaluation, Evaluator

@@ -17,7 +17,7 @@ from benchmark.core.identity import (
 from benchmark.core.sources import Located, cache_folder
 from benchmark.core.types import TASKS, Precision, Split, Task
 from benchmark.modalities.building import model_path, refuse_weak
-from benchmark.records.store import Cell
+from benchmark.records.record import Cell
 from benchmark.running.plan import PlannedTask
 from benchmark.running.presets import PRESETS
 from benchmark.running.settings import (
@@ -97,8 +97,8 @@ def _evaluator(
     task: Task, seed: int, limit: int | None, metrics: tuple[str, ...], precision: Precision, compiled: bool
 ) -> Evaluator:
     from benchmark.core.store import key_of
+    from benchmark.models.metering import Cost
     from benchmark.scoring.evaluator import Evaluator
-    from benchmark.scoring.metering import Cost
     from benchmark.scoring.shared_predictions import SharedPredictions
 
     samples = list(range(len(task.test.x)))[:limit]

@@ -12,7 +12,8 @@ from benchmark.core.identity import (
 )
 from benchmark.core.sources import Located
 from benchmark.core.types import METHODS, Method, Task
-from benchmark.records.store import Cell, Record, RecordStore, stale
+from benchmark.records.record import Cell, Record, stale
+from benchmark.records.store import RecordStore
 from benchmark.running.built import identity_of_task
 from benchmark.running.plan import MethodChoice, PlannedTask, metric_facts
 from benchmark.running.settings import Settings

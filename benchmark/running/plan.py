@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from benchmark.core.errors import BenchmarkError, UsageError, describe
-from benchmark.core.registry import configure, parameters
+from benchmark.core.parameters import configure, parameters
 from benchmark.core.selection import chosen
 from benchmark.core.sources import Located, Sources
 from benchmark.core.types import METHODS, TASKS, Device, Method, Precision, TaskSpec
-from benchmark.records.store import Cell
+from benchmark.records.record import Cell
 from benchmark.running.presets import PRESETS
 from benchmark.scoring.metrics import METRICS
 

@@ -12,7 +12,7 @@ from benchmark.core.identity import (
 )
 from benchmark.core.types import METHODS
 from benchmark.modalities.building import task_facts
-from benchmark.records.store import Record
+from benchmark.records.record import Record
 from benchmark.running.built import evaluator_for, forget_tasks
 from benchmark.running.jobs import Job, identity_of, method_of
 from benchmark.running.plan import metric_facts
@@ -36,7 +36,7 @@ def failed_record(record: Record, reason: str, **more: Any) -> Record:
 
 def make_record(job: Job) -> tuple[Record, list[dict[str, Any]]]:
     """Return the record of a cell, and examples to keep beside it."""
-    from benchmark.core.plain import plain_data
+    from benchmark.records.plain import plain_data
     from benchmark.records.provenance import environment
     from benchmark.running.break_even import payback
     from benchmark.running.kept_samples import examples

@@ -12,7 +12,8 @@ from filelock import Timeout
 from benchmark.core.errors import RecordError
 from benchmark.core.types import METHODS
 from benchmark.processes.workers import Workers
-from benchmark.records.store import Cell, Record, RecordStore, stale
+from benchmark.records.record import Cell, Record, stale
+from benchmark.records.store import RecordStore
 from benchmark.running.built import evaluator_for, task_for
 from benchmark.running.jobs import Job, Outcome, compare, pending, stored_record
 from benchmark.running.plan import PlannedTask

@@ -21,9 +21,9 @@ from benchmark.core.errors import BenchmarkError, DataError, UsageError
 from benchmark.core.seeding import seed_for
 from benchmark.core.statistics import is_constant
 from benchmark.core.types import Attribute, Method, Precision, Task
+from benchmark.models.metering import Cost, Meter
 from benchmark.scoring.isolation import Guard, for_methods
 from benchmark.scoring.masked_model import MaskedModel
-from benchmark.scoring.metering import Cost, Meter
 from benchmark.scoring.metrics import METRICS, MODEL_NON_FINITE, NON_FINITE, Metric, Probe, Response, Scores
 from benchmark.scoring.model_checks import check_model, check_task
 from benchmark.scoring.ordered_queries import OrderedQueries

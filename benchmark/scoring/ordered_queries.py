@@ -7,10 +7,10 @@ from torch import Tensor
 
 from benchmark.core.statistics import is_constant
 from benchmark.core.types import Baseline
-from benchmark.scoring import removal_sets
+from benchmark.scoring import ordered_sets
 from benchmark.scoring.masked_model import Predictions
 from benchmark.scoring.metrics import Probe, Response
-from benchmark.scoring.removal_sets import OrderedSets, Ordering
+from benchmark.scoring.ordered_sets import OrderedSets, Ordering
 from benchmark.scoring.shared_predictions import SharedPredictions
 from benchmark.scoring.shared_queries import RANDOM, SharedQueries
 
@@ -27,17 +27,17 @@ class OrderedQueries:
         """Return the model's response to every ordered kind of probe, for attributions `scores` (M, B, G)."""
         methods, batch, features = scores.shape
         steps = min(self.task.budget.steps, features)
-        shuffled = removal_sets.shuffle(self.common.seeds("ties", rows), features).repeat(methods, 1)
+        shuffled = ordered_sets.shuffle(self.common.seeds("ties", rows), features).repeat(methods, 1)
         stacked, valid = scores.flatten(0, 1), self.common.valid[rows].repeat(methods, 1)
-        ordering = removal_sets.order_features(stacked, valid, shuffled, steps, self.common.unpadded)
-        exists = removal_sets.groups(ordering).exists
+        ordering = ordered_sets.order_features(stacked, valid, shuffled, steps, self.common.unpadded)
+        exists = ordered_sets.groups(ordering).exists
         exists = None if exists is None else exists.view(methods, batch, -1)
         unused = scores.new_zeros(methods, batch, 0)  # what curves have no use for
         responses = {}
         for kind, found in self._predictions(ordering, rows, shared).items():
             mass = constant = unused
             if kind == "groups":
-                mass = removal_sets.group_mass(ordering, stacked).view(methods, batch, -1)
+                mass = ordered_sets.group_mass(ordering, stacked).view(methods, batch, -1)
                 constant = is_constant(found.prob, exists, floor=1.0)
             responses[Probe(kind)] = Response(
                 found.prob, found.same_class, mass, exists, shared.clean, constant_attribution, constant
@@ -60,12 +60,12 @@ class OrderedQueries:
         """
         shares_lerf = "insert" in self.kinds and self.task.removal.shares_baseline
         single = "groups" in self.kinds
-        parts = {"groups": removal_sets.groups(ordering)} if single else {}
+        parts = {"groups": ordered_sets.groups(ordering)} if single else {}
         first = 2 if single else 1
         if "morf" in self.kinds:
-            parts["morf"] = removal_sets.morf(ordering, first)
+            parts["morf"] = ordered_sets.morf(ordering, first)
         if "lerf" in self.kinds or shares_lerf:
-            parts["lerf"] = removal_sets.lerf(ordering, first)
+            parts["lerf"] = ordered_sets.lerf(ordering, first)
         found = self._find(parts, ordering, rows, shared)
         last = (ordering.steps - 1).view(-1, len(shared.clean), 1)
         none = Predictions(last[..., :0].double(), last[..., :0].bool())
@@ -81,7 +81,7 @@ class OrderedQueries:
                 backwards = (last - 1 - torch.arange(ordering.bounds.shape[1] - 2, device=last.device)).clamp(min=0)
                 inserted = found["lerf"].gather(backwards)
             else:
-                inserted = self._query(removal_sets.insertions(ordering), rows, shared, "insertion")
+                inserted = self._query(ordered_sets.insertions(ordering), rows, shared, "insertion")
             found["insert"] = _curve(none, inserted, whole, ordering)
         return {kind: predictions for kind, predictions in found.items() if kind in self.kinds}
 
@@ -94,7 +94,7 @@ class OrderedQueries:
             found["groups"] = shared.singles.gather(ordering.order.view(-1, batch, ordering.order.shape[1]))
         rest = {kind: sets for kind, sets in parts.items() if kind not in found}
         if rest:
-            sets = removal_sets.join(list(rest.values()))
+            sets = ordered_sets.join(list(rest.values()))
             if shared.table is not None:
                 predictions = shared.table.gather(sets.codes().view(-1, batch, sets.shape[1]))
             else:

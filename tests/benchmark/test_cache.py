@@ -19,7 +19,7 @@ from torch import nn
 from benchmark.core import files, store
 from benchmark.core.errors import DataError
 from benchmark.core.files import sweep, write_atomically
-from benchmark.core.registry import configure
+from benchmark.core.parameters import configure
 from benchmark.core.seeding import seeded
 from benchmark.core.store import Unusable, digest_of, kept, sealed, unseal
 from benchmark.core.types import METHODS, Split

@@ -321,7 +321,7 @@ def test_presets_bound_samples_budgets_and_methods():
     assert quick.given(METHODS.get("saliency"), {}) == {}
     for method in METHODS.names():
         for preset in PRESETS.values():
-            from benchmark.core.registry import configure
+            from benchmark.core.parameters import configure
 
             configure(METHODS.get(method), method, preset.given(METHODS.get(method), {}))
 

@@ -20,6 +20,7 @@ from benchmark.core.errors import DataError
 from benchmark.core.types import METHODS
 from benchmark.inspection.crosscheck import regress, verify
 from benchmark.inspection.crosscheck.cases import CASES
+from benchmark.inspection.crosscheck.checks import DIFFERENCES, Check
 from benchmark.scoring.metrics import METRICS
 
 SOURCE = Path(regress.__file__).parent.parent
@@ -51,9 +52,9 @@ def test_verify_metrics_prints_a_verdict_and_fails_on_a_difference(checks, monke
     assert main(["verify-metrics"]) == 0
     out = capsys.readouterr().out
     assert out.count(" ok\n") == len(checks)
-    for name in verify.DIFFERENCES:
+    for name in DIFFERENCES:
         assert name in out
-    wrong = verify.Check("DEL", "a reference", "float64", 3, float("nan"), 1e-10)
+    wrong = Check("DEL", "a reference", "float64", 3, float("nan"), 1e-10)
     monkeypatch.setattr(verify, "verify", lambda: [*checks, wrong])
     assert main(["verify-metrics", "--json"]) == 1
     assert json.loads(capsys.readouterr().out)["checks"][-1]["passed"] is False
@@ -221,25 +222,25 @@ MUTATIONS = {
     "ties are ranked in order": ("core.statistics", "shared = (first_of_run + last_of_run).to(x.dtype) / 2 + 1", "shared = place.to(x.dtype) + 1"),
     "eps inside the roots": ("core.statistics", "spread.masked_fill(flat, 1.0).sqrt()", "(spread.masked_fill(flat, 1.0) + 1e-5).sqrt()"),
     "the mean is not taken off": ("core.statistics", "x = (x - mean).masked_fill(~mask, 0)", "x = x.masked_fill(~mask, 0)"),
-    "least relevant first": ("scoring.removal_sets", "keyed.argsort(dim=1, descending=True, stable=True)", "keyed.argsort(dim=1, descending=False, stable=True)"),
-    "ties fall by index": ("scoring.removal_sets", "return random_bits(seeds.unsqueeze(1), torch.arange(features, device=seeds.device)).argsort(dim=1)", "return torch.arange(features).repeat(len(seeds), 1)"),
-    "MoRF is one step short": ("scoring.removal_sets", "high = ordering.bounds[:, first:-1]\n    return OrderedSets(ordering, torch.zeros_like(high)", "high = ordering.bounds[:, first - 1 : -2]\n    return OrderedSets(ordering, torch.zeros_like(high)"),
-    "LeRF is one step long": ("scoring.removal_sets", "(steps - k).clamp(min=0)", "(steps - k - 1).clamp(min=0)"),
-    "steps are rounded down": ("scoring.removal_sets", "torch.minimum(exact.round().long()", "torch.minimum((exact - 0.5).round().long().clamp(min=0)"),
+    "least relevant first": ("scoring.ordered_sets", "keyed.argsort(dim=1, descending=True, stable=True)", "keyed.argsort(dim=1, descending=False, stable=True)"),
+    "ties fall by index": ("scoring.ordered_sets", "return random_bits(seeds.unsqueeze(1), torch.arange(features, device=seeds.device)).argsort(dim=1)", "return torch.arange(features).repeat(len(seeds), 1)"),
+    "MoRF is one step short": ("scoring.ordered_sets", "high = ordering.bounds[:, first:-1]\n    return OrderedSets(ordering, torch.zeros_like(high)", "high = ordering.bounds[:, first - 1 : -2]\n    return OrderedSets(ordering, torch.zeros_like(high)"),
+    "LeRF is one step long": ("scoring.ordered_sets", "(steps - k).clamp(min=0)", "(steps - k - 1).clamp(min=0)"),
+    "steps are rounded down": ("scoring.ordered_sets", "torch.minimum(exact.round().long()", "torch.minimum((exact - 0.5).round().long().clamp(min=0)"),
     "padding is removed": ("scoring.removal_sets", "masks if self.unpadded else masks & valid", "masks if True else masks & valid"),
-    "padding is ordered with the rest": ("scoring.removal_sets", 'scores.double().masked_fill(~valid, -float("inf"))', "scores.double()"),
+    "padding is ordered with the rest": ("scoring.ordered_sets", 'scores.double().masked_fill(~valid, -float("inf"))', "scores.double()"),
     "one subset for all samples": ("scoring.removal_sets", "seeds, valid = self.seeds.index_select(0, sample)", "seeds, valid = self.seeds[:1].expand(len(sample))"),
     "subsets of one feature too many": ("scoring.removal_sets", "self.size[sample].unsqueeze(1)", "self.size[sample].unsqueeze(1) + 1"),
     "the wrong class is watched": ("scoring.masked_model", "target.unsqueeze(along)", "(target.unsqueeze(along) + 1) % logits.shape[1]"),
     "logits instead of probabilities": ("scoring.masked_model", "prob = classes.softmax(along).gather", "prob = classes.gather"),
     "removed and kept are swapped": ("scoring.masked_model", "masks.to(kind)", "(~masks).to(kind)"),
-    "groups overlap by one": ("scoring.removal_sets", "return OrderedSets(ordering, ordering.bounds[:, :-1], ordering.bounds[:, 1:]", "return OrderedSets(ordering, ordering.bounds[:, :-1], ordering.bounds[:, 1:] + 1"),
-    "runs stop too late": ("scoring.removal_sets", "torch.lt(rank, high,", "torch.le(rank, high,"),
-    "the value table is read one off": ("scoring.removal_sets", "return added.gather(1, high) - added.gather(1, low)", "return added.gather(1, high) - added.gather(1, low) ^ 1"),
+    "groups overlap by one": ("scoring.ordered_sets", "return OrderedSets(ordering, ordering.bounds[:, :-1], ordering.bounds[:, 1:]", "return OrderedSets(ordering, ordering.bounds[:, :-1], ordering.bounds[:, 1:] + 1"),
+    "runs stop too late": ("scoring.ordered_sets", "torch.lt(rank, high,", "torch.le(rank, high,"),
+    "the value table is read one off": ("scoring.ordered_sets", "return added.gather(1, high) - added.gather(1, low)", "return added.gather(1, high) - added.gather(1, low) ^ 1"),
     "methods are mixed up": ("scoring.evaluator", "scores={name: column[i]", "scores={name: column[i - 1]"),
     "the sets' sizes are forgotten": ("core.statistics", "spread = sets * counts[:, :features, :features] - alone * alone.mT", "spread = sets * counts[:, :features, :features]"),
-    "mass leaves out the last feature": ("scoring.removal_sets", "* (place < end)).sum(-1)", "* (place < end - 1)).sum(-1)"),
-    "insertion uses the removal baseline": ("scoring.ordered_queries", 'removal_sets.insertions(ordering), rows, shared, "insertion")', 'removal_sets.insertions(ordering), rows, shared, "removal")'),
+    "mass leaves out the last feature": ("scoring.ordered_sets", "* (place < end)).sum(-1)", "* (place < end - 1)).sum(-1)"),
+    "insertion uses the removal baseline": ("scoring.ordered_queries", 'ordered_sets.insertions(ordering), rows, shared, "insertion")', 'ordered_sets.insertions(ordering), rows, shared, "removal")'),
     "the curve ends in the whole input": ("scoring.ordered_queries", 'found["morf"] = _curve(head, found["morf"], shared.empty, ordering)', 'found["morf"] = _curve(head, found["morf"], Predictions(shared.clean.unsqueeze(1), shared.empty.same_class), ordering)'),
     "the target is the label": ("scoring.shared_queries", "target, clean, asked[\"empty\"] = self.model.clean_and_empty(x)", "_, clean, asked[\"empty\"] = self.model.clean_and_empty(x); target = self.task.test.y[rows]"),
     "the model is asked twice": ("scoring.ordered_queries", "predictions = self._query(sets, rows, shared)", "self._query(sets, rows, shared); predictions = self._query(sets, rows, shared)"),
@@ -258,9 +259,9 @@ MUTATIONS = {
     "channels cancel in saliency": ("methods.gradient", "task.removal.pool(gradient(task, x, target).abs())", "task.removal.pool(gradient(task, x, target)).abs()"),
     "numbers of a word cancel or not": ("modalities.removal", "return raw.sum(-1)", "return raw.abs().sum(-1)"),
     "a tie is a change of class": ("scoring.masked_model", "highest <= own)", "classes.argmax(along) == target)"),
-    "groups are bounded by floor": ("scoring.removal_sets", "exact.round().long()", "exact.floor().long()"),
-    "uneven groups of LeRF like MoRF": ("scoring.removal_sets", "low = ordering.bounds.gather(1, (steps - k).clamp(min=0))", "low = ordering.bounds[:, -1:] - ordering.bounds[:, first:-1]"),
-    "groups have mean mass": ("scoring.removal_sets", "* (place < end)).sum(-1)", "* (place < end)).sum(-1) / (place < end).sum(-1)"),
+    "groups are bounded by floor": ("scoring.ordered_sets", "exact.round().long()", "exact.floor().long()"),
+    "uneven groups of LeRF like MoRF": ("scoring.ordered_sets", "low = ordering.bounds.gather(1, (steps - k).clamp(min=0))", "low = ordering.bounds[:, -1:] - ordering.bounds[:, first:-1]"),
+    "groups have mean mass": ("scoring.ordered_sets", "* (place < end)).sum(-1)", "* (place < end)).sum(-1) / (place < end).sum(-1)"),
     "small attributions are constant": ("scoring.evaluator", "is_constant(scores, None if self.queries.unpadded else self.valid[rows])", "is_constant(scores, None if self.queries.unpadded else self.valid[rows], floor=1.0)"),
     "small answers are not constant": ("scoring.shared_queries", "is_constant(found.prob, None, floor=1.0)", "is_constant(found.prob, None)"),
     "constant answers are those of the first batch": ("scoring.shared_queries", "key = kind, rows.start, rows.stop", "key = kind"),

@@ -12,7 +12,7 @@ from torch import nn
 from benchmark.core.seeding import seeded
 from benchmark.learning import fitting
 from benchmark.learning.fitting import DivergedError, Fitting, fit
-from benchmark.scoring.metering import Meter
+from benchmark.models.metering import Meter
 
 
 class Line:

@@ -21,7 +21,7 @@ from benchmark.core.errors import Absent, DataError
 from benchmark.core.seeding import seeded
 from benchmark.core.sources import Sources
 from benchmark.data import stand_ins
-from benchmark.data.images import read_image
+from benchmark.data.image_files import read_image
 from benchmark.modalities.image import ImageTask, Training
 from benchmark.models.image import augmented, image_model, spatial_layer
 from benchmark.models.pretrained import Pretrained, load_state
@@ -144,7 +144,7 @@ def test_long_images_are_cut_to_the_same_within_rounding(tmp_path, monkeypatch, 
     down, across = np.mgrid[: size[1], : size[0]]
     Image.fromarray((128 + 100 * np.sin(down / 9 + across / 7)).astype(np.uint8)).save(tmp_path / "long.png")
     as_is = read_image(tmp_path / "long.png", 32, 1, crop=True).astype(int)
-    monkeypatch.setattr("benchmark.data.images.ORDINARY", 0 if ordinary else 1000)
+    monkeypatch.setattr("benchmark.data.image_files.ORDINARY", 0 if ordinary else 1000)
     assert np.abs(read_image(tmp_path / "long.png", 32, 1, crop=True) - as_is).max() <= 2
 
 

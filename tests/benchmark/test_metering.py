@@ -7,9 +7,9 @@ import copy
 import pytest
 
 from benchmark.core.types import METHODS
+from benchmark.models.metering import Cost, Meter, count_as
 from benchmark.running.break_even import RIVAL, payback
 from benchmark.scoring.evaluator import Evaluator
-from benchmark.scoring.metering import Cost, Meter, count_as
 from tests import toys
 
 

@@ -12,7 +12,7 @@ import torch
 from benchmark.core.seeding import seeded
 from benchmark.core.types import Budget
 from benchmark.scoring import evaluator as evaluator_module
-from benchmark.scoring import removal_sets
+from benchmark.scoring import ordered_sets, removal_sets
 from benchmark.scoring.evaluator import BadAttributionError, Evaluator
 from benchmark.scoring.masked_model import MaskedModel, bytes_per_row, substitute
 from benchmark.scoring.metrics import METRICS
@@ -41,8 +41,8 @@ def draws(size, subsets=4000, features=9, valid=None, even=False):
 
 
 def order(scores, valid, steps, even=False):
-    return removal_sets.order_features(
-        scores, valid, removal_sets.shuffle(torch.arange(len(valid)), valid.shape[1]), steps, even
+    return ordered_sets.order_features(
+        scores, valid, ordered_sets.shuffle(torch.arange(len(valid)), valid.shape[1]), steps, even
     )
 
 
@@ -99,13 +99,13 @@ def test_subset_sizes():
 def test_order_is_descending_and_ties_are_drawn_by_seed_alone():
     scores = torch.tensor([[1.0, 3.0, 2.0, 2.0, 2.0]]).double().expand(400, 5)
     valid = torch.ones(400, 5, dtype=torch.bool)
-    ordering = removal_sets.order_features(scores, valid, removal_sets.shuffle(torch.arange(400), 5), 5)
+    ordering = ordered_sets.order_features(scores, valid, ordered_sets.shuffle(torch.arange(400), 5), 5)
     assert (ordering.order[:, 0] == 1).all()
     assert (ordering.order[:, 4] == 0).all()
     middle = Counter(tuple(row) for row in ordering.order[:, 1:4].tolist())
     assert len(middle) == 6
     assert min(middle.values()) > 35
-    again = removal_sets.order_features(scores[:1], valid[:1], removal_sets.shuffle(torch.tensor([7]), 5), 5)
+    again = ordered_sets.order_features(scores[:1], valid[:1], ordered_sets.shuffle(torch.tensor([7]), 5), 5)
     assert torch.equal(again.order[0], ordering.order[7])
 
 
@@ -115,8 +115,8 @@ def test_blocks_hold_the_same_masks_as_rows(make):
     valid = task.removal.valid(task.test.x)
     ordering = order(toys.scores(task), valid, 4)
     for removals in (
-        removal_sets.groups(ordering),
-        removal_sets.lerf(ordering),
+        ordered_sets.groups(ordering),
+        ordered_sets.lerf(ordering),
         RandomSets(torch.arange(len(valid)), valid, 5, None).draw(),
         RandomSets(torch.arange(len(valid)), valid, 5, torch.ones(len(valid), dtype=torch.long)).draw(),
         MaskSets(torch.eye(task.n_features, dtype=torch.bool).unsqueeze(1), len(valid)),
@@ -135,10 +135,10 @@ def test_runs_hold_the_places_between_their_bounds(features, even):
     valid[1, features // 2 :] = even
     ordering = order(scores, valid, 4, even)
     for runs in (
-        removal_sets.groups(ordering),
-        removal_sets.morf(ordering),
-        removal_sets.lerf(ordering),
-        removal_sets.insertions(ordering),
+        ordered_sets.groups(ordering),
+        ordered_sets.morf(ordering),
+        ordered_sets.lerf(ordering),
+        ordered_sets.insertions(ordering),
     ):
         low, high = (side.expand(3, -1).tolist() for side in (runs.low, runs.high))
         for sample in range(3):
@@ -152,8 +152,8 @@ def test_codes_number_the_rows_of_the_value_table():
     scores = torch.randn(6, 7, dtype=torch.float64)
     ordering = order(scores, torch.ones(6, 7, dtype=torch.bool), 7, even=True)
     every = removal_sets.all_subsets(7)
-    runs = [removal_sets.groups(ordering), removal_sets.morf(ordering), removal_sets.lerf(ordering)]
-    for removals in (*runs, removal_sets.join(runs), MaskSets(every[[3, 99]].unsqueeze(1), 6)):
+    runs = [ordered_sets.groups(ordering), ordered_sets.morf(ordering), ordered_sets.lerf(ordering)]
+    for removals in (*runs, ordered_sets.join(runs), MaskSets(every[[3, 99]].unsqueeze(1), 6)):
         codes = removals.codes()
         for sample in range(6):
             assert torch.equal(every[codes[sample]], masks(removals, sample))
@@ -210,7 +210,7 @@ def test_groups_partition_the_valid_features():
     task = toys.text()
     valid = task.removal.valid(task.test.x)
     ordering = order(toys.scores(task), valid, 6)
-    runs = removal_sets.groups(ordering)
+    runs = ordered_sets.groups(ordering)
     for row in range(len(valid)):
         total = masks(runs, row).sum(0)
         assert torch.equal(total.bool(), valid[row])
@@ -224,7 +224,7 @@ def test_least_relevant_sets_are_the_last_groups():
     task = toys.image(steps=7)
     valid = task.removal.valid(task.test.x)
     ordering = order(toys.scores(task), valid, 7)
-    alone, lerf = masks(removal_sets.groups(ordering), 0), masks(removal_sets.lerf(ordering, 2), 0)
+    alone, lerf = masks(ordered_sets.groups(ordering), 0), masks(ordered_sets.lerf(ordering, 2), 0)
     for place, k in enumerate(range(2, 7)):
         assert torch.equal(lerf[place], alone[7 - k :].any(0))
 
@@ -233,7 +233,7 @@ def test_group_mass_of_equal_groups_is_equal():
     scores = torch.tensor([[0.1, 0.2, 0.3, 0.1, 0.2, 0.3]], dtype=torch.float64)
     valid = torch.ones(1, 6, dtype=torch.bool)
     ordering = order(scores, valid, 3)
-    assert removal_sets.group_mass(ordering, scores).tolist() == [[0.6, 0.4, 0.2]]
+    assert ordered_sets.group_mass(ordering, scores).tolist() == [[0.6, 0.4, 0.2]]
 
 
 def test_all_subsets_follow_their_codes():

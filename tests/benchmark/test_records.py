@@ -14,7 +14,8 @@ import pandas as pd
 import pytest
 
 from benchmark.core.errors import BenchmarkError, RecordError, UsageError
-from benchmark.records.store import Cell, Record, RecordStore, _digest, scores_bytes, stale, stored
+from benchmark.records.record import Cell, Record, digest_of_meta, scores_bytes, stale
+from benchmark.records.store import RecordStore, stored
 from benchmark.running.plan import metric_facts
 from tests.leaderboards.generated import FACTS, IDENTITY
 
@@ -134,7 +135,7 @@ def test_a_sentence_about_a_record_holds_no_control_characters(tmp_path):
     meta = json.loads((folder / "run.json").read_text())
     del meta["digest"]
     meta["metrics"] = {"\x1b[31mred": dict(next(iter(meta["metrics"].values())), family=True)}
-    meta["digest"] = _digest(meta)
+    meta["digest"] = digest_of_meta(meta)
     (folder / "run.json").write_text(json.dumps(meta))
     with pytest.raises(RecordError) as raised:
         store.read(folder)

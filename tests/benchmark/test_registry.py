@@ -9,7 +9,8 @@ import pytest
 
 from benchmark.cli.parser import main
 from benchmark.core.errors import UsageError, did_you_mean
-from benchmark.core.registry import Registry, bounded, configure, configured
+from benchmark.core.parameters import bounded, configure, configured
+from benchmark.core.registry import Registry
 from benchmark.core.seeding import content_seeds, seed_for, seeded
 from benchmark.core.sources import Sources
 from benchmark.core.types import METHODS

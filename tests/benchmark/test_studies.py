@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from benchmark.cli.parser import main
-from benchmark.core.registry import configure
+from benchmark.core.parameters import configure
 from benchmark.core.types import METHODS
 from deepfaith.ablations import VARIANTS
 from deepfaith.method import DeepFaith

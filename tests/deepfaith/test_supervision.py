@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from benchmark.core.types import METHODS
-from benchmark.scoring.metering import Meter
+from benchmark.models.metering import Meter
 from benchmark.scoring.metrics import METRICS
 from deepfaith.supervision import HIGHER, Supervision, deduplicate, passing, supervise
 from tests import toys

@@ -12,7 +12,7 @@ from benchmark.core.errors import UsageError
 from benchmark.core.types import METHODS, Split
 from benchmark.learning import fitting
 from benchmark.learning.fitting import DivergedError, Fitting
-from benchmark.scoring.metering import Meter
+from benchmark.models.metering import Meter
 from deepfaith.drawing import Drawing
 from deepfaith.explainer import Explainer, margins
 from deepfaith.method import DeepFaith

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from benchmark.records.store import Cell, Record
+from benchmark.records.record import Cell, Record
 from benchmark.running.plan import metric_facts
 from benchmark.scoring.metrics import METRICS
 

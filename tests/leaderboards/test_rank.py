@@ -11,10 +11,11 @@ import pandas as pd
 import pytest
 
 from benchmark.core.errors import BenchmarkError, UsageError
-from benchmark.records.store import Cell, Record
+from benchmark.records.record import Cell, Record
 from benchmark.running.plan import metric_facts
 from benchmark.scoring.metrics import CONSTANT_RESPONSE, METRICS, MODEL_NON_FINITE, NON_FINITE, REASONS
-from leaderboards.rank import GapError, board, boards, choose
+from leaderboards.rank import GapError, board, boards
+from leaderboards.selection import choose
 from leaderboards.tables import render
 from tests.leaderboards.generated import FACTS, IDENTITY
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from benchmark.cli.parser import main
-from benchmark.core.registry import configure
+from benchmark.core.parameters import configure
 from benchmark.core.sources import Sources
 from benchmark.core.types import METHODS, TASKS
 from benchmark.learning.sizes import SIZES
@@ -163,7 +163,7 @@ LOSSES = {
     "fastshap": "methods.fastshap.Regression._loss",
     "l2x": "methods.l2x.Selection._loss",
     "cxplain": "methods.cxplain.Divergence._loss",
-    "vert": "methods.vert.Tuning._loss",
+    "vert": "methods.vert_masks.Tuning._loss",
     "vert_amortised": "methods.vert.Masking._loss",
 }
 

@@ -11,7 +11,7 @@ from math import factorial
 import pytest
 import torch
 
-from benchmark.core.registry import parameters
+from benchmark.core.parameters import parameters
 from benchmark.core.sources import Sources
 from benchmark.core.types import METHODS, TASKS
 from benchmark.scoring.evaluator import BadAttributionError, Evaluator, check_attribution

@@ -8,7 +8,7 @@ from functools import lru_cache
 import pytest
 import torch
 
-from benchmark.core.registry import configure
+from benchmark.core.parameters import configure
 from benchmark.core.sources import Sources
 from benchmark.core.types import METHODS, PACKAGES, TASKS
 from benchmark.running.presets import PRESETS

@@ -13,7 +13,8 @@ from benchmark.core.store import key_of
 from benchmark.core.types import METHODS
 from benchmark.learning.fitting import Fitting, fit
 from methods.amortised import Players
-from methods.vert import KEPT, Masking, Tuning, VerT, fit_masks, masked, masks_for, rounded, sparsity
+from methods.vert import KEPT, Masking, VerT
+from methods.vert_masks import Tuning, fit_masks, masked, masks_for, rounded, sparsity
 from tests import toys
 
 CELLS = 16

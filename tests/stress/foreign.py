@@ -12,7 +12,7 @@ from contextlib import redirect_stderr, redirect_stdout
 import pytest
 
 from benchmark.cli.parser import main
-from benchmark.records.store import _digest
+from benchmark.records.record import _digest
 from tests.stress.runs import Place
 
 GROUP = "foreign records"

@@ -18,8 +18,8 @@ from benchmark.core.errors import BenchmarkError, DataError
 from benchmark.core.files import write_atomically
 from benchmark.core.types import METHODS
 from benchmark.inspection.crosscheck.cases import CASES, IMAGE_CASE, TEXT_CASE, Case, real_rows
+from benchmark.models.metering import Meter
 from benchmark.scoring.evaluator import Evaluation
-from benchmark.scoring.metering import Meter
 from benchmark.scoring.metrics import METRICS
 
 GOLDEN = Path(__file__).with_name("golden.json")

@@ -1,0 +1,187 @@
+"""The commands that run methods, list and show what there is."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+from typing import TYPE_CHECKING, Any
+
+from benchmark.cli.inspect import (
+    chosen_sources,
+)
+from benchmark.core.errors import DataError, RecordError, UsageError
+from benchmark.core.types import METHODS, PACKAGES, TASKS
+from benchmark.processes.interruption import held, stop_on_signals
+from benchmark.scoring.metrics import METRICS, select_metrics
+
+if TYPE_CHECKING:
+    from benchmark.records.store import RecordStore
+    from benchmark.running.jobs import Outcome
+    from benchmark.running.plan import PlannedTask
+    from benchmark.running.settings import Settings
+
+log = logging.getLogger("benchmark")
+
+
+def run_command(arguments: argparse.Namespace) -> int:
+    """Evaluate methods on tasks."""
+    stop_on_signals()
+    with held():
+        from benchmark.records.store import RecordStore
+        from benchmark.running.batch import planned, run_all
+        from benchmark.running.plan import parse_methods
+        from benchmark.running.settings import Settings
+
+    names = TASKS.select(arguments.task)
+    choices = parse_methods(arguments.methods)
+    metrics = tuple(select_metrics(arguments.metrics))
+    sources = chosen_sources(arguments)
+    store = RecordStore(arguments.out)
+    if not arguments.dry_run:
+        store.open()
+    settings = Settings(
+        metrics,
+        arguments.device,
+        arguments.jobs,
+        arguments.overwrite,
+        PACKAGES,
+        tuple(arguments.include),
+        arguments.out.absolute(),
+        arguments.compile,
+        arguments.allow_weak_model,
+    ).settled()
+    plans, missing = planned(
+        names, choices, sources, seed=arguments.seed, limit=arguments.limit, precision=arguments.precision,
+        preset=arguments.preset, device=settings.device,
+    )  # fmt: skip
+    _refuse_nothing(plans, arguments.methods)
+    if arguments.jobs is not None and arguments.jobs > (most := _most_cells(plans)) > 0:
+        log.warning(
+            f"--jobs {arguments.jobs}: no task has more than {most} cells, and a worker takes one: {most} are used"
+        )
+    if arguments.dry_run:
+        code = _dry_run(plans, store, settings, arguments.json)
+        return DataError.exit_code if missing else code
+    outcomes, unbuilt = run_all(plans, store, settings)
+    code = _report(outcomes, store, arguments.json)
+    return DataError.exit_code if missing or unbuilt else code
+
+
+def _refuse_nothing(plans: list[PlannedTask], text: str) -> None:
+    """Make sure that there is something to do on the tasks whose data were found.
+
+    Raises:
+        UsageError: no method explains any of them.
+    """
+    if plans and not _most_cells(plans):
+        reasons = {f"{choice.label} {p.skips[cell.key]} ({p.name})": None for p in plans for cell, choice in p.cells}
+        raise UsageError(f"nothing to do: none of --methods {text!r} explains a task: {'; '.join(reasons)}")
+
+
+def _most_cells(plans: list[PlannedTask]) -> int:
+    """Return the largest number of cells of one task that methods apply to."""
+    return max((len(plan.cells) - len(plan.skips) for plan in plans), default=0)
+
+
+def _dry_run(plans: list[PlannedTask], store: RecordStore, settings: Settings, as_json: bool) -> int:
+    from benchmark.running.built import known_task
+    from benchmark.running.jobs import Outcome, pending
+
+    rows = []
+    for plan in plans:
+        task = known_task(plan, settings)
+        bound = plan if task is None else plan.bound(len(task.test.x))
+        for item in pending(bound, store, settings, task):
+            state = item.state if isinstance(item, Outcome) else "to compute"
+            label = item.label if isinstance(item, Outcome) else item.choice.label
+            reason = item.reason if isinstance(item, Outcome) else item.why
+            rows.append({"task": plan.name, "method": label, "state": state, "reason": reason})
+    if as_json:
+        print(json.dumps(rows, indent=1))
+        return 0
+    for row in rows:
+        print(f"{row['task']:<20} {row['method']:<28} {row['state']}{row['reason'] and ': ' + row['reason']}")
+    print(f"{sum(row['state'] == 'to compute' for row in rows)} of {len(rows)} cells to compute")
+    return 0
+
+
+def _report(outcomes: list[Outcome], store: RecordStore, as_json: bool) -> int:
+    from leaderboards.rank import boards
+    from leaderboards.tables import render
+
+    chosen = [store.read(store.folder(o.cell)) for o in outcomes if o.state in ("kept", "computed")]
+    for outcome in outcomes if log.isEnabledFor(logging.INFO) else ():
+        if outcome.state == "failed":
+            _say_traceback(outcome, store)
+    made = boards(chosen, partial=True)
+    counts = {state: sum(o.state == state for o in outcomes) for state in ("computed", "kept", "skipped", "failed")}
+    if as_json:
+        cells = [
+            {"task": o.cell.task, "source": o.cell.source, "method": o.label, "state": o.state, "reason": o.reason,
+             "failed_samples": o.n_failed, "samples": o.n_total, "folder": str(store.folder(o.cell))}
+            for o in outcomes
+        ]  # fmt: skip
+        print(json.dumps({"counts": counts, "cells": cells, "boards": json.loads(render(made, "json"))}, indent=1))
+    else:
+        if made:
+            print(render(made, "table"))
+        for line in _passed_over(outcomes):
+            print(line)
+        print("cells: " + ", ".join(f"{n} {state}" for state, n in counts.items()) + f"; records in {store.root}")
+    return int(any(outcome.bad for outcome in outcomes))
+
+
+def _say_traceback(outcome: Outcome, store: RecordStore) -> None:
+    """Print the traceback that the record of a failed cell keeps."""
+    try:
+        text = store.read(store.folder(outcome.cell)).provenance.get("traceback", "")
+    except RecordError:  # a cell whose worker died has no record
+        return
+    log.info(f"{outcome.cell.label}:\n{text}")
+
+
+def _passed_over(outcomes: list[Outcome]) -> list[str]:
+    """Return one line for each reason for which cells of a task were skipped, and one for each that failed."""
+    skipped: dict[tuple[str, str], list[str]] = {}
+    for o in outcomes:
+        if o.state == "skipped":
+            skipped.setdefault((o.cell.task, o.reason), []).append(o.label)
+    lines = [f"skipped: {task} {', '.join(labels)}: {reason}" for (task, reason), labels in skipped.items()]
+    return lines + [f"failed: {o.cell.task} {o.label}: {o.reason}" for o in outcomes if o.state == "failed"]
+
+
+def list_command(arguments: argparse.Namespace) -> int:
+    """List what there is."""
+    if arguments.what == "metrics":
+        rows = [{"name": m.name, "summary": m.title, "better": _better(m.higher_is_better)} for m in METRICS.values()]
+    else:
+        registry: Any = TASKS if arguments.what == "tasks" else METHODS
+        rows = [{"name": e.name, "summary": e.summary, **e.facts} for e in map(registry.entry, registry.names())]
+    if arguments.json:
+        print(json.dumps(rows, indent=1))
+    else:
+        for row in rows:
+            extra = row.get("better") or row.get("kind") or row.get("modality")
+            print(f"{row['name']:<22} {extra:<9} {row['summary']}")
+    return 0
+
+
+def show_command(arguments: argparse.Namespace) -> int:
+    """Show one card."""
+    from benchmark.inspection.cards import card, metrics_document
+
+    if arguments.name == "metrics":
+        print(metrics_document(), end="")
+        return 0
+    facts = card(arguments.name)
+    if arguments.json:
+        print(json.dumps(facts, indent=1))
+    else:
+        width = max(map(len, facts))
+        print("\n".join(f"{key:<{width}}  {value}" for key, value in facts.items()))
+    return 0
+
+
+def _better(higher: bool) -> str:
+    return "higher" if higher else "lower"

@@ -1,0 +1,204 @@
+"""A record: what a cell gave, its score table, and what a stored one must look like."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from benchmark.core.errors import RecordError
+from benchmark.core.identity import CHANGED, what_changed
+from benchmark.core.registry import is_name
+from benchmark.core.types import Device, Precision
+
+SCHEMA = 4
+STATUSES = ("done", "failed")
+SOURCES = ("real", "synthetic")
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One unit of work: a method with its parameters, on a task, from a source, under a seed, on some samples.
+
+    `params` are all parameters, defaults filled in. `limit` is the number of test samples, or None for all there are.
+    """
+
+    source: str
+    task: str
+    method: str
+    params: dict[str, Any]
+    seed: int
+    limit: int | None
+    precision: Precision = "fp32"
+    device: Device = "cpu"
+    preset: str = "standard"
+
+    @property
+    def key(self) -> str:
+        """Return the name of the cell's folder."""
+        asked = [self.params, self.seed, self.limit, self.precision, self.device, self.preset]
+        return f"{self.method}-{hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()[:10]}"
+
+    @property
+    def label(self) -> str:
+        """Return the cell as a person would write it."""
+        return f"{self.task} {self.method}"
+
+
+@dataclass(frozen=True)
+class Record:
+    """What a cell gave. `status` is done or failed, `reason` says why.
+
+    `identity` is what computed it (see `benchmark.core.identity`). `label` is the method with its given parameters,
+    `kind` baseline, control, oracle or learned, `explains` the modalities it is for (empty: all). `facts` is what a
+    board says of the task: `modality`, `origin` of the data, `rows` (test rows there are), `accuracy` and
+    `balanced_accuracy` (None where not known), `weak`. `metrics` holds `version`, `higher_is_better`, `family`, `order`
+    (of columns) and `title` by name. `costs` has forwards, backwards (rows of the model) and seconds by phase: prepare,
+    attribute, probe and shared (what all methods of the task use together). `scores` is empty unless the cell is done.
+    What is not `comparable` never enters a board with others. `evidence` is the mean share of the positive attribution
+    that lies on planted evidence, where there is any. `report` is what a trained explainer says of its training;
+    `problems` says what of it could not be kept as it was. Nothing relies on what `provenance` holds.
+    """
+
+    cell: Cell
+    status: str
+    reason: str = ""
+    identity: dict[str, str] = field(default_factory=dict)
+    label: str = ""
+    kind: str = ""
+    explains: list[str] = field(default_factory=list)
+    facts: dict[str, Any] = field(default_factory=dict)
+    metrics: dict[str, dict[str, Any]] = field(default_factory=dict)
+    n_total: int = 0
+    n_failed: int = 0
+    repeats: int = 1
+    costs: dict[str, dict[str, float]] = field(default_factory=dict)
+    provenance: dict[str, Any] = field(default_factory=dict)
+    comparable: bool = True
+    evidence: float | None = None
+    report: dict[str, Any] = field(default_factory=dict)
+    problems: list[str] = field(default_factory=list)
+    scores: pd.DataFrame = field(default_factory=pd.DataFrame)
+
+
+SCORES_SCHEMA = pa.schema(
+    [
+        ("sample", pa.int32()),
+        ("target", pa.int32()),
+        ("metric", pa.dictionary(pa.int8(), pa.string())),
+        ("score", pa.float64()),
+        ("valid", pa.bool_()),
+        ("reason", pa.dictionary(pa.int8(), pa.string())),
+    ]
+)
+
+
+def scores_bytes(scores: pd.DataFrame) -> bytes:
+    """Return a score table as parquet; equal tables give equal bytes."""
+    sink = io.BytesIO()
+    pq.write_table(pa.Table.from_pandas(scores, SCORES_SCHEMA, preserve_index=False), sink)
+    return sink.getvalue()
+
+
+def stale(record: Record, identity: Mapping[str, str], metrics: Mapping[str, Mapping[str, Any]]) -> str | None:
+    """Return why a finished `record` does not answer for `identity` and `metrics` (facts by name), if it does not."""
+    if reason := what_changed(record.identity, identity):
+        return reason
+    for name, facts in metrics.items():
+        if name not in record.metrics:
+            return f"metric {name} is missing"
+        if record.metrics[name]["version"] != facts["version"]:
+            return f"metric {name} changed"
+    return None
+
+
+def digest_of_meta(meta: Mapping[str, Any]) -> str:
+    """Return the SHA-256 of what a run.json holds, but for the digest itself."""
+    return hashlib.sha256(json.dumps(meta, sort_keys=True).encode()).hexdigest()
+
+
+def scores_in(content: bytes, meta: Mapping[str, Any]) -> pd.DataFrame:
+    """Return the score table of a finished record.
+
+    Raises:
+        RecordError: it has other columns, more rows than samples and metrics make, or other metrics.
+    """
+    file = pq.ParquetFile(io.BytesIO(content))
+    most = meta["n_total"] * len(meta["metrics"])
+    if file.metadata.num_rows != most:  # before it is read: a small file may hold very many
+        raise RecordError(f"scores.parquet has {file.metadata.num_rows} rows, expected {most}")
+    scores = file.read().to_pandas()
+    if list(scores.columns) != SCORES_SCHEMA.names:
+        raise RecordError(f"scores.parquet has the columns {', '.join(map(str, scores.columns))}")
+    if not pd.Series(scores["metric"].astype(str).unique()).isin(list(meta["metrics"])).all():
+        raise RecordError("scores.parquet holds metrics that run.json does not know")
+    return scores
+
+
+_NUMBER, _TEXT = (int, float), str
+_KINDS: dict[str, Any] = {
+    "status": _TEXT, "reason": _TEXT, "identity": dict, "label": _TEXT, "kind": _TEXT, "explains": list, "facts": dict,
+    "metrics": dict, "n_total": int, "n_failed": int, "repeats": int, "costs": dict, "provenance": dict,
+    "comparable": bool, "evidence": (int, float, type(None)), "report": dict, "problems": list,
+}  # fmt: skip
+_CELL: dict[str, Any] = {
+    "source": _TEXT, "task": _TEXT, "method": _TEXT, "params": dict, "seed": int, "limit": (int, type(None)),
+    "precision": _TEXT, "device": _TEXT, "preset": _TEXT,
+}  # fmt: skip
+_FACTS: dict[str, Any] = {
+    "modality": _TEXT, "origin": _TEXT, "rows": int, "accuracy": (int, float, type(None)),
+    "balanced_accuracy": (int, float, type(None)), "weak": bool,
+}  # fmt: skip
+_METRIC: dict[str, Any] = {"version": int, "higher_is_better": bool, "family": _TEXT, "order": int, "title": _TEXT}
+_COST: dict[str, Any] = {"forwards": _NUMBER, "backwards": _NUMBER, "seconds": _NUMBER}
+
+
+def check_plain(meta: Mapping[str, Any]) -> None:
+    """Make sure that what stands in a run.json has the kinds that boards rely on.
+
+    Raises:
+        RecordError: it has not; the sentence names the first place.
+    """
+    _check(meta, _KINDS, "run.json")
+    _check(meta["cell"], _CELL, "cell")
+    _check(meta["facts"], _FACTS, "facts")
+    _check(meta["identity"], dict.fromkeys(CHANGED, _TEXT), "identity")
+    for name, facts in meta["metrics"].items():
+        _check(facts, _METRIC, f"metric {name}")
+    for phase, cost in meta["costs"].items():
+        _check(cost, _COST, f"costs of {phase}")
+        if not all(math.isfinite(cost[key]) and cost[key] >= 0 for key in _COST):
+            raise RecordError(f"costs of {phase}: expected numbers of at least 0")
+    cell = meta["cell"]
+    for name in (cell["task"], cell["method"], *meta["metrics"]):
+        if not is_name(name):
+            raise RecordError(
+                f"the name {name[:64]!r} is none: expected up to 64 letters, digits, spaces, '_', '-', '+' and '.'"
+            )
+    if meta["status"] not in STATUSES or cell["source"] not in SOURCES:
+        raise RecordError(f"a status or source that is none: {meta['status']!r}, {cell['source']!r}")
+    if meta["n_total"] < 1 or meta["repeats"] < 1 or (meta["status"] == "done" and not meta["metrics"]):
+        raise RecordError("a record of no samples, no metrics or no repeats")
+    if not all(isinstance(item, str) for item in [*meta["explains"], *meta["problems"]]):
+        raise RecordError("explains and problems: expected texts")
+    if meta["status"] == "done" and not {"prepare", "attribute", "probe"} <= set(meta["costs"]):
+        raise RecordError("costs: expected those of prepare, attribute and probe")
+
+
+def _check(found: Any, kinds: Mapping[str, Any], where: str) -> None:
+    if not isinstance(found, dict):
+        raise RecordError(f"{where}: expected names and values, got {type(found).__name__}")
+    for name, kind in kinds.items():
+        value = found.get(name, kinds)
+        real = isinstance(value, kind) and not (isinstance(value, bool) and kind is not bool)
+        if not real or (isinstance(value, str) and not value.isprintable() and name not in ("reason", "origin")):
+            what = "nothing" if value is kinds else f"{value!r}"[:60]
+            raise RecordError(f"{where}: {name} is {what}, which is not what a record holds there")

@@ -1,0 +1,105 @@
+"""Which records stand on one board: told apart, checked to be of one model and data, chosen and narrowed."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from dataclasses import replace
+
+from benchmark.core.errors import BenchmarkError
+from benchmark.core.selection import select_labels
+from benchmark.records.record import Record
+from benchmark.scoring.metrics import METRICS
+from leaderboards.score_array import metric_facts_of
+
+
+def told_apart(records: list[Record]) -> list[Record]:
+    """Return records of one board, those that claim one label though made otherwise labelled with what differs.
+
+    Such are records of one method with other parameters (a default that changed, say) or of other code.
+    """
+    ways: dict[str, dict[str, Record]] = defaultdict(dict)
+    for record in records:
+        ways[record.label].setdefault(_way(record), record)
+    names: dict[tuple[str, str], str] = {}
+    for label, firsts in ways.items():
+        params = [one.cell.params for one in firsts.values()]
+        keys = {key for own in params for key in own}
+        differing = sorted(key for key in keys if len({repr(own.get(key)) for own in params}) > 1)
+        codes = [part for part in ("code", "distribution") if len({one.identity[part] for one in firsts.values()}) > 1]
+        for way, one in firsts.items():
+            names[label, way] = label if len(firsts) == 1 else _labelled(label, one, differing, codes)
+    return [replace(record, label=names[record.label, _way(record)]) for record in records]
+
+
+def _way(record: Record) -> str:
+    """Return how a record was made, but for its seed."""
+    parts = [record.cell.method, record.cell.params, record.identity["code"], record.identity["distribution"]]
+    return json.dumps(parts, sort_keys=True)
+
+
+def _labelled(label: str, record: Record, differing: list[str], codes: list[str]) -> str:
+    head, _, given = label.removesuffix("]").partition("[")
+    said = [item for item in given.split(",") if item]
+    named = {item.partition("=")[0].strip() for item in said}
+    said += [f"{key}={record.cell.params.get(key)}" for key in differing if key not in named]
+    texts = {"code": f"code {record.identity['code'][:8]}", "distribution": record.identity["distribution"] or "a file"}
+    more = ", ".join(texts[part] for part in codes)
+    return head + (f"[{','.join(said)}]" if said else "") + (f" ({more})" if more else "")
+
+
+def check_same(records: list[Record]) -> None:
+    """Make sure that records can share a board.
+
+    Raises:
+        BenchmarkError: they are of different data, models, samples or versions of a metric.
+    """
+    task = records[0].cell.task
+    for part, what in (("data", "on different data"), ("model", "with different models"), ("task", "as other tasks")):
+        found: dict[str, list[str]] = defaultdict(list)
+        for record in records:
+            found[record.identity[part]].append(record.label)
+        if len(found) > 1:
+            groups = "; ".join(f"{digest[:8]}: {', '.join(sorted(set(own))[:5])}" for digest, own in found.items())
+            raise BenchmarkError(
+                f"records of {task} were made {what} ({groups}): run them again, or keep each in an --out of its own"
+            )
+    metric_facts_of(records)
+    if wrong := next(filter(None, map(misdirected, records)), None):
+        raise BenchmarkError(wrong)
+
+
+def misdirected(record: Record) -> str | None:
+    """Return what a record says of a metric that this program knows better, or None."""
+    for name, facts in record.metrics.items():
+        known = METRICS.get(name)
+        if known is None or known.version != facts["version"]:
+            continue
+        if (known.higher_is_better, known.family) != (facts["higher_is_better"], facts["family"]):
+            better = "higher" if facts["higher_is_better"] else "lower"
+            return (
+                f"{record.cell.label}, seed {record.cell.seed}: says that {better} {name} is better, of the family "
+                f"{facts['family']!r}, which is not what {name} is here"
+            )
+    return None
+
+
+def choose(records: list[Record], text: str) -> list[Record]:
+    """Return the records whose method a selection chooses (see `benchmark.core.selection.select_labels`).
+
+    Raises:
+        UsageError: it names a method that none of them has, or leaves none.
+    """
+    labels = set(select_labels(text, sorted({record.label for record in records})))
+    return [record for record in records if record.label in labels]
+
+
+def narrowed(record: Record, metrics: list[str]) -> Record:
+    """Return a record with some of its metrics."""
+    if record.status != "done":
+        return record
+    return replace(
+        record,
+        metrics={name: facts for name, facts in record.metrics.items() if name in metrics},
+        scores=record.scores[record.scores["metric"].isin(metrics)],
+    )
