@@ -128,7 +128,7 @@ def render(found: Ablation, form: str) -> str:
 
 def cells(found: Ablation) -> tuple[list[str], list[list[str]]]:
     """Return header and rows as text."""
-    header = ["variant", "rank", *arrowed(found.board), "train s"]
+    header = ["variant", "rank", *arrowed(found.board), "training s"]
     rows = [
         [
             variant.name,

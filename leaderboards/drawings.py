@@ -46,7 +46,7 @@ def intervals(board: Board) -> str:
         body.append(_text(LEFT - 14, y + 4, row.method, "end", "muted" if row.kind in ("control", "oracle") else ""))
         if math.isfinite(row.low):
             body.append(_line(across(row.low), y, across(row.high), y, "interval"))
-            title = f"{row.method}: {row.mean_rank:.2f}, may be {row.low:.1f} to {row.high:.1f}"
+            title = f"{row.method}: {row.mean_rank:.2f}; 95 % interval {row.low:.1f} to {row.high:.1f}"
         else:
             title = f"{row.method}: {row.mean_rank:.2f}"
         css = "learned" if row.kind == "learned" else "dot"
@@ -56,7 +56,7 @@ def intervals(board: Board) -> str:
         own = [at for at, row in enumerate(rows) if row.group == number]
         if len(own) > 1:
             body.append(_line(LEFT - 7, ROW * own[0] + 9, LEFT - 7, ROW * own[-1] + ROW - 1, "tie"))
-    return _svg(bottom + 24, f"Mean ranks of {board.task} and the ranks they may be", body)
+    return _svg(bottom + 24, f"Mean ranks of {board.task} with 95 % intervals", body)
 
 
 def pareto(board: Board) -> str:

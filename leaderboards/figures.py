@@ -56,7 +56,7 @@ def cost_figure(board: Board) -> Figure:
     figure, panels = plt.subplots(1, 2, figsize=(13, 5.6), sharey=True)
     rows = [row for row in board.rows if row.kind not in ("control", "oracle")]
     for axes, name, what in zip(
-        panels, ("forwards", "milliseconds"), ("rows of the model, forward and backward", "milliseconds"), strict=True
+        panels, ("forwards", "milliseconds"), ("forward and backward passes", "milliseconds"), strict=True
     ):
         costs = [row.forwards + row.backwards if name == "forwards" else row.milliseconds for row in rows]
         least = min([cost for cost in costs if cost > 0], default=1.0)
@@ -99,7 +99,7 @@ def _name_points(axes: Axes, frame: pd.DataFrame) -> None:
 
 
 def intervals_figure(board: Board) -> Figure:
-    """Draw mean ranks and the ranks they may be; a bar at the left joins methods that cannot be told apart."""
+    """Draw mean ranks with 95 % intervals; a bar at the left joins methods that cannot be told apart."""
     rows = [row for row in board.rows if np.isfinite(row.mean_rank)]
     sns.set_theme(style="whitegrid", context="notebook")
     figure, axes = plt.subplots(figsize=(9, 0.36 * len(rows) + 1.8))
@@ -112,7 +112,7 @@ def intervals_figure(board: Board) -> Figure:
     names = [row.method + (f" ({row.kind})" if row.kind in ("control", "oracle") else "") for row in rows]
     axes.set_yticks(range(len(rows)), names)
     axes.set(ylim=(len(rows) - 0.5, -0.5), xlim=(0, len(rows) + 0.5))
-    axes.set_xlabel("mean rank over the metrics, and the ranks it may be (orange: trained)")
+    axes.set_xlabel("mean rank over the metrics, with 95 % intervals (orange: trained)")
     axes.grid(axis="y", visible=False)
     axes.set_title(title(board), fontsize=9, loc="left", wrap=True)
     figure.tight_layout()

@@ -69,7 +69,7 @@ def mean_ranks(records: list[Record], partial: bool = False) -> tuple[list[TextT
         tables.append(
             TextTable(
                 f"{title(made)} · beside the paper",
-                ["method", "rank here", "may be", "rank in the paper"],
+                ["method", "rank here", "95 % interval", "rank in the paper"],
                 [[row.method, number(row.mean_rank, 1), f"{row.low:.1f} to {row.high:.1f}", theirs]
                  for row, theirs in rows],
                 [f"ranked among these {len(rows)} methods; {said(alike)}"],

@@ -30,7 +30,7 @@ class Row:
     """One method on a board. `means` and `ranks` by metric; `valid` is (scores averaged, scores there should be).
 
     Costs are per explanation: rows of the model forward and backward, milliseconds; `train_seconds` and `train_rows`,
-    forward and backward, once. `pays_after` is the number of explanations after which training is made up for, against
+    forward and backward, once. `break_even` is the number of explanations after which training is made up for, against
     KernelSHAP: infinite where it never is, None where nothing was trained. `evidence` is the share of positive
     attribution on planted evidence, where there is any. `sample_rank`: methods ranked on each sample, then averaged.
     `low` to `high`, `best`, `group`: see `leaderboards.bootstrap.RankUncertainty`; NaN and 0 where there is one score
@@ -49,7 +49,7 @@ class Row:
     milliseconds: float
     train_seconds: float
     train_rows: float = 0.0
-    pays_after: float | None = None
+    break_even: float | None = None
     evidence: float | None = None
     gaps: tuple[str, ...] = ()
     sample_rank: float = float("nan")
@@ -246,7 +246,7 @@ def _row(
         milliseconds=cost("attribute", "seconds") / explained * 1000,
         train_seconds=cost("prepare", "seconds"),
         train_rows=cost("prepare", "forwards") + cost("prepare", "backwards"),
-        pays_after=_pays_after(own),
+        break_even=_break_even(own),
         evidence=float(np.mean(known)) if known else None,
         gaps=tuple(gaps[method]),
         sample_rank=float(by_sample[at]),
@@ -269,8 +269,8 @@ def _disagreement(rows: list[Row]) -> list[str]:
     return notes
 
 
-def _pays_after(own: list[Record]) -> float | None:
+def _break_even(own: list[Record]) -> float | None:
     """Return the mean over seeds of the explanations after which training pays, infinite where it never does."""
-    reports = [record.report.get("payback") for record in own]
+    reports = [record.report.get("break_even") for record in own]
     found = [report["samples"] for report in reports if isinstance(report, dict) and "samples" in report]
     return float(np.mean([np.inf if samples is None else samples for samples in found])) if found else None

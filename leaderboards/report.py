@@ -90,7 +90,7 @@ def _task(board: Board, records: list[Record], examples: Examples, partial: bool
         "synthetic": board.source == "synthetic",
         "title": title(board),
         "footer": footer(board),
-        "header": ["method", "rank", "may be", "best", "tie", *arrowed(board), "ms", "train s", "pays after"],
+        "header": ["method", "rank", "95 % interval", "best", "tie", *arrowed(board), "ms", "training s", "break-even"],
         "rows": [_row(row, board) for row in board.rows],
         "kinds": sorted({row.kind for row in board.rows}),
         "metrics": arrowed(board),
@@ -104,8 +104,8 @@ def _task(board: Board, records: list[Record], examples: Examples, partial: bool
 
 
 def _row(row: Row, board: Board) -> dict[str, Any]:
-    never = row.pays_after is not None and math.isinf(row.pays_after)
-    pays = "never" if never else number(row.pays_after, 0)
+    never = row.break_even is not None and math.isinf(row.break_even)
+    pays = "never" if never else number(row.break_even, 0)
     scores = [ScoreCell(number(row.means.get(m), 3), _sortable(row.means.get(m))) for m in board.metrics]
     cells = [
         ScoreCell(number(row.mean_rank, 2), _sortable(row.mean_rank)),
@@ -115,7 +115,7 @@ def _row(row: Row, board: Board) -> dict[str, Any]:
         *scores,
         ScoreCell(number(row.milliseconds, 2), _sortable(row.milliseconds)),
         ScoreCell(number(row.train_seconds, 1), _sortable(row.train_seconds)),
-        ScoreCell(pays, 1e300 if never else _sortable(row.pays_after)),
+        ScoreCell(pays, 1e300 if never else _sortable(row.break_even)),
     ]
     return {"method": row.method, "kind": row.kind, "gaps": row.gaps, "cells": cells}
 

@@ -12,11 +12,11 @@ from typing import Any
 from benchmark.core.errors import UsageError
 from leaderboards.rank import Board, Row
 
-COSTS = ("forwards", "backwards", "ms", "train s")
-TRAINING = ("train rows", "pays after")
-PAYING = (
-    "train rows: rows of the model asked in training, once; pays after: how many explanations cost KernelSHAP as much "
-    "time as training and explaining does."
+COSTS = ("forward passes", "backward passes", "ms", "training s")
+TRAINING = ("training passes", "break-even")
+BREAK_EVEN = (
+    "training passes: forward and backward passes of the model in training, once; break-even: how many explanations "
+    "cost KernelSHAP as much time as training and explaining does."
 )
 
 
@@ -68,11 +68,11 @@ def footer(board: Board) -> list[str]:
     lines = [
         "↑ higher is better, ↓ lower is better. rank: mean over the metrics of the rank among these methods, ties "
         "shared; fam. rank: nearly equal metrics count once; smp. rank: ranked on each sample, then averaged.",
-        "may be: the ranks it may have, counting methods that are better, or worse, in 97.5 % of resampled test "
+        "95 % interval: of the rank, counting methods that are better, or worse, in 97.5 % of resampled test "
         "samples; best: how often it leads there; tie: methods with one number cannot be told from the first of them.",
-        "valid: scores averaged / scores expected. forwards, backwards, ms: rows of the model and milliseconds an "
-        "explanation; train s: seconds of training, once.",
-        *([PAYING] if _trained(board) else []),
+        "valid: scores averaged / scores expected. forward passes, backward passes (a row each) and ms: "
+        "an explanation; training s: once.",
+        *([BREAK_EVEN] if _trained(board) else []),
         *(["planted: share of the positive attribution that lies on the planted evidence."] if _planted(board) else []),
         *board.notes,
     ]
@@ -87,7 +87,7 @@ def cells(board: Board) -> tuple[list[str], list[list[str]]]:
     header = [
         "method",
         "rank",
-        "may be",
+        "95 % interval",
         "best",
         "tie",
         "fam. rank",
@@ -113,7 +113,7 @@ def _planted(board: Board) -> bool:
 
 def _trained(board: Board) -> bool:
     """Tell whether the board says after how many explanations training pays."""
-    return any(row.pays_after is not None for row in board.rows)
+    return any(row.break_even is not None for row in board.rows)
 
 
 def _line(row: Row, board: Board) -> list[str]:
@@ -130,9 +130,9 @@ def _line(row: Row, board: Board) -> list[str]:
 
 
 def _training(row: Row) -> list[str]:
-    if row.pays_after is None:
+    if row.break_even is None:
         return ["–", "–"]
-    return [number(row.train_rows, 0), "never" if math.isinf(row.pays_after) else number(row.pays_after, 0)]
+    return [number(row.train_rows, 0), "never" if math.isinf(row.break_even) else number(row.break_even, 0)]
 
 
 def _printable(table: TextTable) -> TextTable:
@@ -204,7 +204,7 @@ def to_csv(boards: list[Board]) -> str:
 
 COLUMNS = (
     "low", "high", "best", "group", "family_rank", "sample_rank", "forwards", "backwards", "milliseconds",
-    "train_seconds", "train_rows", "pays_after",
+    "train_seconds", "train_rows", "break_even",
 )  # fmt: skip
 """Columns of the CSV that are named as in `Row`."""
 
@@ -271,7 +271,7 @@ def _plain(value: object) -> object:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-TIMES = ("milliseconds", "train_seconds", "pays_after")
+TIMES = ("milliseconds", "train_seconds", "break_even")
 """Columns that no second measurement gives again."""
 KEY = ("source", "task", "precision", "preset", "device", "limit", "method")
 

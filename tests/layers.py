@@ -43,7 +43,8 @@ def draw() -> None:
             axes.annotate("", (u, v + 0.22), (x, y - 0.22), arrowprops=arrow, zorder=1)
     for folder, (x, y) in place.items():
         modules = sum(1 for name in MODULES if name.startswith(f"{folder}.") and not name.endswith("__init__"))
-        axes.text(x, y, f"{folder.replace('benchmark.', 'benchmark/')}  ·  {modules}", ha="center", va="center", zorder=2,
+        label = f"{folder.replace('benchmark.', 'benchmark/')}  ·  {modules}"
+        axes.text(x, y, label, ha="center", va="center", zorder=2,
                   bbox={"boxstyle": "round,pad=0.4", "fc": "#f4efe6", "ec": "#554433"})  # fmt: skip
     axes.set(xlim=(-1.8, 1.8), ylim=(-0.8, height))
     axes.set_title("A folder imports from those below it (number of modules)", fontsize=11)

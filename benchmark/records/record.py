@@ -19,7 +19,7 @@ from benchmark.core.identity import CHANGED, what_changed
 from benchmark.core.registry import is_name
 from benchmark.core.types import Device, Precision
 
-SCHEMA = 4
+SCHEMA = 5
 STATUSES = ("done", "failed")
 SOURCES = ("real", "synthetic")
 

@@ -16,7 +16,7 @@ SAMPLES = 3
 """Explanations of the rival that are timed."""
 
 
-def payback(evaluator: Evaluator, evaluation: Evaluation) -> dict[str, Any]:
+def break_even(evaluator: Evaluator, evaluation: Evaluation) -> dict[str, Any]:
     """Return what one explanation of the rival costs, and how many make up for the training of what was evaluated.
 
     `samples` by wall time and `samples by rows` by rows of the model, forward and backward; None where an explanation

@@ -38,7 +38,7 @@ def make_record(job: Job) -> tuple[Record, list[dict[str, Any]]]:
     """Return the record of a cell, and examples to keep beside it."""
     from benchmark.records.plain import plain_data
     from benchmark.records.provenance import environment
-    from benchmark.running.break_even import payback
+    from benchmark.running.break_even import break_even
     from benchmark.running.kept_samples import examples
 
     evaluator = evaluator_for(job.cell, job.located, job.metrics, job.settings)
@@ -70,7 +70,7 @@ def make_record(job: Job) -> tuple[Record, list[dict[str, Any]]]:
         flaws = [f"the attribution of {n_failed} of {blank.n_total} samples is not finite"] if n_failed else []
         if model_not_finite:
             flaws.append(f"the model's answer is not finite for {model_not_finite} of {blank.n_total} samples")
-        report = evaluation.report | ({"payback": payback(evaluator, evaluation)} if kind == "learned" else {})
+        report = evaluation.report | ({"break_even": break_even(evaluator, evaluation)} if kind == "learned" else {})
         report, problems = plain_data(report)
         evidence = None if evaluation.evidence is None else float(evaluation.evidence.nanmean())
         shown = examples(evaluator, evaluation)

@@ -63,7 +63,7 @@ def test_forms(results, capsys, form):
             assert out.startswith("task,method,mean_rank,FC,FE,MC,INF,DEL,INS,NEG,POS,RP,IROF,low,high,")
             rows = list(csv.DictReader(io.StringIO(out)))
             assert [float(row["low"]) <= float(row["high"]) for row in rows] == [True] * 4
-            assert {"source", "task", "best", "group", "pays_after", *NAMES} <= set(rows[0])
+            assert {"source", "task", "best", "group", "break_even", *NAMES} <= set(rows[0])
         case "json":
             assert json.loads(out)["boards"][0]["rows"][0]["group"] == 1
         case "latex":
@@ -71,7 +71,7 @@ def test_forms(results, capsys, form):
             assert r"nap\_mlp" in out
             assert r"INS$\uparrow$" in out
         case _:
-            assert "may be" in out
+            assert "95 % interval" in out
             assert "cannot be told from the first of them" in out
 
 

@@ -44,7 +44,7 @@ def test_run_prints_a_board_and_says_what_data_it_used(tmp_path, capsys):
     assert "nap_mlp: synthetic data, synthetic stand-in" in captured.err
     assert "cells: 3 computed, 0 kept" in captured.out
     assert "balanced accuracy" in captured.out
-    for arrow in ("FC↑", "DEL↓", "valid", "forwards", "train s"):
+    for arrow in ("FC↑", "DEL↓", "valid", "forward passes", "training s"):
         assert arrow in captured.out
 
 

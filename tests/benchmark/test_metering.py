@@ -8,7 +8,7 @@ import pytest
 
 from benchmark.core.types import METHODS
 from benchmark.models.metering import Cost, Meter, count_as
-from benchmark.running.break_even import RIVAL, payback
+from benchmark.running.break_even import RIVAL, break_even
 from benchmark.scoring.evaluator import Evaluator
 from tests import toys
 
@@ -40,7 +40,7 @@ def evaluated(prepare, attribute):
 
 def test_training_pays_after_so_many_explanations():
     evaluator, found = evaluated(Cost(1000, 10, 500.0), Cost(0, 0, 0.0))
-    said = payback(evaluator, found)
+    said = break_even(evaluator, found)
     assert said["rival"] == RIVAL
     assert said["rival ms"] > 0
     assert said["samples"] == pytest.approx(500_000 / said["rival ms"], rel=0.01, abs=1)
@@ -50,12 +50,12 @@ def test_training_pays_after_so_many_explanations():
 
 def test_training_never_pays_where_explanations_cost_as_much():
     evaluator, found = evaluated(Cost(1000, 10, 500.0), Cost(10**9, 0, 10.0**6))
-    said = payback(evaluator, found)
+    said = break_even(evaluator, found)
     assert said["samples"] is None
     assert said["samples by rows"] is None
 
 
 def test_the_rival_is_not_counted_with_what_it_is_compared_to():
     evaluator, found = evaluated(Cost(1000, 10, 500.0), Cost(1, 0, 0.0))
-    payback(evaluator, found)
+    break_even(evaluator, found)
     assert found.meter.phases["attribute"] == Cost(1, 0, 0.0)

@@ -58,19 +58,19 @@ def test_mean_ranks_by_hand():
 
 def test_what_is_trained_says_when_it_pays():
     def trained(name, seed, samples):
-        return record(name, (0.9, 0.5, 0.1), seed=seed, report={"payback": {"samples": samples}})
+        return record(name, (0.9, 0.5, 0.1), seed=seed, report={"break_even": {"samples": samples}})
 
     records = [record("plain", (0.8, 0.2, 0.1), seed=seed) for seed in (0, 1)]
-    assert "pays after" not in render([board(records)], "table")
+    assert "break-even" not in render([board(records)], "table")
     records += [trained("soon", 0, 10), trained("soon", 1, 20), trained("never", 0, None), trained("never", 1, 5)]
     made = board(records)
     rows = {row.method: row for row in made.rows}
-    assert rows["plain"].pays_after is None
-    assert rows["soon"].pays_after == 15
-    assert rows["never"].pays_after == float("inf")
+    assert rows["plain"].break_even is None
+    assert rows["soon"].break_even == 15
+    assert rows["never"].break_even == float("inf")
     assert rows["soon"].train_rows == 12
     lines = {line.split("|")[1].strip(): line for line in render([made], "md").splitlines() if line.startswith("|")}
-    assert lines["method"].endswith("| train rows | pays after |")
+    assert lines["method"].endswith("| training passes | break-even |")
     assert lines["soon"].endswith("| 12 | 15 |")
     assert lines["never"].endswith("| 12 | never |")
     assert lines["plain"].endswith("| – | – |")

@@ -50,7 +50,7 @@ def records():
     found, _ = several(2, 5, 2, 12)
     kinds = {"m00": "learned", "m01": "control", "m02": "oracle"}
     curves = [{"iteration": float(i), "loss": 1 / i} for i in range(1, 6)]
-    report = {"curves": curves, "payback": {"samples": 40}}
+    report = {"curves": curves, "break_even": {"samples": 40}}
     return [replace(r, kind=kinds.get(r.label, "baseline"), report=report if r.label == "m00" else {}) for r in found]
 
 
@@ -73,7 +73,7 @@ def test_the_page_asks_for_nothing_elsewhere(text):
 
 def test_everything_is_there(records, text):
     for task in ("t00", "t01"):
-        assert f"Mean ranks of {task} and the ranks they may be" in text
+        assert f"Mean ranks of {task} with 95 % intervals" in text
         assert f"Mean rank of {task} against the milliseconds" in text
         assert f"Spearman correlation of the ranks that metrics give methods on the same samples of {task}" in text
     assert text.count("Validation loss of m00 in training") >= 2
