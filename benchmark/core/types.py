@@ -8,7 +8,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, Self, get_args
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, Self, get_args, runtime_checkable
 
 from benchmark.core.registry import Registry, a_text, one_of, some_of
 from benchmark.core.sources import Located, Source, Sources
@@ -177,10 +177,24 @@ class Method(ABC):
     def prepare(self, task: Task, seed: int) -> Attribute:
         """Get ready to explain `task`, training what has to be trained, and return the explainer.
 
-        An explainer that was trained has a `report`: plain data for the record, whose `costs` are those of training.
-        One that knows how sure it is has an `interval`, which maps inputs (B, ...) to the lower and upper ends (B, G)
-        of its attribution.
+        It may be a `TrainedExplainer`, and an `UncertainExplainer`.
         """
+
+
+@runtime_checkable
+class TrainedExplainer(Protocol):
+    """An explainer that was trained, and says of its training what a record should hold."""
+
+    report: dict[str, Any]
+    """Plain data. `costs`, forwards, backwards and seconds by name, are taken out: they are those of training."""
+
+
+@runtime_checkable
+class UncertainExplainer(Protocol):
+    """An explainer that knows how sure it is."""
+
+    def interval(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the lower and the upper ends (B, G) of the attribution of inputs x (B, ...)."""
 
 
 PACKAGES = ("methods", "deepfaith")

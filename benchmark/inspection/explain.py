@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from benchmark.core.errors import UsageError
-from benchmark.core.types import Method, Task
+from benchmark.core.types import Method, Task, UncertainExplainer
 from benchmark.scoring.evaluator import Evaluator
 from benchmark.scoring.metrics import METRICS
 from benchmark.scoring.trial import Trial, refuse_non_finite
@@ -119,9 +119,11 @@ def _explanation(label: str, name: str, method: Method, evaluator: Evaluator) ->
     result = refuse_non_finite(evaluator.evaluate(method, name))
     assert result.attributions is not None
     scores = {metric: float(values[0]) for metric, values in result.scores.items()}
-    interval = getattr(result.explain, "interval", None)
-    lower_upper = interval and tuple(end[0].double().cpu().numpy() for end in interval(evaluator.x.clone()))
-    return Explanation(label, result.attributions[0].double().cpu().numpy(), scores, lower_upper)
+    interval = None
+    if isinstance(result.explain, UncertainExplainer):
+        lower, upper = result.explain.interval(evaluator.x.clone())
+        interval = lower[0].double().cpu().numpy(), upper[0].double().cpu().numpy()
+    return Explanation(label, result.attributions[0].double().cpu().numpy(), scores, interval)
 
 
 def _shown(x: torch.Tensor) -> np.ndarray:

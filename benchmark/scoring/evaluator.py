@@ -20,7 +20,7 @@ from torch import Tensor
 from benchmark.core.errors import BenchmarkError, DataError, UsageError
 from benchmark.core.seeding import seed_for
 from benchmark.core.statistics import is_constant
-from benchmark.core.types import Attribute, Method, Precision, Task
+from benchmark.core.types import Attribute, Method, Precision, Task, TrainedExplainer
 from benchmark.models.metering import Cost, Meter
 from benchmark.scoring.isolation import Guard, for_methods
 from benchmark.scoring.masked_model import MaskedModel
@@ -54,7 +54,7 @@ class Evaluation:
     report: dict[str, Any] = field(default_factory=dict)
     """What a trained explainer says of its training."""
     explain: Attribute | None = None
-    """What was evaluated, where it was a method; it may know an `interval` (see `Method.prepare`)."""
+    """What was evaluated, where it was a method; it may be an `UncertainExplainer`."""
 
     @property
     def failed(self) -> Tensor:
@@ -125,7 +125,7 @@ class Evaluator:
             seed = seed_for(self.seed, self.task.name, name, repeat)
             with self.guard.watch(seed), meter.phase("prepare", self.task.model):
                 explain = method.prepare(for_methods(self.task), seed)
-            report = dict(getattr(explain, "report", {}))
+            report = dict(explain.report) if isinstance(explain, TrainedExplainer) else {}
             if costs := report.pop("costs", None):  # an explainer that was kept costs what its training did
                 meter.phases["prepare"] = Cost.total(Cost(**cost) for cost in costs.values())
             with self.guard.watch(seed), meter.phase("attribute", self.task.model):
