@@ -17,6 +17,7 @@ import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from importlib.machinery import SourceFileLoader
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -68,6 +69,13 @@ class Entry:
     module: str
     summary: str
     facts: dict[str, Any]
+
+
+class _FromSource(SourceFileLoader):
+    """Compiles a file anew: stored bytecode goes by size and second, and an edit can leave both as they were."""
+
+    def get_code(self, fullname: str) -> types.CodeType:
+        return self.source_to_code(self.get_data(self.path), self.path)
 
 
 class Registry(Generic[T]):
@@ -122,15 +130,17 @@ class Registry(Generic[T]):
         module = f"included_{path.stem}_{hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:8]}"
         if module in sys.modules:
             return
-        spec = importlib.util.spec_from_file_location(module, path)
         if not path.is_file():
             raise UsageError(f"--include expects a Python file, got {str(path)!r}: no such file")
-        if spec is None or spec.loader is None:
+        if path.suffix != ".py":
             raise UsageError(f"--include expects a Python file, got {str(path)!r}: its name must end in .py")
+        loader = _FromSource(module, str(path))
+        spec = importlib.util.spec_from_file_location(module, path, loader=loader)
+        assert spec is not None
         sys.modules[module] = loaded = importlib.util.module_from_spec(spec)
         before = dict(self._entries), dict(self._objects)
         try:
-            spec.loader.exec_module(loaded)
+            loader.exec_module(loaded)
             for name in self._entries.keys() - before[0].keys():
                 self.get(name)
                 self._entries[name] = dataclasses.replace(self._entries[name], module=module)  # whoever made the class

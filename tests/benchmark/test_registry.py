@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+import sys
 from dataclasses import dataclass
 
 import pytest
@@ -164,6 +166,18 @@ def test_what_cannot_be_used_is_named_when_it_is_included(before, after, message
     path.write_text(METHOD)
     METHODS.include(path)  # once it is mended
     METHODS._entries.pop("mine"), METHODS._objects.pop("mine")
+
+
+def test_an_edit_in_the_same_second_that_keeps_the_size_is_seen(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "dont_write_bytecode", False)
+    path = tmp_path / "mine.py"
+    for name in ("'mine'", "'your'"):
+        path.write_text(METHOD.replace("'mine'", name))
+        os.utime(path, (1_700_000_000, 1_700_000_000))
+        METHODS.include(path)
+        assert METHODS.entry(name.strip("'")).module.startswith("included_mine_")
+        del sys.modules[METHODS.entry(name.strip("'")).module]
+        METHODS._entries.pop(name.strip("'")), METHODS._objects.pop(name.strip("'"))
 
 
 def test_include(tmp_path):
