@@ -14,6 +14,7 @@ import importlib.util
 import json
 import re
 import sys
+import types
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
