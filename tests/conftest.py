@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 from pathlib import Path
 
 import pytest
 import torch
 
 from benchmark.core.types import METHODS, PACKAGES, TASKS
+from benchmark.running.built import forget_tasks
+from tests import model_cache
 
 torch.set_num_threads(1)
 os.environ["OMP_NUM_THREADS"] = "1"  # for training, too, and for what tests start
@@ -19,17 +22,33 @@ METHODS.discover(*PACKAGES)
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _own_cache(tmp_path_factory):
-    """Keep trained weights in a folder of this session, never the user's; parallel workers share it."""
-    before = os.environ.get("BENCHMARK_CACHE")
+def _session_cache(tmp_path_factory):
+    """Keep what tests train in a folder of this session, never in the user's; parallel workers share it."""
     base = tmp_path_factory.getbasetemp()
-    parallel = "PYTEST_XDIST_WORKER" in os.environ
-    os.environ["BENCHMARK_CACHE"] = str((base.parent if parallel else base) / "cache")
-    yield
-    if before is None:
-        del os.environ["BENCHMARK_CACHE"]
-    else:
-        os.environ["BENCHMARK_CACHE"] = before
+    cache = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "cache"
+    model_cache.fetch(cache / "models")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("BENCHMARK_CACHE", str(cache))
+        yield
+    model_cache.keep(cache / "models")
+
+
+@pytest.fixture
+def forget_registered():
+    """Return a function that forgets what a test has registered so far; it is called after the test, too."""
+    known = {registry: set(registry.names()) for registry in (TASKS, METHODS)}
+    modules = set(sys.modules)
+
+    def forget():
+        forget_tasks()
+        for registry, names in known.items():
+            for name in set(registry.names()) - names:
+                registry._entries.pop(name, None), registry._objects.pop(name, None), registry._sound.pop(name, None)
+        for module in [name for name in sys.modules if name.startswith("included_") and name not in modules]:
+            del sys.modules[module]
+
+    yield forget
+    forget()
 
 
 @pytest.fixture(scope="session")

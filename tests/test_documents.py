@@ -6,10 +6,12 @@ import os
 import re
 import subprocess
 import sys
+import tomllib
 from importlib import metadata
 from pathlib import Path
 
 import pytest
+import yaml
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -70,6 +72,21 @@ def test_the_installed_package_works_from_elsewhere(tmp_path):
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert "exact_banzhaf" in done.stdout
+
+
+def test_version_and_licence_are_the_same_everywhere(capsys):
+    from benchmark.cli.parser import main
+
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    assert {"cff-version", "message", "title", "authors"} <= set(citation), "what the format asks for"
+    assert citation["version"] == project["version"]
+    assert citation["license"] == project["license"]
+    assert citation["title"] == project["description"]
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out == f"{project['name']} {project['version']}\n"
+    for installed in metadata.distributions(name=project["name"]):
+        assert installed.version == project["version"], "the package that is installed here is another: install it again"
 
 
 def test_links_between_documents_lead_somewhere():
