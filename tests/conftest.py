@@ -33,22 +33,34 @@ def _session_cache(tmp_path_factory):
     model_cache.keep(cache / "models")
 
 
-@pytest.fixture
+@pytest.fixture(autouse=True)
 def forget_registered():
-    """Return a function that forgets what a test has registered so far; it is called after the test, too."""
+    """Return a function that forgets what a test has registered so far; it is called after every test, too."""
     known = {registry: set(registry.names()) for registry in (TASKS, METHODS)}
     modules = set(sys.modules)
 
     def forget():
-        forget_tasks()
         for registry, names in known.items():
             for name in set(registry.names()) - names:
-                registry._entries.pop(name, None), registry._objects.pop(name, None), registry._sound.pop(name, None)
+                registry._entries.pop(name), registry._objects.pop(name, None), registry._sound.pop(name, None)
+                forget_tasks()
         for module in [name for name in sys.modules if name.startswith("included_") and name not in modules]:
             del sys.modules[module]
 
     yield forget
     forget()
+
+
+@pytest.fixture
+def replace_task(monkeypatch):
+    """Return a function that puts another maker in place of a task's, until the test is over."""
+
+    def replace(name, make):
+        monkeypatch.setitem(TASKS._objects, name, make)
+        forget_tasks()
+
+    yield replace
+    forget_tasks()
 
 
 @pytest.fixture(scope="session")

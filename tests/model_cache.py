@@ -1,6 +1,6 @@
 """Keeps the stand-in models that tests train from one test run to the next, in the folder BENCHMARK_TEST_CACHE.
 
-A model is kept under digests of the code that made it, so an edit of a task, of its data or of the training trains anew.
+A model is kept under digests of the code that made it: an edit of a task, of its data or of the training trains anew.
 Nothing else is kept: explainers are trained in every run, because tests are about their training.
 """
 

@@ -86,7 +86,7 @@ def test_version_and_licence_are_the_same_everywhere(capsys):
     assert main(["--version"]) == 0
     assert capsys.readouterr().out == f"{project['name']} {project['version']}\n"
     for installed in metadata.distributions(name=project["name"]):
-        assert installed.version == project["version"], "the package that is installed here is another: install it again"
+        assert installed.version == project["version"], "the installed package is older: install it again"
 
 
 def test_links_between_documents_lead_somewhere():

@@ -12,9 +12,8 @@ import numpy as np
 import pytest
 
 from benchmark.cli.parser import main
-from benchmark.core.types import METHODS, TASKS
+from benchmark.core.types import METHODS
 from benchmark.records.store import RecordStore
-from benchmark.running.built import forget_tasks
 
 BAD = Path(__file__).parent.parent / "bad_methods.py"
 FAST = "saliency,feature_ablation,deeplift,exact_banzhaf,random"
@@ -123,22 +122,20 @@ def test_overwrite(tmp_path, capsys):
         assert state in capsys.readouterr().out
 
 
-def test_a_stale_record_is_computed_again_unless_never(tmp_path, capsys, monkeypatch):
+def test_a_stale_record_is_computed_again_unless_never(tmp_path, capsys, monkeypatch, replace_task):
     from benchmark.tasks import nap
 
     run(tmp_path)
     monkeypatch.setattr("benchmark.modalities.table.BUILD_VERSION", 99)
     assert run(tmp_path) == 0
     assert "1 kept" in capsys.readouterr().out, "another recipe that gives the same weights is the same model"
-    monkeypatch.setitem(TASKS._objects, "nap_mlp", lambda: replace(nap.nap_mlp(), epochs=3, floor=0))
-    forget_tasks()
+    replace_task("nap_mlp", lambda: replace(nap.nap_mlp(), epochs=3, floor=0))
     assert run(tmp_path, "--overwrite", "never") == 0
     assert "1 kept" in capsys.readouterr().out
     assert run(tmp_path) == 0
     captured = capsys.readouterr()
     assert "1 computed" in captured.out
     assert "nap_mlp saliency: computed: the model has other weights" in captured.err
-    forget_tasks()
 
 
 def test_an_edited_method_is_computed_again_and_reworded_it_is_not(tmp_path, capsys):

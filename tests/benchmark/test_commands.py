@@ -326,20 +326,16 @@ def test_presets_bound_samples_budgets_and_methods():
             configure(METHODS.get(method), method, preset.given(METHODS.get(method), {}))
 
 
-def test_a_weak_model_is_refused_on_the_command_line(tmp_path, capsys, monkeypatch):
+def test_a_weak_model_is_refused_on_the_command_line(tmp_path, capsys, replace_task):
     from benchmark.tasks import nap
 
-    monkeypatch.setitem(TASKS._objects, "nap_mlp", lambda: replace(nap.nap_mlp(), floor=0.99))
-    from benchmark.running import built
-
-    built.forget_tasks()
+    replace_task("nap_mlp", lambda: replace(nap.nap_mlp(), floor=0.99))
     quick(tmp_path, "--preset", "quick", methods="saliency", code=3)
     captured = capsys.readouterr()
     assert "the model of nap_mlp is too weak" in captured.err
     assert "use --allow-weak-model" in captured.err
     quick(tmp_path, "--preset", "quick", "--allow-weak-model", methods="saliency")
     assert "WEAK: under the task's floor" in capsys.readouterr().out
-    built.forget_tasks()
 
 
 def test_boards_say_how_much_lies_on_planted_evidence(tmp_path, capsys):

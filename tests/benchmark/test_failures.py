@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import sys
 from pathlib import Path
 
 import pytest
@@ -11,7 +10,6 @@ import pytest
 from benchmark.cli.parser import main
 from benchmark.core.errors import describe
 from benchmark.core.sources import cache_folder
-from benchmark.core.types import TASKS
 from benchmark.records.store import RecordStore
 from benchmark.running.built import forget_tasks
 
@@ -24,17 +22,12 @@ WORDS = ["run", "--task", "own", "--include", str(TESTS / "own_task.py"), "--inc
 def records(tmp_path, monkeypatch):
     """Run methods on a task that knows where evidence is; return the exit code and the records by label."""
     monkeypatch.setenv("OWN_EVIDENCE", "1")
-    forget_tasks()
 
     def run(methods):
         code = main([*WORDS, "--out", str(tmp_path), "--methods", *methods.split()])
         return code, {record.label: record for record in RecordStore(tmp_path).scan()[0]}
 
-    yield run
-    forget_tasks()
-    TASKS._entries.pop("own", None), TASKS._objects.pop("own", None)  # `all` is ours alone in the tests that follow
-    for name in [name for name in sys.modules if name.startswith("included_own_task")]:
-        del sys.modules[name]
+    return run
 
 
 def test_a_map_without_positive_mass_is_scored(records):

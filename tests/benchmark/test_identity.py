@@ -32,22 +32,32 @@ class Mine(Method):
 
 
 @pytest.fixture
-def module(tmp_path, monkeypatch):
+def reread_sources():
+    """Return a function after which source is read again, as a new process would; it is called after the test, too."""
+
+    def reread():
+        for cached in (identity.source_digest, identity._file):
+            cached.cache_clear()
+        importlib.invalidate_caches()
+
+    yield reread
+    reread()
+
+
+@pytest.fixture
+def module(tmp_path, monkeypatch, reread_sources):
     """Return what gives the digest of a module and of the helper that it imports."""
     monkeypatch.syspath_prepend(str(tmp_path))
 
     def digest(helper="one = 1", name="one", words="Words."):
         (tmp_path / "helper.py").write_text(helper)
         (tmp_path / "mine.py").write_text(METHOD.format(name=name, words=words))
-        for cached in (identity.source_digest, identity._file):
-            cached.cache_clear()
-        importlib.invalidate_caches()
+        reread_sources()
         return identity.source_digest("mine")
 
     yield digest
     for name in ("mine", "helper"):
         sys.modules.pop(name, None)
-    identity._file.cache_clear()
 
 
 def test_code_counts_and_words_do_not(module):
@@ -198,7 +208,7 @@ def made(name, sign):
 """
 
 
-def test_the_file_that_registers_counts_whoever_made_the_class(tmp_path, monkeypatch):
+def test_the_file_that_registers_counts_whoever_made_the_class(tmp_path, monkeypatch, forget_registered):
     monkeypatch.syspath_prepend(str(tmp_path))
     (tmp_path / "factory_of_mine.py").write_text(FACTORY)
     found = []
@@ -207,10 +217,9 @@ def test_the_file_that_registers_counts_whoever_made_the_class(tmp_path, monkeyp
         folder.mkdir()
         path = folder / "mine.py"
         path.write_text(f"from factory_of_mine import made\nmade(NAME, {sign})\n".replace("NAME", repr("made")))
-        METHODS._entries.pop("made", None), METHODS._objects.pop("made", None)
+        forget_registered()
         METHODS.include(path)
         found.append(identity.method_identity(METHODS.get("made")(), "table", METHODS.entry("made").module)["code"])
-    METHODS._entries.pop("made"), METHODS._objects.pop("made")
     assert found[0] == found[2] != found[1]
 
 
@@ -234,16 +243,13 @@ class Mine(Method):
 
 
 @pytest.fixture
-def included(tmp_path, monkeypatch):
+def included(tmp_path, monkeypatch, reread_sources, forget_registered):
     """Return what gives the identity of a method in a file of a folder, and what stands beside it."""
 
     def forget():
-        METHODS._entries.pop("mine_from_a_file", None), METHODS._objects.pop("mine_from_a_file", None)
-        for name in [name for name in sys.modules if name == "beside" or name.startswith("included_mine_")]:
-            del sys.modules[name]
-        for cached in (identity.source_digest, identity._file):
-            cached.cache_clear()
-        importlib.invalidate_caches()
+        forget_registered()
+        sys.modules.pop("beside", None)
+        reread_sources()
 
     def found(folder, beside="scale = 1\n", text=INCLUDED):
         (tmp_path / folder).mkdir(exist_ok=True)
@@ -279,7 +285,7 @@ def test_an_included_file_is_known_by_its_content_wherever_it_is(included):
         ("deepfaith", "methods.perturbation"),
     ],
 )
-def test_tables_of_defaults_are_code_that_counts(name, module, tmp_path, monkeypatch):
+def test_tables_of_defaults_are_code_that_counts(name, module, tmp_path, monkeypatch, reread_sources):
     """SAMPLES, USUAL, SIZES and PRESETS: one number in the source of `module` is another."""
     method = METHODS.get(name)()
     before, path = identity.method_digest(method, "table"), identity._file(module)
@@ -288,8 +294,8 @@ def test_tables_of_defaults_are_code_that_counts(name, module, tmp_path, monkeyp
     assert edited.read_text() != path.read_text()
     file = identity._file
     monkeypatch.setattr(identity, "_file", lambda other: edited if other == module else file(other))
-    identity.source_digest.cache_clear()
+    identity.source_digest.cache_clear()  # `_file` is no longer the one with a cache
     assert identity.method_digest(method, "table") != before
     monkeypatch.undo()
-    identity.source_digest.cache_clear()
+    reread_sources()
     assert identity.method_digest(method, "table") == before

@@ -40,34 +40,27 @@ def forked(words):
 
 
 def words_for(folder, methods=FAST):
-    os.environ["BENCHMARK_CACHE"] = str(folder / "cache")
     return ["run", "--task", "nap_mlp", "--methods", methods, "--source", "synthetic", "--limit", "40",
             "--jobs", "1", "--device", "cpu", "--out", str(folder / "out")]  # fmt: skip
 
 
-@pytest.fixture
-def _cache_back():
-    before = os.environ["BENCHMARK_CACHE"]
-    yield
-    os.environ["BENCHMARK_CACHE"] = before
-
-
-@pytest.mark.usefixtures("_cache_back")
-def test_kills_change_no_byte(tmp_path):
+def test_kills_change_no_byte(tmp_path, monkeypatch):
     """A few; `tox -e stress` does this a hundred times, in other ways too."""
     from benchmark.running.built import forget_tasks
 
     forget_tasks()
     methods = FAST + ",integrated_gradients,lime,kernel_shap[n_samples=50]"
+    monkeypatch.setenv("BENCHMARK_CACHE", str(tmp_path / "whole" / "cache"))
     start = time.monotonic()
     assert os.waitpid(forked(words_for(tmp_path / "whole", methods)), 0)[1] == 0
     whole_run = time.monotonic() - start
     expected = files(tmp_path / "whole" / "out")
     assert len(expected) == 8
-    rng, finished, met = random.Random(0), 0, 0
+    rng, finished, met, halfway = random.Random(0), 0, 0, 0
     folder = tmp_path / "killed"
+    monkeypatch.setenv("BENCHMARK_CACHE", str(folder / "cache"))
     for kill in range(24):
-        if met > 3:
+        if met > 3 and halfway:
             break
         if finished > 2:  # start afresh so that later kills also meet training and the shared questions
             shutil.rmtree(folder)
@@ -79,7 +72,9 @@ def test_kills_change_no_byte(tmp_path):
         finished, met = finished + done, met + (not done)
         so_far = files(folder / "out") if folder.exists() else {}
         assert all(expected[name] == content for name, content in so_far.items())
+        halfway += 0 < len(so_far) < len(expected)
     assert met > 3, "kills that come after the end say nothing"
+    assert halfway, "nor do those that come before the first record"
     assert os.waitpid(forked(words_for(folder, methods)), 0)[1] == 0
     assert files(folder / "out") == expected
     records, problems = RecordStore(folder / "out").scan()
@@ -111,14 +106,18 @@ def wait_for_a_record(folder):
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-@pytest.mark.usefixtures("_cache_back")
-def test_an_interrupted_run_ends_with_130_and_resumes(tmp_path, number):
+def test_an_interrupted_run_ends_with_130_and_resumes(tmp_path, monkeypatch, number):
+    monkeypatch.setenv("BENCHMARK_CACHE", str(tmp_path / "cache"))
     words = words_for(tmp_path, "saliency,lime[n_samples=2000]")
     pid = forked(words)
     wait_for_a_record(tmp_path / "out")
     os.kill(pid, number)
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 130
-    assert len(files(tmp_path / "out")) == 1
+    (finished,) = files(tmp_path / "out").items()
+    assert os.waitstatus_to_exitcode(os.waitpid(forked(words), 0)[1]) == 0
+    resumed = files(tmp_path / "out")
+    assert len(resumed) == 2
+    assert resumed[finished[0]] == finished[1]
 
 
 def test_interrupted_workers_end_too(tmp_path):

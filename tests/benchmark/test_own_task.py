@@ -2,32 +2,24 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import pytest
 
 from benchmark.cli.parser import main
-from benchmark.core.types import TASKS
 from benchmark.records.store import RecordStore
-from benchmark.running.built import forget_tasks
 
 OWN = Path(__file__).parent.parent / "own_task.py"
 
 
 @pytest.fixture
-def command(capsys, monkeypatch):
+def command(capsys, monkeypatch, forget_registered):
     """Return a function that runs a command as in a process of its own: it knows no task of anybody's."""
 
     def run(*words, seed="0"):
         monkeypatch.setenv("OWN_SEED", seed)
-        forget_tasks()
-        try:
-            assert main([str(word) for word in words]) == 0
-        finally:
-            TASKS._entries.pop("own", None), TASKS._objects.pop("own", None)
-            for name in [name for name in sys.modules if name.startswith("included_own_task")]:
-                del sys.modules[name]
+        forget_registered()
+        assert main([str(word) for word in words]) == 0
         captured = capsys.readouterr()
         return captured.out + captured.err
 

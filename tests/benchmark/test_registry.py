@@ -165,10 +165,9 @@ def test_what_cannot_be_used_is_named_when_it_is_included(before, after, message
     assert METHODS.names() == known
     path.write_text(METHOD)
     METHODS.include(path)  # once it is mended
-    METHODS._entries.pop("mine"), METHODS._objects.pop("mine")
 
 
-def test_an_edit_in_the_same_second_that_keeps_the_size_is_seen(tmp_path, monkeypatch):
+def test_an_edit_in_the_same_second_that_keeps_the_size_is_seen(tmp_path, monkeypatch, forget_registered):
     monkeypatch.setattr(sys, "dont_write_bytecode", False)
     path = tmp_path / "mine.py"
     for name in ("'mine'", "'your'"):
@@ -176,8 +175,7 @@ def test_an_edit_in_the_same_second_that_keeps_the_size_is_seen(tmp_path, monkey
         os.utime(path, (1_700_000_000, 1_700_000_000))
         METHODS.include(path)
         assert METHODS.entry(name.strip("'")).module.startswith("included_mine_")
-        del sys.modules[METHODS.entry(name.strip("'")).module]
-        METHODS._entries.pop(name.strip("'")), METHODS._objects.pop(name.strip("'"))
+        forget_registered()
 
 
 def test_include(tmp_path):
@@ -194,7 +192,6 @@ def test_include(tmp_path):
         (tmp_path / folder / "mine.py").write_text(text.format(name))
         METHODS.include(tmp_path / folder / "mine.py")
         assert METHODS.get(name).__name__ == "A"
-        METHODS._entries.pop(name), METHODS._objects.pop(name)
     (tmp_path / "taken.py").write_text(text.format("lime"))
     with pytest.raises(UsageError, match="two methods are called 'lime'"):
         METHODS.include(tmp_path / "taken.py")

@@ -111,9 +111,12 @@ def test_families_that_disagree_are_told():
     base = RNG.normal(size=(10, 20))
     gains = {"a": kin * 3.0, "b": kin * 2.0, "c": ~kin * 1.0}
     found = board([made(signs[:, None] * (base + gain[:, None]), name) for name, gain in gains.items()])
-    order = [row.method for row in sorted(found.rows, key=lambda row: row.family_rank)]
-    told = any("families of metrics count once" in note for note in found.notes)
-    assert told == (order != [row.method for row in found.rows])
+    by_family = [row.method for row in sorted(found.rows, key=lambda row: row.family_rank)]
+    assert by_family != [row.method for row in found.rows]
+    assert any("families of metrics count once" in note for note in found.notes)
+    apart = {name: np.full(10, shift) for name, shift in (("a", 3.0), ("b", 2.0), ("c", 1.0))}
+    agreed = board([made(signs[:, None] * (base + shift[:, None]), name) for name, shift in apart.items()])
+    assert not any("families of metrics count once" in note for note in agreed.notes)
 
 
 # Intervals
@@ -202,10 +205,9 @@ def test_unequal_samples_are_refused():
 
 def test_it_is_fast():
     records, _ = several(13, 20, 3, 256)
-    start = time.perf_counter()
+    start = time.process_time()
     boards(records)
-    taken = time.perf_counter() - start
-    assert taken < 23, "3 s for boards and 20 s for 1000 resamples of 13 x 20 x 3 x 256; 2.7 s where this was written"
+    assert time.process_time() - start < 9, "1000 resamples of 13 x 20 x 3 x 256; 2.7 s where this was written"
 
 
 # Tests
@@ -280,9 +282,9 @@ def test_all_pairs_within_a_task():
     )
     ranks = sample_ranks(score_array(records, sorted(r.label for r in records), (0,)))
     units = ranks.mean((1, 3))
-    assert found["fair", "good"].p == pytest.approx(
-        holm(np.array([wilcoxon(units[1] - units[0], method="approx").pvalue, 1, 1]))[0], rel=0.5
-    )
+    differences = [np.round(units[j] - units[i], 12) for i, j in ((0, 1), (0, 2), (1, 2))]  # fair, good, twin
+    expected = holm(np.array([wilcoxon(difference, method="approx").pvalue for difference in differences]))
+    assert [found[pair].p for pair in (("fair", "good"), ("fair", "twin"), ("good", "twin"))] == pytest.approx(expected)
 
 
 # Several tasks

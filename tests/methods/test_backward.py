@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import product
 
 import pytest
 import torch
@@ -79,25 +80,27 @@ def test_lrp_equals_zennit(gamma, bias):
     )
 
 
-def test_lrp_equals_loops_over_neurons():
+@pytest.mark.parametrize("gamma", [0.0, 0.5, 50.0])
+def test_lrp_equals_loops_over_neurons(gamma):
     """The gamma rule written out contribution by contribution, for signed inputs, on one convolution and one layer."""
     with seeded(4):
-        model = freeze(nn.Sequential(nn.Conv2d(1, 2, 1, bias=False), nn.Flatten(), nn.Linear(8, 2)).double())
-        x = torch.randn(1, 1, 2, 2).double()
-    task = toys.make(model, x, PixelRemoval(torch.zeros(1).double(), 2, 2, None), Budget(4), "image")
-    target = torch.tensor([1])
-    kernel, weights, bias = model[0].weight.flatten(), model[2].weight, model[2].bias
-    middle = model[:2](x)[0]
-    logit = (weights[1] * middle).sum() + bias[1]
-    relevance = weights[1] * middle * (logit / logit)
-    expected = torch.zeros(4).double()
-    for channel in range(2):
-        for site in range(4):
-            value = x.flatten()[site] * kernel[channel]  # one contribution: the whole of its output
-            z = middle[channel * 4 + site]
-            favoured = value + 0.5 * (value.clamp(min=0) if z > 0 else value.clamp(max=0))
-            expected[site] += favoured / favoured * relevance[channel * 4 + site]
-    torch.testing.assert_close(explained("lrp", task, target, gamma=0.5)[0], expected, rtol=0, atol=1e-10)
+        model = freeze(nn.Sequential(nn.Conv2d(2, 3, 2, bias=False), nn.Flatten(), nn.Linear(12, 2)).double())
+        x = torch.randn(1, 2, 3, 3).double()
+    task = toys.make(model, x, PixelRemoval(torch.zeros(2).double(), 3, 3, None), Budget(9), "image")
+    kernel, weights = model[0].weight, model[2].weight
+    outputs = model[0](x)[0]  # (3, 2, 2)
+    relevance = weights[1].view(3, 2, 2) * outputs  # of a linear layer: contributions to the logit, its bias aside
+    expected = torch.zeros(2, 3, 3).double()
+    for channel, row, column in product(range(3), range(2), range(2)):
+        part = x[0, :, row : row + 2, column : column + 2] * kernel[channel]  # the eight contributions to one output
+        favoured = part.clamp(min=0) if outputs[channel, row, column] > 0 else part.clamp(max=0)
+        share = part + gamma * favoured
+        share = share / share.sum() * relevance[channel, row, column]
+        expected[:, row : row + 2, column : column + 2] += share
+    found = explained("lrp", task, torch.tensor([1]), gamma=gamma)[0]
+    torch.testing.assert_close(found, expected.sum(0).flatten(), rtol=0, atol=1e-10)
+    plain_map = explained("input_x_gradient", task, torch.tensor([1]))[0]
+    assert torch.allclose(found, plain_map) == (gamma == 0), "without gamma this is gradient times input"
 
 
 @pytest.mark.parametrize("activation", [nn.ReLU, nn.SiLU, nn.GELU])

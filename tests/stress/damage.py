@@ -42,7 +42,7 @@ KINDS = {
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
     place = Place(tmp_path_factory.mktemp("whole"))
-    assert place.run(methods=EVERY) == 0, place.said
+    assert place.run(methods=EVERY) == 0, place.stderr
     return place
 
 
@@ -67,14 +67,14 @@ def test_a_flipped_bit_changes_no_score(name, whole, tmp_path, kills, figures):
         path = rng.choice(sorted(place.folder.glob(kind.files)))
         flip(path, rng)
         remove(place, kind.away)
-        assert place.run(methods=kind.methods) == 0, place.said
-        found = place.scores()
-        assert found, name
-        assert found == {key: scores[key] for key in found}, f"{path}: other scores"
-        assert place.records() == {key: records[key] for key in found}, path
-        named = "set aside as" in place.said
+        assert place.run(methods=kind.methods) == 0, place.stderr
+        resumed = place.scores()
+        assert resumed, name
+        assert resumed == {key: scores[key] for key in resumed}, f"{path}: other scores"
+        assert place.records() == {key: records[key] for key in resumed}, path
+        named = "set aside as" in place.stderr
         figures.add("one flipped bit", name, 1, 1, named=named)
-        assert named, f"{path}: nothing is said"
+        assert named, f"{path}: nothing names it"
         shutil.rmtree(place.folder)
 
 
@@ -83,12 +83,13 @@ def die_at_checkpoint(number):
     from benchmark.learning import fitting
 
     fitting.CHECKPOINT_SECONDS = 0.0
-    real, seen = fitting.store, [0]
+    real, written = fitting.store, 0
 
     def store(path, content):
+        nonlocal written
         real(path, content)
-        seen[0] += path.suffix == ".pt"
-        if seen[0] == number:
+        written += path.suffix == ".pt"
+        if written == number:
             os.kill(os.getpid(), signal.SIGKILL)
 
     fitting.store = store
@@ -105,11 +106,11 @@ def test_a_flipped_bit_of_a_checkpoint_changes_no_score(whole, tmp_path, kills, 
         assert place.run(methods=methods, before=lambda n=number: die_at_checkpoint(n)) == -signal.SIGKILL
         (path,) = place.cache.glob("explainers/*.pt")
         flip(path, rng)
-        assert place.run(methods=methods) == 0, place.said
-        found = place.scores()
-        assert len(found) == 2
-        assert found == {key: scores[key] for key in found}
-        assert place.records() == {key: records[key] for key in found}
-        assert "is damaged" in place.said
+        assert place.run(methods=methods) == 0, place.stderr
+        resumed = place.scores()
+        assert len(resumed) == 2
+        assert resumed == {key: scores[key] for key in resumed}
+        assert place.records() == {key: records[key] for key in resumed}
+        assert "is damaged" in place.stderr
         figures.add("one flipped bit", "checkpoints", 1, 1, named=1)
         shutil.rmtree(place.folder)

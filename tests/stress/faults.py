@@ -17,7 +17,7 @@ GROUP = "disks and folders"
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
     place = Place(tmp_path_factory.mktemp("whole"))
-    assert place.run() == 0, place.said
+    assert place.run() == 0, place.stderr
     return place
 
 
@@ -41,14 +41,14 @@ def disk():
 
 
 def check_one_sentence(place, sentence):
-    lines = [line for line in place.said.splitlines() if line.startswith("error: ")]
-    assert len(lines) == 1, place.said
+    lines = [line for line in place.stderr.splitlines() if line.startswith("error: ")]
+    assert len(lines) == 1, place.stderr
     assert sentence in lines[0]
-    assert "Traceback" not in place.said
+    assert "Traceback" not in place.stderr
 
 
 def check_complete(place, whole):
-    assert place.run() == 0, place.said
+    assert place.run() == 0, place.stderr
     assert place.scores() == whole.scores()
     assert place.records() == whole.records()
     assert not place.leftovers()
@@ -75,7 +75,7 @@ def test_files_of_results_may_not_be_large(jobs, whole, tmp_path, figures):
     shutil.copytree(whole.cache, place.cache)
     limit = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
     code = place.run(jobs=jobs, before=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (4000, limit)))
-    assert code == 1, place.said
+    assert code == 1, place.stderr
     check_one_sentence(place, "the disk is full")
     check_complete(place, whole)
     figures.add(GROUP, "size of files limited, then not", 1, 1)
@@ -85,9 +85,9 @@ def test_files_of_results_may_not_be_large(jobs, whole, tmp_path, figures):
 def test_the_disk_of_the_cache_is_full(size, whole, tmp_path, disk, figures):
     place = Place(tmp_path)
     disk(place.cache, f"size={size}")
-    assert place.run() == 0, place.said
-    assert "cannot be written (no space left on device)" in place.said
-    assert "Traceback" not in place.said
+    assert place.run() == 0, place.stderr
+    assert "cannot be written (no space left on device)" in place.stderr
+    assert "Traceback" not in place.stderr
     assert place.scores() == whole.scores()
     figures.add(GROUP, "full disk of the cache", 1, 1)
 
@@ -101,16 +101,16 @@ def test_results_on_a_read_only_disk(tmp_path, disk, figures):
     figures.add(GROUP, "read-only disk of results", 1, 1)
 
 
-@pytest.mark.parametrize("filled", [True, False])
-def test_the_cache_on_a_read_only_disk(with_defaults, whole, tmp_path, disk, figures):
+@pytest.mark.parametrize("complete", [True, False])
+def test_the_cache_on_a_read_only_disk(complete, whole, tmp_path, disk, figures):
     place = Place(tmp_path)
     disk(place.cache, "size=50m")
-    if with_defaults:
+    if complete:
         shutil.copytree(whole.cache, place.cache, dirs_exist_ok=True)
     disk(place.cache, "ro")
-    assert place.run() == 0, place.said
-    assert "Traceback" not in place.said
-    assert ("cannot be written" in place.said) is not with_defaults
+    assert place.run() == 0, place.stderr
+    assert "Traceback" not in place.stderr
+    assert ("cannot be written" in place.stderr) is not complete
     assert place.scores() == whole.scores()
     figures.add(GROUP, "read-only disk of the cache", 1, 1)
 
@@ -130,8 +130,8 @@ def test_no_home(how, whole, tmp_path, figures):
     home = str(tmp_path / "file") if how == "file" else None
     environment = {"HOME": home, "BENCHMARK_CACHE": None, "XDG_CACHE_HOME": None}
     code = place.run(environment=environment, before=no_user)
-    assert code == 0, place.said
-    assert ("cannot be written" in place.said) is (how == "file")
+    assert code == 0, place.stderr
+    assert ("cannot be written" in place.stderr) is (how == "file")
     assert place.scores() == whole.scores()
     figures.add(GROUP, "no home folder", 1, 1)
 
@@ -141,7 +141,7 @@ def test_runs_on_one_folder(count, whole, tmp_path, kills, figures):
     for index in range(max(1, kills // 20)):
         place = Place(tmp_path / f"{index}")
         pids = [place.start(jobs=1 + number % 2) for number in range(count)]
-        assert [ended(pid) for pid in pids] == [0] * count, place.said
+        assert [ended(pid) for pid in pids] == [0] * count, place.stderr
         assert place.scores() == whole.scores()
         assert place.records() == whole.records()
         assert not place.leftovers()

@@ -12,7 +12,7 @@ from contextlib import redirect_stderr, redirect_stdout
 import pytest
 
 from benchmark.cli.parser import main
-from benchmark.records.record import _digest
+from benchmark.records.record import digest_of_meta
 from tests.stress.runs import Place
 
 GROUP = "foreign records"
@@ -26,17 +26,17 @@ ODD = [
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
     place = Place(tmp_path_factory.mktemp("whole"))
-    assert place.run(methods="saliency,random,integrated_gradients[steps=2]", words=["--limit", "8"]) == 0, place.said
+    assert place.run(methods="saliency,random,integrated_gradients[steps=2]", words=["--limit", "8"]) == 0, place.stderr
     return place
 
 
 def places(value, at=()):
     """Return the ways to all values within plain data."""
-    found = [at] if at else []
+    ways = [at] if at else []
     items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
     for key, item in items:
-        found += places(item, (*at, key))
-    return found
+        ways += places(item, (*at, key))
+    return ways
 
 
 def mutated(meta, rng):
@@ -62,7 +62,7 @@ def mutated(meta, rng):
 def sealed(meta):
     """Give hostile data the digest that this program looks for."""
     meta = {key: value for key, value in meta.items() if key != "digest"}
-    return meta | {"digest": _digest(json.loads(json.dumps(meta)))}
+    return meta | {"digest": digest_of_meta(json.loads(json.dumps(meta)))}
 
 
 def command(*words):

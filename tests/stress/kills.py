@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.stress.runs import CELLS, Place, children, ended, gone, prepare
+from tests.stress.runs import CELLS, Place, all_end, children, ended, prepare
 
 KILLED, STOPPED = "killed runs, resumed", "runs ended by SIGTERM, resumed"
 WAYS = {
@@ -35,7 +35,7 @@ def whole(tmp_path_factory):
     for jobs in (2, 1):
         shutil.rmtree(place.folder)
         begun = time.monotonic()
-        assert place.run(jobs=jobs, before=lambda: count_writes(counter)) == 0, place.said
+        assert place.run(jobs=jobs, before=lambda: count_writes(counter)) == 0, place.stderr
         took[jobs] = time.monotonic() - begun
     assert not place.leftovers()
     return place, took, len(counter.read_bytes())
@@ -54,20 +54,21 @@ def count_writes(counter):
 
 def die_at_write(number, moment):
     """Kill this process at the `number`-th file it writes."""
-    real_sync, real_replace, seen = os.fsync, Path.replace, [0]
+    real_sync, real_replace, written = os.fsync, Path.replace, 0
 
     def sync(file):
-        seen[0] += 1
-        if seen[0] == number and moment == "before":
+        nonlocal written
+        written += 1
+        if written == number and moment == "before":
             os.truncate(file, os.fstat(file).st_size // 2)
             os.kill(os.getpid(), signal.SIGKILL)
         real_sync(file)
-        if seen[0] == number and moment == "within":
+        if written == number and moment == "within":
             os.kill(os.getpid(), signal.SIGKILL)
 
     def replace(path, target):
         result = real_replace(path, target)
-        if seen[0] == number:
+        if written == number:
             os.kill(os.getpid(), signal.SIGKILL)
         return result
 
@@ -91,18 +92,18 @@ def one_kill(way, place, took, writes, rng):
         if workers:
             os.kill(rng.choice(workers), signal.SIGKILL)
         code = ended(pid)
-        assert code in (0, 1), place.said
+        assert code in (0, 1), place.stderr
         if code == 1:
-            assert "its worker process died (signal 9: out of memory?)" in place.said
-        assert "Traceback" not in place.said
-        return code == 1, gone(workers)
+            assert "its worker process died (signal 9: out of memory?)" in place.stderr
+        assert "Traceback" not in place.stderr
+        return code == 1, all_end(workers)
     number = signal.SIGTERM if "SIGTERM" in way else signal.SIGKILL
     os.kill(pid, number)
     code = ended(pid)
     if number == signal.SIGTERM:
-        assert code in (130, 0, -signal.SIGTERM), (code, place.said)
-        assert "Traceback" not in place.said
-    return code != 0, gone(workers)
+        assert code in (130, 0, -signal.SIGTERM), (code, place.stderr)
+        assert "Traceback" not in place.stderr
+    return code != 0, all_end(workers)
 
 
 @pytest.mark.parametrize("way", WAYS)
@@ -121,8 +122,8 @@ def test_kills_change_no_byte(way, whole, tmp_path, kills, figures):
         assert none_left, "a process outlived its parent"
         so_far = place.scores()
         assert {name: scores[name] for name in so_far} == so_far, "other scores"
-        assert place.run() == 0, place.said
-        assert "set aside" not in place.said
+        assert place.run() == 0, place.stderr
+        assert "set aside" not in place.stderr
         assert place.scores() == scores
         assert place.records() == records
         assert not place.leftovers()
@@ -146,7 +147,7 @@ def test_several_kills_of_one_run(whole, tmp_path, kills, figures):
             times += 1
             if ended(pid) == 0:
                 break
-        assert place.run() == 0, place.said
+        assert place.run() == 0, place.stderr
         assert place.scores() == alone.scores()
         assert place.records() == alone.records()
         assert not place.leftovers()

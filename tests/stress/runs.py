@@ -107,9 +107,9 @@ class Place:
         return self.folder / "cache"
 
     @property
-    def said(self) -> str:
+    def stderr(self) -> str:
         """What the last run wrote to standard error."""
-        return (self.folder / "said").read_text()
+        return (self.folder / "stderr").read_text()
 
     def start(self, jobs=1, methods=METHODS, before=None, words=(), environment=None) -> int:
         """Start a run in a fork and return its process id; `before` is called in it first."""
@@ -126,7 +126,7 @@ class Place:
                 if value is not None:
                     os.environ[key] = value
             null = os.open(os.devnull, os.O_RDWR)
-            error = os.open(self.folder / "said", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+            error = os.open(self.folder / "stderr", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
             for number, file in enumerate((null, null, error)):
                 os.dup2(file, number)
             sys.stdin = io.StringIO()
@@ -163,8 +163,8 @@ class Place:
 
     def leftovers(self) -> list[str]:
         """Return what a run must not leave: half-written files, and what was set aside."""
-        found = [*self.folder.rglob("*.part"), *self.folder.rglob("*.damaged-*"), *self.out.glob("_set_aside/*")]
-        return [str(path.relative_to(self.folder)) for path in found]
+        paths = [*self.folder.rglob("*.part"), *self.folder.rglob("*.damaged-*"), *self.out.glob("_set_aside/*")]
+        return [str(path.relative_to(self.folder)) for path in paths]
 
     def half_done(self) -> bool:
         """Tell whether a part of the work is here: some records, a checkpoint, or a file half written."""
@@ -193,13 +193,13 @@ def lasting(path: Path) -> object:
 def children(pid: int) -> list[int]:
     """Return the processes that the threads of `pid` started."""
     try:
-        found = [path.read_text() for path in Path(f"/proc/{pid}/task").glob("*/children")]
+        texts = [path.read_text() for path in Path(f"/proc/{pid}/task").glob("*/children")]
     except OSError:
         return []
-    return [int(child) for text in found for child in text.split()]
+    return [int(child) for text in texts for child in text.split()]
 
 
-def gone(pids: list[int], seconds: float = 3.0) -> bool:
+def all_end(pids: list[int], seconds: float = 3.0) -> bool:
     """Tell whether these processes end within some seconds."""
     end = time.monotonic() + seconds
     while any(_alive(pid) for pid in pids):
