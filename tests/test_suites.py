@@ -1,4 +1,4 @@
-"""The suites that pytest does not collect by itself: `tox -e stress` and `tox -e perf` run them, so they break unseen."""
+"""The suites that pytest does not collect by itself: `tox -e stress` and `tox -e perf`, which would break unseen."""
 
 from __future__ import annotations
 
