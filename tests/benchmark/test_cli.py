@@ -224,6 +224,7 @@ def test_show(name, capsys):
     assert name.lower() in json.dumps(json.loads(capsys.readouterr().out)).lower()
 
 
+@pytest.mark.slow
 def test_controls_stand_last_and_banzhaf_first_on_inf(tmp_path, capsys):
     explained = [name for name in METHODS.names() if "table" in METHODS.entry(name).facts.get("modalities", ("table",))]
     for task in ("nap_mlp", "wcd_mlp"):

@@ -359,6 +359,7 @@ def caught(mutation, notices=moved):
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "notices", [moved, draws("INF", "bernoulli"), scores("ties"), loops("mlp30"), verify.of_tables, verify.of_saliency]
 )
@@ -366,16 +367,19 @@ def test_a_mutation_that_changes_nothing_is_not_caught(notices):
     assert caught(("scoring.metrics", '"""Mean over k = 1..K."""', '"""The same."""'), notices) == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", MUTATIONS)
 def test_wrong_edits_are_caught_by_regress(name):
     assert caught(MUTATIONS[name]) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", WITHOUT_GOLDEN)
 def test_wrong_edits_are_caught_by_verify_metrics(name):
     assert caught(MUTATIONS[name], WITHOUT_GOLDEN[name]) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", VERIFIED)
 def test_wrong_edits_without_effect_on_golden_scores_are_caught_by_verify_metrics(name):
     assert caught(*VERIFIED[name]) == 1

@@ -12,8 +12,10 @@ from benchmark.core.sources import Sources
 from benchmark.core.types import METHODS, TASKS
 from benchmark.inspection.explain import explain
 from benchmark.inspection.pictures import draw, interval_widths, page
+from tests.tiers import by_task
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["png", "svg", "html"])
 @pytest.mark.parametrize(
     ("task", "methods"),
@@ -103,7 +105,7 @@ class Unsure:
         return Explainer()
 
 
-@pytest.mark.parametrize("name", ["nap_mlp", "agnews_lstm", "digits_cnn"])
+@pytest.mark.parametrize("name", by_task(["nap_mlp", "imdb_lstm", "digits_cnn"]))
 def test_intervals_are_drawn(name):
     spec = TASKS.get(name)()
     task = spec.build(spec.locate(Sources("synthetic", offline=True)), name, "cpu")

@@ -43,6 +43,7 @@ def test_a_folder_that_is_no_package_hides_nothing(tmp_path):
     assert "saliency" in done.stdout
 
 
+@pytest.mark.slow
 def test_the_console_script_and_its_workers_do_not_mind(tmp_path):
     for name in ("benchmark", *BESIDE):
         (tmp_path / f"{name}.py").write_text("raise RuntimeError('this was imported')")

@@ -647,6 +647,7 @@ def test_weights_that_are_none_are_named_and_never_run(tmp_path, capsys, suffix,
     assert "sprung" not in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_real_mobilenet_classifies_photographs(real_data):
     from benchmark.core.types import TASKS
 

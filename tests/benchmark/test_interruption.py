@@ -44,6 +44,7 @@ def words_for(folder, methods=FAST):
             "--jobs", "1", "--device", "cpu", "--out", str(folder / "out")]  # fmt: skip
 
 
+@pytest.mark.slow
 def test_kills_change_no_byte(tmp_path, monkeypatch):
     """A few; `tox -e stress` does this a hundred times, in other ways too."""
     from benchmark.running.built import forget_tasks
@@ -120,6 +121,7 @@ def test_an_interrupted_run_ends_with_130_and_resumes(tmp_path, monkeypatch, num
     assert resumed[finished[0]] == finished[1]
 
 
+@pytest.mark.slow
 def test_interrupted_workers_end_too(tmp_path):
     words = ["run", "--task", "nap_mlp", "--methods", "lime[n_samples=3000],kernel_shap[n_samples=3000],saliency",
              "--source", "synthetic", "--jobs", "2", "--out", tmp_path]  # fmt: skip
@@ -135,6 +137,7 @@ def test_interrupted_workers_end_too(tmp_path):
     assert "Traceback" not in err
 
 
+@pytest.mark.slow
 def test_two_runs_at_once_agree(tmp_path):
     words = ["run", "--task", "nap_mlp", "--methods", "lime,kernel_shap,saliency", "--source", "synthetic",
              "--limit", "30", "--jobs", "1", "--out", tmp_path]  # fmt: skip

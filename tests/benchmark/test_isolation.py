@@ -298,6 +298,7 @@ def test_a_method_is_given_no_test_rows(task):
     assert seen == [0]
 
 
+@pytest.mark.slow
 def test_no_method_changes_the_records_of_another(tmp_path):
     """In one process and in several; rows that were changed are read again for the next method."""
     from benchmark.cli.parser import main

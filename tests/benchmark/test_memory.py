@@ -153,6 +153,7 @@ def test_precisions_never_share_a_board(tmp_path, capsys):
     assert "· bf16 ·" in out
 
 
+@pytest.mark.slow
 def test_freed_memory_is_kept_where_the_c_library_can(monkeypatch):
     script = """
 import resource, torch

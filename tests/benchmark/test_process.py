@@ -69,6 +69,7 @@ def test_a_reader_that_has_seen_enough_is_no_error():
     assert (done.stdout.splitlines()[-1], done.stderr) == ("0", "")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_while_torch_is_imported_is_no_traceback(tmp_path, number):
     words = ["run", "--task", "nap_mlp", "--methods", "saliency", "--source", "synthetic", "--out", str(tmp_path)]

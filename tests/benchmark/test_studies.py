@@ -29,6 +29,7 @@ def ablated(tmp_path_factory):
     return out
 
 
+@pytest.mark.slow
 def test_an_ablation_is_made_of_records(ablated, capsys):
     assert ablate(ablated, "--format", "json") == 0
     captured = capsys.readouterr()
@@ -43,6 +44,7 @@ def test_an_ablation_is_made_of_records(ablated, capsys):
     assert "SYNTHETIC" in (ablated / "ablation" / "synthetic-nap_mlp.md").read_text()
 
 
+@pytest.mark.slow
 def test_methods_of_the_users_are_no_rivals(ablated, capsys):
     METHODS.include(Path(__file__).parent.parent / "bad_methods.py")
     assert ablate(ablated, "--format", "json") == 0
@@ -62,6 +64,7 @@ def test_every_variant_differs_from_the_full_method():
     assert changed["no input mixing"] == {"drawing"}
 
 
+@pytest.mark.slow
 def test_plots(ablated, tmp_path, capsys):
     for what in ("cost", "curves"):
         path = tmp_path / f"{what}.svg"
@@ -71,6 +74,7 @@ def test_plots(ablated, tmp_path, capsys):
     assert str(tmp_path / "curves.svg") in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_optimality(tmp_path, capsys):
     words = ["optimality", "--task", "nap_mlp", "--source", "synthetic", "--limit", "20", "--methods", "occlusion,lime"]
     assert main([*words, "--figure", str(tmp_path / "o.png")]) == 0
@@ -109,6 +113,7 @@ def test_bad_input(words, code, message, tmp_path, capsys, monkeypatch):
     assert message in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_variant_that_fails_is_left_out(ablated, tmp_path, capsys, monkeypatch):
     shutil.copytree(ablated, tmp_path / "out")
 
@@ -123,6 +128,7 @@ def test_a_variant_that_fails_is_left_out(ablated, tmp_path, capsys, monkeypatch
     assert "failed: RuntimeError: no luck" in captured.err
 
 
+@pytest.mark.slow
 def test_an_ablation_of_which_no_variant_is_left(tmp_path, capsys, monkeypatch):
     def broken(self, task, seed):
         raise RuntimeError("no luck")

@@ -18,6 +18,7 @@ from benchmark.models.mlp import mlp
 from benchmark.models.training import TrainingRecipe, accuracies, train
 from benchmark.scoring.evaluator import Evaluator
 from tests import toys
+from tests.tiers import by_task
 
 ALL = TASKS.names()
 TABLES = [name for name in ALL if TASKS.entry(name).facts["modality"] == "table"]
@@ -29,7 +30,7 @@ def build(name, kind="synthetic", data_dir=None):
     return spec, located, spec.build(located, name, "cpu")
 
 
-@pytest.mark.parametrize("name", ALL)
+@pytest.mark.parametrize("name", by_task(ALL))
 def test_every_task_keeps_its_promises(name):
     spec, located, task = build(name)
     assert TASKS.entry(name).summary.endswith(".")
@@ -64,7 +65,7 @@ def test_every_task_keeps_its_promises(name):
     assert set(spec.facts()) >= {"data", "model", "training"}
 
 
-@pytest.mark.parametrize("name", [*TABLES, "agnews_lstm", "imdb_transformer", "imagenet_resnet"])
+@pytest.mark.parametrize("name", by_task([*TABLES, "agnews_lstm", "imdb_transformer", "imagenet_resnet"]))
 def test_a_task_is_the_same_every_time(name, tmp_path, monkeypatch):
     first, second = build(name)[2], build(name)[2]
     assert first.provenance == second.provenance

@@ -68,6 +68,7 @@ def stand_in():
     return OwnBoard(build("nap_mlp", Sources("synthetic")), 100)
 
 
+@pytest.mark.slow
 def test_it_leads_the_board(stand_in):
     leads, rank = stand_in.leads(DeepFaith(**SHORT).prepare(stand_in.task, 0))
     assert leads
@@ -81,6 +82,7 @@ def test_a_stub_does_not_lead_the_board(stub, stand_in):
     assert rank > 4
 
 
+@pytest.mark.slow
 def test_it_leads_the_board_of_real_data(real_data):
     board = OwnBoard(build("nap_mlp", Sources("real", real_data)), 200)
     leads, rank = board.leads(DeepFaith(**SHORT).prepare(board.task, 0))

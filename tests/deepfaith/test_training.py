@@ -168,6 +168,7 @@ def test_all_filtered_leaves_local_correlation():
     assert report["curves"][0]["correlation"] > 0
 
 
+@pytest.mark.slow
 def test_it_learns_a_model_that_is_linear():
     """With a probability linear in what is there, the removed mass can equal the drops, and test rows show it."""
     generator = torch.Generator().manual_seed(0)

@@ -226,6 +226,7 @@ def test_more_players_are_asked_for_than_there_are(task):
     assert tiny("l2x", k="50").prepare(task, 0)(x, target).isfinite().all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("value", "least", "most"), [("model", 0.95, 1.0), ("surrogate", 0.5, 0.95)])
 def test_fastshap_is_near_exact_shapley_values_on_real_data(real_data, monkeypatch, tmp_path, value, least, most):
     """With the model as the game; the paper's surrogate plays another one, the conditional expectation."""

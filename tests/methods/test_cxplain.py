@@ -138,6 +138,7 @@ def passes(found, omega):
 # C2: learned on rows never seen
 
 
+@pytest.mark.slow
 def test_it_learns_and_stand_ins_do_not(case):
     x, omega = case
     train, test = slice(0, 8000), slice(-1000, None)
@@ -158,6 +159,7 @@ def test_it_learns_and_stand_ins_do_not(case):
 # C3: an ensemble
 
 
+@pytest.mark.slow
 def test_intervals_are_wide_where_it_errs(case):
     x, omega = case
     test, members = slice(-1000, None), []

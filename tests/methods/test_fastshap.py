@@ -132,6 +132,7 @@ WRONG = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", WRONG)
 def test_wrong_variants_miss(name):
     changes = dict(WRONG[name])
@@ -194,6 +195,7 @@ def test_padding_never_plays():
 # F4: the surrogate is a conditional expectation
 
 
+@pytest.mark.slow
 def test_the_surrogate_is_the_conditional_expectation():
     from benchmark.learning.encoder import Shape
     from methods.amortised import Imitation, Predictor

@@ -82,6 +82,7 @@ def median_rank(selector, x, true):
 EASY = [("xor", 2, 300, 1.5), ("orange", 4, 300, 2.5)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "k", "steps", "optimum"), EASY)
 def test_it_finds_the_true_features(name, k, steps, optimum):
     x, p, true = data(name)
@@ -90,6 +91,7 @@ def test_it_finds_the_true_features(name, k, steps, optimum):
     assert median_rank(nn.Linear(WIDTH, WIDTH), x[:1000], true[:1000]) > optimum + 1, "an untrained selector does not"
 
 
+@pytest.mark.slow
 def test_it_finds_features_that_add_up():
     """With the SELU of the authors' release: ReLU stays in local optima from most beginnings."""
     x, p, true = data("additive", 100_000)
@@ -103,10 +105,12 @@ def switched():
     return median_rank(net["selector"], x[:1000], true[:1000])
 
 
+@pytest.mark.slow
 def test_it_finds_what_a_switch_switches():
     assert switched() <= 3.15
 
 
+@pytest.mark.slow
 def test_without_noise_it_misses_the_switch(monkeypatch):
     def still(logits, k, temperature, generator):
         return (logits / temperature).softmax(1)
@@ -149,6 +153,7 @@ def test_a_hard_selection_has_k_members_and_no_padding():
 # X4: what the choice itself can tell
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("k", "low", "high"), [(1, 0.3, 1.0), (2, -0.05, 0.05)])
 def test_encoding_shows_in_the_diagnostic(k, low, high):
     """y = [x1 x2 > 0]: no one feature tells it, so with k = 1 what is above one half was smuggled by the choice."""

@@ -14,6 +14,7 @@ from benchmark.core.types import METHODS, PACKAGES, TASKS
 from benchmark.running.presets import PRESETS
 from benchmark.scoring.evaluator import Evaluator, check_attribution
 from benchmark.scoring.isolation import for_methods
+from tests.tiers import by_task
 
 SAMPLES = 3
 QUICK = PRESETS["quick"]
@@ -74,7 +75,7 @@ def test_every_family_of_models_has_a_task_here():
     assert {family(name) for name in ONE_OF_EACH} == {family(name) for name in TASKS.names()}
 
 
-@pytest.mark.parametrize(("name", "method"), PAIRS)
+@pytest.mark.parametrize(("name", "method"), by_task(PAIRS))
 def test_every_pair(name, method):
     spec, task, evaluator = task_and_evaluator(name)
     made = quick(method)
@@ -99,7 +100,9 @@ def test_every_pair(name, method):
     assert all(values.isfinite().all() for metric, values in scores.items() if metric not in ("FC", "INF", "FE", "MC"))
 
 
-@pytest.mark.parametrize("name", [name for name in TASKS.names() if TASKS.entry(name).facts["modality"] != "table"])
+@pytest.mark.parametrize(
+    "name", by_task(name for name in TASKS.names() if TASKS.entry(name).facts["modality"] != "table")
+)
 def test_planted_evidence_is_found(name):
     _, task, _ = task_and_evaluator(name)
     evaluator = Evaluator(task, samples=range(12), metrics=["DEL"])
@@ -134,7 +137,7 @@ UNTRIED = (*SEEDED_BY_BYTES, *FOR_ONE_LENGTH, "constant")
 
 
 @pytest.mark.parametrize("method", [name for name in methods_for("text") if name not in UNTRIED])
-@pytest.mark.parametrize("name", ["imdb_lstm", "agnews_transformer"])
+@pytest.mark.parametrize("name", by_task(["imdb_lstm", "imdb_transformer"]))
 def test_more_padding_changes_nothing(name, method):
     _, task, evaluator = task_and_evaluator(name)
     if "transformer" in name:  # it has as many places as the task has words
@@ -154,6 +157,7 @@ def test_more_padding_changes_nothing(name, method):
     assert (found[:, -8:] == 0).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["imdb_transformer", "oct_efficientnet", "digits_cnn"])
 def test_scores_do_not_know_the_batch(name):
     _, task, evaluator = task_and_evaluator(name)

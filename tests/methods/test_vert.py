@@ -128,6 +128,7 @@ def agreement(one, other, x):
 # V1: a model that looks at cells
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", [0, 1])
 def test_masks_find_the_signal(seed):
     model, x = local_model(seed)
@@ -141,6 +142,7 @@ def test_masks_find_the_signal(seed):
     assert max(chance) < 0.2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("begun", "found"), [(KEPT, True), (0.0, False)])
 def test_a_net_of_masks_finds_it_if_it_begins_with_everything(begun, found):
     """Our variant, which the paper does not have: one pass in place of a search."""
@@ -160,6 +162,7 @@ def test_a_net_of_masks_finds_it_if_it_begins_with_everything(begun, found):
 # V2: a model that minds
 
 
+@pytest.mark.slow
 def test_tuning_matters():
     gains = []
     for seed in range(3):
