@@ -122,7 +122,7 @@ def check(path, damaged, again, whole, said):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_damage_is_seen_and_mended(kind, tmp_path, said):
+def test_damage_is_noticed_and_made_good(kind, tmp_path, said):
     made = []
 
     def again():
@@ -262,7 +262,7 @@ def test_a_file_that_is_replaced_while_it_is_read(tmp_path, said, monkeypatch):
     assert not said.messages
 
 
-def test_shared_answers_that_another_run_has_written_stay(tmp_path):
+def test_shared_predictions_that_another_run_has_written_stay(tmp_path):
     answers(tmp_path, [])
     path = tmp_path / "shared.safetensors"
     content, (shared, _) = path.read_bytes(), SharedPredictions.load(path, "cpu")

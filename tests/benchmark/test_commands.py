@@ -235,7 +235,7 @@ def test_offline_opens_no_socket(tmp_path, monkeypatch, capsys):
 # doctor
 
 
-def test_doctor_says_what_is_there_and_what_mends_the_rest(capsys, monkeypatch, tmp_path):
+def test_doctor_says_what_is_ready_and_how_to_get_the_rest(capsys, monkeypatch, tmp_path):
     monkeypatch.delenv("BENCHMARK_DATA", raising=False)
     monkeypatch.setenv("BENCHMARK_CACHE", str(tmp_path))
     monkeypatch.setattr(socket, "socket", None)
@@ -255,7 +255,7 @@ def test_doctor_says_what_is_there_and_what_mends_the_rest(capsys, monkeypatch, 
     assert main(["doctor", "--task", "oct_deit", "--source", "synthetic"]) == 0
 
 
-def test_doctor_says_what_it_was_told_and_no_more(capsys, monkeypatch, tmp_path):
+def test_doctor_says_what_it_was_asked_and_no_more(capsys, monkeypatch, tmp_path):
     monkeypatch.delenv("BENCHMARK_DATA", raising=False)
     monkeypatch.setenv("BENCHMARK_CACHE", str(tmp_path))
     monkeypatch.setattr("joblib.cpu_count", lambda: 12)

@@ -73,7 +73,7 @@ def test_a_failure_of_the_moment_loses_no_record(records, monkeypatch):
     assert records("flaky,saliency")[0] == 0
 
 
-def test_a_method_that_cannot_say_what_it_follows_from_fails_alone(records):
+def test_a_method_without_an_identity_fails_alone(records):
     for _ in range(2):  # nothing stored, and a failure stored
         code, found = records("bad_teacher,saliency")
         assert code == 1

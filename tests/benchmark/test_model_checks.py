@@ -118,7 +118,7 @@ def without_answer(value, column, test):
 @pytest.mark.parametrize("value", VALUES)
 @pytest.mark.parametrize("column", [0, 2])
 @pytest.mark.parametrize("lookup", [True, False])
-def test_samples_without_an_answer_are_named_for_every_metric_and_method(value, column, lookup):
+def test_samples_without_a_prediction_are_named_for_every_metric_and_method(value, column, lookup):
     """Whichever class is not finite, and whatever the method: the sample is out, the others are as without it."""
     plain = toys.table()
     means = plain.removal.means
@@ -139,7 +139,7 @@ def test_samples_without_an_answer_are_named_for_every_metric_and_method(value, 
             )
 
 
-def test_an_answer_missing_on_one_methods_way_alone_is_named_for_all_metrics():
+def test_a_prediction_missing_for_one_method_alone_is_named_for_all_metrics():
     """Between the whole and the empty input: removal of the first two columns and nothing else."""
     plain = toys.image(steps=18)
     means = plain.removal.means
@@ -159,7 +159,7 @@ def test_an_answer_missing_on_one_methods_way_alone_is_named_for_all_metrics():
     assert not second.model_not_finite.any()
 
 
-def test_perturbation_says_what_the_model_answered():
+def test_perturbation_says_what_the_model_predicted():
     plain = toys.image()
     means = plain.removal.means
 

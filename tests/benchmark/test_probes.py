@@ -242,7 +242,7 @@ def test_all_subsets_follow_their_codes():
 
 
 @pytest.mark.parametrize("make", toys.TASKS.values(), ids=toys.TASKS)
-def test_answers_do_not_depend_on_how_rows_are_packed(make):
+def test_predictions_do_not_depend_on_how_rows_are_packed(make):
     task = make()
     x, valid = task.test.x, task.removal.valid(task.test.x)
     removals = RandomSets(torch.arange(len(x)), valid, 5, None).draw()

@@ -131,7 +131,7 @@ def test_a_training_that_diverges_fails_its_cell_alone(tmp_path, capsys):
     assert "not finite at iteration" in out
 
 
-def test_variants_share_what_prior_methods_said(stand_in):
+def test_variants_share_prior_explanations(stand_in):
     task = stand_in.task
     lime, saliency = METHODS.get("lime"), METHODS.get("saliency")
     full, other = DeepFaith(**TINY).recipe("table"), DeepFaith(**TINY, quantile=0, output="unit").recipe("table")
@@ -206,7 +206,7 @@ def test_saved_and_loaded(modality, tmp_path):
     torch.testing.assert_close(again.attribute(x[3:5]), found[3:5], atol=1e-5, rtol=1e-4)
 
 
-def test_an_explainer_that_is_told_nothing_needs_no_model(tmp_path):
+def test_an_explainer_without_conditioning_needs_no_model(tmp_path):
     explainer, x, _ = fitted(conditioning="nothing")
     explainer.save(tmp_path / "e.safetensors")
     code = (

@@ -271,7 +271,7 @@ def test_margins_equal_a_loop():
 
 
 @pytest.mark.parametrize("conditioning", ["margin", "class", "nothing"])
-def test_what_is_told_matters_and_nothing_else_does(conditioning):
+def test_conditioning_matters_and_nothing_else_does(conditioning):
     task, _ = small("table")
     from benchmark.learning.encoder import shape_of
 

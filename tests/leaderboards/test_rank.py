@@ -90,7 +90,7 @@ def silent(made, sample, name="FC"):
     return replace(made, scores=scores)
 
 
-def test_a_silent_sample_is_left_out_for_every_method():
+def test_a_sample_of_constant_response_is_left_out_for_every_method():
     a, b = record("a", (0.5, 0.5, 0.5)), record("b", (0.4, 0.5, 0.5))
     b.scores.loc[(b.scores["metric"] == "FC") & (b.scores["sample"] == 0), "score"] = 99.0
     assert board([a, b]).rows[0].method == "b"

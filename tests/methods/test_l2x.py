@@ -106,7 +106,7 @@ def switched():
 
 
 @pytest.mark.slow
-def test_it_finds_what_a_switch_switches():
+def test_it_finds_the_group_that_a_switch_selects():
     assert switched() <= 3.15
 
 

@@ -103,7 +103,7 @@ def test_every_pair(name, method):
 @pytest.mark.parametrize(
     "name", by_task(name for name in TASKS.names() if TASKS.entry(name).facts["modality"] != "table")
 )
-def test_planted_evidence_is_found(name):
+def test_planted_evidence_gets_attribution(name):
     _, task, _ = task_and_evaluator(name)
     evaluator = Evaluator(task, samples=range(12), metrics=["DEL"])
     base = (task.evidence.sum(1) / task.removal.valid(task.test.x).sum(1)).mean().item()

@@ -88,7 +88,7 @@ def test_relabelling_reordering_and_scaling_change_nothing():
     assert ranks == plain
 
 
-def test_two_orders_that_disagree_are_told():
+def test_two_orders_that_disagree_are_noted():
     """One method is a little better on most samples and much worse on one: best by samples, worst by means."""
     base = RNG.normal(size=(10, 20))
     signs = np.array([1 if METRICS[name].higher_is_better else -1 for name in NAMES])[:, None]
@@ -103,7 +103,7 @@ def test_two_orders_that_disagree_are_told():
     assert not any("order these" in note for note in board(records[:3]).notes)
 
 
-def test_families_that_disagree_are_told():
+def test_families_that_disagree_are_noted():
     """One method leads in the three metrics of one family, another in all the rest."""
     kin = np.array([METRICS[name].family == METRICS["DEL"].family for name in NAMES])
     signs = np.array([1 if METRICS[name].higher_is_better else -1 for name in NAMES])
@@ -171,7 +171,7 @@ def test_chances_and_groups_by_hand():
     assert groups(np.tile([[2.0, 2, 2]], (10, 1)), np.array([2.0, 2, 2])).tolist() == [1, 1, 1]
 
 
-def test_clear_differences_are_sure_and_none_is_not():
+def test_clear_differences_have_narrow_intervals_and_none_has_wide_ones():
     signs = np.array([1 if METRICS[name].higher_is_better else -1 for name in NAMES])[:, None]
     noise = [RNG.normal(size=(10, 50)) for _ in range(3)]
     rows = board([made(signs * (noise[i] - 10 * i), f"m{i}") for i in range(3)]).rows
