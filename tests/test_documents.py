@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import re
 import subprocess
@@ -77,6 +78,31 @@ def test_links_between_documents_lead_somewhere():
                 page = path.parent / target if target else path
                 assert page.exists(), f"{path.name} links to {target}"
                 assert not anchor or anchor in headings(page), f"{path.name} links to {target}#{anchor}"
+
+
+def defined(path):
+    """Return the names of a file's classes, functions, methods and constants, methods with their class."""
+    names = set()
+    for node in ast.parse(path.read_text()).body:
+        names |= {target.id for target in getattr(node, "targets", ()) if isinstance(target, ast.Name)}
+        if isinstance(node, ast.ClassDef):
+            names |= {f"{node.name}.{member.name}" for member in node.body if isinstance(member, ast.FunctionDef)}
+        if isinstance(node, ast.ClassDef | ast.FunctionDef):
+            names.add(node.name)
+    return names
+
+
+def test_files_and_names_in_pages_exist():
+    """`folder/file.py` is a file of the project; one or more `name` after it, between commas, are defined there."""
+    places = 0
+    for path in [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")]:
+        text = re.sub(r"```.*?```", "", path.read_text(), flags=re.DOTALL)
+        for file, names in re.findall(r"`(\w+/[\w/]+\.py)`((?:,?\s+`[A-Za-z_][\w.]*`)*)", text):
+            assert (ROOT / file).is_file(), f"{path.name} names {file}"
+            for name in re.findall(r"`([^`]*)`", names):
+                places += 1
+                assert name in defined(ROOT / file), f"{path.name} names {name} of {file}"
+    assert places > 30
 
 
 def test_python_in_the_page_on_deepfaith_runs(tmp_path, monkeypatch, capsys):
