@@ -12,6 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from benchmark.core.types import METHODS, TASKS
+from benchmark.scoring.metrics import METRICS
+
 ROOT = Path(__file__).resolve().parent.parent
 
 
@@ -34,15 +37,27 @@ def test_python_in_pages_runs(page, capsys):
     assert "'IROF': 0." in capsys.readouterr().out
 
 
-def test_the_example_method_runs(tmp_path, capsys):
+@pytest.fixture
+def example(tmp_path, monkeypatch):
+    """Return a file with the examples of a method, a task and a metric, which are forgotten afterwards."""
+    for registry in (METHODS, TASKS):
+        for kind in ("_entries", "_objects"):
+            monkeypatch.setattr(registry, kind, dict(getattr(registry, kind)))
+    (tmp_path / "example.py").write_text("\n\n".join(blocks("CONTRIBUTING.md", "python")))
+    yield tmp_path / "example.py"
+    METRICS.pop("LEAST", None)
+
+
+def test_the_examples_of_a_method_a_task_and_a_metric_run(example, tmp_path, capsys):
     from benchmark.cli.parser import main
 
-    (code,) = blocks("CONTRIBUTING.md", "python")
-    (tmp_path / "example.py").write_text(code)
-    words = ["run", "--task", "nap_mlp", "--methods", "gradient_x_input", "--source", "synthetic", "--limit", "5",
-             "--jobs", "1", "--include", str(tmp_path / "example.py"), "--out", str(tmp_path)]  # fmt: skip
+    words = ["run", "--task", "waves", "--methods", "gradient_x_input,random", "--metrics", "FC,LEAST", "--limit", "5",
+             "--jobs", "1", "--include", str(example), "--out", str(tmp_path / "results")]  # fmt: skip
     assert main(words) == 0
-    assert "gradient_x_input" in capsys.readouterr().out
+    board = capsys.readouterr().out
+    assert "waves · real data · 5 test samples (limit 5)" in board
+    assert "gradient_x_input" in board
+    assert "LEAST↓" in board
 
 
 def test_metric_cards_are_those_of_the_registry():
@@ -112,7 +127,7 @@ def test_python_in_the_page_on_deepfaith_runs(tmp_path, monkeypatch, capsys):
     assert "torch.Size([5, 6])" in capsys.readouterr().out
 
 
-PAGES = sorted(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md"))
+PAGES = ["CONTRIBUTING.md", *sorted(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md"))]
 
 
 @pytest.mark.parametrize("page", PAGES)
@@ -124,6 +139,6 @@ def test_commands_in_pages_parse(page):
     lines = [line for block in blocks(page, "bash") for line in block.splitlines()]
     lines += [" ".join(line.split()) for line in re.findall(r"`(python -m benchmark [^`]*)`", text)]
     for line in lines:
-        words = [word.strip("'") for word in re.findall(r"'[^']*'|\S+", line.split("#")[0])]
+        words = [word.strip("'") for word in re.findall(r"'[^']*'|\S+", re.split("[#>]", line)[0])]
         if words[:3] == ["python", "-m", "benchmark"]:
             build_parser().parse_args(words[3:])
