@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import dataclasses
 import os
 import re
 import subprocess
@@ -118,6 +119,22 @@ def test_files_and_names_in_pages_exist():
                 places += 1
                 assert name in defined(ROOT / file), f"{path.name} names {name} of {file}"
     assert places > 30
+
+
+def test_the_glossary_has_the_words_of_records_and_boards():
+    from benchmark.core.identity import CHANGED
+    from benchmark.records.record import SCORES_SCHEMA, Cell, Record
+    from leaderboards import tables
+
+    text = (ROOT / "docs" / "glossary.md").read_text()
+    firsts = " , ".join(re.findall(r"^\| ([^|]*) \|", text, re.MULTILINE))
+    known = {*re.findall(r"`([^`]+)`", text), *re.split(r"[,;()]\s*|\s+,\s+", firsts.replace("`", ""))}
+    known = {word.strip() for word in known}
+    words = [part.name for kind in (Record, Cell) for part in dataclasses.fields(kind)]
+    words += [*SCORES_SCHEMA.names, *CHANGED, *tables.COLUMNS, *tables.COSTS, *tables.TRAINING]
+    assert not [word for word in words if word not in known]
+    kinds = {metric.probe.kind for metric in METRICS.values()}
+    assert kinds <= known
 
 
 def test_python_in_the_page_on_deepfaith_runs(tmp_path, monkeypatch, capsys):
