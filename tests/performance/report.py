@@ -244,8 +244,8 @@ the CNN both run 6 times, in turn.
 ## Overhead
 
 The evaluator's wall time against the time of the same number of rows through the bare model, nine methods and ten
-metrics. The rows of a forward follow from bytes: the memory of one row's largest layer, and a budget of 8 MiB or the size
-of the weights on a CPU, 2 GiB on a GPU.
+metrics. The rows of a forward follow from bytes: the memory of one row's largest layer, and a budget of 8 MiB or the
+size of the weights on a CPU, 2 GiB on a GPU.
 
 {overhead()}
 
