@@ -1,4 +1,4 @@
-"""`python -m benchmark`."""
+"""Runs the command line: `python -m benchmark`."""
 
 from benchmark.cli.start import entry
 

@@ -1,6 +1,6 @@
 """DeepFaith, the amortised explainer of "Learning for Highly Faithful Explainability" (ICLR 2026).
 
-`fit(model, x)` trains an explainer of any model, `load(path)` brings one back; `explainer.attribute(x)` explains.
+`fit(model, x)` trains an explainer of any model, `load(path)` loads a saved one; `explainer.attribute(x)` explains.
 """
 
 from __future__ import annotations

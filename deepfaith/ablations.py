@@ -1,4 +1,4 @@
-"""What is left out of DeepFaith, or put in its place, to see what each part brings: parameters by variant."""
+"""Variants of DeepFaith with a part left out or replaced, as parameters."""
 
 from __future__ import annotations
 

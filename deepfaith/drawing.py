@@ -1,4 +1,4 @@
-"""What local correlation is learned from: inputs beyond the training rows, and random removal sets of mixed sizes.
+"""Draws what local correlation is learned from: inputs beyond the training rows, and random removal sets.
 
 Neither needs labels, so each batch may be new.
 """

@@ -1,4 +1,4 @@
-"""The explainer: one forward pass from an input, and from what the model predicted, to an attribution."""
+"""The explainer: one forward pass from an input, and from what the model predicts for it, to an attribution."""
 
 from __future__ import annotations
 

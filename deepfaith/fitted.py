@@ -1,4 +1,4 @@
-"""A trained explainer to keep: save it, load it, explain with it, with no benchmark around."""
+"""A trained explainer that can be saved, loaded and used without the benchmark."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The two losses of the paper: local correlation needs no labels, pattern consistency copies chosen explanations."""
+"""The two losses of the paper: local correlation needs no labels, pattern consistency copies prior explanations."""
 
 from __future__ import annotations
 

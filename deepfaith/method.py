@@ -1,4 +1,4 @@
-"""DeepFaith as a method of the benchmark: trained in place, kept by the hash of task, recipe and seed."""
+"""DeepFaith as a method of the benchmark: trained when prepared, cached by the hash of task, recipe and seed."""
 
 from __future__ import annotations
 

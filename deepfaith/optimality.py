@@ -1,7 +1,7 @@
-"""The best that any explanation can score on a table, exactly, from its value table of all 2^G removal sets.
+"""The best scores that any explanation can reach on a table, exactly, from its value table of all 2^G removal sets.
 
-Puts Proposition 1 and Theorem 1 to the test: is the map S* that correlates best with random removals also best for
-each metric? Correlations are maximised by least squares, orders by dynamic programming over subsets.
+Tests Proposition 1 and Theorem 1: is the map S* that correlates best with random removals also best for each metric?
+Correlations are maximised by least squares, orders by dynamic programming over subsets.
 """
 
 from __future__ import annotations

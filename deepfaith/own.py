@@ -1,4 +1,4 @@
-"""DeepFaith for a model and data of one's own, with no task registered."""
+"""Trains DeepFaith for a user's own model and data, with no task registered."""
 
 from __future__ import annotations
 

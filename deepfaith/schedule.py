@@ -1,4 +1,4 @@
-"""Dynamic joint optimisation (Algorithm 1): first copy, and once copying has settled, let correlation take over."""
+"""Dynamic joint optimisation (Algorithm 1): copies first, and turns to correlation once copying has settled."""
 
 from __future__ import annotations
 

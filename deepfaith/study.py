@@ -1,4 +1,4 @@
-"""Explanations of a table beside the best possible scores: how far is S* from each metric's optimum, and DeepFaith?"""
+"""Compares explanations of a table with the best possible scores of each metric, S* and DeepFaith among them."""
 
 from __future__ import annotations
 

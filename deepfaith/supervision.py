@@ -1,4 +1,4 @@
-"""Which explanations are worth copying: prior methods' explanations, deduplicated, then filtered by all ten metrics."""
+"""Chooses prior explanations to copy: deduplicates them, then filters them by all ten metrics."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Trains an explainer of a task: the joint objective, and everything from prior explanations to weights on disk."""
+"""Trains an explainer of a task: prior explanations, the joint objective, weights on disk."""
 
 from __future__ import annotations
 

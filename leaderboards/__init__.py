@@ -1,1 +1,1 @@
-"""Boards made from records alone; nothing here needs torch."""
+"""Boards made from records alone; nothing here imports torch."""

@@ -1,4 +1,4 @@
-"""Variants of one method side by side: each alone on the same board, seed by seed."""
+"""Ranks variants of one method on the same board, each beside the same other methods, seed by seed."""
 
 from __future__ import annotations
 

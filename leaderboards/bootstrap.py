@@ -1,4 +1,4 @@
-"""How sure ranks are: the same resampled seeds, samples and tasks for every method."""
+"""Uncertainty of ranks by resampling seeds, samples and tasks, the same ones for every method."""
 
 from __future__ import annotations
 

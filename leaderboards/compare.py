@@ -1,4 +1,4 @@
-"""Two sets of records: what moved, sample by sample, and by how much."""
+"""Compares two sets of records: what moved, sample by sample, and by how much."""
 
 from __future__ import annotations
 

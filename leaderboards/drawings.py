@@ -1,4 +1,4 @@
-"""Drawings for the report: inline SVG that takes its colours from the page, so that it reads in light and in dark."""
+"""Drawings of the report: inline SVG that takes its colours from the page, for light and dark."""
 
 from __future__ import annotations
 

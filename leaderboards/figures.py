@@ -1,4 +1,4 @@
-"""Figures made from records: faithfulness against cost, training curves, ablations, distance from the optimum."""
+"""Figures of records: faithfulness against cost, training curves, ablations, distance from the optimum."""
 
 from __future__ import annotations
 

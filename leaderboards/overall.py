@@ -1,4 +1,4 @@
-"""Several tasks together: the mean of their mean ranks, where a method is on all of them."""
+"""Boards over several tasks: the mean of mean ranks, for methods that are on all of them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The paper's published numbers beside ours."""
+"""Compares the paper's published numbers with ours."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Boards as files to commit: numbers, a page to read and a picture, headed by what made them."""
+"""Writes boards as files to commit: numbers, a page and a picture, headed by what made them."""
 
 from __future__ import annotations
 

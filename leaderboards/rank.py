@@ -1,4 +1,4 @@
-"""From records to mean ranks. A board holds one task, one source, one set of samples, one version of everything."""
+"""Ranks methods from records. A board holds one task, one source, one set of samples, one version of everything."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One self-contained page about records: boards, figures and single samples, which asks for nothing elsewhere."""
+"""The report: one self-contained page of boards, figures and single samples."""
 
 from __future__ import annotations
 

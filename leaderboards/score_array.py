@@ -1,4 +1,4 @@
-"""The scores of one board as one array, and ranks along it."""
+"""The scores of one board as an array, and ranks along it."""
 
 from __future__ import annotations
 

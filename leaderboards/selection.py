@@ -1,4 +1,4 @@
-"""Which records stand on one board: told apart, checked to be of one model and data, chosen and narrowed."""
+"""Chooses the records of a board and checks that they are of one model and of the same data."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tests of differences between methods, and the sentence that says why there is none."""
+"""Tests of differences between methods, or a sentence that says why there is no test."""
 
 from __future__ import annotations
 

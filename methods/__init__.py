@@ -1,1 +1,1 @@
-"""Explanation methods: one method or family a file, found by name, none knowing another."""
+"""Explanation methods: one method or family a file, found by name; none imports another."""

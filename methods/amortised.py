@@ -1,4 +1,4 @@
-"""What learned explainers share: players, coalitions, the encoder, training in place, and keeping what was trained."""
+"""What learned explainers share: players, coalitions, the encoder, training, and the cache of trained explainers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Class activation maps: weighted sums of a model's last map of places, stretched over the image.
+"""Class activation maps: weighted sums of the channels of a model's last spatial map, stretched over the image.
 
 CNNs have a map of channels at places; a vision transformer has tokens, whose grid, without the class token, is the map.
 """

@@ -1,4 +1,4 @@
-"""Inputs as gradients see them: a table's or an image's own numbers, a text's word embeddings."""
+"""Inputs to take gradients of: a table's or an image's own numbers, a text's word embeddings."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Controls: what a table looks like where nothing is explained. A method that does not beat `random` says nothing."""
+"""Controls: methods that explain nothing. One that does not beat `random` has shown nothing."""
 
 from __future__ import annotations
 

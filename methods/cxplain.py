@@ -1,4 +1,4 @@
-"""CXPlain: learns how much each feature's removal raises the loss, with an interval from a bootstrap ensemble."""
+"""CXPlain: learns how much removing each feature raises the loss, with intervals from a bootstrap ensemble."""
 
 from __future__ import annotations
 

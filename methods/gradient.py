@@ -1,4 +1,4 @@
-"""Gradient methods, on the target's logit. An input's removal baseline is their reference; words are embeddings."""
+"""Gradient methods, on the target's logit. The removal baseline is the reference input; words are embeddings."""
 
 from __future__ import annotations
 

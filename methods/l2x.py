@@ -1,4 +1,4 @@
-"""L2X: which k features say most about the prediction, by a selector and a predictor trained together."""
+"""L2X: the k features that tell most of the prediction, by a selector and a predictor trained together."""
 
 from __future__ import annotations
 

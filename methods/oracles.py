@@ -1,4 +1,4 @@
-"""Exact solutions from all 2^G removals of a sample, on probabilities: what can be reached where G is small."""
+"""Oracles: exact solutions from all 2^G removals of a sample, on probabilities, where G is small."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Perturbation methods through Captum, on the game "which players are present", so they know no modality.
+"""Perturbation methods through Captum, on the game "which players are present", alike for all modalities.
 
 Players are columns, the real words of a text (padding never plays) or cells of a grid over an image. Captum sees a
 vector of ones (present) and zeros (removed); the task's own removal turns it into an input. What is explained is the

@@ -1,4 +1,4 @@
-"""VerT: masks of what a tuned copy of the model needs, found with the copy in alternating rounds."""
+"""VerT: masks of the features that a tuned copy of the model needs; masks and copy are found in alternating rounds."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Masks of VerT: fitted to inputs, and the copy of a model that is tuned to masked inputs."""
+"""The two halves of VerT: masks fitted to inputs, and a copy of the model tuned to masked inputs."""
 
 from __future__ import annotations
 

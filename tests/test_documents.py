@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import dataclasses
 import os
 import re
 import subprocess
@@ -12,6 +14,9 @@ from pathlib import Path
 
 import pytest
 import yaml
+
+from benchmark.core.types import METHODS, TASKS
+from benchmark.scoring.metrics import METRICS
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -28,21 +33,34 @@ def test_the_first_screen_has_the_two_commands():
     ]
 
 
-def test_python_in_the_readme_runs(capsys):
-    (code,) = blocks("README.md", "python")
-    exec(compile(code, "README.md", "exec"), {})
-    assert "tensor(0." in capsys.readouterr().out
+@pytest.mark.parametrize("page", ["README.md", "docs/usage.md"])
+def test_python_in_pages_runs(page, capsys):
+    (code,) = blocks(page, "python")
+    exec(compile(code, page, "exec"), {})
+    assert "'IROF': 0." in capsys.readouterr().out
 
 
-def test_the_example_method_runs(tmp_path, capsys):
+@pytest.fixture
+def example(tmp_path, monkeypatch):
+    """Return a file with the examples of a method, a task and a metric, which are forgotten afterwards."""
+    for registry in (METHODS, TASKS):
+        for kind in ("_entries", "_objects"):
+            monkeypatch.setattr(registry, kind, dict(getattr(registry, kind)))
+    (tmp_path / "example.py").write_text("\n\n".join(blocks("CONTRIBUTING.md", "python")))
+    yield tmp_path / "example.py"
+    METRICS.pop("LEAST", None)
+
+
+def test_the_examples_of_a_method_a_task_and_a_metric_run(example, tmp_path, capsys):
     from benchmark.cli.parser import main
 
-    (code,) = blocks("CONTRIBUTING.md", "python")
-    (tmp_path / "example.py").write_text(code)
-    words = ["run", "--task", "nap_mlp", "--methods", "gradient_x_input", "--source", "synthetic", "--limit", "5",
-             "--jobs", "1", "--include", str(tmp_path / "example.py"), "--out", str(tmp_path)]  # fmt: skip
+    words = ["run", "--task", "waves", "--methods", "gradient_x_input,random", "--metrics", "FC,LEAST", "--limit", "5",
+             "--jobs", "1", "--include", str(example), "--out", str(tmp_path / "results")]  # fmt: skip
     assert main(words) == 0
-    assert "gradient_x_input" in capsys.readouterr().out
+    board = capsys.readouterr().out
+    assert "waves · real data · 5 test samples (limit 5)" in board
+    assert "gradient_x_input" in board
+    assert "LEAST↓" in board
 
 
 def test_metric_cards_are_those_of_the_registry():
@@ -50,15 +68,6 @@ def test_metric_cards_are_those_of_the_registry():
 
     text = (ROOT / "docs" / "metrics.md").read_text()
     assert text == metrics_document(), "renew it: python -m benchmark show metrics > docs/metrics.md"
-
-
-def test_commands_in_the_readme_parse():
-    from benchmark.cli.parser import build_parser
-
-    for block in blocks("README.md", "bash")[1:]:
-        for line in block.splitlines():
-            words = re.findall(r"'[^']*'|\S+", line.split("#")[0])
-            build_parser().parse_args([word.strip("'") for word in words[3:]])
 
 
 def test_the_installed_package_works_from_elsewhere(tmp_path):
@@ -89,11 +98,60 @@ def test_version_and_licence_are_the_same_everywhere(capsys):
         assert installed.version == project["version"], "the installed package is older: install it again"
 
 
+def headings(path):
+    """Return the anchors of a page's headings, as a web page of it has them."""
+    lines = re.findall(r"^#+ (.*)$", re.sub(r"```.*?```", "", path.read_text(), flags=re.DOTALL), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", line.lower()).replace(" ", "-") for line in lines}
+
+
 def test_links_between_documents_lead_somewhere():
     for path in [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")]:
-        for target in re.findall(r"\]\(([^)#]+)", path.read_text()):
+        for target, anchor in re.findall(r"\]\(([^)#]*)#?([^)]*)\)", path.read_text()):
             if "://" not in target:
-                assert (path.parent / target).exists(), f"{path.name} links to {target}"
+                page = path.parent / target if target else path
+                assert page.exists(), f"{path.name} links to {target}"
+                assert not anchor or anchor in headings(page), f"{path.name} links to {target}#{anchor}"
+
+
+def defined(path):
+    """Return the names of a file's classes, functions, methods and constants, methods with their class."""
+    names = set()
+    for node in ast.parse(path.read_text()).body:
+        names |= {target.id for target in getattr(node, "targets", ()) if isinstance(target, ast.Name)}
+        if isinstance(node, ast.ClassDef):
+            names |= {f"{node.name}.{member.name}" for member in node.body if isinstance(member, ast.FunctionDef)}
+        if isinstance(node, ast.ClassDef | ast.FunctionDef):
+            names.add(node.name)
+    return names
+
+
+def test_files_and_names_in_pages_exist():
+    """`folder/file.py` is a file of the project; one or more `name` after it, between commas, are defined there."""
+    places = 0
+    for path in [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")]:
+        text = re.sub(r"```.*?```", "", path.read_text(), flags=re.DOTALL)
+        for file, names in re.findall(r"`(\w+/[\w/]+\.py)`((?:,?\s+`[A-Za-z_][\w.]*`)*)", text):
+            assert (ROOT / file).is_file(), f"{path.name} names {file}"
+            for name in re.findall(r"`([^`]*)`", names):
+                places += 1
+                assert name in defined(ROOT / file), f"{path.name} names {name} of {file}"
+    assert places > 30
+
+
+def test_the_glossary_has_the_words_of_records_and_boards():
+    from benchmark.core.identity import CHANGED
+    from benchmark.records.record import SCORES_SCHEMA, Cell, Record
+    from leaderboards import tables
+
+    text = (ROOT / "docs" / "glossary.md").read_text()
+    firsts = " , ".join(re.findall(r"^\| ([^|]*) \|", text, re.MULTILINE))
+    known = {*re.findall(r"`([^`]+)`", text), *re.split(r"[,;()]\s*|\s+,\s+", firsts.replace("`", ""))}
+    known = {word.strip() for word in known}
+    words = [part.name for kind in (Record, Cell) for part in dataclasses.fields(kind)]
+    words += [*SCORES_SCHEMA.names, *CHANGED, *tables.COLUMNS, *tables.COSTS, *tables.TRAINING]
+    assert not [word for word in words if word not in known]
+    kinds = {metric.probe.kind for metric in METRICS.values()}
+    assert kinds <= known
 
 
 def test_python_in_the_page_on_deepfaith_runs(tmp_path, monkeypatch, capsys):
@@ -103,12 +161,18 @@ def test_python_in_the_page_on_deepfaith_runs(tmp_path, monkeypatch, capsys):
     assert "torch.Size([5, 6])" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("page", ["docs/deepfaith.md", "docs/optimality.md"])
+PAGES = ["CONTRIBUTING.md", *sorted(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md"))]
+
+
+@pytest.mark.parametrize("page", PAGES)
 def test_commands_in_pages_parse(page):
+    """Those in blocks, and those in sentences but for the letters in capitals that stand for a value."""
     from benchmark.cli.parser import build_parser
 
+    text = (ROOT / page).read_text()
     lines = [line for block in blocks(page, "bash") for line in block.splitlines()]
-    assert lines
+    lines += [" ".join(line.split()) for line in re.findall(r"`(python -m benchmark [^`]*)`", text)]
     for line in lines:
-        words = re.findall(r"'[^']*'|\S+", line.split("#")[0])
-        build_parser().parse_args([word.strip("'") for word in words[3:]])
+        words = [word.strip("'") for word in re.findall(r"'[^']*'|\S+", re.split("[#>]", line)[0])]
+        if words[:3] == ["python", "-m", "benchmark"]:
+            build_parser().parse_args(words[3:])

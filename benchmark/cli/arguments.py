@@ -1,4 +1,4 @@
-"""Arguments that several commands share, and the numbers they take."""
+"""Arguments that several commands share, and the types of their values."""
 
 from __future__ import annotations
 

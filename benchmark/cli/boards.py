@@ -1,4 +1,4 @@
-"""Commands about stored records, none of which loads torch: leaderboard, report, compare."""
+"""Commands about stored records: leaderboard, report, compare. None of them loads torch."""
 
 from __future__ import annotations
 

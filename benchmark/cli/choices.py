@@ -1,4 +1,4 @@
-"""Which records and boards a command is about."""
+"""Options that choose records and boards, and the records that they choose."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Commands that check the metrics: verify-metrics against code that is not ours, regress against golden values."""
+"""Commands that check the metrics: verify-metrics against other packages, regress against golden values."""
 
 from __future__ import annotations
 

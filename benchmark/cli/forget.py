@@ -1,4 +1,4 @@
-"""The command that removes stored records: it lists them first, and removes what was confirmed."""
+"""The command forget, which lists stored records and removes them once that is confirmed."""
 
 from __future__ import annotations
 

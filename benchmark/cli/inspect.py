@@ -1,4 +1,4 @@
-"""Commands about one task: audit and explain it; and about this machine: prepare it, and say what is ready."""
+"""Commands about one task, audit and explain, and about this machine, prepare and doctor."""
 
 from __future__ import annotations
 

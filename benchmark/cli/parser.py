@@ -1,4 +1,4 @@
-"""The command line and composition root: the one module that knows methods and leaderboards, both lazily."""
+"""The parser of the command line, the only module that imports methods and leaderboards, both when needed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a process of the command line does about signals, lost output, and packages that are not ours."""
+"""How the process of a command handles signals, output that cannot be written, and packages that shadow ours."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The commands that run methods, list and show what there is."""
+"""Commands that run methods and that list and show methods, tasks and metrics."""
 
 from __future__ import annotations
 

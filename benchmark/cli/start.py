@@ -1,4 +1,4 @@
-"""The entry point. Nothing large is imported before signals are seen to."""
+"""The entry point of the command line. It handles signals before any large package is imported."""
 
 from __future__ import annotations
 

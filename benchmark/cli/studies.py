@@ -1,4 +1,4 @@
-"""Commands that need methods or boards beside the harness: ablate, plot, optimality."""
+"""Commands that compare explanations or draw records: ablate, plot, optimality."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Errors a user can act on: one sentence that says what was expected, what came and what to do."""
+"""Errors that a user can act on: one sentence says what was expected, what came and what to do."""
 
 from __future__ import annotations
 

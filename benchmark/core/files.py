@@ -1,4 +1,4 @@
-"""Writes files whole or not at all, and sweeps what killed processes left half-written."""
+"""Writes files whole or not at all, and removes what killed processes left half-written."""
 
 from __future__ import annotations
 

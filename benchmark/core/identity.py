@@ -1,6 +1,7 @@
-"""What computed a number: digests of weights, of rows and of source code, taken from the things themselves.
+"""Digests of what a number was computed from: weights, rows and source code.
 
-Names, settings and files can stay as they are while what they stand for changes; nothing here trusts them.
+They are taken of the objects themselves, because names, settings and files can stay the same while what they stand for
+changes.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Names and what they stand for. A file registers itself; nothing else needs an edit.
+"""Registries of tasks and methods by name. A file registers its own, and no other file needs an edit.
 
 Names, facts and summaries are read from the source text, so listing them imports nothing. An entry's module is
 imported only when the entry is used.

@@ -1,4 +1,4 @@
-"""A seed is a hash of what it belongs to, so it never depends on order, batch or worker."""
+"""Seeds as hashes of what they are for, so that none depends on order, batch or worker."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""What a person writes to choose tasks, methods or records: items between commas, and `!item` to take away.
+"""Selections of tasks, methods, metrics or records, as users write them: items between commas, `!item` to leave out.
 
 An item is a name, a glob, a group, `all`, or a label such as `lime[n_samples=20,penalty=0.1]`, whose commas separate
-nothing. Items that take away never add: alone, they take away from all there is.
+nothing. A selection of nothing but `!items` starts from all names.
 """
 
 from __future__ import annotations

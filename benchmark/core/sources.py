@@ -1,4 +1,4 @@
-"""Where data may come from: a data folder, then the hub, then the synthetic stand-in, unless one is named."""
+"""Finds data: in a data folder, on the web, or as a synthetic stand-in, unless the user names one of them."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Batched correlations: along the last axis, one sample a row, over the entries marked as counted.
+"""Batched correlations along the last axis, one sample a row, over the entries that are marked as valid.
 
-Only tensor methods are used, so importing this file costs nothing; everything is differentiable except ranks.
+Only tensor methods are used, so importing this file loads no torch; everything is differentiable except ranks.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What is costly to make, on disk under a key that hashes what it was made from, and checked whenever it is read.
+"""Files in the cache, each under a key that hashes what it was made from, and checked whenever it is read.
 
 A file that is not what was written is set aside and made again. A folder that cannot be written costs time, not a run.
 """

@@ -1,4 +1,4 @@
-"""The words of the house: what a task, a method and an attribution are. No logic.
+"""The central types: what a task, a method and an attribution are. No logic.
 
 Shapes: B batch, G features, K steps, R random subsets, C classes, N samples.
 """

@@ -1,4 +1,4 @@
-"""Fetches files within a deadline, whatever the server does, and writes them whole or not at all."""
+"""Downloads files within a deadline, whatever the server does, and writes them whole or not at all."""
 
 from __future__ import annotations
 

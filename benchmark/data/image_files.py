@@ -1,4 +1,4 @@
-"""Image files: decoded, cropped, scaled to eight bits, and refused where they are not what they say."""
+"""Reads image files: decodes, crops and scales to eight bits, and refuses files that are not what they claim."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How rows are divided: stratified, from a seed."""
+"""Splits rows into training and test rows, stratified by class, from a seed."""
 
 from __future__ import annotations
 

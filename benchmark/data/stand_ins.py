@@ -1,4 +1,4 @@
-"""Synthetic stand-ins with a planted ground truth: sentences with evidence words, images with evidence regions."""
+"""Synthetic texts and images with planted evidence: words of a class, regions of a class."""
 
 from __future__ import annotations
 

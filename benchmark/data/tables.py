@@ -1,4 +1,4 @@
-"""Tabular data sets: what a table must look like, where it is found, and how it is checked."""
+"""Tabular data sets: where a table is found, what it must hold, and how it is checked."""
 
 from __future__ import annotations
 

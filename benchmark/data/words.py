@@ -1,4 +1,4 @@
-"""Texts as words, and words as numbers."""
+"""Splits texts into words and numbers the words."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How good are the metrics themselves on a task: noise, agreement, ties, and whether controls and oracles behave."""
+"""Measures the metrics on a task: noise, agreement, ties, and whether controls and oracles rank as they should."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Cards: what there is to know of a metric, a method or a task, from the registry itself."""
+"""Cards: all that the registry knows of a metric, a method or a task."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Explains one sample by several methods, with the ten scores of each explanation. No drawing."""
+"""Explains one sample by several methods, with the ten scores of each explanation. Draws nothing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is ready on this machine: data, weights and trained models of each task."""
+"""Tells which data, weights and trained models of each task are ready on this machine."""
 
 from __future__ import annotations
 

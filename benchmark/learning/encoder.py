@@ -1,7 +1,7 @@
-"""The Transformer encoder that learned explainers share: a task's inputs to a few numbers for each feature.
+"""The Transformer encoder that learned explainers share: from a task's inputs to a few numbers for each feature.
 
-Tokens are a table's columns, a text's words or an image's square patches; each token's head speaks for the features
-in it, so that a patch gives one number for each of its pixel sites.
+Tokens are a table's columns, a text's words or an image's square patches; the head of a token gives the numbers of the
+features in it, so that a patch gives one for each of its pixels.
 """
 
 from __future__ import annotations

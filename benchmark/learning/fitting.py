@@ -1,4 +1,4 @@
-"""Fits explainers: one loop with progress, checkpoints and the best weights by validation."""
+"""The training loop of explainers, with progress, checkpoints and the best weights by validation."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What objectives without a memory of their own have in common; light, so that a method's file can import it."""
+"""The base of objectives that have no state of their own; it imports no torch."""
 
 from __future__ import annotations
 

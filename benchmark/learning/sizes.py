@@ -1,4 +1,4 @@
-"""The encoder's sizes by modality, the same for every learned explainer: methods are compared and not networks."""
+"""Sizes of the encoder by modality, the same for every learned explainer, so that methods are compared, not sizes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What building a task of any modality has in common: its hash, its cached model, the floor under its accuracy."""
+"""What building a task needs in any modality: its hash, its cached model, the least accuracy of the model."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An image task: images of one size, a vision model, pretrained or trained. A task file fills in the blanks."""
+"""The image task: images of one size and a vision model, pretrained or trained. A task file fills in its fields."""
 
 from __future__ import annotations
 

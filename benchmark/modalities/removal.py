@@ -1,4 +1,4 @@
-"""How a feature is removed in each modality: the one place where modalities differ for the evaluator."""
+"""How a feature is removed in each modality: the only place where modalities differ for the evaluator."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A tabular task: one table, one MLP. A task file only fills in the blanks."""
+"""The tabular task: one table and one MLP. A task file fills in its fields."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A text task: texts as word numbers, an LSTM or a Transformer. A task file only fills in the blanks."""
+"""The text task: texts as word numbers and an LSTM or a Transformer. A task file fills in its fields."""
 
 from __future__ import annotations
 

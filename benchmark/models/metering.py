@@ -1,4 +1,4 @@
-"""Counts what a model is asked: rows forward, rows backward and seconds, by phase."""
+"""Counts forward passes, backward passes and seconds of a model by phase."""
 
 from __future__ import annotations
 

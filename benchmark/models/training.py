@@ -1,4 +1,4 @@
-"""Trains target models, and says how good they are."""
+"""Trains target models and measures their accuracy."""
 
 from __future__ import annotations
 

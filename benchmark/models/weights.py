@@ -1,4 +1,4 @@
-"""Weights of target models: trained once and kept, or loaded from a file, and checked against the model."""
+"""Weights of target models: trained once and cached, or loaded from a file, and checked against the model."""
 
 from __future__ import annotations
 

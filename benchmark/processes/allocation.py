@@ -1,4 +1,4 @@
-"""How the C library treats freed memory."""
+"""Sets how the C library returns freed memory."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""SIGINT and SIGTERM end a run whenever they come, and what is finished stays stored."""
+"""Ends a run on SIGINT and SIGTERM at any moment, with all finished cells stored."""
 
 from __future__ import annotations
 

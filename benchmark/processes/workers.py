@@ -1,4 +1,4 @@
-"""Worker processes: each does one job at a time, none outlives its parent, and one that dies takes only its job along.
+"""Worker processes that do one job at a time; none outlives its parent, and one that dies loses only its job.
 
 Parent and worker talk through the worker's standard input and output, in pickles. The system closes both when either
 side ends, however it ends: a worker leaves when its input does, and a parent that reads no answer knows of the death.

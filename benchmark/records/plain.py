@@ -1,4 +1,4 @@
-"""Plain data for JSON: what a method reports of itself may hold anything."""
+"""Turns what a method reports, which may be anything, into plain data for JSON."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What produced a record: versions, machine, code."""
+"""What a record says of how it came about: versions, machine, code."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A record: what a cell gave, its score table, and what a stored one must look like."""
+"""A record: what a cell gave, its score table, and the checks of a stored one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Plans several tasks and runs them, saying what happens: what `run` and the studies have in common."""
+"""Plans several tasks and runs them with log and progress, for `run` and the studies."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""After how many explanations training pays: against KernelSHAP, timed in the same process."""
+"""The number of explanations after which training pays, against KernelSHAP timed in the same process."""
 
 from __future__ import annotations
 

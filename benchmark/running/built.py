@@ -1,4 +1,4 @@
-"""Tasks and evaluators, built once in a process."""
+"""Tasks and evaluators, built once in a process and shared by its cells."""
 
 from __future__ import annotations
 

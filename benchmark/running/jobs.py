@@ -1,4 +1,4 @@
-"""What became of a cell, or the job that is still to be done: stored records are compared with what is planned."""
+"""Outcomes and jobs: compares stored records with planned cells."""
 
 from __future__ import annotations
 

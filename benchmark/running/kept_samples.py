@@ -1,4 +1,4 @@
-"""A few samples with their explanations, small enough to keep beside a record and to show in a report."""
+"""A few samples with their explanations, small enough to store beside a record and to show in a report."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From what was asked for to cells: which methods with which parameters, on which tasks. No torch."""
+"""Lays out cells: which methods with which parameters, on which tasks. Imports no torch."""
 
 from __future__ import annotations
 

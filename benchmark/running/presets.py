@@ -1,4 +1,4 @@
-"""How much work a run is: samples, steps, subsets and what methods may spend. No torch."""
+"""Presets, which say how much work a run is: samples, steps, subsets and samples of methods. Imports no torch."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Makes the record of a cell: evaluates its method and puts down what came of it."""
+"""Makes the record of a cell by evaluating its method."""
 
 from __future__ import annotations
 

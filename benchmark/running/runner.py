@@ -1,4 +1,4 @@
-"""Runs planned cells: keeps what is stored, computes the rest in one or several processes, stores each at once."""
+"""Runs planned cells: keeps valid records, computes the rest in one or several processes, stores each at once."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How cells are run, and what a process must see to before it runs any."""
+"""Settings of a run, and what a process has to set before it runs cells."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Scores attributions: what no method changes is asked once, the rest once per method, then folded into metrics.
+"""Scores attributions: shared queries once for all methods, the others once per method, then the metrics.
 
 Rows of the model asked for N samples of G features, K steps, R subsets and M methods:
 

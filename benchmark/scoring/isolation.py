@@ -1,4 +1,4 @@
-"""What a method is given is its own: a task without test rows, and a model that is seen to be as it was afterwards."""
+"""Isolates methods: gives each a task without test rows, and checks that it left the model as it was."""
 
 from __future__ import annotations
 

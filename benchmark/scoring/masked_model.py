@@ -1,4 +1,4 @@
-"""The model under removal: predictions for removal sets, in forwards that fit the memory."""
+"""The masked model: predictions for removal sets, in forwards that fit the memory."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a model must be for its answers to mean anything: asked about a few rows before any other question."""
+"""Checks that a model is fit to be explained, on a few rows, before any query."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Queries that each method changes: the removal sets that follow from the order of its attribution."""
+"""Queries that depend on the method: removal sets that follow from the order of its attribution."""
 
 from __future__ import annotations
 

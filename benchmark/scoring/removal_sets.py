@@ -1,8 +1,8 @@
-"""Which features are removed together, and in which order.
+"""Removal sets: which features of a sample are removed together.
 
-A removal set is never stored as a mask until the moment it goes through the model: cumulative sets are an order
-and two bounds, random sets are a seed. Random bits come from a counter-based generator (a hash of seed, row and
-feature), so a set is the same on every device, in every batch and whichever sets were made before it.
+A removal set becomes a mask only when it goes through the model: cumulative sets are an order and two bounds, random
+sets are a seed. Random bits come from a counter-based generator (a hash of seed, row and feature), so a set is the same
+on every device, in every batch and whichever sets were made before it.
 """
 
 from __future__ import annotations

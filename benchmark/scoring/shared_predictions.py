@@ -1,4 +1,4 @@
-"""Predictions that no method changes: made once for a task, seed and samples, and cached on disk for all workers."""
+"""Predictions that no method changes, made once for a task, seed and samples, and cached on disk for all workers."""
 
 from __future__ import annotations
 

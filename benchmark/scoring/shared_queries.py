@@ -1,4 +1,4 @@
-"""Queries that no method changes: whole and empty inputs, random subsets. They are asked once for all methods."""
+"""Queries that no method changes, asked once for all methods: whole and empty inputs, random subsets."""
 
 from __future__ import annotations
 

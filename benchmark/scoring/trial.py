@@ -1,4 +1,4 @@
-"""Methods at work one after the other: what one of them raises ends that one and no other."""
+"""Runs methods one after the other; an error of one ends that one alone."""
 
 from __future__ import annotations
 

@@ -229,23 +229,23 @@ def report():
 
 Made by `tox -e perf -- --write` (`python -m tests.performance.report --write`) on {processor()}, one torch thread;
 {", ".join(f"{name} {version}" for name, version in found.items())}.
-Times are the least of several runs; machines are noisy, ratios travel better than seconds.
+Times are the least of several runs. Machines are noisy: ratios carry over to others better than seconds.
 
 ## Beside Quantus
 
-The same model, samples, number of subsets, removals and steps (on the CNN 49 for 48 of ours, because Quantus wants
-steps of one size); without our value table, which would ask more rows for one method and none for the next. For Quantus
+The same model, samples, number of subsets, removals and steps (on the CNN 49 for 48 of ours, because Quantus needs
+steps of one size), without our value table, which would ask more rows for one method and none for the next. For Quantus
 one method is timed, and nine methods are nine times that. MC runs with one draw a step and INF with 100 removals a
 sample, as ours. On the MLP the times are the least of 40 runs of ours and of 4 of Quantus's, which takes far longer; on
-the CNN both run 6 times, by turns.
+the CNN both run 6 times, in turn.
 
 {beside_quantus()}
 
 ## Overhead
 
 The evaluator's wall time against the time of the same number of rows through the bare model, nine methods and ten
-metrics. Rows a forward follow from bytes: the memory of one row's largest layer, and a budget of 8 MiB or the size of
-the weights on a CPU, 2 GiB on a GPU.
+metrics. The rows of a forward follow from bytes: the memory of one row's largest layer, and a budget of 8 MiB or the
+size of the weights on a CPU, 2 GiB on a GPU.
 
 {overhead()}
 
@@ -261,13 +261,13 @@ the weights on a CPU, 2 GiB on a GPU.
 
 One thread, one run: each metric of one method on the MLP at least 40 times as fast as Quantus, nine methods 400 times,
 nine methods on the CNN 5 times; the evaluator at most 2 times the bare model's time on the MLP (with its value table,
-as it runs there) and 1.15 times on the CNN. The MLP without its table is for comparison: half of that time is drawing
-subsets, judging logits and arithmetic on (512, 10) answers.
+as it runs there) and 1.15 times on the CNN. The MLP without its table is for comparison: half of that time goes to
+drawing subsets, softmax of logits and arithmetic on (512, 10) predictions.
 
 ## Not measured here
 
 No figure of this page was made on a GPU; the code for it (one device for masks and model, `--precision bf16`,
-`--compile`, out of memory halves the rows) is tested on a CPU only.
+`--compile`, halved forwards when memory runs out) is tested on a CPU only.
 """
 
 

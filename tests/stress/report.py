@@ -48,14 +48,15 @@ def table(rows: dict[str, Counter[str]]) -> str:
 
 HEAD = """# Reliability
 
-Made by `tox -e stress -- --write` (`python -m tests.stress.report --write`); `--kills N` kills fewer runs than 100 and
-does all else in proportion, `--part` and `-k` choose, and renew only their sections. A run here is a small task with
-trained weights, decoded data, five methods, two of which train an explainer, and a checkpoint four times a second. A
-whole one takes some seconds. Kills come at uniformly random moments of its length, or at a random one of its writes.
-Part of the work: some records, a checkpoint or a half-written file."""
+Made by `tox -e stress -- --write` (`python -m tests.stress.report --write`); `--kills N` kills N runs in place of 100
+and does all else in proportion; `--part` and `-k` choose tests, and only their sections are renewed. A run here is a
+small task with trained weights, decoded data, five methods, two of which train an explainer, and a checkpoint four
+times a second. A whole one takes some seconds. Kills come at uniformly random moments of its length, or at a random
+one of its writes. "Part of the work" is some records, a checkpoint or a half-written file."""
 MEANING = {
-    "killed runs, resumed": """Held: the scores and examples of the resumed run are those of a run left alone, byte for
-byte, run.json but for times; no process lives on, no half-written file is left, nothing was set aside.""",
+    "killed runs, resumed": """Held: the scores and examples of the resumed run are those of an undisturbed run, byte
+for byte, and so is run.json but for times; no process lives on, no half-written file is left, nothing was set
+aside.""",
     "runs ended by SIGTERM, resumed": """Held: as above; the exit code is 130 and no traceback is shown.""",
     "one flipped bit": """Held: the next run ends with exit code 0 and the same scores; what was damaged is named, set
 aside and made again.""",

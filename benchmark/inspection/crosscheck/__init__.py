@@ -1,1 +1,1 @@
-"""Checks of our own metrics: against other people's code, and against our own past."""
+"""Checks of the metrics against other packages and against golden values."""

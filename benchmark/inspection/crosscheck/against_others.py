@@ -1,4 +1,4 @@
-"""Every metric beside other packages on the same samples."""
+"""Compares every metric with other packages on the same samples."""
 
 from __future__ import annotations
 

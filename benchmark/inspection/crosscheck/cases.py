@@ -1,4 +1,4 @@
-"""Small fixed tasks whose models, inputs and attributions come from a formula, so that they never change."""
+"""Small fixed tasks whose models, inputs and attributions follow from a formula, so that they never change."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a check is, and how checks are shown."""
+"""The result of one check, and checks as a table."""
 
 from __future__ import annotations
 

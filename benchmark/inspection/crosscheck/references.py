@@ -1,4 +1,4 @@
-"""The ten metrics computed by code that is not ours (Quantus, Captum) or by plain loops, one sample at a time.
+"""The ten metrics by Quantus and Captum, or by plain loops, one sample at a time.
 
 Quantus sees each sample alone as an image (1, 1, 1, n) of its own features, without softmax, with our baseline
 written back by `perturb_func`: this avoids its batch-dependent baselines, its channel handling and its padding.

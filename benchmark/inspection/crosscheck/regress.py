@@ -1,4 +1,4 @@
-"""`regress`: scores and forward counts of fixed cases against golden ones, committed as data.
+"""Compares scores and forward counts of fixed cases with golden values, which are committed as data: `regress`.
 
 Golden scores of a metric belong to its `version`: they change with it or not at all. So that this can be checked, the
 file keeps, for each metric and version, a digest of its scores in each case.

@@ -1,7 +1,7 @@
-"""`verify-metrics`: every metric against its references on the fixed cases, as a table with a verdict.
+"""Compares every metric with its references on the fixed cases, as a table with a verdict: `verify-metrics`.
 
-References are other people's code, plain loops, and what must hold of any scores: that they know no company and no
-scale, that subsets are drawn independently, that test rows play no part in how rows are scaled.
+References are other packages, plain loops, and what must hold of any scores: that they depend on no other sample and on
+no scale, that subsets are drawn independently, that test rows play no part in how rows are scaled.
 """
 
 from __future__ import annotations
