@@ -14,7 +14,7 @@ from scipy.stats import t as student
 from benchmark.core.errors import BenchmarkError
 from benchmark.core.identity import what_changed
 from benchmark.records.record import Record
-from leaderboards.rank import Kind, kind_of
+from leaderboards.board import Kind, kind_of
 from leaderboards.selection import told_apart
 from leaderboards.tables import TextTable, number
 

@@ -10,12 +10,12 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from benchmark.core.errors import UsageError
-from leaderboards.rank import Board, Row
+from leaderboards.board import Board, Row
 
 COSTS = ("forward passes", "backward passes", "ms", "training s")
-TRAINING = ("training passes", "break-even")
+TRAINING = ("training passes", "break-even explanations")
 BREAK_EVEN = (
-    "training passes: forward and backward passes of the model in training, once; break-even: how many explanations "
+    "training passes: forward and backward passes of the model in training, once; break-even explanations: how many "
     "cost KernelSHAP as much time as training and explaining does."
 )
 
@@ -132,7 +132,7 @@ def _line(row: Row, board: Board) -> list[str]:
 def _training(row: Row) -> list[str]:
     if row.break_even is None:
         return ["–", "–"]
-    return [number(row.train_rows, 0), "never" if math.isinf(row.break_even) else number(row.break_even, 0)]
+    return [number(row.train_passes, 0), "never" if math.isinf(row.break_even) else number(row.break_even, 0)]
 
 
 def _printable(table: TextTable) -> TextTable:
@@ -204,7 +204,7 @@ def to_csv(boards: list[Board]) -> str:
 
 COLUMNS = (
     "low", "high", "best", "group", "family_rank", "sample_rank", "forwards", "backwards", "milliseconds",
-    "train_seconds", "train_rows", "break_even",
+    "train_seconds", "train_passes", "break_even",
 )  # fmt: skip
 """Columns of the CSV that are named as in `Row`."""
 

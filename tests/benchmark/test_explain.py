@@ -10,8 +10,9 @@ import pytest
 from benchmark.cli.parser import main
 from benchmark.core.sources import Sources
 from benchmark.core.types import METHODS, TASKS
-from benchmark.inspection.explain import explain
-from benchmark.inspection.pictures import draw, interval_widths, page
+from benchmark.inspection.explain import explain, interval_widths
+from benchmark.inspection.page import page
+from benchmark.inspection.pictures import draw
 
 
 @pytest.mark.parametrize("kind", ["png", "svg", "html"])

@@ -11,8 +11,8 @@ from benchmark.core.errors import UsageError
 from benchmark.records.store import RecordStore
 from leaderboards.figures import _cliques, critical_figure, intervals_figure
 from leaderboards.overall import overall
-from leaderboards.rank import board
-from tests.leaderboards.generated import several
+from leaderboards.rank import rankings
+from tests.leaderboards.generated import board, several
 
 
 def test_intervals_figure_shows_every_method_and_its_interval():
@@ -27,7 +27,7 @@ def test_critical_figure_joins_what_cannot_be_told_apart():
     assert _cliques([1.0, 2.0, 2.5, 5.0], 1.2) == [(1.0, 2.0), (2.0, 2.5)]
     assert _cliques([1.0, 2.0, 2.5, 5.0], 9.0) == [(1.0, 5.0)]
     assert _cliques([1.0, 3.0], 1.0) == []
-    found = overall(several(3, 5, 1, 12)[0])
+    found = overall(rankings(several(3, 5, 1, 12)[0]))
     figure = critical_figure(found)
     words = [text.get_text() for text in figure.axes[0].texts]
     assert all(any(word.startswith(f"{row.method} {row.mean_rank:.2f}") for word in words) for row in found.rows)
