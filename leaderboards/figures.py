@@ -34,6 +34,7 @@ CURVES = {
     "alpha": "alpha, weight of pattern consistency",
     "mean_rank": "mean rank among prior methods, validation",
 }
+LOSSES_ACROSS = 4
 NEAR, NEAR_ACROSS = 0.03, 0.3
 """Points nearer than these shares of the axes would write over each other's names."""
 
@@ -72,7 +73,7 @@ def cost_figure(board: Board, costs: Sequence[str] = ("passes", "milliseconds"),
         headed: write what the board was made from above.
     """
     _theme("whitegrid")
-    figure, panels = plt.subplots(1, len(costs), figsize=(6.5 * len(costs), 5.6), sharey=True, squeeze=False)
+    figure, panels = plt.subplots(1, len(costs), figsize=(max(9.0, 6.5 * len(costs)), 5.6), sharey=True, squeeze=False)
     rows = [row for row in board.rows if row.kind not in ("control", "oracle") and np.isfinite(row.mean_rank)]
     for axes, cost in zip(panels[0], costs, strict=True):
         spent = [row.forwards + row.backwards if cost == "passes" else row.milliseconds for row in rows]
@@ -99,7 +100,7 @@ def cost_figure(board: Board, costs: Sequence[str] = ("passes", "milliseconds"),
     first.set_ylabel("mean rank, best at the top")
     if headed:
         figure.suptitle(title(board), fontsize=11)
-    figure.tight_layout()
+        figure.tight_layout()
     sns.move_legend(first, "lower center", bbox_to_anchor=(0.5, -0.02), ncol=2, title=None, frameon=False,
                     bbox_transform=figure.transFigure)  # fmt: skip
     figure.subplots_adjust(bottom=0.2)
@@ -152,7 +153,7 @@ def intervals_figure(board: Board, headed: bool = True) -> Figure:
     axes.grid(axis="y", visible=False)
     if headed:
         axes.set_title(title(board), fontsize=9, loc="left", wrap=True)
-    figure.tight_layout()
+        figure.tight_layout()
     return figure
 
 
@@ -255,11 +256,20 @@ def losses_figure(records: Sequence[Record]) -> Figure | None:
     if frame.empty:
         return None
     _theme("whitegrid")
-    panels = sns.relplot(frame, kind="line", x="iteration", y="loss", col="explainer", col_wrap=4, units="line",
-                         estimator=None, color=ACCENT, height=1.9, aspect=1.4,
-                         facet_kws={"sharex": False, "sharey": False})  # fmt: skip
-    panels.set_titles("{col_name}").set_axis_labels("iteration", "loss")
-    return panels.figure
+    names = list(frame["explainer"].unique())
+    across = min(len(names), LOSSES_ACROSS)
+    down = -(-len(names) // across)
+    figure, panels = plt.subplots(down, across, figsize=(2.7 * across, 2.0 * down), squeeze=False)
+    figure.subplots_adjust(hspace=0.75, wspace=0.35)
+    for axes, name in zip(panels.flat, names, strict=False):
+        of_name = frame[frame["explainer"] == name]
+        sns.lineplot(of_name, x="iteration", y="loss", units="line", estimator=None, color=ACCENT, ax=axes)
+        axes.set_title(name, fontsize=10)
+        axes.set(xlabel="", ylabel="")
+        axes.tick_params(labelsize=8)
+    for axes in panels.flat[len(names) :]:
+        axes.set_visible(False)
+    return figure
 
 
 def ablation_figure(ablation: Ablation) -> Figure:

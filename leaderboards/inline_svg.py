@@ -46,9 +46,14 @@ def inline_svg(figure: Figure, label: str) -> str:
     body = re.sub(r" transform=\"rotate\(-0 [^)]*\)\"", "", body)
     for colour, variable in PAGE_COLOURS.items():
         body = body.replace(f": {colour}", f": var({variable})")
-    body = re.sub(r"\d+\.\d\d+", lambda found: f"{float(found[0]):.1f}", re.sub(r"\s+", " ", body))
+    body = re.sub(r' (d|x|y|transform)="[^"]*"', _rounded, re.sub(r"\s+", " ", body))
     title = escape(label)
     return f'<svg viewBox="0 0 {width} {height}" role="img" aria-label="{title}"><title>{title}</title>{body}</svg>'
+
+
+def _rounded(attribute: re.Match[str]) -> str:
+    """Return an attribute with its coordinates to a tenth of a point."""
+    return re.sub(r"\d+\.\d\d+", lambda number: f"{float(number[0]):.1f}", attribute[0])
 
 
 def _has_tip(artist: Artist) -> bool:

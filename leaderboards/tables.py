@@ -16,7 +16,7 @@ COSTS = ("forward passes", "backward passes", "ms", "training s")
 TRAINING = ("training passes", "break-even explanations")
 BREAK_EVEN = (
     "training passes: forward and backward passes of the model in training, once; break-even explanations: how many "
-    "cost KernelSHAP as much time as training and explaining does."
+    "cost KernelSHAP as much time as training and explaining them does."
 )
 
 

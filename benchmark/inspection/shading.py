@@ -16,6 +16,8 @@ BARS = 14
 """Columns of a table that are drawn: the strongest."""
 OUTLIERS = 0.995
 """Attributions beyond this quantile of their size are drawn as strong as it."""
+OUTLINE = 160
+"""Pixels that an outline is at least wide or high, where the image is smaller."""
 FAINT = 0.02
 """Words weaker than this are not coloured."""
 
@@ -113,7 +115,8 @@ def overlay(heat: np.ndarray) -> str:
 
 
 def outline(planted: np.ndarray) -> str:
-    """Return the edge of an area (H, W) bool as a transparent PNG in base 64."""
+    """Return the edge of an area (H, W) bool as a transparent PNG in base 64, enlarged so that the edge is thin."""
+    planted = np.kron(planted, np.ones((max(1, OUTLINE // max(planted.shape)),) * 2, bool))
     padded = np.pad(planted, 1)
     inside = padded[:-2, 1:-1] & padded[2:, 1:-1] & padded[1:-1, :-2] & padded[1:-1, 2:]
     pixels = np.zeros((*planted.shape, 4), np.uint8)
