@@ -14,7 +14,7 @@ from benchmark.records.record import Record
 from leaderboards.bootstrap import DRAWS, across_tasks, chance_to_be_best, groups
 from leaderboards.rank import Ranking
 from leaderboards.significance import Pair, critical_difference, friedman, one_against_each
-from leaderboards.tables import TextTable, between, number, percent
+from leaderboards.tables import RANKS, TextTable, between, number, percent
 
 NOT_APPLICABLE, MISSING, FAILED = "N/A", "missing", "failed"
 TAIL = 0.025
@@ -248,4 +248,4 @@ def table_of(board: Overall) -> TextTable:
 
 def header(board: Overall) -> list[str]:
     """Return the columns of an overall board."""
-    return ["method", "rank", "95 % interval", "best", "tie", *board.tasks]
+    return [*RANKS, *board.tasks]

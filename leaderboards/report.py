@@ -22,7 +22,7 @@ from leaderboards.inline_svg import inline_svg
 from leaderboards.overall import Overall
 from leaderboards.rank import Ranking
 from leaderboards.score_array import mean_over
-from leaderboards.tables import COSTS, TRAINING, arrowed, between, footer, number, percent, title
+from leaderboards.tables import COSTS, RANKS, TRAINING, arrowed, between, footer, number, percent, title
 
 LARGEST = 5_000_000
 """Bytes of a page; where it would be larger, fewer samples are shown."""
@@ -95,7 +95,7 @@ def _task(ranking: Ranking, examples: Examples) -> dict[str, Any]:
         "synthetic": board.source == "synthetic",
         "title": title(board),
         "footer": footer(board),
-        "header": ["method", "rank", "95 % interval", "best", "tie", *arrowed(board), *COSTS[2:], TRAINING[1]],
+        "header": [*RANKS, *arrowed(board), *COSTS[2:], TRAINING[1]],
         "rows": [_row(row, board) for row in board.rows],
         "kinds": sorted({row.kind for row in board.rows}),
         "metrics": arrowed(board),

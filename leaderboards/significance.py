@@ -137,4 +137,4 @@ def table_of(what: str, pairs: list[Pair] | str) -> TextTable:
         "Wilcoxon's signed ranks over samples, a sample's unit being its rank averaged over metrics and seeds; p after "
         "Holm; effect: matched-pairs rank-biserial correlation, positive where the first is better."
     ]
-    return TextTable(f"all pairs · {what}", ["pair", "p", "effect", ""], rows, lines)
+    return TextTable(f"all pairs · {what}", ["pair", "p", "effect", "verdict"], rows, lines)

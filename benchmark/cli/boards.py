@@ -135,7 +135,8 @@ def _beside_the_paper(records: list[Record], arguments: argparse.Namespace) -> i
 
 def _check(path: Path, boards: list[Board]) -> int:
     """Compare boards with a published one, and say what differs."""
-    from leaderboards.tables import differences, render
+    from leaderboards.check import differences
+    from leaderboards.tables import render
 
     expected = f"--check expects a board made with --format csv or --publish, got {str(path)!r}"
     if path.is_dir():

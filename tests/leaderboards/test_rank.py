@@ -307,7 +307,8 @@ def test_labels_reach_no_form_raw():
 
 
 def test_a_published_board_does_not_hang_on_times():
-    from leaderboards.tables import differences, to_csv
+    from leaderboards.check import differences
+    from leaderboards.tables import to_csv
 
     def csv(seconds, score=0.5):
         made = record("lime", (score,))
