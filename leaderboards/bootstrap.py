@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from leaderboards.score_array import DIGITS, ScoreArray, better_first
+from leaderboards.score_array import DIGITS, ScoreArray, better_first, mean_over
 
 DRAWS = 1000
 LEVEL = 0.975
@@ -16,31 +16,35 @@ The 95 % interval of their difference then leaves out 0.
 """
 
 
-def resampled(found: ScoreArray, draws: int = DRAWS, seed: int = 0) -> np.ndarray:
+def resampled(array: ScoreArray, draws: int = DRAWS, seed: int = 0) -> np.ndarray:
     """Return mean scores (draws, M, K) on resampled seeds and samples, the same ones for all methods.
 
     Each draw takes as many seeds as there are, with replacement, and for all of them the same samples, as many as
     there are, with replacement. NaN where nothing that was drawn has a score.
     """
     rng = np.random.default_rng(seed)
-    methods, seeds, metrics, samples = found.scores.shape
+    methods, seeds, metrics, samples = array.scores.shape
     of_seeds = rng.multinomial(seeds, np.full(seeds, 1 / seeds), draws)
     of_samples = rng.multinomial(samples, np.full(samples, 1 / samples), draws)
     weights = (of_seeds[:, :, None] * of_samples[:, None, :]).reshape(draws, -1).astype(float)
-    rows = found.scores.transpose(1, 3, 0, 2).reshape(seeds * samples, methods * metrics)
-    there = np.isfinite(rows)
-    totals, counts = weights @ np.where(there, rows, 0.0), weights @ there
+    rows = array.scores.transpose(1, 3, 0, 2).reshape(seeds * samples, methods * metrics)
+    finite = np.isfinite(rows)
+    totals, counts = weights @ np.where(finite, rows, 0.0), weights @ finite
     means = np.where(counts > 0, totals / np.maximum(counts, 1), np.nan)
     return means.reshape(draws, methods, metrics)
 
 
 @dataclass(frozen=True, eq=False)
 class RankUncertainty:
-    """How sure the ranks (M,) of methods are.
+    """How sure the mean ranks of M methods are.
 
-    `ranks` (draws, M): resampled mean ranks. `low` and `high` (M,): the interval of the mean rank. `best` (M,): the
-    share of draws in which a method has the best mean rank. `group` (M,): 1 for those that cannot be told from the
-    first, 2 for those that cannot be told from the first of the rest, and so on.
+    Attributes:
+        ranks: resampled mean ranks, (draws, M).
+        low: lower ends (M,) of the 95 % intervals of the mean ranks.
+        high: upper ends (M,) of them.
+        best: share (M,) of the draws in which a method has the best mean rank, 0 to 1.
+        group: (M,), 1 for those that cannot be told from the first, 2 for those that cannot be told from the first of
+            the rest, and so on.
     """
 
     ranks: np.ndarray
@@ -51,17 +55,24 @@ class RankUncertainty:
 
 
 def rank_uncertainty(means: np.ndarray, higher: np.ndarray, observed: np.ndarray) -> RankUncertainty:
-    """Return how sure the observed mean ranks (M,) are, given resampled mean scores (draws, M, K).
+    """Return how sure observed mean ranks are.
 
     In each metric a method's rank may be as good as 1 + the number of methods that are better in at least 97.5 % of the
     draws, and as bad as M - the number of those that are worse in as many; `low` and `high` are the means of these
     ends over the metrics. Percentiles of resampled ranks would be too narrow where methods are close: resampling adds
     noise, and noise draws ranks together. Source: the idea of Mogstad, Romano, Shaikh and Wilhelm 2024, confidence
     sets for ranks from differences of means, here for each pair on its own.
+
+    Args:
+        means: resampled mean scores, (draws, M, K).
+        higher: whether higher is better, (K,).
+        observed: observed mean ranks, (M,).
     """
     scores = np.round(np.where(higher, means, -means), DIGITS)
     with np.errstate(invalid="ignore"):
-        better = np.stack([(own[:, None] > scores).mean(0) >= LEVEL for own in scores.transpose(1, 0, 2)])  # (M, M, K)
+        better = np.stack(
+            [(of_method[:, None] > scores).mean(0) >= LEVEL for of_method in scores.transpose(1, 0, 2)]
+        )  # (M, M, K)
     known = np.isfinite(scores).any(0)
     count = known.sum(0)
     low = np.where(known, 1 + better.sum(0), np.nan)
@@ -84,14 +95,14 @@ def groups(ranks: np.ndarray, observed: np.ndarray) -> np.ndarray:
     A group begins with the best method that has none yet; the methods after it join until one is worse than that
     first one in at least 97.5 % of the draws.
     """
-    found = np.zeros(len(observed), int)
+    group = np.zeros(len(observed), int)
     first = -1
     for method in np.lexsort((np.arange(len(observed)), observed)):
         if first < 0 or (ranks[:, method] > ranks[:, first]).mean() >= LEVEL:
-            first, found[method] = method, found.max() + 1
+            first, group[method] = method, group.max() + 1
         else:
-            found[method] = found.max()
-    return found
+            group[method] = group.max()
+    return group
 
 
 def across_tasks(ranks: list[np.ndarray], seed: int = 0) -> np.ndarray:
@@ -99,9 +110,3 @@ def across_tasks(ranks: list[np.ndarray], seed: int = 0) -> np.ndarray:
     rng = np.random.default_rng(seed)
     weights = rng.multinomial(len(ranks), np.full(len(ranks), 1 / len(ranks)), len(ranks[0])) / len(ranks)
     return np.einsum("bt,tbm->bm", weights, np.stack(ranks))
-
-
-def mean_over(values: np.ndarray, axis: int | tuple[int, ...]) -> np.ndarray:
-    """Return the mean over an axis of what is a number, NaN where nothing is."""
-    count = np.isfinite(values).sum(axis)
-    return np.where(count, np.nansum(values, axis) / np.maximum(count, 1), np.nan)

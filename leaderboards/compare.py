@@ -14,7 +14,7 @@ from scipy.stats import t as student
 from benchmark.core.errors import BenchmarkError
 from benchmark.core.identity import what_changed
 from benchmark.records.record import Record
-from leaderboards.rank import Kind, kind_of
+from leaderboards.board import Kind, kind_of
 from leaderboards.selection import told_apart
 from leaderboards.tables import TextTable, number
 
@@ -27,11 +27,21 @@ SHOWN = 5
 
 @dataclass(frozen=True)
 class Move:
-    """How a metric's mean of one cell changed; positive `better` is an improvement.
+    """How a metric's mean of one cell changed.
 
-    `low` to `high` holds the mean change with the confidence that all intervals of the comparison together leave
-    unchanged scores alone in 95 % of comparisons. `largest` is that of one sample; `differ` counts samples that differ
-    by more than rounding, `invalid` those whose score was valid and no longer is, `missing` those that are gone.
+    Attributes:
+        cell: task, source, method, seed and what else tells it apart.
+        metric: its name.
+        before: mean score over the samples that are valid in both.
+        after: likewise.
+        low: lower end of the interval of the change; all intervals of a comparison together leave scores that did not
+            move alone in 95 % of comparisons.
+        high: upper end of it.
+        better: whether the change is an improvement.
+        largest: the largest change of one sample.
+        differ: number of samples that differ by more than rounding.
+        invalid: number of samples whose score was valid and no longer is.
+        missing: number of samples that are gone.
     """
 
     cell: str
@@ -59,9 +69,15 @@ class Move:
 
 @dataclass(frozen=True)
 class Comparison:
-    """What two sets share, metric by metric; what only one has; what failed, and what cannot be compared, and why.
+    """What moved between two sets of records.
 
-    `damaged`: how many records of each could not be read.
+    Attributes:
+        moves: one for each cell and metric that both have.
+        only_before: names of cells that only the first has.
+        only_after: names of cells that only the second has.
+        refused: what cannot be compared, and why.
+        broken: what failed in one of them, or is gone.
+        damaged: how many records of each could not be read.
     """
 
     moves: tuple[Move, ...]
@@ -73,36 +89,44 @@ class Comparison:
 
     def reasons(self) -> list[str]:
         """Return why what came after does not pass for what was before: nothing where it does."""
-        found = [f"{count} records of the {which} are damaged" for which, count in
-                 zip(("first", "second"), self.damaged, strict=True) if count]  # fmt: skip
-        found += [*self.broken, *self.refused]
-        found += [] if self.moves else ["nothing was compared: no cell is finished in both"]
-        found += [f"{name}: is not in the second" for name in self.only_before]
+        reasons = [
+            f"{count} records of the {which} are damaged"
+            for which, count in zip(("first", "second"), self.damaged, strict=True)
+            if count
+        ]
+        reasons += [*self.broken, *self.refused]
+        reasons += [] if self.moves else ["nothing was compared: no cell is finished in both"]
+        reasons += [f"{name}: is not in the second" for name in self.only_before]
         for move in self.moves:
             if move.missing:
-                found.append(f"{move.cell} {move.metric}: {move.missing} samples are missing")
+                reasons.append(f"{move.cell} {move.metric}: {move.missing} samples are missing")
             if move.invalid:
-                found.append(f"{move.cell} {move.metric}: {move.invalid} scores are no longer valid")
+                reasons.append(f"{move.cell} {move.metric}: {move.invalid} scores are no longer valid")
             if move.differ:
-                found.append(f"{move.cell} {move.metric}: {move.differ} scores differ, by {move.largest:.2g} at most")
-        return found
+                reasons.append(f"{move.cell} {move.metric}: {move.differ} scores differ, by {move.largest:.2g} at most")
+        return reasons
 
 
 def compare(before: list[Record], after: list[Record], damaged: tuple[int, int] = (0, 0)) -> Comparison:
     """Compare records that stand for the same cell, paired by sample.
 
+    Args:
+        before: the first set, of any tasks, methods and seeds.
+        after: the second.
+        damaged: how many records of each could not be read.
+
     Raises:
         BenchmarkError: the two have no cell in common, or none of those can be compared.
     """
-    one, other = (_by_name(records) for records in (before, after))
-    shared = [name for name in one if name in other]
+    old, new = _by_name(before), _by_name(after)
+    shared = [name for name in old if name in new]
     if not shared:
         raise BenchmarkError("these two have no cell in common: expected the same tasks, methods, seeds and limits")
     pairs: list[_Pair] = []
     refused: list[str] = []
     broken: list[str] = []
     for name in shared:
-        first, second = one[name], other[name]
+        first, second = old[name], new[name]
         if "failed" in (first.status, second.status):
             if first.status != second.status:
                 which = "first" if first.status == "failed" else "second"
@@ -117,7 +141,7 @@ def compare(before: list[Record], after: list[Record], damaged: tuple[int, int] 
     if not pairs and refused:
         raise BenchmarkError("nothing can be compared: " + "; ".join(refused[:SHOWN]))
     moves = _moves(pairs)
-    only_before, only_after = tuple(n for n in one if n not in other), tuple(n for n in other if n not in one)
+    only_before, only_after = tuple(n for n in old if n not in new), tuple(n for n in new if n not in old)
     return Comparison(tuple(moves), only_before, only_after, tuple(refused), tuple(broken), damaged)
 
 
@@ -164,12 +188,12 @@ class _Pair:
 def _pairs(name: str, one: Record, other: Record) -> Iterator[_Pair]:
     columns = [_columns(record) for record in (one, other)]
     for metric in (metric for metric in one.metrics if metric in other.metrics):
-        (samples, before, valid), (others, after, still) = (found[metric] for found in columns)
+        (samples, before, valid), (others, after, still) = (by_metric[metric] for by_metric in columns)
         missing = 0
         if not np.array_equal(samples, others):
             missing = len(np.setdiff1d(samples, others))
-            _, at, there = np.intersect1d(samples, others, return_indices=True)
-            before, valid, after, still = before[at], valid[at], after[there], still[there]
+            _, at, at_after = np.intersect1d(samples, others, return_indices=True)
+            before, valid, after, still = before[at], valid[at], after[at_after], still[at_after]
         both = valid & still
         invalid = int((valid & ~still).sum())
         yield _Pair(name, metric, one.metrics[metric]["higher_is_better"], before[both], after[both], invalid, missing)
@@ -180,12 +204,12 @@ def _columns(record: Record) -> dict[str, tuple[np.ndarray, np.ndarray, np.ndarr
     sample, score = record.scores["sample"].to_numpy(), record.scores["score"].to_numpy(float)
     valid = record.scores["valid"].to_numpy(bool)
     metric = record.scores["metric"].astype("category")
-    codes, found = metric.cat.codes.to_numpy(), {}
+    codes, columns = metric.cat.codes.to_numpy(), {}
     for code, name in enumerate(metric.cat.categories):
         rows = np.flatnonzero(codes == code)
         rows = rows[np.argsort(sample[rows], kind="stable")]
-        found[str(name)] = sample[rows], score[rows], valid[rows]
-    return found
+        columns[str(name)] = sample[rows], score[rows], valid[rows]
+    return columns
 
 
 def _moves(pairs: list[_Pair]) -> list[Move]:
@@ -227,9 +251,9 @@ def _quantile(probability: float, freedom: int) -> float:
     return float(student.ppf(probability, freedom))
 
 
-def table_of(found: Comparison) -> TextTable:
+def table_of(comparison: Comparison) -> TextTable:
     """Return what moved as a table; what did not is counted."""
-    moved = sorted((move for move in found.moves if move.moved), key=lambda move: (move.cell, move.metric))
+    moved = sorted((move for move in comparison.moves if move.moved), key=lambda move: (move.cell, move.metric))
     rows = [
         [move.cell, move.metric, number(move.before, 4), number(move.after, 4), f"{move.change:+.4f}",
          f"{move.low:+.4f} to {move.high:+.4f}", "better" if move.better else "worse"]
@@ -239,17 +263,17 @@ def table_of(found: Comparison) -> TextTable:
         "change: of the mean over samples, paired; intervals are Student's, widened (Bonferroni) so that in 95 % of "
         "comparisons none of the scores that did not move leaves out 0.",
     ]
-    lines += [f"not compared: {reason}" for reason in found.refused]
-    lines += list(found.broken)
-    for move in found.moves:
+    lines += [f"not compared: {reason}" for reason in comparison.refused]
+    lines += list(comparison.broken)
+    for move in comparison.moves:
         lines += [f"{move.cell} {move.metric}: {move.invalid} scores are no longer valid"] if move.invalid else []
         lines += [f"{move.cell} {move.metric}: {move.missing} samples are missing"] if move.missing else []
-    lines += [f"only in the first: {name}" for name in found.only_before]
-    lines += [f"only in the second: {name}" for name in found.only_after]
-    cells = len({move.cell for move in found.moves})
-    same = sum(move.differ == 0 for move in found.moves)
+    lines += [f"only in the first: {name}" for name in comparison.only_before]
+    lines += [f"only in the second: {name}" for name in comparison.only_after]
+    cells = len({move.cell for move in comparison.moves})
+    same = sum(move.differ == 0 for move in comparison.moves)
     heading = (
-        f"{len(moved)} of {len(found.moves)} scores of {cells} cells moved; {same} are the same but for rounding, "
-        f"{len(found.moves) - len(moved) - same} differ by no more than chance"
+        f"{len(moved)} of {len(comparison.moves)} scores of {cells} cells moved; {same} are the same but for rounding, "
+        f"{len(comparison.moves) - len(moved) - same} differ by no more than chance"
     )
-    return TextTable(heading, ["cell", "metric", "before", "after", "change", "interval", ""], rows, lines)
+    return TextTable(heading, ["cell", "metric", "before", "after", "change", "interval", "verdict"], rows, lines)

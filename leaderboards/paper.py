@@ -10,9 +10,10 @@ import numpy as np
 from scipy.stats import kendalltau, spearmanr
 
 from benchmark.records.record import Record
-from leaderboards.rank import boards, kind_of
+from leaderboards.board import kind_of
+from leaderboards.rank import rankings
 from leaderboards.selection import narrowed
-from leaderboards.tables import TextTable, number, title
+from leaderboards.tables import TextTable, between, number, title
 
 FOLDER = Path(__file__).parent / "published" / "paper"
 LEARNED = ("deepfaith", "vert", "l2x", "cxplain", "fastshap")
@@ -35,7 +36,14 @@ def read(name: str) -> list[dict[str, str]]:
 
 @dataclass(frozen=True)
 class Agreement:
-    """How alike two orders of the same methods are: Spearman's rho and Kendall's tau, NaN under three methods."""
+    """How alike two orders of the same methods are.
+
+    Attributes:
+        task: where they were ranked.
+        methods: how many there are.
+        rho: Spearman's, -1 to 1; NaN under three methods or where all are tied.
+        tau: Kendall's, likewise.
+    """
 
     task: str
     methods: int
@@ -55,30 +63,30 @@ def agreement(task: str, ours: list[float], theirs: list[float]) -> Agreement:
 def mean_ranks(records: list[Record], partial: bool = False) -> tuple[list[TextTable], list[Agreement]]:
     """Return a table for each task whose mean ranks were published, methods ranked among those that the paper has."""
     published = {row["method"]: row for row in read("mean_rank")}
-    own = among(records, tuple(published))
-    method = {record.label: record.cell.method for record in own}
-    tables, found = [], []
-    for made in boards(own, partial):
-        rows = [(row, published[method[row.method]].get(made.task) or "") for row in made.rows]
+    compared = among(records, tuple(published))
+    tables, agreements = [], []
+    for ranking in rankings(compared, partial):
+        board, method = ranking.board, {record.label: record.cell.method for record in ranking.records}
+        rows = [(row, published[method[row.method]].get(board.task) or "") for row in board.rows]
         rows = [(row, theirs) for row, theirs in rows if theirs]
         if not rows:
             continue
         ours = [row.mean_rank for row, _ in rows]
-        alike = agreement(made.task, ours, [float(theirs) for _, theirs in rows])
-        found.append(alike)
+        alike = agreement(board.task, ours, [float(theirs) for _, theirs in rows])
+        agreements.append(alike)
         tables.append(
             TextTable(
-                f"{title(made)} · beside the paper",
+                f"{title(board)} · beside the paper",
                 ["method", "rank here", "95 % interval", "rank in the paper"],
-                [[row.method, number(row.mean_rank, 1), f"{row.low:.1f} to {row.high:.1f}", theirs]
+                [[row.method, number(row.mean_rank, 1), between(row.low, row.high), theirs]
                  for row, theirs in rows],
-                [f"ranked among these {len(rows)} methods; {said(alike)}"],
+                [f"ranked among these {len(rows)} methods; {in_words(alike)}"],
             )
         )  # fmt: skip
-    return tables, found
+    return tables, agreements
 
 
-def said(alike: Agreement) -> str:
+def in_words(alike: Agreement) -> str:
     """Return an agreement as words."""
     if np.isnan(alike.rho):
         return "too few methods, or all tied, for a rank correlation"
@@ -92,26 +100,26 @@ def learned(records: list[Record], partial: bool = False) -> list[TextTable]:
     """
     published = read("learning_to_explain")
     metrics = [name for name in published[0] if name not in ("task", "method", "mean_rank")]
-    own = [narrowed(record, metrics) for record in among(records, LEARNED)]
+    compared = [narrowed(record, metrics) for record in among(records, LEARNED)]
     tables = []
-    for made in boards(own, partial):
-        if len(made.rows) < 2:
+    for board in [ranking.board for ranking in rankings(compared, partial, draws=0)]:
+        if len(board.rows) < 2:
             continue
         rows = [
             [row.method, "here", *(number(row.means.get(m), 3) for m in metrics), number(row.mean_rank, 1)]
-            for row in made.rows
+            for row in board.rows
         ]
         rows += [
             [row["method"], "paper", *(row[m] for m in metrics), row["mean_rank"]]
             for row in published
-            if row["task"] == made.task
+            if row["task"] == board.task
         ]
-        header = ["method", "where", *(f"{m}{'↑' if made.metrics[m] else '↓'}" for m in metrics), "rank"]
+        header = ["method", "where", *(f"{m}{'↑' if board.metrics[m] else '↓'}" for m in metrics), "rank"]
         note = (
             "rank: among the learned explainers of the same place, in these five metrics; the paper's is among its "
             "five."
         )
-        tables.append(TextTable(f"{title(made)} · learned explainers", header, rows, [note]))
+        tables.append(TextTable(f"{title(board)} · learned explainers", header, rows, [note]))
     return tables
 
 
@@ -126,9 +134,9 @@ def among(records: list[Record], names: tuple[str, ...]) -> list[Record]:
     ]
 
 
-def overall_agreement(found: list[Agreement]) -> str:
+def overall_agreement(agreements: list[Agreement]) -> str:
     """Return a line on the mean agreement over tasks."""
-    known = [alike for alike in found if not np.isnan(alike.rho)]
+    known = [alike for alike in agreements if not np.isnan(alike.rho)]
     if not known:
         return "no task has enough methods for a rank correlation"
     rho, tau = np.mean([a.rho for a in known]), np.mean([a.tau for a in known])

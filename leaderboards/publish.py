@@ -8,7 +8,7 @@ from pathlib import Path
 
 from benchmark.core.files import write_atomically
 from benchmark.records.record import Record
-from leaderboards.rank import Board
+from leaderboards.board import Board
 from leaderboards.tables import in_markdown, table_of, to_csv
 
 
@@ -33,14 +33,14 @@ def heading(board: Board, records: list[Record]) -> list[str]:
     ]
     environments = [record.provenance.get("environment", {}) for record in records]
     for what in ("code", "commit", "device"):
-        found = sorted({str(environment[what]) for environment in environments if environment.get(what)})
-        lines += [f"{what}: {', '.join(found)}"] if found else []
+        values = sorted({str(environment[what]) for environment in environments if environment.get(what)})
+        lines += [f"{what}: {', '.join(values)}"] if values else []
     versions: dict[str, set[str]] = {}
     for environment in environments:
         for package, version in environment.get("versions", {}).items():
             versions.setdefault(package, set()).add(version)
     if versions:
-        parts = ", ".join(f"{package} {'/'.join(sorted(found))}" for package, found in sorted(versions.items()))
+        parts = ", ".join(f"{package} {'/'.join(sorted(numbers))}" for package, numbers in sorted(versions.items()))
         lines.append(f"versions: {parts}")
     metrics = {f"{name} {facts['version']}" for record in records for name, facts in record.metrics.items()}
     lines.append(f"versions of metrics: {', '.join(sorted(metrics))}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -19,10 +20,18 @@ DIGITS = 12
 
 @dataclass(frozen=True, eq=False)
 class ScoreArray:
-    """Scores (M, S, K, N) of M methods, S seeds, K metrics and N samples, NaN where there is none to average.
+    """The scores of M methods, S seeds, K metrics and N samples on one task, and the ranks that follow from them.
 
-    `asked` (M, S, K, N) is True where a record should have a score; `higher` (K,) where higher is better; `silent`
-    (K, N) is 0 where methods are judged, else 1 + the number of the reason in `LEFT_OUT`.
+    Attributes:
+        methods: M labels, sorted.
+        seeds: S seeds, sorted.
+        metrics: K names, in the order of a board's columns.
+        samples: numbers of the test samples, (N,), sorted.
+        scores: (M, S, K, N), NaN where there is none to average.
+        expected: (M, S, K, N) bool, True where a record should have a score.
+        higher: (K,) bool, True where higher is better.
+        families: the family of each metric.
+        undefined: (K, N), 0 where methods are judged, else 1 + the index in `LEFT_OUT` of why they are not.
     """
 
     methods: tuple[str, ...]
@@ -30,84 +39,114 @@ class ScoreArray:
     metrics: tuple[str, ...]
     samples: np.ndarray
     scores: np.ndarray
-    asked: np.ndarray
+    expected: np.ndarray
     higher: np.ndarray
     families: tuple[str, ...]
     undefined: np.ndarray
 
-    @property
+    @cached_property
     def means(self) -> np.ndarray:
-        """Return mean scores (M, K) over seeds and samples, NaN where there is nothing."""
-        count = np.isfinite(self.scores).sum((1, 3))
-        return np.where(count, np.nansum(self.scores, (1, 3)) / np.maximum(count, 1), np.nan)
+        """Mean scores (M, K) over seeds and samples, NaN where there is no score."""
+        return mean_over(self.scores, (1, 3))
+
+    @cached_property
+    def ranks(self) -> np.ndarray:
+        """Ranks (M, K) of the methods by their mean scores, 1 for the best; NaN where there is no score."""
+        return better_first(self.means, self.higher, 0)
+
+    @cached_property
+    def sample_ranks(self) -> np.ndarray:
+        """Ranks (M, S, N, K) of the methods within each seed, sample and metric; NaN where not all have a score."""
+        scores = np.moveaxis(self.scores, 2, 3)
+        scores = np.where(np.isnan(scores).any(0), np.nan, scores)
+        return better_first(scores, self.higher, 0)
 
     def only(self, metrics: list[str]) -> ScoreArray:
-        """Return this cube with some of its metrics."""
-        at = [self.metrics.index(name) for name in metrics]
+        """Return this array with some of its metrics."""
+        columns = [self.metrics.index(name) for name in metrics]
         return ScoreArray(
-            self.methods, self.seeds, tuple(metrics), self.samples, self.scores[:, :, at], self.asked[:, :, at],
-            self.higher[at], tuple(self.families[i] for i in at), self.undefined[at],
-        )  # fmt: skip
+            self.methods,
+            self.seeds,
+            tuple(metrics),
+            self.samples,
+            self.scores[:, :, columns],
+            self.expected[:, :, columns],
+            self.higher[columns],
+            tuple(self.families[column] for column in columns),
+            self.undefined[columns],
+        )
 
 
 def score_array(done: list[Record], methods: list[str], seeds: tuple[int, ...]) -> ScoreArray:
     """Return the scores of finished records of one task.
 
+    Args:
+        done: finished records, each of one method and seed.
+        methods: labels of the methods, those without a finished record too.
+        seeds: all seeds.
+
     Raises:
-        BenchmarkError: records hold different samples.
+        BenchmarkError: records hold different samples, or two are of one method and seed.
     """
     facts = metric_facts_of(done)
     metrics = sorted(facts, key=lambda name: (facts[name]["order"], name))
-    known = {name: i for i, name in enumerate(metrics)}
-    columns = [
-        (record, record.scores["sample"].to_numpy(), record.scores["metric"].astype("category")) for record in done
-    ]
-    sets = [np.unique(sample) for _, sample, _ in columns]
-    samples = sets[0]
-    for record, own in zip(done, sets, strict=True):
-        if not np.array_equal(own, samples):
-            raise BenchmarkError(
-                f"records of {record.cell.task} hold different samples: {done[0].label} has {len(samples)}, "
-                f"{record.label} has {len(own)} or others; run again with one --limit"
-            )
+    position = {name: i for i, name in enumerate(metrics)}
+    samples = _common_samples(done)
     shape = len(methods), len(seeds), len(metrics), len(samples)
-    scores, asked, undefined = np.full(shape, np.nan), np.zeros(shape, bool), np.zeros(shape[2:], np.int8)
-    for record, sample, metric in columns:
-        at = methods.index(record.label), seeds.index(record.cell.seed)
-        if asked[at].any():
+    scores, expected, undefined = np.full(shape, np.nan), np.zeros(shape, bool), np.zeros(shape[2:], np.int8)
+    for record in done:
+        cell = methods.index(record.label), seeds.index(record.cell.seed)
+        if expected[cell].any():
             raise BenchmarkError(f"two records of {record.cell.task} are {record.label}, seed {record.cell.seed}")
-        row = np.array([known.get(name, -1) for name in metric.cat.categories])[metric.cat.codes.to_numpy()]
-        column = np.searchsorted(samples, sample)
-        score = record.scores["score"].to_numpy(float)
-        scores[(*at, row, column)] = np.where(record.scores["valid"].to_numpy(bool), score, np.nan)
-        asked[(*at, row, column)] = True
-        reasons = record.scores["reason"].astype(object)
+        table = record.scores
+        metric = table["metric"].astype("category")
+        row = np.array([position.get(name, -1) for name in metric.cat.categories])[metric.cat.codes.to_numpy()]
+        column = np.searchsorted(samples, table["sample"].to_numpy())
+        valid = table["valid"].to_numpy(bool)
+        scores[(*cell, row, column)] = np.where(valid, table["score"].to_numpy(float), np.nan)
+        expected[(*cell, row, column)] = True
+        reasons = table["reason"].astype(object)
         for number, reason in enumerate(LEFT_OUT, 1):
-            if (there := (reasons == reason).to_numpy()).any():
-                undefined[row[there], column[there]] = number
+            if (left_out := (reasons == reason).to_numpy()).any():
+                undefined[row[left_out], column[left_out]] = number
     scores[:, :, undefined > 0] = np.nan
     higher = np.array([bool(facts[name]["higher_is_better"]) for name in metrics])
-    return ScoreArray(
-        tuple(methods), seeds, tuple(metrics), samples, scores, asked, higher,
-        tuple(facts[name]["family"] for name in metrics), undefined,
-    )  # fmt: skip
+    families = tuple(facts[name]["family"] for name in metrics)
+    return ScoreArray(tuple(methods), seeds, tuple(metrics), samples, scores, expected, higher, families, undefined)
+
+
+def _common_samples(done: list[Record]) -> np.ndarray:
+    """Return the samples (N,) that all records hold.
+
+    Raises:
+        BenchmarkError: they hold different ones.
+    """
+    first = np.unique(done[0].scores["sample"].to_numpy())
+    for record in done[1:]:
+        samples = np.unique(record.scores["sample"].to_numpy())
+        if not np.array_equal(samples, first):
+            raise BenchmarkError(
+                f"records of {record.cell.task} hold different samples: {done[0].label} has {len(first)}, "
+                f"{record.label} has {len(samples)} or others; run again with one --limit"
+            )
+    return first
 
 
 def metric_facts_of(records: list[Record]) -> dict[str, dict[str, Any]]:
-    """Return what the records say of each metric.
+    """Return what the records say of each metric: version, higher_is_better, family, order and title by name.
 
     Raises:
         BenchmarkError: they say different things of one.
     """
     facts: dict[str, dict[str, Any]] = {}
     for record in records:
-        for name, own in record.metrics.items():
-            first = facts.setdefault(name, own)
+        for name, stated in record.metrics.items():
+            first = facts.setdefault(name, stated)
             for what in ("version", "higher_is_better", "family"):
-                if own[what] != first[what]:
+                if stated[what] != first[what]:
                     raise BenchmarkError(
                         f"records of {record.cell.task} hold different versions of {name}: {what} is {first[what]} and "
-                        f"{own[what]} ({record.label}); run again to renew the old"
+                        f"{stated[what]} ({record.label}); run again to renew the old"
                     )
     return facts
 
@@ -116,9 +155,9 @@ def mid_ranks(values: np.ndarray, axis: int = 0) -> np.ndarray:
     """Return ranks along an axis, 1 for the least, ties averaged, NaN where there is no value."""
     moved = np.moveaxis(np.asarray(values, float), axis, 0)
     ranks = np.empty_like(moved)
-    for i, own in enumerate(moved):
+    for i, value in enumerate(moved):
         with np.errstate(invalid="ignore"):
-            ranks[i] = (moved < own).sum(0) + (moved == own).sum(0) / 2 + 0.5
+            ranks[i] = (moved < value).sum(0) + (moved == value).sum(0) / 2 + 0.5
     ranks[np.isnan(moved)] = np.nan
     return np.moveaxis(ranks, 0, axis)
 
@@ -128,8 +167,7 @@ def better_first(values: np.ndarray, higher: np.ndarray, axis: int) -> np.ndarra
     return mid_ranks(np.round(np.where(higher, -values, values), DIGITS), axis)
 
 
-def sample_ranks(found: ScoreArray) -> np.ndarray:
-    """Return ranks (M, S, N, K) of methods within each seed, sample and metric; NaN where not all have a score."""
-    scores = np.moveaxis(found.scores, 2, 3)
-    scores = np.where(np.isnan(scores).any(0), np.nan, scores)
-    return better_first(scores, found.higher, 0)
+def mean_over(values: np.ndarray, axis: int | tuple[int, ...]) -> np.ndarray:
+    """Return the mean over an axis of what is a number, NaN where nothing is."""
+    count = np.isfinite(values).sum(axis)
+    return np.where(count, np.nansum(values, axis) / np.maximum(count, 1), np.nan)

@@ -7,8 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.stats import friedmanchisquare, rankdata, studentized_range, wilcoxon
 
-from leaderboards.bootstrap import mean_over
-from leaderboards.score_array import ScoreArray, sample_ranks
+from leaderboards.score_array import ScoreArray, mean_over
 from leaderboards.tables import TextTable
 
 ALPHA = 0.05
@@ -16,9 +15,13 @@ ALPHA = 0.05
 
 @dataclass(frozen=True)
 class Pair:
-    """One method against another: p after Holm, and the effect, the matched-pairs rank-biserial correlation.
+    """One method against another.
 
-    `effect` is 1 where `one` is better on every unit, -1 where `other` is.
+    Attributes:
+        one: label of the first.
+        other: label of the second.
+        p: of Wilcoxon's signed ranks, after Holm's correction.
+        effect: matched-pairs rank-biserial correlation, 1 where `one` is better on every unit, -1 where `other` is.
     """
 
     one: str
@@ -58,8 +61,8 @@ def friedman(ranks: np.ndarray) -> tuple[float, float] | str:
     tasks, methods = ranks.shape
     if methods < 3 or tasks < 2:
         return f"no test possible: Friedman's needs three methods and two tasks, here are {methods} and {tasks}"
-    found = friedmanchisquare(*ranks.T)
-    return float(found.statistic), float(found.pvalue)
+    test = friedmanchisquare(*ranks.T)
+    return float(test.statistic), float(test.pvalue)
 
 
 def least_p(units: int) -> float:
@@ -80,21 +83,20 @@ def one_against_each(ranks: np.ndarray, names: list[str], one: str) -> list[Pair
             f"no test possible: with {tasks} tasks p is {least_p(tasks):.2g} at least, times {methods - 1} comparisons "
             f"that is never under {ALPHA}"
         )
-    at = names.index(one)
-    others = [i for i in range(methods) if i != at]
-    p = holm(np.array([_signed_ranks(ranks[:, i] - ranks[:, at]) for i in others]))
+    against = {name: ranks[:, i] - ranks[:, names.index(one)] for i, name in enumerate(names) if name != one}
+    p = holm(np.array([_signed_ranks(difference) for difference in against.values()]))
     return [
-        Pair(one, names[i], float(value), rank_biserial(ranks[:, i] - ranks[:, at]))
-        for i, value in zip(others, p, strict=True)
+        Pair(one, name, float(value), rank_biserial(difference))
+        for (name, difference), value in zip(against.items(), p, strict=True)
     ]
 
 
-def all_pairs(found: ScoreArray) -> list[Pair] | str:
+def all_pairs(array: ScoreArray) -> list[Pair] | str:
     """Return every pair of methods of one task by signed ranks over samples, or why there is no test.
 
     A sample's unit is its rank, averaged over metrics and seeds.
     """
-    units = mean_over(sample_ranks(found), (1, 3))  # (M, N)
+    units = mean_over(array.sample_ranks, (1, 3))  # (M, N)
     units = units[:, np.isfinite(units).all(0)]
     methods, samples = units.shape
     pairs = [(i, j) for i in range(methods) for j in range(i + 1, methods)]
@@ -102,7 +104,7 @@ def all_pairs(found: ScoreArray) -> list[Pair] | str:
         return f"no test possible: {samples} samples that all have a score, for {len(pairs)} pairs of methods"
     p = holm(np.array([_signed_ranks(units[j] - units[i]) for i, j in pairs]))
     return [
-        Pair(found.methods[i], found.methods[j], float(value), rank_biserial(units[j] - units[i]))
+        Pair(array.methods[i], array.methods[j], float(value), rank_biserial(units[j] - units[i]))
         for (i, j), value in zip(pairs, p, strict=True)
     ]
 
@@ -122,11 +124,11 @@ def _signed_ranks(difference: np.ndarray) -> float:
     return float(wilcoxon(difference, method="exact" if exact else "approx").pvalue)
 
 
-def table_of(what: str, found: list[Pair] | str) -> TextTable:
-    """Return tests of pairs as a table, the strongest first."""
-    if isinstance(found, str):
-        return TextTable(f"all pairs · {what} · {found}", ["pair"], [], [])
-    ordered = sorted(found, key=lambda pair: (pair.p, -abs(pair.effect), pair.one, pair.other))
+def table_of(what: str, pairs: list[Pair] | str) -> TextTable:
+    """Return tests of pairs as a table, the strongest first; `what` says of which task and data."""
+    if isinstance(pairs, str):
+        return TextTable(f"all pairs · {what} · {pairs}", ["pair"], [], [])
+    ordered = sorted(pairs, key=lambda pair: (pair.p, -abs(pair.effect), pair.one, pair.other))
     rows = [
         [f"{pair.one} – {pair.other}", f"{pair.p:.2g}", f"{pair.effect:+.2f}", "differ" if pair.significant else ""]
         for pair in ordered
@@ -135,4 +137,4 @@ def table_of(what: str, found: list[Pair] | str) -> TextTable:
         "Wilcoxon's signed ranks over samples, a sample's unit being its rank averaged over metrics and seeds; p after "
         "Holm; effect: matched-pairs rank-biserial correlation, positive where the first is better."
     ]
-    return TextTable(f"all pairs · {what}", ["pair", "p", "effect", ""], rows, lines)
+    return TextTable(f"all pairs · {what}", ["pair", "p", "effect", "verdict"], rows, lines)

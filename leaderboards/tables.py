@@ -9,20 +9,27 @@ import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from benchmark.core.errors import UsageError
-from leaderboards.rank import Board, Row
+from leaderboards.board import Board, Row
 
+RANKS = ("method", "rank", "95 % interval", "best", "tie")
 COSTS = ("forward passes", "backward passes", "ms", "training s")
-TRAINING = ("training passes", "break-even")
+TRAINING = ("training passes", "break-even explanations")
 BREAK_EVEN = (
-    "training passes: forward and backward passes of the model in training, once; break-even: how many explanations "
-    "cost KernelSHAP as much time as training and explaining does."
+    "training passes: forward and backward passes of the model in training, once; break-even explanations: how many "
+    "cost KernelSHAP as much time as training and explaining them does."
 )
 
 
 @dataclass(frozen=True)
 class TextTable:
-    """What is printed: rows of text under a heading and a header, above lines that say how to read it."""
+    """What is printed, in whatever form.
+
+    Attributes:
+        heading: one line that says what the table is made from.
+        header: names of the columns.
+        rows: of text, as wide as the header.
+        lines: under the table, how to read it.
+    """
 
     heading: str
     header: list[str]
@@ -31,7 +38,16 @@ class TextTable:
 
 
 def render(boards: list[Board], form: str) -> str:
-    """Return boards in one of the forms table, md, latex, csv, json."""
+    """Return boards as text.
+
+    Args:
+        boards: of any tasks.
+        form: table (aligned for a terminal), md, latex, csv or json; csv and json hold numbers unrounded.
+
+    Example:
+        >>> from leaderboards.rank import rankings
+        >>> print(render([ranking.board for ranking in rankings(records)], "md"))  # doctest: +SKIP
+    """
     if form == "csv":
         return to_csv(boards)
     if form == "json":
@@ -70,7 +86,7 @@ def footer(board: Board) -> list[str]:
         "shared; fam. rank: nearly equal metrics count once; smp. rank: ranked on each sample, then averaged.",
         "95 % interval: of the rank, counting methods that are better, or worse, in 97.5 % of resampled test "
         "samples; best: how often it leads there; tie: methods with one number cannot be told from the first of them.",
-        "valid: scores averaged / scores expected. forward passes, backward passes (a row each) and ms: "
+        "valid: scores averaged / scores expected. forward passes, backward passes (an input each) and ms: "
         "an explanation; training s: once.",
         *([BREAK_EVEN] if _trained(board) else []),
         *(["planted: share of the positive attribution that lies on the planted evidence."] if _planted(board) else []),
@@ -84,20 +100,7 @@ def cells(board: Board) -> tuple[list[str], list[list[str]]]:
     """Return header and rows of a board as text."""
     planted = ["planted"] if _planted(board) else []
     training = TRAINING if _trained(board) else ()
-    header = [
-        "method",
-        "rank",
-        "95 % interval",
-        "best",
-        "tie",
-        "fam. rank",
-        "smp. rank",
-        *arrowed(board),
-        "valid",
-        *planted,
-        *COSTS,
-        *training,
-    ]
+    header = [*RANKS, "fam. rank", "smp. rank", *arrowed(board), "valid", *planted, *COSTS, *training]
     return header, [_line(row, board) for row in board.rows]
 
 
@@ -118,21 +121,29 @@ def _trained(board: Board) -> bool:
 
 def _line(row: Row, board: Board) -> list[str]:
     name = row.method + (f" ({row.kind})" if row.kind in ("control", "oracle") else "") + ("*" if row.gaps else "")
-    scores = [number(row.means.get(metric), 3) for metric in board.metrics]
-    costs = [
-        number(row.forwards, 0), number(row.backwards, 0), number(row.milliseconds, 2), number(row.train_seconds, 1),
-    ]  # fmt: skip
     return [
-        name, number(row.mean_rank, 2), between(row.low, row.high), percent(row.best), str(row.group or "–"),
-        number(row.family_rank, 2), number(row.sample_rank, 2), *scores, f"{row.valid[0]}/{row.valid[1]}",
-        *([number(row.evidence, 3)] if _planted(board) else []), *costs, *(_training(row) if _trained(board) else []),
-    ]  # fmt: skip
+        name,
+        number(row.mean_rank, 2),
+        between(row.low, row.high),
+        percent(row.best),
+        str(row.group or "–"),
+        number(row.family_rank, 2),
+        number(row.sample_rank, 2),
+        *(number(row.means.get(metric), 3) for metric in board.metrics),
+        f"{row.valid[0]}/{row.valid[1]}",
+        *([number(row.evidence, 3)] if _planted(board) else []),
+        number(row.forwards, 0),
+        number(row.backwards, 0),
+        number(row.milliseconds, 2),
+        number(row.train_seconds, 1),
+        *(_training(row) if _trained(board) else []),
+    ]
 
 
 def _training(row: Row) -> list[str]:
     if row.break_even is None:
         return ["–", "–"]
-    return [number(row.train_rows, 0), "never" if math.isinf(row.break_even) else number(row.break_even, 0)]
+    return [number(row.train_passes, 0), "never" if math.isinf(row.break_even) else number(row.break_even, 0)]
 
 
 def _printable(table: TextTable) -> TextTable:
@@ -188,23 +199,33 @@ def in_latex(table: TextTable) -> str:
 
 def to_csv(boards: list[Board]) -> str:
     """Return boards as CSV, one row a method: mean rank, scores, how sure, costs, what it was evaluated on."""
-    named = list(dict.fromkeys(name for board in boards for name in board.metrics))
+    metrics = list(dict.fromkeys(name for board in boards for name in board.metrics))
     rows = [
         [
-            board.task, row.method, _exact(row.mean_rank), *(_exact(row.means.get(name)) for name in named),
-            *(_exact(getattr(row, column)) for column in COLUMNS), row.kind, board.source, board.samples,
-            len(board.seeds), board.precision, board.preset, board.device, board.limit or "all",
+            board.task,
+            row.method,
+            _exact(row.mean_rank),
+            *(_exact(row.means.get(name)) for name in metrics),
+            *(_exact(getattr(row, column)) for column in COLUMNS),
+            row.kind,
+            board.source,
+            board.samples,
+            len(board.seeds),
+            board.precision,
+            board.preset,
+            board.device,
+            board.limit or "all",
         ]
         for board in boards
         for row in board.rows
-    ]  # fmt: skip
+    ]
     about = ["kind", "source", "samples", "seeds", "precision", "preset", "device", "limit"]
-    return in_csv(["task", "method", "mean_rank", *named, *COLUMNS, *about], rows)
+    return in_csv(["task", "method", "mean_rank", *metrics, *COLUMNS, *about], rows)
 
 
 COLUMNS = (
     "low", "high", "best", "group", "family_rank", "sample_rank", "forwards", "backwards", "milliseconds",
-    "train_seconds", "train_rows", "break_even",
+    "train_seconds", "train_passes", "break_even",
 )  # fmt: skip
 """Columns of the CSV that are named as in `Row`."""
 
@@ -242,9 +263,9 @@ def one_line(text: str) -> str:
     return "".join(letter if letter.isprintable() else " " for letter in text)
 
 
-def in_json(found: Any) -> str:
-    """Return JSON, NaN as null."""
-    return json.dumps(_plain(found), indent=1)
+def in_json(value: Any) -> str:
+    """Return JSON, null for numbers that are not finite."""
+    return json.dumps(_plain(value), indent=1)
 
 
 def between(low: float, high: float) -> str:
@@ -269,67 +290,3 @@ def _plain(value: object) -> object:
     if isinstance(value, list | tuple):
         return [_plain(item) for item in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-TIMES = ("milliseconds", "train_seconds", "break_even")
-"""Columns that no second measurement gives again."""
-KEY = ("source", "task", "precision", "preset", "device", "limit", "method")
-
-
-def differences(published: str, now: str) -> list[str]:
-    """Return what differs between a published board in CSV and those there are now, one line each.
-
-    Numbers may differ by 1e-9 of their size. Boards and columns of which nothing was published do not matter, nor do
-    times, which no second measurement gives again.
-
-    Raises:
-        UsageError: what was published is no board: no header, no row, or a row of another width.
-    """
-    there = _header(published)
-    key = tuple(name for name in KEY if name in there)  # boards of earlier versions have fewer columns
-    old, new = _rows(published, key), _rows(now, key)
-    meant = {own[:-1] for own in old}
-    new = {own: row for own, row in new.items() if own[:-1] in meant}
-    found = [f"{' '.join(own)}: no longer there" for own in old if own not in new]
-    found += [f"{' '.join(own)}: was not there" for own in new if own not in old]
-    for own in [own for own in old if own in new]:
-        for column, one in old[own].items():
-            if column in TIMES:
-                continue
-            other = new[own].get(column, "no such column")
-            if not _same(one, other):
-                found.append(f"{' '.join(own)}: {column} was {one or 'empty'}, is {other or 'empty'}")
-    return found
-
-
-def _header(text: str) -> list[str]:
-    return next(csv.reader(io.StringIO(text)), [])
-
-
-def _rows(text: str, key: tuple[str, ...]) -> dict[tuple[str, ...], dict[str, str]]:
-    """Return the rows of a board in CSV by the columns that tell them apart."""
-    lines = list(csv.reader(io.StringIO(text)))
-    header = _header(text)
-    if not {"source", "task", "method", "mean_rank"} <= set(header) or len(set(header)) < len(header):
-        raise UsageError("--check expects a board made with --format csv: its header is not that of a board")
-    if len(lines) < 2:
-        raise UsageError("--check expects a board made with --format csv: it has no row")
-    found: dict[tuple[str, ...], dict[str, str]] = {}
-    for number, line in enumerate(lines[1:], 2):
-        if len(line) != len(header):
-            raise UsageError(f"--check: line {number} of the board has {len(line)} cells, expected {len(header)}")
-        row = dict(zip(header, line, strict=True))
-        own = tuple(row[name] for name in key)
-        if own in found:
-            raise UsageError(f"--check: line {number} of the board is there twice: {' '.join(own)}")
-        found[own] = row
-    return found
-
-
-def _same(one: str | None, other: str | None) -> bool:
-    if one == other:
-        return True
-    try:
-        return math.isclose(float(one or ""), float(other or ""), rel_tol=1e-9, abs_tol=1e-12)
-    except ValueError:
-        return False

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections import Counter
+from graphlib import TopologicalSorter
 
 import matplotlib as mpl
 import matplotlib.pyplot as plt
@@ -11,45 +11,80 @@ import matplotlib.pyplot as plt
 from tests.test_layers import GRAPH, LAYERS, MODULES, ROOT, layer
 
 PICTURE = ROOT / "docs" / "pictures" / "layers.png"
-COLUMN = {"methods": -1.0, "deepfaith": 0.0, "leaderboards": 1.0}
+WIDTH, HEIGHT = 0.84, 0.62
+"""Size of a box; a layer is one high, a column one wide."""
+COLUMN = {
+    "benchmark.core": 0,
+    "benchmark.processes": 2,
+    "benchmark.data": -0.5,
+    "benchmark.records": 0.5,
+    "benchmark.models": 0,
+    "benchmark.scoring": -1,
+    "benchmark.modalities": 0,
+    "benchmark.learning": 1,
+    "benchmark.tasks": -1,
+    "methods": 1,
+    "benchmark.running": 2,
+    "benchmark.inspection": 0,
+    "deepfaith": 2,
+    "leaderboards": 0.5,
+    "benchmark.cli": 1,
+}
+"""Where a folder stands in its layer, so that no arrow runs behind a box."""
 
 
-def edges() -> Counter[tuple[str, str]]:
-    """Return how many modules of one folder import from another."""
-    found: Counter[tuple[str, str]] = Counter()
+def imported_folders() -> dict[str, set[str]]:
+    """Return for each folder those that it imports from."""
+    folders: dict[str, set[str]] = {folder: set() for folder in LAYERS if folder != "benchmark.__main__"}
     for name, imported in GRAPH.items():
-        if name == "benchmark":
-            continue
-        for folder in {LAYERS[layer(other)] for other in imported if other != "benchmark"} - {LAYERS[layer(name)]}:
-            found[LAYERS[layer(name)], folder] += 1
-    return found
+        importer = LAYERS[layer(name)] if name != "benchmark" else None
+        if importer in folders:
+            folders[importer] |= {LAYERS[layer(other)] for other in imported if other != "benchmark"} - {importer}
+    return folders
+
+
+def reduced(folders: dict[str, set[str]]) -> dict[str, set[str]]:
+    """Return the imports that follow from no others: what one of a folder's imports imports, too, is left out."""
+    reached: dict[str, set[str]] = {}
+    for folder in TopologicalSorter(folders).static_order():
+        reached[folder] = folders[folder].union(*(reached[other] for other in folders[folder]))
+    return {
+        folder: {other for other in imported if not any(other in reached[between] for between in imported)}
+        for folder, imported in folders.items()
+    }
+
+
+def heights(imports: dict[str, set[str]]) -> dict[str, int]:
+    """Return the layer of each folder, from 0: each stands one above the highest that it imports from."""
+    height: dict[str, int] = {}
+    for folder in TopologicalSorter(imports).static_order():
+        height[folder] = 1 + max((height[other] for other in imports[folder]), default=-1)
+    return height
 
 
 def draw() -> None:
     """Write the picture."""
     mpl.use("agg")
-    figure, axes = plt.subplots(figsize=(9, 9))
-    shown = [folder for folder in LAYERS if folder != "benchmark.__main__"]
-    place, height = {}, 0.0
-    for folder in shown:
-        place[folder] = (COLUMN.get(folder, 0.0), height)
-        height += 0.0 if folder in ("methods", "deepfaith") else 1.0
-    for (importer, imported), count in edges().items():
-        if importer in place and imported in place:
+    imports = reduced(imported_folders())
+    place = {folder: (COLUMN[folder], height) for folder, height in heights(imports).items()}
+    top = max(y for _, y in place.values())
+    figure, axes = plt.subplots(figsize=(9, 0.8 * top + 1.4))
+    for importer, folders in imports.items():
+        for imported in folders:
             (x, y), (u, v) = place[importer], place[imported]
-            bend = 0.0 if abs(y - v) <= 1 else 0.25 + 0.02 * (y - v)
-            arrow = {"arrowstyle": "-|>", "color": "#888888", "lw": 0.5 + 0.15 * count,
-                     "connectionstyle": f"arc3,rad={bend}"}  # fmt: skip
-            axes.annotate("", (u, v + 0.22), (x, y - 0.22), arrowprops=arrow, zorder=1)
+            arrow = {"arrowstyle": "-|>", "color": "#5b6b7b", "lw": 1.3, "shrinkA": 0, "shrinkB": 0}
+            axes.annotate("", (u, v + HEIGHT / 2), (x, y - HEIGHT / 2), arrowprops=arrow, zorder=1)
     for folder, (x, y) in place.items():
         modules = sum(1 for name in MODULES if name.startswith(f"{folder}.") and not name.endswith("__init__"))
-        label = f"{folder.replace('benchmark.', 'benchmark/')}  ·  {modules}"
-        axes.text(x, y, label, ha="center", va="center", zorder=2,
-                  bbox={"boxstyle": "round,pad=0.4", "fc": "#f4efe6", "ec": "#554433"})  # fmt: skip
-    axes.set(xlim=(-1.8, 1.8), ylim=(-0.8, height))
-    axes.set_title("A folder imports from those below it (number of modules)", fontsize=11)
+        corner = (x - WIDTH / 2, y - HEIGHT / 2)
+        axes.add_patch(plt.Rectangle(corner, WIDTH, HEIGHT, facecolor="#f4efe6", edgecolor="#554433", zorder=2))
+        axes.text(x, y + 0.08, folder.replace(".", "/"), ha="center", va="center", fontsize=9.5, zorder=3)
+        axes.text(x, y - 0.17, f"{modules} modules", ha="center", va="center", fontsize=8.5, color="#555555", zorder=3)
+    axes.set(xlim=(-1.45, 2.45), ylim=(-0.5, top + 0.5))
+    axes.set_title("What a folder imports from; what follows from other arrows is left out", fontsize=11)
     axes.axis("off")
-    figure.savefig(PICTURE, dpi=110, bbox_inches="tight")
+    figure.savefig(PICTURE, dpi=120, bbox_inches="tight")
+    plt.close(figure)
 
 
 if __name__ == "__main__":

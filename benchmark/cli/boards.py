@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import json
 import logging
-from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -19,8 +18,8 @@ from benchmark.scoring.metrics import select_metrics
 
 if TYPE_CHECKING:
     from benchmark.records.record import Record
-    from leaderboards.overall import Overall
-    from leaderboards.rank import Board
+    from leaderboards.board import Board
+    from leaderboards.rank import Ranking
     from leaderboards.tables import TextTable
 
 log = logging.getLogger("benchmark")
@@ -62,106 +61,82 @@ def add_boards(verb: Verb) -> None:
 
 def leaderboard_command(arguments: argparse.Namespace) -> int:
     """Print boards made from stored records."""
+    from leaderboards.overall import overalls
     from leaderboards.overall import table_of as overall_table
-    from leaderboards.rank import boards
+    from leaderboards.rank import rankings
     from leaderboards.selection import narrowed
     from leaderboards.tables import in_json, render, write
 
     records = chosen_records(arguments)
     if arguments.metrics != "all":
-        wanted = select_metrics(arguments.metrics)
-        records = [narrowed(record, wanted) for record in records]
+        metrics = select_metrics(arguments.metrics)
+        records = [narrowed(record, metrics) for record in records]
     if arguments.compare:
         return _beside_the_paper(records, arguments)
-    made = boards(records, arguments.partial)
+    ranked = rankings(records, arguments.partial)
+    boards = [ranking.board for ranking in ranked]
     if arguments.check:
-        return _check(arguments.check, made)
+        return _check(arguments.check, boards)
     if arguments.publish:
-        return _publish(arguments.publish, made, records)
-    if arguments.one is not None:
-        found = select_labels(arguments.one, sorted({r.label for r in records}))
-        if len(found) > 1:
-            raise UsageError(f"--one expects one method, got {', '.join(found)}")
-        (arguments.one,) = found
-    together = _together(records, arguments.partial, arguments.one)
-    tests = _pairs(records, arguments.partial) if arguments.pairs else []
+        return _publish(arguments.publish, boards, records)
+    together = overalls(ranked, _one(arguments.one, records))
+    tests = [_pairs(ranking) for ranking in ranked] if arguments.pairs else []
     if arguments.format == "json":
-        plain = {"boards": json.loads(render(made, "json")), "overall": [asdict(o) for o in together],
+        plain = {"boards": json.loads(render(boards, "json")), "overall": [asdict(board) for board in together],
                  "pairs": [asdict(table) for table in tests]}  # fmt: skip
         print(in_json(plain))
         return 0
-    parts = [render(made, arguments.format)]
+    parts = [render(boards, arguments.format)]
     if arguments.format != "csv":
         parts += [write(table, arguments.format) for table in [*map(overall_table, together), *tests]]
     print("\n\n".join(parts))
     return 0
 
 
-def _together(records: list[Record], partial: bool, one: str | None = None) -> list[Overall]:
-    """Return an overall board of each kind of records that has several tasks."""
-    from leaderboards.overall import overall
+def _one(text: str | None, records: list[Record]) -> str | None:
+    """Return the label of the method that --one names.
 
-    several = [group for group in _kinds(records) if len({record.cell.task for record in group}) > 1]
-    return [overall(group, partial, one) for group in several]
-
-
-def _kinds(records: list[Record]) -> list[list[Record]]:
-    """Return records by what an overall board has to share: source, precision, device, preset, limit.
-
-    A task of fewer rows than a limit stands with those that are limited, too: all of its rows were taken.
+    Raises:
+        UsageError: it names several, or none.
     """
-    kinds: dict[tuple[str, ...], list[Record]] = defaultdict(list)
-    limits: dict[tuple[str, ...], set[int]] = defaultdict(set)
-    for record in records:
-        limits[_kind(record)] |= set() if record.cell.limit is None else {record.cell.limit}
-    for record in records:
-        kind, limit = _kind(record), record.cell.limit
-        kinds[*kind, str(limit)].append(record)
-        for other in limits[kind] if limit is None else ():
-            if record.facts["rows"] <= other:
-                kinds[*kind, str(other)].append(record)
-    return [kinds[key] for key in sorted(kinds)]
+    if text is None:
+        return None
+    labels = select_labels(text, sorted({record.label for record in records}))
+    if len(labels) > 1:
+        raise UsageError(f"--one expects one method, got {', '.join(labels)}")
+    return labels[0]
 
 
-def _kind(record: Record) -> tuple[str, ...]:
-    cell = record.cell
-    return cell.source, cell.precision, cell.device, cell.preset
+def _pairs(ranking: Ranking) -> TextTable:
+    from leaderboards.significance import all_pairs, table_of
 
-
-def _pairs(records: list[Record], partial: bool) -> list[TextTable]:
-    from leaderboards.rank import scores_of
-    from leaderboards.significance import all_pairs
-    from leaderboards.significance import table_of as pairs_table
-
-    tables = []
-    for group in _kinds(records):
-        for task in sorted({record.cell.task for record in group}):
-            own = [record for record in group if record.cell.task == task]
-            tables.append(pairs_table(f"{task}, {own[0].cell.source} data", all_pairs(scores_of(own, partial))))
-    return tables
+    return table_of(f"{ranking.board.task}, {ranking.board.source} data", all_pairs(ranking.scores))
 
 
 def _beside_the_paper(records: list[Record], arguments: argparse.Namespace) -> int:
     from leaderboards.paper import REASONS, learned, mean_ranks, overall_agreement
     from leaderboards.tables import in_csv, in_json, write
 
-    tables, found = mean_ranks(records, arguments.partial)
+    tables, agreements = mean_ranks(records, arguments.partial)
     tables += learned(records, arguments.partial)
     if not tables:
         raise UsageError("the paper has no numbers for these tasks and methods: see leaderboards/published/paper")
     if arguments.format == "json":
-        print(in_json({"tables": [asdict(t) for t in tables], "agreement": [asdict(a) for a in found], "why": REASONS}))
+        print(in_json({"tables": [asdict(table) for table in tables],
+                       "agreement": [asdict(agreement) for agreement in agreements],
+                       "why": REASONS}))  # fmt: skip
     elif arguments.format == "csv":
         print("\n\n".join(in_csv(table.header, table.rows) for table in tables))
     else:
-        lines = [overall_agreement(found), *REASONS]
+        lines = [overall_agreement(agreements), *REASONS]
         print("\n\n".join([*(write(table, arguments.format) for table in tables), "\n".join(lines)]))
     return 0
 
 
-def _check(path: Path, made: list[Board]) -> int:
+def _check(path: Path, boards: list[Board]) -> int:
     """Compare boards with a published one, and say what differs."""
-    from leaderboards.tables import differences, render
+    from leaderboards.check import differences
+    from leaderboards.tables import render
 
     expected = f"--check expects a board made with --format csv or --publish, got {str(path)!r}"
     if path.is_dir():
@@ -175,11 +150,11 @@ def _check(path: Path, made: list[Board]) -> int:
     except OSError as error:
         raise UsageError(f"{expected}: {error.strerror}") from error
     text = "".join(line for line in lines if not line.startswith("#"))
-    found = differences(text, render(made, "csv"))
-    for line in found:
+    moved = differences(text, render(boards, "csv"))
+    for line in moved:
         print(line)
-    if found:
-        raise BenchmarkError(f"{path} can no longer be made from these records: {len(found)} differences")
+    if moved:
+        raise BenchmarkError(f"{path} can no longer be made from these records: {len(moved)} differences")
     print(f"{path}: the records give the same board")
     return 0
 
@@ -190,16 +165,20 @@ def report_command(arguments: argparse.Namespace) -> int:
     from benchmark.running.plan import MethodChoice
     from deepfaith.ablations import VARIANTS
     from leaderboards.ablation import ablations
+    from leaderboards.overall import overalls
+    from leaderboards.rank import rankings
     from leaderboards.report import page
 
     if arguments.page.suffix != ".html":
         raise UsageError(f"--page expects a file that ends in .html, got {str(arguments.page)!r}")
     records, store = chosen_records(arguments), RecordStore(arguments.out)
     labels = {name: MethodChoice("deepfaith", tuple(sorted(given.items()))).label for name, given in VARIANTS.items()}
-    ablated = [found for group in _kinds(records) for found in ablations(group, labels)]
-    parts = {label for label in labels.values() if label != "deepfaith"}
-    records = [record for record in records if record.label not in parts]  # they have tables of their own
-    text = page(records, store.examples, _together(records, arguments.partial), ablated, arguments.partial)
+    variants = {label for label in labels.values() if label != "deepfaith"}
+    ranked = rankings(
+        [record for record in records if record.label not in variants],  # these have tables of their own
+        arguments.partial,
+    )
+    text = page(ranked, store.examples, overalls(ranked), ablations(records, labels))
     if not arguments.page.parent.is_dir():
         raise UsageError(
             f"cannot write --page {str(arguments.page)!r}: there is no such folder; make it, or name another"
@@ -212,15 +191,15 @@ def report_command(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _publish(folder: Path, made: list[Board], records: list[Record]) -> int:
+def _publish(folder: Path, boards: list[Board], records: list[Record]) -> int:
+    from leaderboards.board import kind_of
     from leaderboards.publish import name_of, publish
-    from leaderboards.rank import kind_of
 
-    names = [name_of(board) for board in made]
+    names = [name_of(board) for board in boards]
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise UsageError(f"--publish: several boards would be called {twice[0]}, of other numbers of samples: choose "
                          "one with --limit")  # fmt: skip
-    for board in made:
+    for board in boards:
         try:
             paths = publish(board, [record for record in records if kind_of(record) == kind_of(board)], folder)
         except OSError as error:
@@ -234,18 +213,18 @@ def compare_command(arguments: argparse.Namespace) -> int:
     from leaderboards.compare import compare, table_of
     from leaderboards.tables import in_csv, in_json, write
 
-    (before, one), (after, other) = _records_at(arguments.before), _records_at(arguments.after)
-    found = compare(before, after, damaged=(len(one), len(other)))
-    table = table_of(found)
+    (before, damaged_before), (after, damaged_after) = _records_at(arguments.before), _records_at(arguments.after)
+    comparison = compare(before, after, damaged=(len(damaged_before), len(damaged_after)))
+    table = table_of(comparison)
     if arguments.format == "json":
-        print(in_json(asdict(found)))
+        print(in_json(asdict(comparison)))
     elif arguments.format == "csv":
         print(in_csv(table.header, table.rows))
     else:
         print(write(table, arguments.format))
     if not arguments.gate:
         return 0
-    reasons = found.reasons()
+    reasons = comparison.reasons()
     for reason in reasons[:20]:
         log.error(f"gate: {reason}")
     if len(reasons) > 20:

@@ -107,14 +107,14 @@ def _dry_run(plans: list[PlannedTask], store: RecordStore, settings: Settings, a
 
 
 def _report(outcomes: list[Outcome], store: RecordStore, as_json: bool) -> int:
-    from leaderboards.rank import boards
+    from leaderboards.rank import rankings
     from leaderboards.tables import render
 
     chosen = [store.read(store.folder(o.cell)) for o in outcomes if o.state in ("kept", "computed")]
     for outcome in outcomes if log.isEnabledFor(logging.INFO) else ():
         if outcome.state == "failed":
             _say_traceback(outcome, store)
-    made = boards(chosen, partial=True)
+    boards = [ranking.board for ranking in rankings(chosen, partial=True)]
     counts = {state: sum(o.state == state for o in outcomes) for state in ("computed", "kept", "skipped", "failed")}
     if as_json:
         cells = [
@@ -122,10 +122,10 @@ def _report(outcomes: list[Outcome], store: RecordStore, as_json: bool) -> int:
              "failed_samples": o.n_failed, "samples": o.n_total, "folder": str(store.folder(o.cell))}
             for o in outcomes
         ]  # fmt: skip
-        print(json.dumps({"counts": counts, "cells": cells, "boards": json.loads(render(made, "json"))}, indent=1))
+        print(json.dumps({"counts": counts, "cells": cells, "boards": json.loads(render(boards, "json"))}, indent=1))
     else:
-        if made:
-            print(render(made, "table"))
+        if boards:
+            print(render(boards, "table"))
         for line in _passed_over(outcomes):
             print(line)
         print("cells: " + ", ".join(f"{n} {state}" for state, n in counts.items()) + f"; records in {store.root}")

@@ -79,8 +79,8 @@ def ablate_command(arguments: argparse.Namespace) -> int:
         from leaderboards.figures import ablation_figure, save
 
     task = TASKS.one(arguments.task)
-    wanted = select_labels(arguments.variants, VARIANTS, "variant", "")
-    variants = {name: MethodChoice("deepfaith", tuple(sorted(VARIANTS[name].items()))) for name in wanted}
+    chosen = select_labels(arguments.variants, VARIANTS, "variant", "")
+    variants = {name: MethodChoice("deepfaith", tuple(sorted(VARIANTS[name].items()))) for name in chosen}
     store = RecordStore(arguments.out).open()
     settings = Settings(
         tuple(METRICS), "auto", arguments.jobs, "missing", PACKAGES, tuple(arguments.include),
@@ -100,19 +100,19 @@ def ablate_command(arguments: argparse.Namespace) -> int:
         failed |= {o.label: o.reason for o in outcomes if o.bad}
         records += [store.read(store.folder(o.cell)) for o in outcomes if o.state in ("kept", "computed")]
     labels = {name: choice.label for name, choice in variants.items() if choice.label not in failed}
-    said = "; ".join(f"{label} failed: {reason}" for label, reason in failed.items())
+    failures = "; ".join(f"{label} failed: {reason}" for label, reason in failed.items())
     if not labels:
-        raise BenchmarkError(f"no variant is left: {said}")
-    found = ablation([record for record in records if record.label not in failed], labels)
-    stem = arguments.out / "ablation" / f"{found.board.source}-{found.board.task}"
+        raise BenchmarkError(f"no variant is left: {failures}")
+    result = ablation([record for record in records if record.label not in failed], labels)
+    stem = arguments.out / "ablation" / f"{result.board.source}-{result.board.task}"
     stem.parent.mkdir(parents=True, exist_ok=True)
     for form in ("md", "csv"):
-        stem.with_name(f"{stem.name}.{form}").write_text(render(found, form) + "\n", encoding="utf-8")
-    save(ablation_figure(found), stem.with_name(f"{stem.name}.png"))
-    print(render(found, arguments.format))
+        stem.with_name(f"{stem.name}.{form}").write_text(render(result, form) + "\n", encoding="utf-8")
+    save(ablation_figure(result), stem.with_name(f"{stem.name}.png"))
+    print(render(result, arguments.format))
     log.warning(f"also written: {stem}.md, .csv, .png")
     if failed:
-        log.error(f"left out: {said}")
+        log.error(f"left out: {failures}")
     return int(bool(failed))
 
 
@@ -126,7 +126,7 @@ def plot_command(arguments: argparse.Namespace) -> int:
     """Draw what is stored."""
     from leaderboards.figures import ENDINGS, cost_figure, critical_figure, curves_figure, intervals_figure, save
     from leaderboards.overall import overall
-    from leaderboards.rank import boards
+    from leaderboards.rank import rankings
 
     check_file("--figure", arguments.figure, ENDINGS)
     records = chosen_records(arguments)
@@ -136,21 +136,21 @@ def plot_command(arguments: argparse.Namespace) -> int:
     if arguments.what == "critical":
         if len(tasks) < 2:
             raise UsageError(f"plot critical compares methods over two tasks at least, got {tasks[0]}: choose more")
-        print(save(critical_figure(overall(records)), arguments.figure))
+        print(save(critical_figure(overall(rankings(records))), arguments.figure))
         return 0
     if len(tasks) > 1:
         raise UsageError(f"plot {arguments.what} draws one task, got {', '.join(tasks)}: choose with --task")
     if arguments.what == "curves":
         figure = curves_figure(records)
     else:
-        found = boards(records)
-        if len(found) > 1:
-            kinds = "; ".join(f"limit {b.limit or 'all'}, preset {b.preset}, {b.precision}, {b.device}" for b in found)
+        boards = [ranking.board for ranking in rankings(records)]
+        if len(boards) > 1:
+            kinds = "; ".join(f"limit {b.limit or 'all'}, preset {b.preset}, {b.precision}, {b.device}" for b in boards)
             raise UsageError(
-                f"{arguments.task} has {len(found)} boards here ({kinds}): choose one with --limit, --preset, "
+                f"{arguments.task} has {len(boards)} boards here ({kinds}): choose one with --limit, --preset, "
                 "--precision or --device"
             )
-        figure = {"cost": cost_figure, "intervals": intervals_figure}[arguments.what](found[0])
+        figure = cost_figure(boards[0]) if arguments.what == "cost" else intervals_figure(boards[0])
     print(save(figure, arguments.figure))
     return 0
 

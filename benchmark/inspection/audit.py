@@ -23,12 +23,20 @@ from benchmark.scoring.trial import Trial, refuse_non_finite
 
 @dataclass(frozen=True)
 class Audit:
-    """What was found. Rows are metrics, but for `ties`, whose rows are methods.
+    """How good the metrics are on a task. Rows of the tables are metrics, those of `ties` methods.
 
-    noise: standard deviation over seeds of a method's mean score, the largest among methods that are no controls;
-    `gap`: the median distance between neighbouring methods' means, which noise should stay under. agreement: Spearman
-    between metrics, over methods, mean over samples, 1 where two metrics order methods alike. controls: how many
-    methods beat `random`, and the rank of the best oracle. ties: share of features that share their value with another.
+    Attributes:
+        task: its name.
+        source: real or synthetic.
+        samples: number of test samples.
+        seeds: number of seeds of subsets and ties.
+        noise: `noise`, the standard deviation over seeds of a method's mean score, the largest among methods that are
+            no controls; `gap`, the median distance between neighbouring methods' means, which noise should stay under.
+        agreement: Spearman's correlation between metrics over methods, mean over samples, 1 where two metrics order
+            methods alike.
+        controls: how many methods beat `random`, and the rank of the best oracle.
+        ties: share of features that share their attribution with another, by method, 0 to 1.
+        failed: labels of methods that failed, and are left out.
     """
 
     task: str
@@ -40,7 +48,6 @@ class Audit:
     controls: pd.DataFrame
     ties: pd.Series
     failed: tuple[str, ...] = ()
-    """Labels of methods that failed, and are left out."""
 
     def text(self) -> str:
         """Return the audit for a terminal."""
@@ -126,9 +133,9 @@ def audit(
 
 
 def _attributions(evaluator: Evaluator, method: Method, name: str) -> Tensor:
-    found = refuse_non_finite(evaluator.evaluate(method, name)).attributions
-    assert found is not None
-    return found
+    attributions = refuse_non_finite(evaluator.evaluate(method, name)).attributions
+    assert attributions is not None
+    return attributions
 
 
 def _noise(means: np.ndarray) -> pd.DataFrame:
@@ -148,14 +155,14 @@ def oriented(scores: dict[str, dict[str, Tensor]], names: list[str], metric: str
 
 def _agreement(scores: dict[str, dict[str, Tensor]], names: list[str]) -> pd.DataFrame:
     columns = {metric: oriented(scores, names, metric) for metric in METRICS}
-    found = {
+    correlations = {
         a: {
             b: spearman(x.nan_to_num(), y.nan_to_num(), ~(x.isnan() | y.isnan())).nanmean().item()
             for b, y in columns.items()
         }
         for a, x in columns.items()
     }
-    return pd.DataFrame(found, index=list(METRICS))
+    return pd.DataFrame(correlations, index=list(METRICS))
 
 
 def _controls(means: np.ndarray, names: list[str], kinds: list[str | None]) -> pd.DataFrame:

@@ -12,7 +12,7 @@ from benchmark.core.parameters import parameters
 from benchmark.core.types import METHODS, TASKS, Method, Modality
 from benchmark.scoring.metrics import METRICS, Metric
 
-ROWS = {
+PASSES = {
     "fixed": "R, shared by all methods; none where there is a value table",
     "bernoulli": "R, shared by all methods; none where there is a value table",
     "groups": "K a method (shared by all methods where each step removes one feature)",
@@ -20,14 +20,22 @@ ROWS = {
     "lerf": "K - 2 a method beyond the single groups; shared by NEG and INS",
     "insert": "none where both baselines are the same (read off the LeRF curve), else K - 1 a method",
 }
-"""Rows of the model a sample that a probe costs."""
+"""Forward passes a sample that a probe costs."""
 
 
 def card(name: str) -> dict[str, Any]:
-    """Return the card of the metric, method or task called `name`.
+    """Return the card of a metric, method or task: what there is to know of it, as plain data by topic.
+
+    Args:
+        name: of a metric (in any case), a registered method or a registered task.
 
     Raises:
-        UsageError: there is no such thing.
+        UsageError: nothing is called so.
+
+    Example:
+        >>> from benchmark.inspection.cards import card
+        >>> card("DEL")["direction"]
+        'lower is better'
     """
     if name.upper() in METRICS:
         return metric_card(METRICS[name.upper()])
@@ -60,7 +68,7 @@ def metric_card(metric: Metric) -> dict[str, Any]:
         "ties": TIES if ordered else NO_TIES,
         "cannot see": metric.blind_to,
         "redundancy": metric.redundancy,
-        "cost": f"rows of the model a sample: {ROWS[metric.probe.kind]}",
+        "cost": f"forward passes a sample: {PASSES[metric.probe.kind]}",
         "family": metric.family,
         "source": metric.source,
         "version": metric.version,
@@ -87,8 +95,8 @@ def method_card(name: str) -> dict[str, Any]:
     """Return what there is to know of a method."""
     entry, cls = METHODS.entry(name), METHODS.get(name)
     method = cls()
-    usual = _by_modality(method, entry.facts.get("modalities") or get_args(Modality))
-    values = {key: usual.get(key, "none" if value is None else value) for key, value in parameters(method).items()}
+    defaults = _by_modality(method, entry.facts.get("modalities") or get_args(Modality))
+    values = {key: defaults.get(key, "none" if value is None else value) for key, value in parameters(method).items()}
     return {
         "method": name,
         "kind": entry.facts.get("kind", ""),
@@ -101,14 +109,14 @@ def method_card(name: str) -> dict[str, Any]:
 def _by_modality(method: Method, modalities: Sequence[str]) -> dict[str, str]:
     """Return what stands for each parameter that a method leaves to the task: its values on the tasks there are."""
     specs = [TASKS.get(name)() for name in TASKS.names()]
-    said: dict[str, list[str]] = {}
+    defaults: dict[str, list[str]] = {}
     for modality in modalities:
         resolved = [parameters(method.resolved(spec)) for spec in specs if spec.modality == modality]
         for key, value in parameters(method).items():
-            found = sorted({own[key] for own in resolved if own[key] != value})
-            if value is None and found:
-                said.setdefault(key, []).append(f"{modality} {' or '.join(map(str, found))}")
-    return {key: f"by modality ({', '.join(words)})" for key, words in said.items()}
+            values = sorted({settings[key] for settings in resolved if settings[key] != value})
+            if value is None and values:
+                defaults.setdefault(key, []).append(f"{modality} {' or '.join(map(str, values))}")
+    return {key: f"by modality ({', '.join(words)})" for key, words in defaults.items()}
 
 
 def task_card(name: str) -> dict[str, Any]:

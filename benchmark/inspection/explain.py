@@ -11,6 +11,7 @@ import torch
 
 from benchmark.core.errors import UsageError
 from benchmark.core.types import Method, Task, UncertainExplainer
+from benchmark.inspection.shading import strength
 from benchmark.scoring.evaluator import Evaluator
 from benchmark.scoring.metrics import METRICS
 from benchmark.scoring.trial import Trial, refuse_non_finite
@@ -18,9 +19,13 @@ from benchmark.scoring.trial import Trial, refuse_non_finite
 
 @dataclass(frozen=True, eq=False)
 class Explanation:
-    """What one method says: attribution (G,), and scores by metric, NaN where one is undefined.
+    """What one method says of a sample.
 
-    `interval`: the lower and upper ends (G,) of the attribution, where the method knows how sure it is.
+    Attributes:
+        label: of the method.
+        attribution: (G,).
+        scores: by metric, NaN where one is undefined.
+        interval: the lower and upper ends (G,) of the attribution, where the method knows how sure it is.
     """
 
     label: str
@@ -31,10 +36,21 @@ class Explanation:
 
 @dataclass(frozen=True, eq=False)
 class Explained:
-    """One sample of a task and its explanations. `valid` (G,) is False for padding.
+    """One sample of a task and its explanations.
 
-    `evidence` (G,) tells where evidence was planted, where the task knows it; `names` are those of the valid features;
-    `pixels` (H, W) or (H, W, 3) in 0 to 1 is the image, if it is one; `values` (G,) are a table's standardised columns.
+    Attributes:
+        task: whose sample it is.
+        sample: the number of its row among the test samples.
+        label: name of its class in the data.
+        predicted: name of the class that the model predicts, the target.
+        probability: of the target, 0 to 1.
+        explanations: one a method.
+        valid: (G,) bool, False for padding.
+        evidence: (G,) bool, where evidence was planted; None where the task does not know.
+        names: of the valid features.
+        pixels: of an image, (H, W) or (H, W, 3) in 0 to 1, else None.
+        values: of a table, its standardised columns (G,), else None.
+        failed: labels of methods that failed, and are left out.
     """
 
     task: Task
@@ -49,7 +65,6 @@ class Explained:
     pixels: np.ndarray | None
     values: np.ndarray | None
     failed: tuple[str, ...] = ()
-    """Labels of methods that failed, and are left out."""
 
     @property
     def title(self) -> str:
@@ -63,12 +78,21 @@ class Explained:
 
     def best(self) -> dict[str, float]:
         """Return the best score of each metric among the explanations."""
-        found = {}
+        best = {}
         for name, metric in METRICS.items():
             scores = [e.scores[name] for e in self.explanations if not np.isnan(e.scores[name])]
             if scores:
-                found[name] = max(scores) if metric.higher_is_better else min(scores)
-        return found
+                best[name] = max(scores) if metric.higher_is_better else min(scores)
+        return best
+
+
+def interval_widths(explained: Explained) -> list[tuple[str, np.ndarray]]:
+    """Return, for each explanation that has intervals, a title and how wide they are, (G,), the widest 1."""
+    return [
+        (f"{explanation.label}: how unsure it is", strength(explanation.interval[1] - explanation.interval[0]))
+        for explanation in explained.explanations
+        if explanation.interval is not None
+    ]
 
 
 def explain(
@@ -92,11 +116,11 @@ def explain(
     if not 0 <= sample < rows:
         raise UsageError(f"--sample expects a test sample of {task.name}, 0 to {rows - 1}, got {sample}")
     trial = Trial(task, lambda task: Evaluator(task, seed, [sample]), build)
-    evaluator, found = trial.evaluator, []
+    evaluator, explanations = trial.evaluator, []
     for label, name, method in methods:
         explanation = trial.run(label, method, partial(_explanation, label, name, method))
-        found += [] if explanation is None else [explanation]
-    trial.require(found)
+        explanations += [] if explanation is None else [explanation]
+    trial.require(explanations)
     x, target = task.test.x[sample], int(evaluator.shared.target[0])
     image, text = task.modality == "image", task.modality == "text"
     return Explained(
@@ -105,11 +129,11 @@ def explain(
         label=task.class_names[int(task.test.y[sample])],
         predicted=task.class_names[target],
         probability=float(evaluator.shared.clean[0]),
-        explanations=found,
+        explanations=explanations,
         valid=evaluator.valid[0].cpu().numpy(),
         evidence=None if task.evidence is None else task.evidence[sample].cpu().numpy(),
         names=task.words(x) if text and task.words else list(task.feature_names),
-        pixels=_shown(x) if image else None,
+        pixels=_stretched(x) if image else None,
         values=None if image or text else x.cpu().numpy(),
         failed=tuple(trial.failed),
     )
@@ -126,7 +150,7 @@ def _explanation(label: str, name: str, method: Method, evaluator: Evaluator) ->
     return Explanation(label, result.attributions[0].double().cpu().numpy(), scores, interval)
 
 
-def _shown(x: torch.Tensor) -> np.ndarray:
+def _stretched(x: torch.Tensor) -> np.ndarray:
     """Return an image as (H, W) or (H, W, 3) in 0 to 1, stretched over its own range."""
     low, high = x.min(), x.max()
     pixels = ((x - low) / (high - low).clamp(min=1e-12)).cpu().numpy()

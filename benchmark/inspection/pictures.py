@@ -1,10 +1,7 @@
-"""Draws explanations: overlays on images, highlighted text, bars for tables, each with its ten scores."""
+"""Draws explanations as a figure: overlays on images, highlighted text, bars for tables, each with its ten scores."""
 
 from __future__ import annotations
 
-import base64
-import html
-import io
 import math
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +14,9 @@ from matplotlib.axes import Axes
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
-from benchmark.inspection.explain import Explained, Explanation
+from benchmark.inspection.explain import Explained, Explanation, interval_widths
+from benchmark.inspection.page import page
+from benchmark.inspection.shading import scale, strength, strongest
 from benchmark.scoring.metrics import METRICS
 
 COLOURS = mpl.colormaps["PuOr_r"]
@@ -25,18 +24,16 @@ COLOURS = mpl.colormaps["PuOr_r"]
 INK, FAINT, EVIDENCE = "#222222", "#777777", "#0072b2"
 LINE = 92
 """Characters in a line of highlighted text."""
-BARS = 14
-"""A table's bars: its strongest columns in any explanation."""
 STYLE: dict[Any, Any] = {"font.family": "DejaVu Sans", "svg.hashsalt": "explain", "svg.fonttype": "path"}
 
 
 def save(explained: Explained, path: Path) -> None:
     """Write a picture of explanations to `path`, whose ending says which kind: .png, .svg or .html."""
     path.parent.mkdir(parents=True, exist_ok=True)
+    if path.suffix == ".html":
+        path.write_text(page(explained), encoding="utf-8")
+        return
     with mpl.rc_context(STYLE):
-        if path.suffix == ".html":
-            path.write_text(page(explained), encoding="utf-8")
-            return
         figure = draw(explained)
         metadata = {"Date": None} if path.suffix == ".svg" else {}
         figure.savefig(path, dpi=110, bbox_inches="tight", facecolor="white", metadata=metadata)
@@ -47,27 +44,6 @@ def draw(explained: Explained) -> Figure:
     """Return one figure with all explanations."""
     kinds = {"image": _images, "text": _texts, "table": _bars}
     return kinds[explained.task.modality](explained)
-
-
-def strength(attribution: np.ndarray) -> np.ndarray:
-    """Return attributions scaled to [-1, 1] by the 99.5th percentile of their size: one outlier hides nothing."""
-    return np.clip(attribution / _scale(attribution), -1, 1)
-
-
-def _scale(attribution: np.ndarray) -> float:
-    size = np.abs(attribution)
-    top = np.quantile(size, 0.995) if size.any() else 0.0
-    return float(top if top > 0 else size.max() or 1.0)
-
-
-def interval_widths(explained: Explained) -> list[tuple[str, np.ndarray]]:
-    """Return, for each explanation that has intervals, a title and how wide they are, (G,), the widest 1."""
-    found = []
-    for explanation in explained.explanations:
-        if explanation.interval is not None:
-            lower, upper = explanation.interval
-            found.append((f"{explanation.label}: how unsure it is", strength(upper - lower)))
-    return found
 
 
 def _marks(explanation: Explanation, best: dict[str, float]) -> list[tuple[str, bool]]:
@@ -161,28 +137,21 @@ class Block:
     title: str
     colours: list[str]
     inks: list[str]
-    notes: list[str]
     marks: list[tuple[str, bool]]
 
 
 def _blocks(explained: Explained) -> list[Block]:
-    """Return what is written of a text: each explanation, then the doubts of those that have intervals."""
-    best, found = explained.best(), []
+    """Return the text once for each explanation, then once for each that has intervals, greyed by their width."""
+    best, blocks = explained.best(), []
     for explanation in explained.explanations:
-        raw = explanation.attribution[explained.valid]
-        heat = strength(raw)
-        notes = [f"{value:.4g}" for value in raw]
-        if explanation.interval is not None:
-            ends = [end[explained.valid] for end in explanation.interval]
-            notes = [f"{note}, {low:.4g} to {high:.4g}" for note, low, high in zip(notes, *ends, strict=True)]
+        heat = strength(explanation.attribution[explained.valid])
         inks = ["#ffffff" if abs(value) > 0.75 else INK for value in heat]
-        marks = _marks(explanation, best)
-        found.append(Block(explanation.label, [_shade(value) for value in heat], inks, notes, marks))
+        blocks.append(Block(explanation.label, [_shade(value) for value in heat], inks, _marks(explanation, best)))
     for title, width in interval_widths(explained):
         wide = width[explained.valid]
         greys = [to_hex(mpl.colormaps["Greys"](0.6 * float(value))) for value in wide]
-        found.append(Block(title, greys, [INK] * len(wide), [f"{value:.2f}" for value in wide], []))
-    return found
+        blocks.append(Block(title, greys, [INK] * len(wide), []))
+    return blocks
 
 
 def _texts(explained: Explained) -> Figure:
@@ -221,7 +190,7 @@ def _texts(explained: Explained) -> Figure:
 def _bars(explained: Explained) -> Figure:
     assert explained.values is not None
     heats = np.stack([strength(explanation.attribution) for explanation in explained.explanations])
-    shown = np.sort(np.argsort(-np.abs(heats).mean(0), kind="stable")[:BARS])
+    shown = strongest(heats)
     count, best = len(explained.explanations), explained.best()
     across = min(4, count)
     figure, pairs = _panels(explained, count, across, (2.9 if across > 1 else 4.2, 0.24 * len(shown) + 0.4))
@@ -229,9 +198,7 @@ def _bars(explained: Explained) -> Figure:
     for at, (heat, explanation, (axes, scores)) in enumerate(zip(heats, explained.explanations, pairs, strict=True)):
         axes.barh(range(len(shown)), heat[shown], color=[COLOURS(0.5 + 0.4 * np.sign(h)) for h in heat[shown]])
         if explanation.interval is not None:
-            lower, upper = (
-                np.clip(end / _scale(explanation.attribution), -1, 1)[shown] for end in explanation.interval
-            )
+            lower, upper = (np.clip(end / scale(explanation.attribution), -1, 1)[shown] for end in explanation.interval)
             axes.hlines(range(len(shown)), lower, upper, color=INK, lw=1.4)
             axes.plot(lower, range(len(shown)), "|", upper, range(len(shown)), "|", color=INK, ms=6)
         axes.set(xlim=(-1.05, 1.05), ylim=(len(shown) - 0.5, -0.5), xticks=[])
@@ -253,71 +220,3 @@ def _bars(explained: Explained) -> Figure:
 
 def _shade(value: float) -> str:
     return to_hex(COLOURS(0.5 + 0.42 * float(value)))
-
-
-PAGE = """<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{title}</title><style>
-:root {{ color-scheme: light dark; --ink: #222; --faint: #666; --back: #fff; --line: #ddd; }}
-@media (prefers-color-scheme: dark) {{ :root {{ --ink: #eee; --faint: #aaa; --back: #181818; --line: #444; }} }}
-body {{ font: 16px/1.5 system-ui, sans-serif; color: var(--ink); background: var(--back); max-width: 70rem;
-  margin: 1.5rem auto; padding: 0 1rem; }}
-h1 {{ font-size: 1.15rem; }} h2 {{ font-size: 1rem; margin: 1.6rem 0 .3rem; }}
-mark {{ padding: .1em .15em; border-radius: .2em; }} .planted {{ border-bottom: .2em solid #0072b2; }}
-table {{ border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: .85rem; display: block;
-  overflow-x: auto; }}
-th, td {{ padding: .15rem .6rem; border-bottom: 1px solid var(--line); text-align: right; }}
-th[scope=row] {{ text-align: left; }} caption {{ text-align: left; color: var(--faint); }}
-figure {{ margin: 0; }} img {{ max-width: 100%; height: auto; }}
-</style></head><body><h1>{title}</h1>
-<p>Orange speaks for the predicted class, purple against it.{planted}</p>
-{body}
-<h2>Scores</h2><table><caption>Ten faithfulness metrics of each explanation; the best are bold.</caption>
-<thead><tr><th scope="col">method</th>{metrics}</tr></thead><tbody>{rows}</tbody></table></body></html>
-"""
-
-
-def page(explained: Explained) -> str:
-    """Return one self-contained page: highlighted text as text, other explanations as a picture, scores as a table."""
-    best = explained.best()
-    rows = []
-    for explanation in explained.explanations:
-        cells = []
-        for name in METRICS:
-            score = explanation.scores[name]
-            text = "–" if math.isnan(score) else f"{score:.3f}"
-            cells.append(f"<td><b>{text}</b></td>" if score == best.get(name) else f"<td>{text}</td>")
-        rows.append(f'<tr><th scope="row">{html.escape(explanation.label)}</th>{"".join(cells)}</tr>')
-    arrows = [f'<th scope="col">{n}{"↑" if m.higher_is_better else "↓"}</th>' for n, m in METRICS.items()]
-    body = "\n".join(_spans(explained)) if explained.task.modality == "text" else _embedded(explained)
-    return PAGE.format(
-        title=html.escape(explained.title),
-        planted=" Blue marks planted evidence." if explained.evidence is not None else "",
-        body=body,
-        metrics="".join(arrows),
-        rows="\n".join(rows),
-    )
-
-
-def _spans(explained: Explained) -> list[str]:
-    """Return each explanation of a text as highlighted words; a word's attribution is in its tooltip."""
-    parts = []
-    for block in _blocks(explained):
-        words = []
-        for at, name in enumerate(explained.names):
-            planted = explained.evidence is not None and explained.evidence[explained.valid][at]
-            words.append(
-                f'<mark style="background:{block.colours[at]};color:{block.inks[at]}" title="{block.notes[at]}"'
-                f"{' class=planted' if planted else ''}>{html.escape(name)}</mark>"
-            )
-        parts.append(f"<h2>{html.escape(block.title)}</h2><p>{' '.join(words)}</p>")
-    return parts
-
-
-def _embedded(explained: Explained) -> str:
-    figure, sink = draw(explained), io.BytesIO()
-    figure.savefig(sink, format="png", dpi=110, bbox_inches="tight", facecolor="white")
-    plt.close(figure)
-    picture = base64.b64encode(sink.getvalue()).decode()
-    named = ", ".join(explanation.label for explanation in explained.explanations)
-    return f'<figure><img alt="Explanations by {html.escape(named)}" src="data:image/png;base64,{picture}"></figure>'

@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 import time
+from collections import Counter
 from dataclasses import replace
 
 import numpy as np
@@ -386,6 +387,55 @@ def test_a_page(results, tmp_path, capsys):
     assert main(["report", "--out", str(results), "--page", "/proc/nothing/x.html"]) == 2
     assert "cannot write --page" in capsys.readouterr().err
     assert main(["report", "--out", str(tmp_path / "none")]) == 2
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["leaderboard", "--pairs"],
+        ["leaderboard", "--format", "json"],
+        ["leaderboard", "--publish", "FOLDER"],
+        ["report", "--page", "PAGE"],
+        ["plot", "critical", "--task", "all", "--figure", "FIGURE"],
+    ],
+)
+def test_each_board_is_made_once_a_command(tmp_path, monkeypatch, words):
+    """Its scores are gathered, ranked on samples and resampled once, whatever shows them."""
+    import leaderboards.rank
+    import leaderboards.score_array
+
+    paper_like(tmp_path / "results", tasks=("nap_mlp", "wcd_mlp"))
+    counts = Counter()
+
+    def counted(module, name):
+        function = getattr(module, name)
+        monkeypatch.setattr(module, name, lambda *given: counts.update([name]) or function(*given))
+
+    for name in ("score_array", "resampled", "rank_uncertainty"):
+        counted(leaderboards.rank, name)
+    sample_ranks = leaderboards.score_array.ScoreArray.sample_ranks
+    function = sample_ranks.func
+    monkeypatch.setattr(sample_ranks, "func", lambda array: counts.update(["sample_ranks"]) or function(array))
+    files = {"PAGE": "page.html", "FOLDER": "boards", "FIGURE": "figure.png"}
+    given = [str(tmp_path / files[word]) if word in files else word for word in words]
+    assert main([*given, "--out", str(tmp_path / "results")]) == 0
+    assert counts == dict.fromkeys(("score_array", "resampled", "rank_uncertainty", "sample_ranks"), 2)
+
+
+def test_a_small_task_stands_with_those_that_are_limited(tmp_path, capsys):
+    """Of a task with fewer rows than the limit all were taken: it is on the overall board of that limit."""
+    paper_like(tmp_path)
+    records = [replace(r, cell=replace(r.cell, limit=limit, task=task))
+               for task, limit in (("nap_mlp", None), ("imdb_lstm", 40), ("agnews_lstm", 40), ("oct_cnn", 20))
+               for r in several(1, 3, 1, limit or 30)[0]]  # fmt: skip
+    folder = store(tmp_path / "limited", records)
+    assert board(folder, "--format", "json") == 0
+    together = json.loads(capsys.readouterr().out)["overall"]
+    assert [found["tasks"] for found in together] == [["agnews_lstm", "imdb_lstm", "nap_mlp"]]
+    figure = str(tmp_path / "figure.png")
+    words = ["plot", "critical", "--task", "all", "--out", str(folder), "--figure", figure]
+    assert main(words) == 1, "limits of 20 and 40 do not mix"
+    assert main([*words, "--limit", "40"]) == 0
 
 
 @pytest.mark.parametrize("words", [["leaderboard"], ["report", "--page", "PAGE"], ["compare", "OUT", "OUT"]])

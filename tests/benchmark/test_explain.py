@@ -10,8 +10,10 @@ import pytest
 from benchmark.cli.parser import main
 from benchmark.core.sources import Sources
 from benchmark.core.types import METHODS, TASKS
-from benchmark.inspection.explain import explain
-from benchmark.inspection.pictures import draw, interval_widths, page
+from benchmark.inspection.explain import explain, interval_widths
+from benchmark.inspection.page import page
+from benchmark.inspection.pictures import draw
+from benchmark.inspection.shading import Bar, bars, strength, strongest
 from tests.tiers import by_task
 
 
@@ -129,3 +131,35 @@ def test_intervals_are_drawn(name):
         if spec.modality == "text":
             assert "how unsure it is</h2>" in text
             assert " to " in re.search('title="([^"]*)"', text).group(1)
+
+
+def test_the_page_draws_each_kind_with_its_evidence_and_intervals():
+    """Bars with their intervals, words with their notes, images with their outline; no picture of a figure."""
+    for name in ("nap_mlp", "agnews_lstm", "digits_cnn"):
+        spec = TASKS.get(name)()
+        task = spec.build(spec.locate(Sources("synthetic", offline=True)), name, "cpu")
+        saliency = METHODS.get("saliency")()
+        text = page(explain(task, 1, [("unsure", "saliency", Unsure(saliency))], 0))
+        assert text.startswith("<!doctype html>")
+        planted = task.evidence is not None
+        if spec.modality == "table":
+            assert text.count("<i ") == text.count("<u ") == len(task.feature_names)
+        elif spec.modality == "text":
+            assert text.count('class="planted"') == 2 * task.evidence[1].sum()
+        else:
+            assert ('alt="where evidence was planted"' in text) == planted
+            assert "heat map of unsure: how unsure it is" in text
+
+
+def test_one_outlier_hides_nothing_and_what_is_no_number_is_not_drawn():
+    attribution = np.full(1000, 0.5)
+    attribution[0], attribution[1] = 500.0, np.nan
+    drawn = strength(attribution)
+    assert drawn[0] == drawn[2] == 1
+    assert drawn[1] == 0
+    assert strength(np.zeros(3)).tolist() == [0, 0, 0]
+    assert bars(["a", "b"], np.array([-1.0, 0.5]), np.array([0, 1]), (np.array([-2, 0]), np.array([0, 1]))) == [
+        Bar("a", -100, (-100, 0)),
+        Bar("b", 50, (0, 100)),
+    ]
+    assert strongest(np.array([[0.1, 0.9, -1.0, *([0.5] * 20)]])).tolist() == [1, 2, *range(3, 15)]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from leaderboards.bootstrap import rank_uncertainty, resampled
-from leaderboards.rank import scores_of
+from leaderboards.rank import rank
 from leaderboards.score_array import better_first
 from tests.leaderboards.generated import several
 
@@ -21,7 +21,7 @@ def coverage(spread: float, samples: int) -> dict[str, tuple[float, float]]:
     for case in range(CASES):
         records, truth = several(1, 12, 1, samples, spread=spread, rng=rng, shared=0.9)
         true = better_first(truth[0], np.ones(truth.shape[2], bool), 0).mean(1)
-        found = scores_of(records)
+        found = rank(records).scores
         observed = better_first(found.means, found.higher, 0).mean(1)
         sure = rank_uncertainty(resampled(found, seed=case), found.higher, observed)
         ends = {"ours": (sure.low, sure.high), "percentiles": tuple(np.quantile(sure.ranks, [0.025, 0.975], axis=0))}

@@ -8,6 +8,7 @@ import pandas as pd
 from benchmark.records.record import Cell, Record
 from benchmark.running.plan import metric_facts
 from benchmark.scoring.metrics import METRICS
+from leaderboards.rank import rank, rankings
 
 NAMES = tuple(METRICS)
 IDENTITY = {"task": "t", "data": "d", "model": "m", "code": "c", "distribution": ""}
@@ -59,3 +60,13 @@ def several(tasks=2, methods=4, seeds=2, samples=20, metrics=10, spread=0.3, rng
                 scores = signs[:, None] * (truth[task, method][:, None] + noise)
                 records.append(made(scores, f"m{method:02d}", f"t{task:02d}", seed))
     return records, truth
+
+
+def board(records, partial=False):
+    """Return the board of one task's records."""
+    return rank(records, partial).board
+
+
+def boards(records, partial=False):
+    """Return the boards of records of any tasks."""
+    return [ranking.board for ranking in rankings(records, partial)]

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 
 from leaderboards.ablation import ablation, render
+from leaderboards.board import GapError
 from leaderboards.figures import ablation_figure, cost_figure, curves_figure, optimum_figure, save
-from leaderboards.rank import GapError, board
+from tests.leaderboards.generated import board
 from tests.leaderboards.test_rank import record
 
 LABELS = {"full": "full", "half": "full[half=1]"}

@@ -14,10 +14,10 @@ from benchmark.core.errors import BenchmarkError, UsageError
 from benchmark.records.record import Cell, Record
 from benchmark.running.plan import metric_facts
 from benchmark.scoring.metrics import CONSTANT_RESPONSE, METRICS, MODEL_NON_FINITE, NON_FINITE, REASONS
-from leaderboards.rank import GapError, board, boards
+from leaderboards.board import GapError
 from leaderboards.selection import choose
 from leaderboards.tables import render
-from tests.leaderboards.generated import FACTS, IDENTITY
+from tests.leaderboards.generated import FACTS, IDENTITY, board, boards
 
 NAMES = ("FC", "DEL", "RP")
 
@@ -68,9 +68,9 @@ def test_what_is_trained_says_when_it_pays():
     assert rows["plain"].break_even is None
     assert rows["soon"].break_even == 15
     assert rows["never"].break_even == float("inf")
-    assert rows["soon"].train_rows == 12
+    assert rows["soon"].train_passes == 12
     lines = {line.split("|")[1].strip(): line for line in render([made], "md").splitlines() if line.startswith("|")}
-    assert lines["method"].endswith("| training passes | break-even |")
+    assert lines["method"].endswith("| training passes | break-even explanations |")
     assert lines["soon"].endswith("| 12 | 15 |")
     assert lines["never"].endswith("| 12 | never |")
     assert lines["plain"].endswith("| – | – |")
@@ -307,7 +307,8 @@ def test_labels_reach_no_form_raw():
 
 
 def test_a_published_board_does_not_hang_on_times():
-    from leaderboards.tables import differences, to_csv
+    from leaderboards.check import differences
+    from leaderboards.tables import to_csv
 
     def csv(seconds, score=0.5):
         made = record("lime", (score,))

@@ -15,8 +15,8 @@ from benchmark.scoring.metrics import METRICS
 from leaderboards import overall as together
 from leaderboards.bootstrap import LEVEL, across_tasks, chance_to_be_best, groups, rank_uncertainty, resampled
 from leaderboards.overall import FAILED, MISSING, NOT_APPLICABLE, overall
-from leaderboards.rank import board, boards, ranked, scores_of
-from leaderboards.score_array import better_first, mid_ranks, sample_ranks, score_array
+from leaderboards.rank import rank, rankings
+from leaderboards.score_array import better_first, mid_ranks, score_array
 from leaderboards.significance import (
     all_pairs,
     critical_difference,
@@ -27,7 +27,7 @@ from leaderboards.significance import (
     rank_biserial,
 )
 from leaderboards.tables import write
-from tests.leaderboards.generated import NAMES, made, several
+from tests.leaderboards.generated import NAMES, board, boards, made, several
 
 RNG = np.random.default_rng(0)
 
@@ -55,12 +55,12 @@ def slow_ranks(records):
     for name in NAMES:
         sign = -1 if METRICS[name].higher_is_better else 1
         means = [np.mean(list(scores[label, name].values())) for label in labels]
-        for label, rank in zip(labels, rankdata(np.round(sign * np.array(means), 12)), strict=True):
-            of_means[label].append(rank)
+        for label, place in zip(labels, rankdata(np.round(sign * np.array(means), 12)), strict=True):
+            of_means[label].append(place)
         units = set.intersection(*(set(scores[label, name]) for label in labels))
         each = [rankdata([sign * scores[label, name][unit] for label in labels]) for unit in units]
-        for label, rank in zip(labels, np.mean(each, 0), strict=True):
-            of_samples[label].append(rank)
+        for label, place in zip(labels, np.mean(each, 0), strict=True):
+            of_samples[label].append(place)
     return ({k: np.mean(v) for k, v in found.items()} for found in (of_means, of_samples))
 
 
@@ -124,7 +124,7 @@ def test_families_that_disagree_are_noted():
 
 def test_resampling_weighs_as_repetition_does():
     records, _ = several(1, 3, 2, 7, 10)
-    found = scores_of(records)
+    found = rank(records).scores
     draws = resampled(found, 50, seed=4)
     rng = np.random.default_rng(4)
     of_seeds, of_samples = rng.multinomial(2, [0.5, 0.5], 50), rng.multinomial(7, np.full(7, 1 / 7), 50)
@@ -136,7 +136,7 @@ def test_resampling_weighs_as_repetition_does():
 
 def test_intervals_by_a_loop():
     records, _ = several(1, 4, 1, 15)
-    found = scores_of(records)
+    found = rank(records).scores
     draws = resampled(found, 200)
     sure = rank_uncertainty(draws, found.higher, better_first(found.means, found.higher, 0).mean(1))
     for m in range(4):
@@ -272,15 +272,15 @@ def test_all_pairs_within_a_task():
     base = RNG.normal(size=(10, 40))
     records = [made(signs * (base + shift + 0.2 * RNG.normal(size=(10, 40))), name)
                for name, shift in (("good", 1.0), ("fair", 0.0), ("twin", 0.0))]  # fmt: skip
-    found = {(pair.one, pair.other): pair for pair in all_pairs(scores_of(records))}
+    found = {(pair.one, pair.other): pair for pair in all_pairs(rank(records).scores)}
     assert found["fair", "good"].significant
     assert found["fair", "good"].effect == pytest.approx(-1)
     assert not found["fair", "twin"].significant
     assert (
-        all_pairs(scores_of([replace(r, scores=r.scores[r.scores["sample"] < 3], n_total=3) for r in records]))[:16]
+        all_pairs(rank([replace(r, scores=r.scores[r.scores["sample"] < 3], n_total=3) for r in records]).scores)[:16]
         == "no test possible"
     )
-    ranks = sample_ranks(score_array(records, sorted(r.label for r in records), (0,)))
+    ranks = score_array(records, sorted(r.label for r in records), (0,)).sample_ranks
     units = ranks.mean((1, 3))
     differences = [np.round(units[j] - units[i], 12) for i, j in ((0, 1), (0, 2), (1, 2))]  # fair, good, twin
     expected = holm(np.array([wilcoxon(difference, method="approx").pvalue for difference in differences]))
@@ -298,7 +298,7 @@ def test_over_tasks_only_what_is_on_all():
 
     elsewhere = [replace(r, explains=["table"]) if r.label == "m01" else r for r in records]
     elsewhere = [replace(r, facts=r.facts | {"modality": "text"}) if r.cell.task == "t02" else r for r in elsewhere]
-    found = overall(elsewhere, partial=True)
+    found = overall(rankings(elsewhere, partial=True))
     rows = {row.method: row for row in found.rows}
     assert rows["m01"].cells["t02"] == NOT_APPLICABLE
     assert rows["m02"].cells["t01"] == FAILED
@@ -307,7 +307,7 @@ def test_over_tasks_only_what_is_on_all():
     for name in ("m00", "m03"):
         assert rows[name].mean_rank == pytest.approx(np.mean(list(rows[name].cells.values())))
         assert rows[name].low <= rows[name].mean_rank <= rows[name].high
-    assert overall(records, partial=True).rows[2].cells["t02"] == MISSING
+    assert overall(rankings(records, partial=True)).rows[2].cells["t02"] == MISSING
     text = write(together.table_of(found), "table")
     assert "N/A" in text
     assert "failed" in text
@@ -319,7 +319,7 @@ def test_over_many_tasks_there_are_tests():
     signs = np.array([1 if METRICS[name].higher_is_better else -1 for name in NAMES])
     records = [made(r.scores["score"].to_numpy().reshape(10, -1) + 3 * signs[:, None], "deepfaith", r.cell.task)
                if r.label == "m00" else r for r in records]  # fmt: skip
-    found = overall(records)
+    found = overall(rankings(records))
     assert [pair.other for pair in found.pairs] == ["m01", "m02", "m03"]
     assert all(pair.significant and pair.effect == 1 for pair in found.pairs)
     assert found.rows[0].method == "deepfaith"
@@ -330,10 +330,10 @@ def test_over_many_tasks_there_are_tests():
 def test_an_overall_board_needs_two_tasks_of_one_kind():
     records, _ = several(2, 3, 1, 10)
     with pytest.raises(BenchmarkError, match="two tasks at least"):
-        overall([r for r in records if r.cell.task == "t00"])
+        overall(rankings([r for r in records if r.cell.task == "t00"]))
     mixed = [replace(r, cell=replace(r.cell, source="synthetic")) if r.cell.task == "t01" else r for r in records]
     with pytest.raises(BenchmarkError, match="different source, precision, device, preset or limit"):
-        overall(mixed)
+        overall(rankings(mixed))
 
 
 def test_tasks_are_resampled_with_their_samples():
@@ -342,4 +342,4 @@ def test_tasks_are_resampled_with_their_samples():
     values, counts = np.unique(draws[:, 0], return_counts=True)
     assert values.tolist() == [1, 2, 3]
     np.testing.assert_allclose(counts / 5000, [0.25, 0.5, 0.25], atol=0.03)
-    assert ranked(several(1, 3, 1, 8)[0])[1].ranks.shape == (1000, 3)
+    assert rank(several(1, 3, 1, 8)[0]).uncertainty.ranks.shape == (1000, 3)

@@ -15,8 +15,9 @@ from PIL import Image
 from benchmark.core.errors import BenchmarkError
 from leaderboards import report
 from leaderboards.ablation import ablations
+from leaderboards.board import GapError
 from leaderboards.overall import overall
-from leaderboards.rank import GapError
+from leaderboards.rank import rankings
 from leaderboards.report import page
 from tests.leaderboards.generated import made, several
 
@@ -56,12 +57,12 @@ def records():
 
 @pytest.fixture(scope="module")
 def text(records):
-    return page(records, kept, [overall(records)])
+    return page(rankings(records), kept, [overall(rankings(records))])
 
 
 def test_the_same_records_give_the_same_page(records, text):
-    assert page(records, kept, [overall(records)]) == text
-    assert page(records[::-1], kept, [overall(records[::-1])]) == text
+    assert page(rankings(records), kept, [overall(rankings(records))]) == text
+    assert page(rankings(records[::-1]), kept, [overall(rankings(records[::-1]))]) == text
 
 
 def test_the_page_asks_for_nothing_elsewhere(text):
@@ -76,7 +77,7 @@ def test_everything_is_there(records, text):
         assert f"Mean ranks of {task} with 95 % intervals" in text
         assert f"Mean rank of {task} against the milliseconds" in text
         assert f"Spearman correlation of the ranks that metrics give methods on the same samples of {task}" in text
-    assert text.count("Validation loss of m00 in training") >= 2
+        assert f"Validation losses in training on {task}" in text
     assert text.count("<details") == 6
     assert "2 tasks together" in text
     assert "no test possible" not in text, "deepfaith is not there and nobody asked"
@@ -99,33 +100,33 @@ def test_tables_are_described(text):
 
 def test_synthetic_data_are_named(records):
     synthetic = [replace(r, cell=replace(r.cell, source="synthetic")) for r in records]
-    found = page(synthetic, kept)
+    found = page(rankings(synthetic), kept)
     assert "SYNTHETIC" in found
     assert "which say nothing about real data" in found
-    assert "SYNTHETIC" not in page(records, kept)
+    assert "SYNTHETIC" not in page(rankings(records), kept)
 
 
 def test_a_page_that_is_too_large_shows_fewer_samples(records, monkeypatch):
-    whole = len(page(records, kept).encode())
-    bare = len(page(records, lambda _: []).encode())
+    whole = len(page(rankings(records), kept).encode())
+    bare = len(page(rankings(records), lambda _: []).encode())
     monkeypatch.setattr(report, "LARGEST", (whole + bare) // 2)
-    found = page(records, kept)
+    found = page(rankings(records), kept)
     assert len(found.encode()) <= report.LARGEST
     assert re.search(r"[123] samples? of each board left out", found)
     monkeypatch.setattr(report, "LARGEST", 1000)
     with pytest.raises(BenchmarkError, match="larger than 5 MB: choose fewer with --task"):
-        page(records, kept)
+        page(rankings(records), kept)
 
 
 def test_holes_are_refused_or_marked(records):
     holes = [r for r in records if (r.label, r.cell.seed, r.cell.task) != ("m03", 1, "t01")]
     with pytest.raises(GapError):
-        page(holes, kept)
-    assert "no record for seed 1" in page(holes, kept, partial=True)
+        page(rankings(holes), kept)
+    assert "no record for seed 1" in page(rankings(holes, partial=True), kept)
 
 
 def test_one_method_makes_a_page():
-    assert "alone" in page([made(RNG.normal(size=(10, 4)), "alone")], lambda _: [])
+    assert "alone" in page(rankings([made(RNG.normal(size=(10, 4)), "alone")]), lambda _: [])
 
 
 def test_ablations_have_tables(records):
@@ -133,7 +134,7 @@ def test_ablations_have_tables(records):
     own = [replace(r, kind="baseline") if r.label not in variants.values() else r for r in records]
     found = ablations(own, variants)
     assert [len(table.variants) for table in found] == [2, 2]
-    assert "each variant alone among 3 other methods" in page(own, kept, (), found)
+    assert "each variant alone among 3 other methods" in page(rankings(own), kept, (), found)
     assert ablations([r for r in own if r.label != "m01"], variants) == []
 
 
