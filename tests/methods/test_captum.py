@@ -1,4 +1,4 @@
-"""Which private parts of Captum are used. Its version is bounded in pyproject.toml: look here before raising the bound."""
+"""Which private parts of Captum are used: look here before raising the bound of its version in pyproject.toml."""
 
 from __future__ import annotations
 
@@ -29,17 +29,13 @@ def test_private_parts_are_as_they_are_used():
     from captum._utils.models.linear_model import SkLearnLasso
     from captum.attr._core.deep_lift import SUPPORTED_NON_LINEAR, nonlinear
 
-    assert list(inspect.signature(DeepLift._is_non_linear).parameters) == ["self", "module"]
-    assert list(inspect.signature(DeepLift._backward_hook).parameters) == [
-        "self",
-        "module",
-        "grad_input",
-        "grad_output",
-    ]
-    assert list(inspect.signature(DeepLift.satisfies_attribute_criteria).parameters) == ["self", "module"]
-    assert list(inspect.signature(nonlinear).parameters) == [
-        "module", "inputs", "outputs", "grad_input", "grad_output", "eps",
-    ]  # fmt: skip
+    for function, names in {
+        DeepLift._is_non_linear: "self module",
+        DeepLift._backward_hook: "self module grad_input grad_output",
+        DeepLift.satisfies_attribute_criteria: "self module",
+        nonlinear: "module inputs outputs grad_input grad_output eps",
+    }.items():
+        assert list(inspect.signature(function).parameters) == names.split()
     assert SkLearnLasso(alpha=0.5).construct_kwargs["alpha"] == 0.5
     assert not set(SMOOTH) & set(SUPPORTED_NON_LINEAR), "Captum knows them now: leave them to it"
 
