@@ -13,7 +13,7 @@ __all__ = ["fit", "load"]
 def __getattr__(name: str) -> Any:
     """Import what is public on first use: the command line lists this method without loading torch."""
     if name == "fit":
-        from deepfaith.own import fit
+        from deepfaith.api import fit
 
         return fit
     if name == "load":

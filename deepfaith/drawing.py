@@ -18,9 +18,12 @@ from benchmark.core.types import Task
 class Drawing:
     """How inputs and removal sets are drawn.
 
-    `subsets` k removal sets an input; each removes features with a probability drawn from [`low`, `high`], uniform on a
-    log scale, so that small sets are as frequent as large ones. Up to a share `mix` of an input's features come from
-    another row, and up to a share `hide` of them is removed beforehand.
+    Args:
+        subsets: k, removal sets an input.
+        low, high: a removal set removes each feature with a probability drawn from this interval, within (0, 1],
+            uniform on a log scale, so that small sets are as frequent as large ones.
+        mix: up to this share of an input's features comes from another row.
+        hide: up to this share of them is removed beforehand.
     """
 
     subsets: int
@@ -47,7 +50,7 @@ class Drawing:
         return most * torch.rand(len(x), 1, generator=generator, device=x.device)
 
     def removals(self, task: Task, x: Tensor, generator: torch.Generator) -> Drawn:
-        """Return k removal sets for each row of x."""
+        """Return k removal sets for each row of x (B, ...)."""
         rows = len(x) * self.subsets
         draw = torch.rand(rows, 1, generator=generator, device=x.device)
         share = self.low * (self.high / self.low) ** draw

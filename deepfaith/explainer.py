@@ -18,11 +18,15 @@ LARGEST_MARGIN = 8.0
 class Explainer(nn.Module):
     """Inputs (B, ...) to attributions (B, G) of the predicted class.
 
-    `output` is signed (any number) or unit (the paper's [0, 1]). `conditioning` says what the explainer is given of the
-    model's prediction: margin (the class, and by how much its logit leads), class, or nothing, as in the paper.
-
     How features differ and their mean level come from two outputs of each token, because pattern consistency sees
     only the first: left to itself while explanations are copied, a level drifts and takes long to come back.
+
+    Args:
+        shape: of the encoder; its `outputs` are `OUTPUTS`.
+        classes: how many the explained model has.
+        output: `signed`, any number, or `unit`, the paper's [0, 1].
+        conditioning: what the explainer is given of the model's prediction: `margin`, the class and by how much its
+            logit leads; `class`; or `nothing`, as in the paper.
     """
 
     def __init__(self, shape: Shape, classes: int, output: str = "signed", conditioning: str = "margin") -> None:
@@ -36,7 +40,13 @@ class Explainer(nn.Module):
             self.lead = nn.Sequential(nn.Linear(1, shape.width), nn.GELU(), nn.Linear(shape.width, shape.width))
 
     def forward(self, x: Tensor, target: Tensor | None = None, margin: Tensor | None = None) -> Tensor:
-        """Return attributions (B, G); targets (B,) and margins (B,) of their logits are what it is conditioned on."""
+        """Return attributions (B, G).
+
+        Args:
+            x: inputs (B, ...).
+            target: predicted classes (B,), where the explainer is conditioned on them.
+            margin: by how much their logits lead, (B,), where it is conditioned on that.
+        """
         extra = None
         if self.conditioning != "nothing":
             assert target is not None, "an explainer that is conditioned on the class needs it"
@@ -55,6 +65,6 @@ class Explainer(nn.Module):
 
 def margins(logits: Tensor, target: Tensor) -> Tensor:
     """Return by how much the target's logit leads the best of the others, (B,), for logits (B, C)."""
-    own = logits.gather(1, target.unsqueeze(1))
-    others = logits.scatter(1, target.unsqueeze(1), -float("inf")).amax(1)
-    return own.squeeze(1) - others
+    of_target = logits.gather(1, target.unsqueeze(1)).squeeze(1)
+    best_other = logits.scatter(1, target.unsqueeze(1), -float("inf")).amax(1)
+    return of_target - best_other

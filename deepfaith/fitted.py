@@ -23,9 +23,16 @@ TOKENS = 2**15
 
 @dataclass(frozen=True, eq=False)
 class Fitted:
-    """A trained explainer. `model` is what it explains: needed only where the explainer is conditioned on the margin.
+    """A trained explainer: maps inputs to attributions, and can be saved.
 
-    `report` has the curves, what was copied, and what training cost.
+    Example:
+        >>> explainer = deepfaith.load("explainer.safetensors", model=model)
+        >>> explainer.attribute(x)  # (B, G)
+
+    Attributes:
+        explainer: the network.
+        model: what it explains; needed only where the explainer is conditioned on the model's prediction.
+        report: `curves` of training, what was `copied`, and `costs`.
     """
 
     explainer: Explainer
@@ -34,44 +41,45 @@ class Fitted:
 
     @torch.no_grad()
     def attribute(self, x: Tensor, target: Tensor | None = None) -> Tensor:
-        """Return attributions (B, G), float32, for inputs x (B, ...) and the classes (B,) that the model predicts.
+        """Explain inputs by one forward of the explainer, and one of the model where it needs the prediction.
 
-        One forward of the explainer, and, where it is conditioned on the margin or no target is given, one of the
-        model.
+        Args:
+            x: inputs (B, ...).
+            target: the classes (B,) that the model predicts, if they are known.
+
+        Returns:
+            Attributions (B, G), float32.
 
         Raises:
             UsageError: x has another shape than the training inputs, or the model is needed and not known.
         """
         self._check(x, target)
-        conditioning = self.explainer.conditioning
-        tokens = max(1, len(self.explainer.backbone.place))
-        rows = max(1, TOKENS // tokens)
-        parts = []
-        for start in range(0, len(x), rows):
-            some = x[start : start + rows]
-            own = None if target is None else target[start : start + rows]
-            margin = None
-            if conditioning == "margin" or (conditioning == "class" and own is None):
-                if self.model is None:
-                    what = "the margin of the model's prediction" if conditioning == "margin" else "a target"
-                    raise UsageError(
-                        f"this explainer is conditioned on {what}: load it with model=, the model it explains"
-                    )
-                logits = self.model(some).double()
-                own = logits.argmax(1) if own is None else own
-                margin = margins(logits, own).float()
-            parts.append(self.explainer(some, own, margin).float())
+        rows = max(1, TOKENS // max(1, len(self.explainer.backbone.place)))
+        targets = [None] * len(x.split(rows)) if target is None else target.split(rows)
+        parts = [self._explain(*batch) for batch in zip(x.split(rows), targets, strict=True)]
         return torch.cat(parts)
+
+    def _explain(self, x: Tensor, target: Tensor | None) -> Tensor:
+        """Return the attributions (b, G) of one batch, for the model's predictions where the explainer needs them."""
+        conditioning = self.explainer.conditioning
+        if conditioning == "nothing" or (conditioning == "class" and target is not None):
+            return self.explainer(x, target).float()
+        if self.model is None:
+            what = "the margin of the model's prediction" if conditioning == "margin" else "a target"
+            raise UsageError(f"this explainer is conditioned on {what}: load it with model=, the model it explains")
+        logits = self.model(x).double()
+        target = logits.argmax(1) if target is None else target
+        return self.explainer(x, target, margins(logits, target).float()).float()
 
     __call__ = attribute
 
     def _check(self, x: Tensor, target: Tensor | None) -> None:
         shape = self.explainer.backbone.shape
-        wanted: tuple[int, ...] = (shape.features,)
+        expected: tuple[int, ...] = (shape.features,)
         if shape.modality == "image":
-            wanted = (shape.channels, shape.side, shape.side)
-        if tuple(x.shape[1:]) != wanted or not len(x):
-            raise UsageError(f"expected inputs of shape (B, {', '.join(map(str, wanted))}), got {tuple(x.shape)}")
+            expected = (shape.channels, shape.side, shape.side)
+        if tuple(x.shape[1:]) != expected or not len(x):
+            raise UsageError(f"expected inputs of shape (B, {', '.join(map(str, expected))}), got {tuple(x.shape)}")
         if x.is_floating_point() == (shape.modality == "text"):
             kind = "word numbers (integers)" if shape.modality == "text" else "floating-point numbers"
             raise UsageError(f"expected {kind}, got {x.dtype}")
@@ -82,9 +90,12 @@ class Fitted:
         """Return weights and plain facts, as a file holds them."""
         explainer = self.explainer
         facts = {
-            "shape": explainer.backbone.shape.plain(), "classes": explainer.classes, "output": explainer.output,
-            "conditioning": explainer.conditioning, "report": self.report,
-        }  # fmt: skip
+            "shape": explainer.backbone.shape.plain(),
+            "classes": explainer.classes,
+            "output": explainer.output,
+            "conditioning": explainer.conditioning,
+            "report": self.report,
+        }
         return explainer.state_dict(), facts
 
     def save(self, path: str | Path) -> None:
@@ -93,7 +104,15 @@ class Fitted:
 
 
 def load(path: str | Path, model: nn.Module | None = None, device: str = "cpu") -> Fitted:
-    """Return the explainer that was saved at `path`; `model` is what it explains.
+    """Load an explainer.
+
+    Example:
+        >>> deepfaith.load("explainer.safetensors", model=model).attribute(x)
+
+    Args:
+        path: where `Fitted.save` wrote it.
+        model: what it explains: maps inputs to logits (B, C).
+        device: where the explainer goes.
 
     Raises:
         DataError: there is no such file, it holds no explainer, or it is damaged.

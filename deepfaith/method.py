@@ -4,19 +4,24 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any, Self
+from pathlib import Path
+from typing import Any, Self
 
 from benchmark.core.errors import UsageError
+from benchmark.core.identity import method_identity, source_digest, training_digest
 from benchmark.core.parameters import bounded, configure, parameters, with_defaults
+from benchmark.core.sources import cache_folder
+from benchmark.core.store import Made, kept, key_of
 from benchmark.core.types import METHODS, Attribute, Method, Modality, Task, TaskSpec
+from benchmark.learning.fitting import Fitting
 from benchmark.learning.sizes import HEADS, SIZES
+from benchmark.modalities.building import explainer_path
 from benchmark.running.presets import PRESETS
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from deepfaith.supervision import Prior
-    from deepfaith.training import Hyperparameters
+from deepfaith.drawing import Drawing
+from deepfaith.fitted import Fitted, fitted
+from deepfaith.schedule import DYNAMIC, Schedule
+from deepfaith.supervision import Prior
+from deepfaith.training import Hyperparameters, train
 
 OUTPUTS = ("signed", "unit")
 CONDITIONING = ("margin", "class", "nothing")
@@ -29,7 +34,12 @@ DEFAULTS: dict[Modality, dict[str, Any]] = {
               "rate": 1e-3, "rows": 64, "low": 0.02, "high": 0.5, "mix": 0.3, "hide": 0.3, "settled": 2e-3},
 }  # fmt: skip
 DECAYS = 20.0
-"""How often the decay constant of Algorithm 1 fits into the iterations: copying is over in the first half."""
+"""The decay constant of Algorithm 1 is C = iterations / 20, so that alpha is near 0 after half of the training."""
+AS_THEY_ARE = (
+    "width", "depth", "dropout", "output", "conditioning", "rows", "similarity", "quantile", "batch", "copies",
+    "compiled",
+)  # fmt: skip
+"""Settings that the recipe has under the same name."""
 
 
 @METHODS.register("deepfaith", kind="learned", modalities=("table", "text", "image"))
@@ -37,10 +47,30 @@ DECAYS = 20.0
 class DeepFaith(Method):
     """One forward pass of a Transformer trained to be faithful (DeepFaith, ICLR 2026, arXiv 2508.03586).
 
-    `output`: signed, or unit for the paper's [0, 1]; `conditioning`: what the explainer is given of the prediction
-    (margin and class, class, or nothing, as in the paper); `alpha`: weight of copying prior explanations, -1 for
-    Algorithm 1; `similarity` delta and `quantile` p choose what is copied (2 and 0: everything); `mixing`: whether
-    inputs go beyond the training rows; `priors`: the preset under which prior methods run.
+    Departures, each of which an option takes back: attributions are signed, the explainer is given the model's
+    prediction, and inputs go beyond the training rows.
+
+    Args:
+        output: `signed`, or `unit` for the paper's [0, 1].
+        conditioning: what the explainer is given of the prediction: `margin` and class, `class`, or `nothing`, as in
+            the paper.
+        alpha: weight of copying prior explanations, -1 for Algorithm 1.
+        similarity: delta, the cosine from which two explanations are one; 2 leaves all of them.
+        quantile: p, below which in any metric an explanation is not copied; 0 leaves all of them.
+        mixing: whether inputs go beyond the training rows.
+        priors: the preset under which prior methods run.
+        iterations: training steps.
+        rows: training inputs that prior methods explain.
+        batch: inputs a step.
+        subsets: removal sets of each.
+        width: of the encoder, a multiple of its 4 heads.
+        depth: layers of the encoder.
+        rate: peak of the learning rate.
+        compiled: whether the explainer goes through torch.compile, on a GPU alone.
+
+    Example:
+        >>> explain = DeepFaith(iterations=500).prepare(task, seed=0)
+        >>> explain(x, target)  # (B, G)
     """
 
     output: str = bounded("signed", among=OUTPUTS)
@@ -69,45 +99,36 @@ class DeepFaith(Method):
 
     def recipe(self, modality: Modality) -> Hyperparameters:
         """Return every setting of the training, defaults of the modality filled in."""
-        from benchmark.learning.fitting import Fitting
-        from deepfaith.drawing import Drawing
-        from deepfaith.schedule import DYNAMIC, Schedule
-        from deepfaith.training import Hyperparameters
-
-        own = DEFAULTS[modality] | parameters(with_defaults(self, SIZES[modality] | DEFAULTS[modality]))
-        own |= {} if self.mixing else {"mix": 0.0, "hide": 0.0}
+        settings = DEFAULTS[modality] | parameters(with_defaults(self, SIZES[modality] | DEFAULTS[modality]))
+        settings |= {} if self.mixing else {"mix": 0.0, "hide": 0.0}
+        schedule = Schedule(
+            settled=settings["settled"],
+            decay=settings["iterations"] / DECAYS,
+            fixed=DYNAMIC if self.alpha < 0 else self.alpha,
+        )
         return Hyperparameters(
-            fitting=Fitting(own["iterations"], own["rate"]),
-            drawing=Drawing(own["subsets"], own["low"], own["high"], own["mix"], own["hide"]),
-            schedule=Schedule(
-                settled=own["settled"], decay=own["iterations"] / DECAYS,
-                fixed=DYNAMIC if self.alpha < 0 else self.alpha,
-            ),
-            width=own["width"], depth=own["depth"], heads=HEADS, dropout=own["dropout"],
-            output=self.output, conditioning=self.conditioning, rows=own["rows"],
-            similarity=self.similarity, quantile=self.quantile,
-            batch=own["batch"], copies=own["copies"], compiled=self.compiled,
-        )  # fmt: skip
+            fitting=Fitting(settings["iterations"], settings["rate"]),
+            drawing=Drawing(*(settings[name] for name in ("subsets", "low", "high", "mix", "hide"))),
+            schedule=schedule,
+            heads=HEADS,
+            **{name: settings[name] for name in AS_THEY_ARE},
+        )
 
     def learns_from(self, modality: Modality) -> list[Method]:
         """Return the prior methods whose explanations are copied."""
         return [method for _, method in priors_for(modality, self.priors)]
 
     def prepare(self, task: Task, seed: int) -> Attribute:
-        """See `Method`; the explainer has a `report`.
+        """See `Method`; the explainer is a `TrainedExplainer`.
 
         Raises:
             DivergedError: a loss is not finite.
         """
-        from benchmark.core.store import kept
-        from deepfaith.fitted import Fitted, fitted
-        from deepfaith.training import train
-
         recipe = self.recipe(task.modality)
         priors = priors_for(task.modality, self.priors)
-        path = kept_path(task, recipe, priors, seed)
+        path = stored_path(task, recipe, priors, seed)
 
-        def make() -> Any:
+        def make() -> Made:
             prior_path = partial(explanations_path, task, recipe, seed)
             explainer, report = train(task, recipe, seed, priors, path.with_suffix(".pt"), prior_path)
             return Fitted(explainer, report=report).made()
@@ -116,20 +137,14 @@ class DeepFaith(Method):
         return fitted(state, facts, task.model, str(task.train.x.device))
 
 
-def kept_path(task: Task, recipe: Hyperparameters, priors: list[Prior], seed: int) -> Path:
+def stored_path(task: Task, recipe: Hyperparameters, priors: list[Prior], seed: int) -> Path:
     """Return where the explainer of a task, recipe and seed is, or will be."""
-    from benchmark.modalities.building import explainer_path
-
     copied = [plain_prior(name, prior, task) for name, prior in priors]
     return explainer_path("deepfaith", "deepfaith.training", task, recipe.plain(), copied, seed)
 
 
 def explanations_path(task: Task, recipe: Hyperparameters, seed: int, name: str, prior: Method) -> Path:
-    """Return where what a prior method says of a task's training inputs is, or will be; recipes may share it."""
-    from benchmark.core.identity import source_digest, training_digest
-    from benchmark.core.sources import cache_folder
-    from benchmark.core.store import key_of
-
+    """Return where a prior method's explanations of a task's training inputs are, or will be; recipes may share it."""
     rows = source_digest("deepfaith.supervision"), training_digest(task), recipe.rows, recipe.held_out, seed
     folder = f"{task.name}-{key_of(*rows)}"
     return cache_folder() / "explanations" / folder / f"{name}-{key_of(plain_prior(name, prior, task))}.safetensors"
@@ -137,18 +152,16 @@ def explanations_path(task: Task, recipe: Hyperparameters, seed: int, name: str,
 
 def plain_prior(name: str, prior: Method, task: Task) -> tuple[str, dict[str, Any], dict[str, str]]:
     """Return what the explanations of a prior method on a task follow from: all its parameters, and its code."""
-    from benchmark.core.identity import method_identity
-
     return name, parameters(prior.resolved(task)), method_identity(prior, task.modality, METHODS.entry(name).module)
 
 
 def priors_for(modality: Modality, preset: str = "standard") -> list[Prior]:
     """Return the benchmark's own baselines for a modality, in their registered order, as under `preset`."""
-    found = []
+    priors = []
     for name in METHODS.names():
         entry = METHODS.entry(name)
-        own = entry.module.startswith("methods.") and entry.facts.get("kind") == "baseline"
-        if own and modality in entry.facts["modalities"]:
+        is_baseline = entry.built_in and entry.facts.get("kind") == "baseline"
+        if is_baseline and modality in entry.facts["modalities"]:
             cls = METHODS.get(name)
-            found.append((name, configure(cls, name, PRESETS[preset].given(cls, {}))))
-    return found
+            priors.append((name, configure(cls, name, PRESETS[preset].given(cls, {}))))
+    return priors

@@ -6,15 +6,19 @@ import math
 from dataclasses import dataclass, replace
 
 DYNAMIC = -1.0
+"""The value of `Schedule.fixed` under which Algorithm 1 moves alpha."""
 
 
 @dataclass(frozen=True)
 class Schedule:
-    """Settings of Algorithm 1, counted in iterations.
+    """Settings of Algorithm 1, counted in iterations. The paper has one constant C for `decay` and `reset`.
 
-    `window` e: iterations over which Var(L_PC) is watched; `settled` eps: below it copying has converged; `decay` C:
-    how slowly alpha falls then; `reset`: copying starts anew where the variance exceeds this many eps. The paper uses
-    one constant C for the last two. `fixed` in [0, 1] holds alpha there instead.
+    Args:
+        window: e, iterations over which Var(L_PC) is watched.
+        settled: eps; copying has converged where the variance is below it.
+        decay: C, how slowly alpha falls then.
+        reset: copying starts anew where the variance exceeds this many eps.
+        fixed: holds alpha there, in [0, 1], in place of Algorithm 1.
     """
 
     window: int = 50
@@ -39,13 +43,13 @@ class Schedule:
 
     def step(self, state: State, copying: float) -> State:
         """Return the state after an iteration whose L_PC was `copying`; its alpha weighs the next one."""
-        seen = (*state.seen, copying)[-self.window :]
-        state = replace(state, iteration=state.iteration + 1, seen=seen)
+        recent = (*state.recent, copying)[-self.window :]
+        state = replace(state, iteration=state.iteration + 1, recent=recent)
         if not self.dynamic:
             return state
-        if len(seen) == self.window:
-            mean = sum(seen) / self.window
-            variance = sum((value - mean) ** 2 for value in seen) / self.window
+        if len(recent) == self.window:
+            mean = sum(recent) / self.window
+            variance = sum((value - mean) ** 2 for value in recent) / self.window
             if variance > self.reset * self.settled:
                 state = replace(state, converged_at=None)
             elif variance < self.settled and state.converged_at is None:
@@ -58,9 +62,9 @@ class Schedule:
 
 @dataclass(frozen=True)
 class State:
-    """alpha weighs L_PC, 1 - alpha weighs L_LC; `converged_at` is t0; `seen` the last values of L_PC."""
+    """alpha weighs L_PC, 1 - alpha weighs L_LC; `converged_at` is t0; `recent` the last values of L_PC."""
 
     alpha: float
     iteration: int = 0
     converged_at: int | None = None
-    seen: tuple[float, ...] = ()
+    recent: tuple[float, ...] = ()

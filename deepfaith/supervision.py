@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
-from functools import cached_property, partial
+from functools import cache, cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,9 @@ from tqdm import tqdm
 
 from benchmark.core.store import Made, Unusable, kept
 from benchmark.core.types import Method, Split, Task
+from benchmark.models.batching import Batching
 from benchmark.models.metering import Cost, charge, spent
+from benchmark.scoring.evaluator import Evaluator
 from benchmark.scoring.metrics import METRICS, TEN
 
 HIGHER = torch.tensor([METRICS[name].higher_is_better for name in TEN])
@@ -30,10 +32,14 @@ PriorPath = Callable[[str, Method], Path]
 
 
 def deduplicate(attributions: Tensor, similarity: float) -> Tensor:
-    """Return which of the attributions (M, G) are kept, (M,) bool.
+    """Return which attributions stay when those that are nearly the same are dropped, (M,) bool.
 
-    In their order, one is dropped where its cosine with one already kept is at least `similarity`; above 1 nothing is.
-    What is not finite or all zero is dropped. Source: section 3.3.
+    Source: section 3.3.
+
+    Args:
+        attributions: of one input, (M, G), in the order of preference.
+        similarity: an attribution is dropped where its cosine with one that stays is at least this; above 1 none is.
+            What is not finite or all zero is dropped in any case.
     """
     norms = attributions.double().norm(dim=1, keepdim=True)
     usable = norms.squeeze(1).isfinite() & (norms.squeeze(1) > 0)
@@ -46,10 +52,15 @@ def deduplicate(attributions: Tensor, similarity: float) -> Tensor:
 
 
 def passing(scores: Tensor, quantile: float, higher: Tensor = HIGHER) -> Tensor:
-    """Return which candidates (M, metrics) are at least as good as the `quantile` of all in every metric, (M,) bool.
+    """Return which candidates are at least as good as a quantile of all in every metric, (M,) bool.
 
-    Where lower is better scores count negated. A metric that is undefined (NaN) for all candidates takes no part; a
-    candidate for which alone one is undefined fails. Quantiles are interpolated linearly. Source: section 3.3.
+    A metric that is undefined (NaN) for all candidates takes no part; a candidate for which alone one is undefined
+    fails. Quantiles are interpolated linearly. Source: section 3.3.
+
+    Args:
+        scores: of the candidates, (M, metrics).
+        quantile: p in [0, 1]; 0 lets all pass.
+        higher: whether higher is better, (metrics,) bool.
     """
     signed = scores.double().where(higher, -scores.double())
     judged = signed[:, ~signed.isnan().all(0)]
@@ -60,7 +71,15 @@ def passing(scores: Tensor, quantile: float, higher: Tensor = HIGHER) -> Tensor:
 
 @dataclass(frozen=True, eq=False)
 class Supervision:
-    """Explanations of N inputs by M prior methods: attributions (N, M, G), scores (N, M, metrics), their names."""
+    """Explanations of N inputs by M prior methods, with their scores.
+
+    Attributes:
+        x: inputs (N, ...).
+        target: classes (N,) that the model predicts.
+        attributions: (N, M, G).
+        scores: (N, M, metrics), in the order of `TEN`.
+        names: of the methods, M.
+    """
 
     x: Tensor
     target: Tensor
@@ -69,7 +88,7 @@ class Supervision:
     names: tuple[str, ...]
 
     def choose(self, similarity: float, quantile: float) -> Tensor:
-        """Return which explanations belong to Z, (N, M) bool: first deduplicated, then filtered."""
+        """Return which explanations belong to Z, (N, M) bool: see `deduplicate`, then `passing`."""
         rows = []
         for attributions, scores in zip(self.attributions.cpu(), self.scores, strict=True):
             unique = deduplicate(attributions, similarity)
@@ -96,48 +115,53 @@ class Supervision:
         return float((1 + ahead).mean())
 
 
-def _say_their_cost(_tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
+def _check_costs(_tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
     if not {"cost", "common"} <= set(facts):
         raise Unusable("do not say what they cost")
 
 
 def supervise(task: Task, x: Tensor, priors: Sequence[Prior], seed: int, path: PriorPath | None = None) -> Supervision:
-    """Explain x (N, ...) by all `priors` and score the explanations by the evaluator's ten metrics.
+    """Explain inputs by all prior methods and score the explanations by the evaluator's ten metrics.
 
-    With `path`, what each prior gave is kept there, so that work interrupted goes on with the next one. What is kept
-    costs what it cost when it was made.
+    Stored explanations cost what they cost when they were made.
+
+    Args:
+        task: model and removal.
+        x: inputs (N, ...).
+        priors: name and method of each.
+        seed: of the methods and of the evaluator.
+        path: where the explanations of each are stored, so that work interrupted goes on with the next; without it
+            none are.
     """
-    from benchmark.scoring.evaluator import Evaluator
-
     rows = replace(task, test=Split(x, torch.zeros(len(x), dtype=torch.long, device=x.device)), evidence=None)
-    made: list[tuple[Evaluator, Cost]] = []
 
+    @cache
     def evaluator() -> tuple[Evaluator, Cost]:
-        if not made:
-            before = spent()
-            made.append((Evaluator(rows, seed, metrics=TEN), spent() - before))
-        return made[0]
+        """Return the evaluator of all priors and its cost; not made where all explanations are stored."""
+        before = spent()
+        ready = Evaluator(rows, seed, metrics=TEN)
+        return ready, spent() - before
 
     def explain(name: str, method: Method) -> Made:
         ready, common = evaluator()
         before = spent()
-        found = ready.evaluate(method, name)
-        assert found.attributions is not None
-        scores = torch.stack([found.scores[metric] for metric in TEN], 1)
+        result = ready.evaluate(method, name)
+        assert result.attributions is not None
+        scores = torch.stack([result.scores[metric] for metric in TEN], 1)
         facts = {"cost": asdict(spent() - before), "common": asdict(common)}
-        return {"attributions": found.attributions, "scores": scores}, facts
+        return {"attributions": result.attributions, "scores": scores}, facts
 
     begun, costs, common = spent(), [], Cost()
     parts = []
     for name, method in tqdm(priors, desc="prior explanations", disable=not sys.stderr.isatty(), leave=False):
         make = partial(explain, name, method)
-        part, facts = make() if path is None else kept(path(name, method), make, "explanations", _say_their_cost)
+        part, facts = make() if path is None else kept(path(name, method), make, "explanations", _check_costs)
         parts.append(part)
         costs.append(Cost(**facts["cost"]))
         common = Cost(**facts["common"])
     charge(Cost.total([*costs, common]) - (spent() - begun))
     with torch.no_grad():
-        target = torch.cat([task.model(some).argmax(-1) for some in x.split(64)])
+        target = Batching(task).ask(x, lambda rows: task.model(x[rows])).argmax(-1)
     return Supervision(
         x,
         target,

@@ -16,6 +16,7 @@ from benchmark.core.types import Split, Task
 from benchmark.learning.encoder import shape_of
 from benchmark.learning.fitting import Fitting, fit
 from benchmark.models.metering import Meter
+from benchmark.scoring.evaluator import Evaluator
 from benchmark.scoring.masked_model import MaskedModel
 from benchmark.scoring.metrics import TEN
 from deepfaith.drawing import Drawing, Drawn
@@ -34,11 +35,20 @@ QUICK_DEVICES = ("cuda",)
 class Hyperparameters:
     """Everything that makes an explainer but the task and the seed.
 
-    `width`, `depth`, `heads`, `dropout`, `output`, `conditioning`: see `Explainer`. `rows`: training inputs that prior
-    methods explain. A share `held_out` of them, and of all training inputs, though not more than 64, is for validation.
-    `similarity` delta and `quantile` p choose among the explanations. Each iteration has `batch` inputs for L_LC and
-    `copies` chosen explanations for L_PC. `mixed` computes in bfloat16 and `compiled` through torch.compile, both on a
-    GPU alone.
+    Args:
+        fitting: the training loop.
+        drawing: inputs and removal sets for L_LC.
+        schedule: how alpha moves.
+        width, depth, heads, dropout: of the encoder.
+        output, conditioning: see `Explainer`.
+        rows: training inputs that prior methods explain.
+        similarity: delta; explanations whose cosine is at least this are one (section 3.3).
+        quantile: p; explanations below this quantile in any metric are not copied (section 3.3).
+        batch: inputs a step for L_LC.
+        copies: chosen explanations a step for L_PC.
+        held_out: share of the explained rows, and of all training inputs, though not more than 64, that validates.
+        mixed: computes in bfloat16, on a GPU alone.
+        compiled: goes through torch.compile, on a GPU alone.
     """
 
     fitting: Fitting
@@ -66,52 +76,106 @@ class Hyperparameters:
 
 @dataclass(frozen=True, eq=False)
 class ModelOutput:
-    """What the model says of inputs: the predicted class (B,), its margin (B,) and its probability (B, 1)."""
+    """The explained model's output for B inputs.
+
+    Attributes:
+        target: predicted class, (B,).
+        margin: by how much its logit leads, (B,) float32.
+        clean: its probability, (B, 1) float64.
+    """
 
     target: Tensor
     margin: Tensor
     clean: Tensor
 
 
+@dataclass(frozen=True, eq=False)
+class CopiedBatch:
+    """Inputs x (b, ...) with what the explainer is told of them, and explanations (b, G) to copy."""
+
+    x: Tensor
+    target: Tensor
+    margin: Tensor
+    explanations: Tensor
+
+    @property
+    def inputs(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Return what the explainer is given."""
+        return self.x, self.target, self.margin
+
+
+@dataclass(frozen=True, eq=False)
+class RemovalBatch:
+    """Inputs x (b, ...) with the model's output, k removal sets of each, and how much these lower the probability.
+
+    `drops` is v_0 - v_I, (b, k) float32.
+    """
+
+    x: Tensor
+    output: ModelOutput
+    removed: Drawn
+    drops: Tensor
+
+    @property
+    def inputs(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Return what the explainer is given."""
+        return self.x, self.output.target, self.output.margin
+
+
 class Joint:
     """The objective alpha * L_PC + (1 - alpha) * L_LC, its weights moved by Algorithm 1.
 
     Where no explanation was worth copying, which the report shows, only L_LC is left.
+
+    Args:
+        explainer: is trained.
+        task: whose model is asked.
+        recipe: all settings.
+        inputs: training inputs (N, ...) for L_LC.
+        supervision: explanations to copy, if any.
+        chosen: which of them are worth it, bool, by input and prior method.
+        validation: inputs (V, ...) that are not trained on.
+        judged: explanations of the first of these by the prior methods, for the mean rank.
+        seed: of the evaluator, and of the removal sets that validate.
     """
 
     def __init__(
-        self, explainer: Explainer, task: Task, recipe: Hyperparameters, inputs: Tensor,
-        supervision: Supervision | None, chosen: Tensor | None, validation: Tensor,
-        judged: Supervision | None, seed: int,
-    ) -> None:  # fmt: skip
+        self,
+        explainer: Explainer,
+        task: Task,
+        recipe: Hyperparameters,
+        inputs: Tensor,
+        supervision: Supervision | None,
+        chosen: Tensor | None,
+        validation: Tensor,
+        judged: Supervision | None,
+        seed: int,
+    ) -> None:
         self.explainer, self.task, self.recipe, self.inputs = explainer, task, recipe, inputs
         self.masked_model, self.judged, self.seed = MaskedModel(task), judged, seed
         self.schedule = recipe.schedule
         self.progress = recipe.schedule.start()
         self.device = inputs.device
         self.sums = {"copying": 0.0, "correlation": 0.0, "count": 0.0}
+        self.pairs = torch.zeros(0, 2, dtype=torch.long, device=self.device)  # of an input and a prior method
         if supervision is not None and chosen is not None and bool(chosen.any()):
             self.pairs = chosen.nonzero().to(self.device)
             self.copied, self.attributions = supervision.x, supervision.attributions
-            output = self.query(supervision.x)
-            self.copied_target, self.copied_margin = output.target, output.margin
-        else:
-            self.pairs = torch.zeros(0, 2, dtype=torch.long, device=self.device)
+            self.copied_output = self.query(supervision.x)
         forward = explainer.forward
         self.quick = self.device.type in QUICK_DEVICES
         self.forward = torch.compile(forward) if recipe.compiled and self.quick else forward
-        self.validation = validation
         generator = torch.Generator(self.device).manual_seed(seed_for(seed, "validation"))
         drawing = replace(recipe.drawing, subsets=VALIDATION_SUBSETS)
-        self.held = drawing.removals(task, validation, generator)
-        self.held_output = self.query(validation)
-        self.held_drops = self.drops(validation, self.held, self.held_output)
+        removed = drawing.removals(task, validation, generator)
+        output = self.query(validation)
+        self.held = RemovalBatch(validation, output, removed, self.drops(validation, removed, output))
+        self.evaluator: Evaluator | None = None
 
     @torch.no_grad()
     def query(self, x: Tensor) -> ModelOutput:
-        """Ask the model about whole inputs."""
-        rows = self.masked_model.rows_per_forward(x)
-        logits = torch.cat([self.task.model(some).double() for some in x.split(rows)])
+        """Ask the model about whole inputs x (B, ...)."""
+        logits = self.masked_model.batching.ask(x, lambda rows: self.task.model(x[rows]).double())
         target = logits.argmax(1)
         return ModelOutput(target, margins(logits, target).float(), logits.softmax(1).gather(1, target.unsqueeze(1)))
 
@@ -120,40 +184,48 @@ class Joint:
         return (output.clean - self.masked_model.query(x, output.target, removed).prob).float().clone()
 
     def explain(self, x: Tensor, target: Tensor, margin: Tensor) -> Tensor:
-        """Return attributions in float32, computed in bfloat16 on a GPU if wanted."""
+        """Return attributions (B, G) in float32, on a GPU computed in bfloat16 where the recipe is mixed."""
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.recipe.mixed and self.quick):
-            found = self.forward(x, target, margin)
-        return found.float()
+            scores = self.forward(x, target, margin)
+        return scores.float()
 
     def loss(self, generator: torch.Generator) -> Tensor:
-        """See `Objective`."""
-        recipe, alpha = self.recipe, self.progress.alpha
-        copies = min(recipe.copies, len(self.pairs)) if alpha > NEGLIGIBLE or self.schedule.dynamic else 0
-        parts: list[tuple[Tensor, Tensor, Tensor]] = []
-        if copies:
-            picked = self.pairs[torch.randint(len(self.pairs), (copies,), generator=generator, device=self.device)]
-            rows = picked[:, 0]
-            parts.append((self.copied[rows], self.copied_target[rows], self.copied_margin[rows]))
-        removed = drops = None
-        if alpha < 1 - NEGLIGIBLE or not len(self.pairs):
-            drawn = torch.randint(len(self.inputs), (2, recipe.batch), generator=generator, device=self.device)
-            x = recipe.drawing.inputs(self.task, self.inputs[drawn[0]], self.inputs[drawn[1]], generator)
-            output = self.query(x)
-            removed = recipe.drawing.removals(self.task, x, generator)
-            drops = self.drops(x, removed, output)
-            parts.append((x, output.target, output.margin))
-        scores = self.explain(*(torch.cat(column) for column in zip(*parts, strict=True)))
+        """See `Objective`. What has no weight is not asked; both batches pass the explainer together."""
+        alpha = self.progress.alpha if len(self.pairs) else 0.0
+        copies = len(self.pairs) > 0 and (alpha > NEGLIGIBLE or self.schedule.dynamic)
+        copied = self._draw_copied(generator) if copies else None
+        removal = self._draw_removals(generator) if alpha < 1 - NEGLIGIBLE else None
+
+        batches = [batch.inputs for batch in (copied, removal) if batch is not None]
+        x, target, margin = (torch.cat(column) for column in zip(*batches, strict=True))
+        scores = self.explain(x, target, margin)  # of what is copied first, then of what has removal sets
+
         copying = correlation = scores.new_zeros(())
-        if copies:
-            wanted = self.attributions[picked[:, 0], picked[:, 1]]
-            copying = pattern_consistency(scores[:copies], wanted, self.task.removal.valid(self.copied[rows]))
-        if removed is not None and drops is not None:
-            correlation = local_correlation(scores[copies:], removed.masks, drops)
-        if not len(self.pairs):
-            alpha = 0.0  # nothing to copy
+        if copied is not None:
+            valid = self.task.removal.valid(copied.x)
+            copying = pattern_consistency(scores[: len(copied.x)], copied.explanations, valid)
+        if removal is not None:
+            correlation = local_correlation(scores[-len(removal.x) :], removal.removed.masks, removal.drops)
         self.progress = self.schedule.step(self.progress, float(copying.detach()))
         self._count(copying, correlation)
         return alpha * copying + (1 - alpha) * correlation
+
+    def _draw_copied(self, generator: torch.Generator) -> CopiedBatch:
+        """Draw explanations to copy, with replacement."""
+        count = min(self.recipe.copies, len(self.pairs))
+        drawn = torch.randint(len(self.pairs), (count,), generator=generator, device=self.device)
+        rows, priors = self.pairs[drawn].unbind(1)
+        output = self.copied_output
+        return CopiedBatch(self.copied[rows], output.target[rows], output.margin[rows], self.attributions[rows, priors])
+
+    def _draw_removals(self, generator: torch.Generator) -> RemovalBatch:
+        """Draw inputs, which mix two training rows each, and removal sets, and ask the model about them."""
+        drawing, shape = self.recipe.drawing, (2, self.recipe.batch)
+        rows, others = torch.randint(len(self.inputs), shape, generator=generator, device=self.device)
+        x = drawing.inputs(self.task, self.inputs[rows], self.inputs[others], generator)
+        output = self.query(x)
+        removed = drawing.removals(self.task, x, generator)
+        return RemovalBatch(x, output, removed, self.drops(x, removed, output))
 
     def _count(self, copying: Tensor, correlation: Tensor) -> None:
         self.sums["copying"] += float(copying.detach())
@@ -168,28 +240,21 @@ class Joint:
         if self.schedule.dynamic and len(self.pairs) and self.progress.converged_at is None:
             figures["waiting"] = 1.0  # local correlation has no weight yet
         self.sums = dict.fromkeys(self.sums, 0.0)
-        output = self.held_output
         rows = max(1, self.recipe.batch)
-        scores = torch.cat([
-            self.explainer(*some)
-            for some in zip(
-                *(part.split(rows) for part in (self.validation, output.target, output.margin)), strict=True
-            )
-        ])  # fmt: skip
-        figures["loss"] = float(local_correlation(scores, self.held.masks, self.held_drops))
+        batches = zip(*(column.split(rows) for column in self.held.inputs), strict=True)
+        scores = torch.cat([self.explainer(*batch) for batch in batches])
+        figures["loss"] = float(local_correlation(scores, self.held.removed.masks, self.held.drops))
         if self.judged is not None:
-            figures["mean_rank"] = self._mean_rank(scores[: len(self.judged.x)])
+            figures["mean_rank"] = self._mean_rank(self.judged, scores[: len(self.judged.x)])
         return figures
 
-    def _mean_rank(self, scores: Tensor) -> float:
-        from benchmark.scoring.evaluator import Evaluator
-
-        assert self.judged is not None
-        if not hasattr(self, "evaluator"):
-            rows = replace(self.task, test=Split(self.judged.x, self.judged.target), evidence=None)
+    def _mean_rank(self, judged: Supervision, scores: Tensor) -> float:
+        """Return the mean rank of attributions `scores` (N, G) among those of the prior methods."""
+        if self.evaluator is None:
+            rows = replace(self.task, test=Split(judged.x, judged.target), evidence=None)
             self.evaluator = Evaluator(rows, self.seed, metrics=TEN)
-        found = self.evaluator.score(scores).scores
-        return self.judged.mean_rank(torch.stack([found[metric] for metric in TEN], 1))
+        by_metric = self.evaluator.score(scores).scores
+        return judged.mean_rank(torch.stack([by_metric[metric] for metric in TEN], 1))
 
     def state(self) -> dict[str, Any]:
         """See `Objective`."""
@@ -197,9 +262,41 @@ class Joint:
 
     def restore(self, state: dict[str, Any]) -> None:
         """See `Objective`."""
-        found, sums = state["progress"], state["sums"]
-        self.progress = replace(self.progress, **{**found, "seen": tuple(found["seen"])})
+        progress, sums = state["progress"], state["sums"]
+        self.progress = replace(self.progress, **{**progress, "recent": tuple(progress["recent"])})
         self.sums = sums
+
+
+@dataclass(frozen=True, eq=False)
+class Rows:
+    """Which training inputs, by number, do what; those that validate are never trained on.
+
+    Attributes:
+        inputs: are trained on for L_LC.
+        copied: are explained by prior methods and trained on for L_PC; some of `inputs`.
+        validation: validate.
+        ranked: are explained by prior methods too, for the mean rank; the first of `validation`.
+    """
+
+    inputs: Tensor
+    copied: Tensor
+    validation: Tensor
+    ranked: Tensor
+
+
+def divide(task: Task, recipe: Hyperparameters, seed: int) -> Rows:
+    """Return what each training input is for, drawn by `seed`."""
+    generator = torch.Generator().manual_seed(seed_for(seed, "rows"))
+    drawn = torch.randperm(len(task.train.x), generator=generator).to(task.train.x.device)
+    explained = min(recipe.rows, len(drawn))
+    ranked = max(1, round(recipe.held_out * explained))
+    held = max(ranked, min(VALIDATION_ROWS, round(recipe.held_out * len(drawn))))
+    return Rows(
+        inputs=drawn[held:],
+        copied=drawn[held : held + explained - ranked],
+        validation=drawn[:held],
+        ranked=drawn[:ranked],
+    )
 
 
 def train(
@@ -210,50 +307,46 @@ def train(
     checkpoint: Path | None = None,
     prior_path: PriorPath | None = None,
 ) -> tuple[Explainer, dict[str, Any]]:
-    """Return a trained explainer of `task` and a report: curves, what was copied, costs.
+    """Train an explainer of `task`.
 
-    Work that was interrupted goes on from `checkpoint`, and with the explanations of prior methods at `prior_path`.
+    Args:
+        task: its training inputs are used, without their labels.
+        recipe: all settings.
+        seed: of everything that is drawn.
+        priors: methods whose explanations are copied.
+        checkpoint: from which work that was interrupted goes on.
+        prior_path: where the explanations of prior methods are stored.
+
+    Returns:
+        The trained explainer, and a report: `curves`, `costs` and, where priors were asked, what was `copied`.
 
     Raises:
         DivergedError: a loss is not finite.
     """
-    meter = Meter()
-    generator = torch.Generator().manual_seed(seed_for(seed, "rows"))
-    drawn = torch.randperm(len(task.train.x), generator=generator).to(task.train.x.device)
-    explained = min(recipe.rows, len(drawn))
-    ranked = max(1, round(recipe.held_out * explained))
-    held = max(ranked, min(VALIDATION_ROWS, round(recipe.held_out * len(drawn))))
-    copied = drawn[held : held + explained - ranked]
+    meter, rows, x = Meter(), divide(task, recipe, seed), task.train.x
     supervision = judged = chosen = None
     with meter.phase("supervision", task.model):
         if priors and recipe.schedule.copies:
-            whole = supervise(
-                task, task.train.x[torch.cat([drawn[:ranked], copied])], priors, seed_for(seed, "supervision"),
-                prior_path,
-            )  # fmt: skip
-            judged, supervision = whole.part(slice(0, ranked)), whole.part(slice(ranked, None))
+            explained = x[torch.cat([rows.ranked, rows.copied])]
+            whole = supervise(task, explained, priors, seed_for(seed, "supervision"), prior_path)
+            judged, supervision = whole.part(slice(0, len(rows.ranked))), whole.part(slice(len(rows.ranked), None))
             chosen = supervision.choose(recipe.similarity, recipe.quantile)
-    with seeded(seed):
-        explainer = Explainer(
-            shape_of(task, OUTPUTS, recipe.width, recipe.depth, recipe.heads, recipe.dropout),
-            len(task.class_names), recipe.output, recipe.conditioning,
-        ).to(task.train.x.device)  # fmt: skip
-        explainer.backbone.start_from(task)
+    explainer = _untrained(task, recipe, seed)
     with meter.phase("training", task.model):
-        joint = Joint(
-            explainer,
-            task,
-            recipe,
-            task.train.x[drawn[held:]],
-            supervision,
-            chosen,
-            task.train.x[drawn[:held]],
-            judged,
-            seed,
-        )
+        joint = Joint(explainer, task, recipe, x[rows.inputs], supervision, chosen, x[rows.validation], judged, seed)
         curves = fit(explainer, joint, recipe.fitting, seed, checkpoint, "deepfaith")
     report: dict[str, Any] = {"curves": curves, "costs": meter.summary()}
     if supervision is not None and chosen is not None:
         counts = Counter(supervision.names[column] for column in chosen.nonzero()[:, 1].tolist())
         report["copied"] = {"of": chosen.numel(), "kept": int(chosen.sum()), "by_method": dict(counts)}
     return explainer, report
+
+
+def _untrained(task: Task, recipe: Hyperparameters, seed: int) -> Explainer:
+    """Return an explainer with its first weights, and the word vectors of the task's model."""
+    shape = shape_of(task, OUTPUTS, recipe.width, recipe.depth, recipe.heads, recipe.dropout)
+    with seeded(seed):
+        explainer = Explainer(shape, len(task.class_names), recipe.output, recipe.conditioning)
+        explainer = explainer.to(task.train.x.device)
+        explainer.backbone.start_from(task)
+    return explainer

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -18,19 +18,25 @@ from benchmark.learning.fitting import Fitting, fit
 from benchmark.learning.objective import StatelessObjective
 from benchmark.learning.sizes import HEADS, SIZES
 from benchmark.modalities.building import explainer_path
+from benchmark.models.batching import Batching
 from benchmark.models.metering import Meter
 from benchmark.models.training import freeze
 from benchmark.models.weights import fill
-from benchmark.scoring.masked_model import MaskedModel
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 VALIDATION = 64
+"""Rows that validate, at most."""
 
 
 class Players:
-    """Who plays: columns, the words of a text (padding never plays), or the encoder's square patches of an image."""
+    """The players of the removal game: a table's columns, a text's real words, or the encoder's patches of an image.
+
+    Padding never plays.
+
+    Attributes:
+        count: players n of the largest input.
+        patch: pixels a side of a player, 1 where a player is one feature.
+        side: players a side of an image.
+    """
 
     def __init__(self, task: Task) -> None:
         self.task = task
@@ -39,13 +45,13 @@ class Players:
         self.count = self.side**2 if task.modality == "image" else task.n_features
 
     def valid(self, x: Tensor) -> Tensor:
-        """Return (B, n) bool: True where there is a player."""
+        """Return (B, n) bool for inputs x (B, ...): True where there is a player."""
         if self.task.modality == "image":
             return torch.ones(len(x), self.count, dtype=torch.bool, device=x.device)
         return self.task.removal.valid(x)
 
     def features(self, players: Tensor) -> Tensor:
-        """Return what holds for players (..., n) for each of their features, (..., G)."""
+        """Return each feature's value (..., G) from that of its player, (..., n)."""
         if self.patch == 1:
             return players
         grid = players.unflatten(-1, (self.side, self.side))
@@ -77,10 +83,9 @@ def uniform_size(valid: Tensor, sets: int, generator: torch.Generator) -> Tensor
 
 def predictions(task: Task, x: Tensor, model: nn.Module | None = None) -> Tensor:
     """Return the probabilities (N, C), float32, of the task's model or a copy of it, in forwards of bounded size."""
-    rows = MaskedModel(task).rows_per_forward(x)
-    model = task.model if model is None else model
+    asked = task.model if model is None else model
     with torch.no_grad():
-        return torch.cat([model(part).float().softmax(1) for part in x.split(rows)])
+        return Batching(task).ask(x, lambda rows: asked(x[rows]).float().softmax(1))
 
 
 def rows_for(task: Task, seed: int, rows: int | None = None) -> tuple[Tensor, int]:
@@ -102,32 +107,34 @@ class Predictor(nn.Module):
         self.backbone = Backbone(shape)
 
     def forward(self, x: Tensor, *, removed: Tensor | None = None, weights: Tensor | None = None) -> Tensor:
-        """Return logits for inputs x (B, ...).
+        """Return class logits (B, C).
 
-        A masked encoder sees which features `removed` (B, G) are replaced in x already; `weights` (B, n) in [0, 1]
-        scale what each player says.
+        Args:
+            x: inputs (B, ...).
+            removed: (B, G) bool, for a masked encoder: the features that are replaced in x already.
+            weights: (B, n) in [0, 1], the share of each player that the encoder gets to see.
         """
-        found = self.backbone(x, removed=removed, weights=weights)
+        logits = self.backbone(x, removed=removed, weights=weights)  # (B, G, C)
         valid = self.backbone.valid(x)
-        return (found * valid.unsqueeze(-1)).sum(1) / valid.sum(1, keepdim=True).clamp(min=1)
+        return (logits * valid.unsqueeze(-1)).sum(1) / valid.sum(1, keepdim=True).clamp(min=1)
 
 
 class Imitation(StatelessObjective):
     """The objective of a masked predictor: KL(p(x) || g(x without S)), S of uniform cardinality.
 
-    Its minimum is the conditional expectation of the prediction given what is there.
+    Its minimum is the conditional expectation of the prediction given the features that are left.
     Source: Jethani et al. 2022, eq. 7.
+
+    Args:
+        predictor: see `Predictor`, masked.
+        players: who is removed.
+        x: inputs (N, ...), of which the first `held` validate.
+        p: the model's probabilities (N, C) for them.
+        held: how many validate.
+        batch: inputs a step.
     """
 
-    def __init__(
-        self,
-        predictor: nn.Module,
-        players: Players,
-        x: Tensor,
-        p: Tensor,
-        held: int,
-        batch: int,
-    ) -> None:
+    def __init__(self, predictor: nn.Module, players: Players, x: Tensor, p: Tensor, held: int, batch: int) -> None:
         self.predictor, self.players, self.batch = predictor, players, batch
         self.x, self.p, self.held_x, self.held_p = x[held:], p[held:], x[:held], p[:held]
 
@@ -144,18 +151,21 @@ class Imitation(StatelessObjective):
     def validate(self) -> dict[str, float]:
         """See `Objective`."""
         generator = torch.Generator(self.x.device).manual_seed(0)
-        many = [self._loss(self.held_x, self.held_p, generator) for _ in range(8)]
-        return {"loss": float(torch.stack(many).mean())}
+        losses = [self._loss(self.held_x, self.held_p, generator) for _ in range(8)]
+        return {"loss": float(torch.stack(losses).mean())}
 
 
 @dataclass(frozen=True, eq=False)
 class AmortisedExplainer:
-    """An attribution function with the report of its training."""
+    """An attribution function with the report of its training: a `TrainedExplainer`.
+
+    Attributes:
+        explain: maps inputs (B, ...) and targets (B,) to attributions (B, G).
+        report: see `TrainedExplainer`.
+    """
 
     explain: Callable[[Tensor, Tensor], Tensor]
-    report: Mapping[str, Any]
-    interval: Callable[[Tensor], tuple[Tensor, Tensor]] | None = None
-    """For inputs (B, ...) the lower and upper ends (B, G) of what the attribution may be, where the method knows."""
+    report: dict[str, Any]
 
     def __call__(self, x: Tensor, target: Tensor) -> Tensor:
         """Return attributions (B, G)."""
@@ -163,8 +173,30 @@ class AmortisedExplainer:
             return self.explain(x, target)
 
 
+@dataclass(frozen=True, eq=False)
+class AmortisedExplainerWithInterval(AmortisedExplainer):
+    """An amortised explainer that also knows how sure it is: an `UncertainExplainer`.
+
+    Attributes:
+        ends: maps inputs (B, ...) to the lower and upper ends (B, G) of what the attribution may be.
+    """
+
+    ends: Callable[[Tensor], tuple[Tensor, Tensor]]
+
+    def interval(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """See `UncertainExplainer`."""
+        with torch.no_grad():
+            return self.ends(x)
+
+
 class Labelled(nn.Module):
-    """The encoder with numbers for each feature (B, G, outputs), conditioned on the class where `classes` is not 0."""
+    """The encoder with numbers for each feature (B, G, outputs), conditioned on the class where `classes` is not 0.
+
+    Args:
+        task: what is explained; the encoder begins with its model's word vectors.
+        outputs: numbers for each feature.
+        classes: how many classes the encoder is told apart by, 0 for none.
+    """
 
     def __init__(self, task: Task, outputs: int, classes: int = 0) -> None:
         super().__init__()
@@ -188,27 +220,39 @@ def predictor_for(task: Task, masked: bool) -> Predictor:
 
 
 def trained(
-    task: Task, method: str, settings: Any, seed: int, build: Callable[[], nn.Module],
+    task: Task,
+    method: str,
+    settings: Any,
+    seed: int,
+    build: Callable[[], nn.Module],
     train: Callable[[nn.Module, Path], dict[str, Any]],
-) -> tuple[nn.Module, dict[str, Any]]:  # fmt: skip
-    """Return the frozen module that `build` makes and `train` trains, from the cache where it is there, and its report.
+) -> tuple[nn.Module, dict[str, Any]]:
+    """Return a trained module from the cache, or build and train it and store it there.
 
-    `settings` are all that the module depends on but task, seed and the source of `train`, which gets the module and a
-    path for its checkpoint, and returns the report; its costs are added.
+    Args:
+        task: what it is trained on.
+        method: the name under which it is stored.
+        settings: all that the module depends on but task, seed and the source of `train`, as plain data.
+        seed: of its first weights, and of the file.
+        build: makes the module, untrained.
+        train: trains the module; it also gets a path for its checkpoint, and returns the report.
+
+    Returns:
+        The module, frozen, and the report with the costs of training added.
     """
     path = explainer_path(method, train.__module__, task, settings, seed)
 
-    def fresh() -> nn.Module:
+    def untrained() -> nn.Module:
         with seeded(seed):
             return build().to(task.train.x.device)
 
     def make() -> Made:
-        module, meter = fresh(), Meter()
+        module, meter = untrained(), Meter()
         with meter.phase("training", task.model):
             report = train(module, path.with_suffix(".pt"))
         return module.state_dict(), report | {"costs": meter.summary()}
 
-    module = fresh()
+    module = untrained()
     _, report = kept(path, make, "explainer", lambda state, _: fill(module, state))
     return freeze(module), report
 

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import torch
+from torch import Tensor, nn
 
 from benchmark.core.parameters import bounded
 from benchmark.core.types import METHODS, Attribute, Method, Task
 from methods.continuous import gradient
 
-if TYPE_CHECKING:
-    from torch import Tensor, nn
-
 ACTIVATIONS = ("ReLU", "ReLU6", "SiLU", "GELU", "Hardswish", "Mish", "ELU", "LeakyReLU")
 
-Hook = Callable[["nn.Module", tuple[Any, ...], "Tensor"], "Tensor"]
+Hook = Callable[[nn.Module, tuple[Any, ...], Tensor], Tensor]
+"""A forward hook: of a module, its inputs and its output makes the output that takes its place."""
+Folded = dict[int, tuple[nn.Module, Tensor]]
+"""The convolution behind a tensor, by the tensor's id, and the convolution's input."""
 
 
 def is_activation(module: nn.Module) -> bool:
@@ -39,13 +43,34 @@ def _hooked(model: nn.Module, choose: Callable[[str, nn.Module], Hook | None]) -
             handle.remove()
 
 
+class _Guided(torch.autograd.Function):
+    """An activation's output as it is, whose gradient passes where it and the unit's input are positive."""
+
+    @staticmethod
+    def forward(context: Any, output: Tensor, before: Tensor) -> Tensor:
+        context.save_for_backward(before > 0)
+        return output.clone()
+
+    @staticmethod
+    def backward(context: Any, *slopes: Tensor) -> tuple[Tensor, None]:
+        (positive,) = context.saved_tensors
+        return slopes[0].clamp(min=0) * positive, None
+
+
+def _guide(_module: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> Tensor:
+    return _Guided.apply(output, inputs[0])
+
+
 @METHODS.register("guided_backprop", kind="baseline", modalities=("image",))
 @dataclass(frozen=True)
 class GuidedBackprop(Method):
     """Gradient that passes an activation only where it and the unit's input are positive (Springenberg et al. 2015).
 
-    The rule of ReLU, carried over to the activation that is there: behind SiLU or GELU, too, nothing negative passes,
-    and nothing through a unit whose input is negative. A model without activations is refused.
+    The paper's rule is for ReLU. Here it holds for every elementwise activation: behind SiLU or GELU, too, nothing
+    negative passes, and nothing through a unit whose input is negative. A model without activations is refused.
+
+    Example:
+        >>> GuidedBackprop().prepare(task, seed=0)(x, target)  # (B, H * W)
     """
 
     def prepare(self, task: Task, seed: int) -> Attribute:
@@ -54,27 +79,11 @@ class GuidedBackprop(Method):
         Raises:
             ValueError: the model has no activation to guide.
         """
-        import torch
-
-        class Guided(torch.autograd.Function):
-            @staticmethod
-            def forward(context: Any, output: Tensor, before: Tensor) -> Tensor:
-                context.save_for_backward(before > 0)
-                return output.clone()
-
-            @staticmethod
-            def backward(context: Any, *slopes: Tensor) -> tuple[Tensor, None]:
-                (positive,) = context.saved_tensors
-                return slopes[0].clamp(min=0) * positive, None
-
-        def guide(_module: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> Tensor:
-            return Guided.apply(output, inputs[0])
-
         if not any(map(is_activation, task.model.modules())):
             raise ValueError("the model has no activation module, so its guided gradient would be the plain one")
 
         def explain(x: Tensor, target: Tensor) -> Tensor:
-            with _hooked(task.model, lambda _name, module: guide if is_activation(module) else None):
+            with _hooked(task.model, lambda _name, module: _guide if is_activation(module) else None):
                 return task.removal.pool(gradient(task, x, target))
 
         return explain
@@ -89,33 +98,38 @@ class LRP(Method):
     batch normalisation behind it, follow the gamma rule in its form for inputs of either sign (Andéol et al. 2021),
     linear layers the basic rule; activations pass relevance on as it is; sums share it in proportion by themselves;
     gates, attention weights and the scale of layer normalisation count as constants (Ali et al. 2022, section 3).
-    `gamma`: how much positive contributions are favoured.
+
+    Args:
+        gamma: how much positive contributions are favoured; 0 is the basic rule.
+
+    Example:
+        >>> LRP(gamma=0.1).prepare(task, seed=0)(x, target)  # (B, H * W)
     """
 
     gamma: float = bounded(0.25, low=0)
 
     def prepare(self, task: Task, seed: int) -> Attribute:
         """See `Method`."""
-        from torch import nn
 
         def explain(x: Tensor, target: Tensor) -> Tensor:
-            given: dict[int, tuple[nn.Module, Tensor]] = {}  # the convolution behind each tensor, and its input
-
-            def choose(name: str, module: nn.Module) -> Hook | None:
-                if isinstance(module, nn.Conv2d):
-                    return lambda m, i, o: _convolution(m, i[0], o, self.gamma, given)
-                if isinstance(module, nn.modules.batchnorm._BatchNorm):
-                    return lambda m, i, o: _normalised(m, i[0], o, self.gamma, given)
-                if isinstance(module, nn.LayerNorm):
-                    return _layer_norm
-                if type(module).__name__ == "SqueezeExcite" or is_activation(module):
-                    return lambda m, i, o: _as_is(i[0], o)
-                return _values_only if name.endswith("attn.qkv") else None
-
-            with _hooked(task.model, choose):
+            folded: Folded = {}
+            with _hooked(task.model, lambda name, module: _rule(name, module, self.gamma, folded)):
                 return task.removal.pool(x * gradient(task, x, target))
 
         return explain
+
+
+def _rule(name: str, module: nn.Module, gamma: float, folded: Folded) -> Hook | None:
+    """Return the hook that gives a module the slopes of its rule, or None where its own slopes are right."""
+    if isinstance(module, nn.Conv2d):
+        return lambda module, inputs, output: _convolution(module, inputs[0], output, gamma, folded)
+    if isinstance(module, nn.modules.batchnorm._BatchNorm):
+        return lambda module, inputs, output: _normalised(module, inputs[0], output, gamma, folded)
+    if isinstance(module, nn.LayerNorm):
+        return _layer_norm
+    if type(module).__name__ == "SqueezeExcite" or is_activation(module):
+        return lambda _module, inputs, output: _as_is(inputs[0], output)
+    return _values_only if name.endswith("attn.qkv") else None
 
 
 def _ratio(of: Tensor, by: Tensor) -> Tensor:
@@ -142,10 +156,6 @@ def _favoured(convolve: Callable[..., Tensor], weight: Tensor, bias: Tensor | No
 
 def _convolver(module: nn.Module) -> Callable[..., Tensor]:
     """Return the convolution of `module` as a function of input, weight and bias, padding included."""
-    import copy
-
-    from torch import nn
-
     if type(module).forward is nn.Conv2d.forward:
         return module._conv_forward  # type: ignore[return-value]
     bare = copy.copy(module)  # a subclass that pads in its own way, such as timm's Conv2dSame
@@ -158,28 +168,24 @@ def _convolver(module: nn.Module) -> Callable[..., Tensor]:
     return convolve
 
 
-def _convolution(
-    module: nn.Module, x: Tensor, output: Tensor, gamma: float, given: dict[int, tuple[nn.Module, Tensor]]
-) -> Tensor:
+def _convolution(module: nn.Module, x: Tensor, output: Tensor, gamma: float, folded: Folded) -> Tensor:
     """Apply the gamma rule to one convolution."""
     favoured = _favoured(_convolver(module), module.weight, module.bias, x, gamma)  # type: ignore[arg-type]
     result = favoured * _ratio(output, favoured)
-    given[id(result)] = (module, x)
+    folded[id(result)] = (module, x)
     return result
 
 
-def _normalised(
-    module: nn.Module, x: Tensor, output: Tensor, gamma: float, given: dict[int, tuple[nn.Module, Tensor]]
-) -> Tensor:
+def _normalised(module: nn.Module, x: Tensor, output: Tensor, gamma: float, folded: Folded) -> Tensor:
     """Apply the gamma rule to a convolution and the batch normalisation (and activation) behind it as one layer."""
-    if id(x) not in given:
+    if id(x) not in folded:
         return output
-    convolution, before = given[id(x)]
-    fold: dict[str, Any] = dict(module.named_parameters()) | dict(module.named_buffers()) | {"eps": module.eps}
-    scale = fold["weight"] / (fold["running_var"] + fold["eps"]).sqrt()
-    own: dict[str, Any] = dict(convolution.named_parameters())
-    shift = fold["bias"] + (own.get("bias", 0.0) - fold["running_mean"]) * scale
-    weight = own["weight"] * scale.view(-1, 1, 1, 1)
+    convolution, before = folded[id(x)]
+    norm: dict[str, Any] = dict(module.named_parameters()) | dict(module.named_buffers()) | {"eps": module.eps}
+    scale = norm["weight"] / (norm["running_var"] + norm["eps"]).sqrt()
+    kernel: dict[str, Any] = dict(convolution.named_parameters())
+    shift = norm["bias"] + (kernel.get("bias", 0.0) - norm["running_mean"]) * scale
+    weight = kernel["weight"] * scale.view(-1, 1, 1, 1)
     favoured = _favoured(_convolver(convolution), weight, shift, before, gamma)
     return favoured * _ratio(output, favoured)
 
@@ -187,15 +193,13 @@ def _normalised(
 def _layer_norm(module: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> Tensor:
     """Return the normalised input with its standard deviation held constant."""
     x = inputs[0]
-    fold: dict[str, Any] = dict(module.named_parameters()) | {"eps": module.eps, "shape": module.normalized_shape}
-    dims = tuple(range(-len(fold["shape"]), 0))
-    scale = (x.var(dims, keepdim=True, correction=0) + fold["eps"]).rsqrt().detach()
-    return (x - x.mean(dims, keepdim=True)) * scale * fold["weight"] + fold["bias"]
+    norm: dict[str, Any] = dict(module.named_parameters()) | {"eps": module.eps, "shape": module.normalized_shape}
+    dims = tuple(range(-len(norm["shape"]), 0))
+    scale = (x.var(dims, keepdim=True, correction=0) + norm["eps"]).rsqrt().detach()
+    return (x - x.mean(dims, keepdim=True)) * scale * norm["weight"] + norm["bias"]
 
 
 def _values_only(_module: nn.Module, _inputs: tuple[Any, ...], output: Tensor) -> Tensor:
     """Return queries, keys and values of which only the values have a slope: attention weights are constants."""
-    import torch
-
     values = output.shape[-1] // 3
     return torch.cat([output[..., : 2 * values].detach(), output[..., 2 * values :]], -1)

@@ -8,14 +8,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
 
 from benchmark.core.errors import BenchmarkError
 from benchmark.core.parameters import bounded
 from benchmark.core.types import METHODS, Attribute, Method, Task
-
-if TYPE_CHECKING:
-    from torch import Tensor
+from benchmark.models.batching import Batching
 
 
 @contextmanager
@@ -25,10 +26,10 @@ def _watched(task: Task) -> Iterator[list[Tensor]]:
         raise BenchmarkError(
             f"{task.name} names no spatial layer: set Task.spatial to the last layer with a map of places"
         )
-    seen: list[Tensor] = []
-    hook = task.model.get_submodule(task.spatial).register_forward_hook(lambda *call: seen.append(call[2]))
+    outputs: list[Tensor] = []
+    hook = task.model.get_submodule(task.spatial).register_forward_hook(lambda *call: outputs.append(call[2]))
     try:
-        yield seen
+        yield outputs
     finally:
         hook.remove()
 
@@ -42,33 +43,37 @@ def as_map(layer: Tensor) -> Tensor:
 
 
 def activations(task: Task, x: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the spatial layer's map (B, C, h, w) and the gradient of the target's logit with respect to it."""
-    import torch
+    """Return the spatial layer's map (B, C, h, w) and the gradient of the target's logit with respect to it.
 
-    with torch.enable_grad(), _watched(task) as seen:
+    Raises:
+        BenchmarkError: the task names no spatial layer.
+    """
+    with torch.enable_grad(), _watched(task) as outputs:
         score = task.model(x.detach().clone().requires_grad_()).gather(1, target.unsqueeze(1)).sum()
-        slope = torch.autograd.grad(score, seen[0])[0]
-    return as_map(seen[0].detach()), as_map(slope)
+        slope = torch.autograd.grad(score, outputs[0])[0]
+    return as_map(outputs[0].detach()), as_map(slope)
 
 
 def stretched(cam: Tensor, x: Tensor) -> Tensor:
-    """Return a map (B, h, w) as attributions (B, H * W), by bilinear interpolation."""
-    from torch.nn import functional as F
-
+    """Return a map (B, h, w) as attributions (B, H * W) of images x (B, channels, H, W), by bilinear interpolation."""
     return F.interpolate(cam.unsqueeze(1), x.shape[-2:], mode="bilinear", align_corners=False).flatten(1)
 
 
 @METHODS.register("grad_cam", kind="baseline", modalities=("image",))
 @dataclass(frozen=True)
 class GradCam(Method):
-    """Channels of the last map, each weighted by its mean gradient (Selvaraju et al. 2017, section 3)."""
+    """Channels of the last map, each weighted by its mean gradient (Selvaraju et al. 2017, section 3).
+
+    Example:
+        >>> GradCam().prepare(task, seed=0)(x, target)  # (B, H * W), at least 0
+    """
 
     def prepare(self, task: Task, seed: int) -> Attribute:
         """See `Method`."""
 
         def explain(x: Tensor, target: Tensor) -> Tensor:
             layer, slope = activations(task, x, target)
-            weight = slope.mean((2, 3), keepdim=True)
+            weight = slope.mean((2, 3), keepdim=True)  # (B, C, 1, 1)
             return stretched((weight * layer).sum(1).relu(), x)
 
         return explain
@@ -80,13 +85,16 @@ class GradCamPlusPlus(Method):
     """Grad-CAM that weighs each place with a positive gradient alike (Chattopadhay et al. 2018, section 3.2).
 
     The score is the exponential of the logit, so that all its derivatives are powers of the first.
+
+    Example:
+        >>> GradCamPlusPlus().prepare(task, seed=0)(x, target)  # (B, H * W), at least 0
     """
 
     def prepare(self, task: Task, seed: int) -> Attribute:
         """See `Method`."""
 
         def explain(x: Tensor, target: Tensor) -> Tensor:
-            layer, slope = activations(task, x, target)
+            layer, slope = activations(task, x, target)  # both (B, C, h, w)
             below = 2 * slope**2 + layer.sum((2, 3), keepdim=True) * slope**3
             alpha = (slope**2 / below.where(below != 0, 1.0)).masked_fill(below == 0, 0.0)
             weight = (alpha * slope.relu()).sum((2, 3), keepdim=True)
@@ -100,37 +108,51 @@ class GradCamPlusPlus(Method):
 class ScoreCam(Method):
     """Channels of the last map, weighted by the score of the image seen through each (Wang et al. 2020, section 3.2).
 
-    What a channel hides takes the removal baseline, where the paper has black. `channels`: how many are asked, those
-    with the largest mean activation, by default all.
+    What a channel hides takes the removal baseline, where the paper has black.
+
+    Args:
+        channels: how many channels are asked, those with the largest mean activation, by default all; each is one row
+            forward.
+
+    Example:
+        >>> ScoreCam(channels=32).prepare(task, seed=0)(x, target)  # (B, H * W), at least 0
     """
 
     channels: int | None = bounded(None, low=1)
 
     def prepare(self, task: Task, seed: int) -> Attribute:
         """See `Method`."""
-        import torch
-        from torch.nn import functional as F
+        batching = Batching(task)
 
-        from benchmark.scoring.masked_model import MaskedModel
+        def probability_through(channels: Tensor, image: Tensor, target: Tensor) -> Tensor:
+            """Return the target's probability (C,) of an image seen through each of its channels (C, h, w)."""
+            base = task.removal.baseline(image.unsqueeze(0))
 
+            def ask(rows: slice) -> Tensor:
+                size = image.shape[-2:]
+                mask = F.interpolate(channels[rows].unsqueeze(1), size, mode="bilinear", align_corners=False)
+                low, high = mask.amin((2, 3), keepdim=True), mask.amax((2, 3), keepdim=True)
+                mask = (mask - low) / (high - low).clamp(min=1e-12)
+                return task.model(base + (image - base) * mask).softmax(-1)[:, target]
+
+            return batching.ask(image.expand(len(channels), *image.shape), ask)
+
+        def explain_image(layer: Tensor, image: Tensor, target: Tensor) -> Tensor:
+            """Return the map (h, w) of an image whose spatial layer gives `layer` (C, h, w)."""
+            count = min(self.channels or len(layer), len(layer))
+            chosen = layer[layer.mean((1, 2)).topk(count).indices.sort().values]
+            weight = probability_through(chosen, image, target).softmax(0).view(-1, 1, 1)
+            return (weight * chosen).sum(0).relu()
+
+        def spatial_layer(x: Tensor) -> Tensor:
+            with _watched(task) as outputs:
+                task.model(x)
+            return as_map(outputs[0])
+
+        @torch.no_grad()
         def explain(x: Tensor, target: Tensor) -> Tensor:
-            rows = MaskedModel(task).rows_per_forward(x)
-            with torch.no_grad():
-                with _watched(task) as seen:
-                    task.model(x)
-                layers, cams = as_map(seen[0]), []
-                for layer, image, own in zip(layers, x, target, strict=True):
-                    most = min(self.channels or len(layer), len(layer))
-                    chosen = layer[layer.mean((1, 2)).topk(most).indices.sort().values]
-                    base = task.removal.baseline(image.unsqueeze(0))
-                    scores = []
-                    for part in chosen.split(rows):
-                        mask = F.interpolate(part.unsqueeze(1), image.shape[-2:], mode="bilinear", align_corners=False)
-                        low, high = mask.amin((2, 3), keepdim=True), mask.amax((2, 3), keepdim=True)
-                        mask = (mask - low) / (high - low).clamp(min=1e-12)
-                        scores.append(task.model(base + (image - base) * mask).softmax(-1)[:, own])
-                    weight = torch.cat(scores).softmax(0).view(-1, 1, 1)
-                    cams.append((weight * chosen).sum(0).relu())
+            layers = batching.ask(x, lambda rows: spatial_layer(x[rows]))
+            cams = [explain_image(*row) for row in zip(layers, x, target, strict=True)]
             return stretched(torch.stack(cams), x)
 
         return explain

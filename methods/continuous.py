@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
 
 from benchmark.core.types import Task
-
-if TYPE_CHECKING:
-    from torch import Tensor, nn
+from benchmark.models.batching import bare, tensors_in
 
 BACKWARD_BYTES = {"cpu": 2**29, "cuda": 2**33}
-"""What the layer outputs that a backward pass needs may take."""
+"""Bytes that the layer outputs which a backward pass needs may take, by class of device."""
 
 
 @dataclass(frozen=True, eq=False)
 class Continuous:
-    """`x` and its baseline `base`, both (B, ...) and a leaf; `extra` are further arguments of the model, by row."""
+    """Inputs and their baseline as numbers that a gradient can be taken with respect to.
+
+    Attributes:
+        x: inputs (B, ...), a leaf that requires a gradient; of a text its embeddings (B, G, E).
+        base: the removal baseline, of the same shape.
+        extra: further arguments of the model, each (B, ...): of a text which words are real, (B, G) bool.
+    """
 
     x: Tensor
     base: Tensor
@@ -24,7 +30,11 @@ class Continuous:
 
 
 def continuous(task: Task, x: Tensor) -> Continuous:
-    """Return inputs and their removal baseline as numbers; words become embeddings, and padding stays padding."""
+    """Return inputs x (B, ...) and their removal baseline as numbers; words become embeddings, padding stays padding.
+
+    Raises:
+        AttributeError: the model of a text task has no `embed`.
+    """
     if task.modality != "text":
         return Continuous(x.detach().clone().requires_grad_(), task.removal.baseline(x).expand_as(x))
     real = task.removal.valid(x)
@@ -34,38 +44,35 @@ def continuous(task: Task, x: Tensor) -> Continuous:
 
 
 def logits(task: Task, inputs: Tensor, extra: tuple[Tensor, ...], target: Tensor) -> Tensor:
-    """Return the target's logit (B,) of each row."""
+    """Return the target's logit (B,) of each row of `inputs` (B, ...), which are laid out as in `Continuous`."""
     return task.model(inputs, *extra).gather(1, target.unsqueeze(1)).squeeze(1)
 
 
 def gradient(task: Task, x: Tensor, target: Tensor) -> Tensor:
-    """Return the gradient of the target's logit in the layout of `continuous`."""
-    import torch
-
-    seen = continuous(task, x)
+    """Return the gradient of the target's logit, in the layout of `Continuous.x`, for x (B, ...) and targets (B,)."""
+    inputs = continuous(task, x)
     with torch.enable_grad():
-        return torch.autograd.grad(logits(task, seen.x, seen.extra, target).sum(), seen.x)[0]
+        return torch.autograd.grad(logits(task, inputs.x, inputs.extra, target).sum(), inputs.x)[0]
 
 
 def rows_per_backward(task: Task, x: Tensor) -> int:
-    """Return how many rows like the largest of x a forward and backward pass may hold, at least one."""
-    import torch
+    """Return how many rows like the largest of x a forward and backward pass may hold, at least one.
 
-    from benchmark.scoring.masked_model import bare, tensors_in
-
-    held = 0
+    A backward pass needs the outputs of all layers at once; each counts twice, for its gradient.
+    """
+    held_bytes = 0
     largest = int(task.removal.valid(x).sum(1).argmax())
 
     def measure(_module: object, _inputs: object, output: object) -> None:
-        nonlocal held
-        held += sum(tensor.nelement() * tensor.element_size() for tensor in tensors_in(output))
+        nonlocal held_bytes
+        held_bytes += sum(tensor.nelement() * tensor.element_size() for tensor in tensors_in(output))
 
-    modules = [module for module in task.model.modules() if module is not task.model and not list(module.children())]
-    hooks = [module.register_forward_hook(measure) for module in modules]
+    leaves = [module for module in task.model.modules() if module is not task.model and not list(module.children())]
+    hooks = [module.register_forward_hook(measure) for module in leaves]
     try:
         with torch.no_grad():
             bare(task.model)(x[largest : largest + 1])
     finally:
         for hook in hooks:
             hook.remove()
-    return max(1, BACKWARD_BYTES[x.device.type] // max(1, 2 * held))
+    return max(1, BACKWARD_BYTES[x.device.type] // max(1, 2 * held_bytes))

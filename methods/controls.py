@@ -3,27 +3,29 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
+
+import torch
+from torch import Tensor
 
 from benchmark.core.seeding import content_seeds
 from benchmark.core.types import METHODS, Attribute, Method, Task
-
-if TYPE_CHECKING:
-    from torch import Tensor
+from benchmark.scoring.removal_sets import random_bits
 
 
 @METHODS.register("random", kind="control", modalities=("table", "text", "image"))
 @dataclass(frozen=True)
 class Random(Method):
-    """Uniform noise in [-1, 1); its scores are averaged over five seeds."""
+    """Uniform noise in [-1, 1); its scores are averaged over five seeds.
+
+    Example:
+        >>> Random().prepare(task, seed=0)(x, target)  # (B, G)
+    """
 
     repeats: ClassVar[int] = 5
 
     def prepare(self, task: Task, seed: int) -> Attribute:
         """See `Method`; noise follows the sample's content, not its place."""
-        import torch
-
-        from benchmark.scoring.removal_sets import random_bits
 
         def explain(x: Tensor, target: Tensor) -> Tensor:
             seeds = torch.tensor(content_seeds(seed, x), device=x.device).unsqueeze(1)
@@ -36,10 +38,12 @@ class Random(Method):
 @METHODS.register("constant", kind="control", modalities=("table", "text", "image"))
 @dataclass(frozen=True)
 class Constant(Method):
-    """One for every feature: orders fall to the tie rule, correlations are 0."""
+    """One for every feature: orders fall to the tie rule, correlations are 0.
+
+    Example:
+        >>> Constant().prepare(task, seed=0)(x, target)  # (B, G)
+    """
 
     def prepare(self, task: Task, seed: int) -> Attribute:
         """See `Method`."""
-        import torch
-
         return lambda x, target: torch.ones(len(x), task.n_features, device=x.device)

@@ -5,19 +5,27 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any, Self
+from pathlib import Path
+from typing import Any, Self
 
+import torch
+from torch import Tensor, nn
+
+from benchmark.core.errors import BenchmarkError
 from benchmark.core.parameters import bounded, parameters, with_defaults
+from benchmark.core.seeding import seed_for
 from benchmark.core.types import METHODS, Attribute, Method, Modality, Task, TaskSpec
+from benchmark.learning.fitting import Curves, Fitting, fit
 from benchmark.learning.objective import StatelessObjective
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    import torch
-    from torch import Tensor, nn
-
-    from methods.amortised import Players
+from benchmark.models.batching import Batching
+from methods.amortised import (
+    AmortisedExplainer,
+    AmortisedExplainerWithInterval,
+    Labelled,
+    Players,
+    rows_for,
+    trained,
+)
 
 DEFAULTS: dict[Modality, dict[str, int]] = {
     "table": {"iterations": 800, "batch": 64, "rows": 2000, "members": 5},
@@ -33,11 +41,18 @@ LEVEL = 0.9
 
 
 def causal_targets(whole: Tensor, without: Tensor, valid: Tensor) -> tuple[Tensor, Tensor]:
-    """Return targets omega (B, n), which sum to 1 over players, and whether each input has any signal, (B,) bool.
+    """Return each player's share of the loss that removals cause, and which inputs have any signal.
 
-    whole (B,): log-probability of the predicted class; without (B, n): the same without each player; valid (B, n).
     omega_i is the fall of the log-probability, at least 1e-7, over their sum. Source: Schwab and Karlen 2019, eq. 2
     to 4, with the predicted class in place of the label, since the prediction is what is explained.
+
+    Args:
+        whole: log-probability of the predicted class, (B,).
+        without: the same without each player, (B, n).
+        valid: (B, n) bool, where there is a player.
+
+    Returns:
+        omega (B, n), which sums to 1 over players, and (B,) bool.
 
     Raises:
         ValueError: one number for the whole batch where there should be one for each sample.
@@ -56,24 +71,29 @@ def single_removals(task: Task, players: Players, x: Tensor) -> tuple[Tensor, Te
 
     Asks n + 1 rows a sample, n its own number of players.
     """
-    import torch
+    batching = Batching(task)
 
-    from benchmark.scoring.masked_model import MaskedModel
+    def log_probabilities(x: Tensor) -> Tensor:
+        return task.model(x).double().log_softmax(1)
 
-    masked_model, parts = MaskedModel(task), []
-    rows = max(1, masked_model.rows_per_forward(x))
+    def without_each(x: Tensor, target: Tensor) -> Tensor:
+        """Return log-probabilities (n,) of `target` on one input x without each of its players; 0 for padding."""
+        real = players.valid(x.unsqueeze(0))[0].nonzero().squeeze(1)
+        repeated = x.expand(len(real), *x.shape)
+
+        def ask(rows: slice) -> Tensor:
+            removed = nn.functional.one_hot(real[rows], players.count).bool()
+            return log_probabilities(players.remove(repeated[rows], removed))[:, target]
+
+        answers = torch.zeros(players.count, dtype=torch.float64, device=x.device)
+        answers[real] = batching.ask(repeated, ask)
+        return answers
+
     with torch.no_grad():
-        whole = torch.cat([task.model(some).double().log_softmax(1) for some in x.split(rows)])
+        whole = batching.ask(x, lambda rows: log_probabilities(x[rows]))  # (B, C)
         target = whole.argmax(1)
-        for i, row in enumerate(x):
-            real = players.valid(row.unsqueeze(0))[0].nonzero().squeeze(1)
-            found = torch.zeros(players.count, dtype=torch.float64, device=x.device)
-            for own in real.split(rows):
-                gone = torch.nn.functional.one_hot(own, players.count).bool()
-                without = players.remove(row.expand(len(own), *row.shape), gone)
-                found[own] = task.model(without).double().log_softmax(1)[:, target[i]]
-            parts.append(found)
-    return whole.gather(1, target.unsqueeze(1)).squeeze(1), torch.stack(parts)
+        without = torch.stack([without_each(*row) for row in zip(x, target, strict=True)])
+    return whole.gather(1, target.unsqueeze(1)).squeeze(1), without
 
 
 def shares(logits: Tensor, valid: Tensor) -> Tensor:
@@ -82,14 +102,28 @@ def shares(logits: Tensor, valid: Tensor) -> Tensor:
 
 
 class Divergence(StatelessObjective):
-    """The objective KL(omega || A(x)) on the rows of a bootstrap sample; see `benchmark.learning.fitting.Objective`."""
+    """The objective KL(omega || A(x)) on the rows of a bootstrap sample; see `benchmark.learning.fitting.Objective`.
+
+    Args:
+        explain: maps inputs to logits (B, n) of shares.
+        x: inputs (N, ...), of which the first `held` validate.
+        omega: their targets, (N, n).
+        valid: (N, n) bool, where there is a player.
+        held: how many validate.
+        batch: inputs a step.
+        bootstrap: draws as many of the other rows as there are, with replacement; without it each is used.
+    """
 
     def __init__(
-        self, explain: Callable[[Tensor], Tensor], x: Tensor, omega: Tensor, valid: Tensor, held: int, batch: int,
+        self,
+        explain: Callable[[Tensor], Tensor],
+        x: Tensor,
+        omega: Tensor,
+        valid: Tensor,
+        held: int,
+        batch: int,
         bootstrap: torch.Generator | None = None,
-    ) -> None:  # fmt: skip
-        import torch
-
+    ) -> None:
         self.explain, self.x, self.omega, self.valid, self.held, self.batch = explain, x, omega, valid, held, batch
         count = len(x) - held
         pool = torch.arange(count, device=x.device)
@@ -99,21 +133,16 @@ class Divergence(StatelessObjective):
 
     def loss(self, generator: torch.Generator) -> Tensor:
         """See `Objective`."""
-        import torch
-
-        return self._loss(
-            self.pool[torch.randint(len(self.pool), (self.batch,), generator=generator, device=self.x.device)]
-        )
+        drawn = torch.randint(len(self.pool), (self.batch,), generator=generator, device=self.x.device)
+        return self._loss(self.pool[drawn])
 
     def _loss(self, rows: Tensor) -> Tensor:
         omega, valid = self.omega[rows], self.valid[rows]
-        found = self.explain(self.x[rows]).masked_fill(~valid, -1e9).log_softmax(1)
-        return (omega * (omega.clamp(min=1e-12).log() - found) * valid).sum(1).mean()
+        log_shares = self.explain(self.x[rows]).masked_fill(~valid, -1e9).log_softmax(1)
+        return (omega * (omega.clamp(min=1e-12).log() - log_shares) * valid).sum(1).mean()
 
     def validate(self) -> dict[str, float]:
         """See `Objective`."""
-        import torch
-
         return {"loss": float(self._loss(torch.arange(self.held, device=self.x.device)))}
 
 
@@ -123,13 +152,57 @@ def median_and_interval(members: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return members.quantile(0.5, dim=0), lower, upper
 
 
+@dataclass(frozen=True, eq=False)
+class Targets:
+    """What an ensemble is trained on: the inputs whose removals have any signal.
+
+    Attributes:
+        x: inputs (N, ...).
+        omega: their targets, (N, n).
+        valid: (N, n) bool, where there is a player.
+        held: how many of them, at the head, validate.
+    """
+
+    x: Tensor
+    omega: Tensor
+    valid: Tensor
+    held: int
+
+
+def targets_for(task: Task, players: Players, x: Tensor, held: int) -> Targets:
+    """Return the targets of inputs x (N, ...), the first `held` of which validate, without those that are noise.
+
+    Raises:
+        BenchmarkError: none of those that validate, or none of the others, have any signal.
+    """
+    valid = players.valid(x)
+    omega, has_signal = causal_targets(*single_removals(task, players, x), valid)
+    held_with_signal = int(has_signal[:held].sum())
+    if held_with_signal in (0, int(has_signal.sum())):
+        raise BenchmarkError(
+            f"cxplain: removing single features of {task.name} never changes its prediction: nothing to learn"
+        )
+    return Targets(x[has_signal], omega[has_signal].float(), valid[has_signal], held_with_signal)
+
+
 @METHODS.register("cxplain", kind="learned", modalities=("table", "text", "image"))
 @dataclass(frozen=True)
 class CXPlain(Method):
     """Share of the loss that each feature's removal causes (CXPlain, Schwab and Karlen 2019), never negative.
 
-    `rows`: training inputs that are asked once, with each player removed; `members`: bootstrap ensemble, whose median
-    is the attribution.
+    The loss is that of the predicted class, where the paper has the label's (eq. 2 to 4): the prediction is explained.
+    The attribution is the median of a bootstrap ensemble, whose quantiles give an interval.
+
+    Args:
+        rows: training inputs that are asked once, with each player removed.
+        members: networks in the bootstrap ensemble; one has no interval.
+        iterations: training steps of each member.
+        batch: inputs a step.
+
+    Example:
+        >>> explain = CXPlain(members=3).prepare(task, seed=0)
+        >>> explain(x, target)  # (B, G), at least 0
+        >>> lower, upper = explain.interval(x)
     """
 
     rows: int | None = bounded(None, low=2)
@@ -142,61 +215,59 @@ class CXPlain(Method):
         return with_defaults(self, DEFAULTS[task.modality])
 
     def prepare(self, task: Task, seed: int) -> Attribute:
-        """See `Method`; the explainer has a `report` and intervals.
+        """See `Method`; the explainer is a `TrainedExplainer`, and with several members an `UncertainExplainer`.
 
         Raises:
+            BenchmarkError: no removal of a single player ever changes a prediction.
             DivergedError: a loss is not finite.
         """
-        import torch
-
-        from benchmark.core.errors import BenchmarkError
-        from benchmark.core.seeding import seed_for
-        from benchmark.learning.fitting import Fitting, fit
-        from methods.amortised import AmortisedExplainer, Labelled, Players, rows_for, trained
-
-        own = parameters(self.resolved(task))
-        players = Players(task)
+        settings = parameters(self.resolved(task))
+        players, members = Players(task), settings["members"]
 
         def build() -> nn.Module:
-            return torch.nn.ModuleList([Labelled(task, 1) for _ in range(own["members"])])
+            return nn.ModuleList([Labelled(task, 1) for _ in range(members)])
 
         def logits(member: nn.Module, x: Tensor) -> Tensor:
-            return players.pool(member(x)).squeeze(-1)
+            return players.pool(member(x)).squeeze(-1)  # (B, n)
 
         def train(module: nn.Module, checkpoint: Path) -> dict[str, Any]:
-            x, held = rows_for(task, seed, own["rows"])
-            valid = players.valid(x)
-            omega, has_signal = causal_targets(*single_removals(task, players, x), valid)
-            held_with_signal = int(has_signal[:held].sum())
-            x, omega, valid = x[has_signal], omega[has_signal].float(), valid[has_signal]
-            if held_with_signal == 0 or len(x) == held_with_signal:
-                raise BenchmarkError(
-                    f"cxplain: removing single features of {task.name} never changes its prediction: nothing to learn"
-                )
-            curves: list[dict[str, float]] = []
+            x, held = rows_for(task, seed, settings["rows"])
+            targets = targets_for(task, players, x, held)
+            curves: Curves = []
             for i, member in enumerate(module.children()):
                 bootstrap = torch.Generator(x.device).manual_seed(seed_for(seed, "bootstrap", i))
                 objective = Divergence(
-                    partial(logits, member), x, omega, valid, held_with_signal, own["batch"],
-                    bootstrap if own["members"] > 1 else None,
-                )  # fmt: skip
-                found = fit(
-                    member, objective, Fitting(own["iterations"], 1e-3), seed_for(seed, "member", i),
-                    checkpoint.with_suffix(f".{i}.pt"), f"cxplain {i + 1}",
-                )  # fmt: skip
-                curves += [point | {"member": float(i)} for point in found]
-            return {"curves": curves, "rows": {"asked": len(has_signal), "with signal": int(has_signal.sum())}}
+                    partial(logits, member),
+                    targets.x,
+                    targets.omega,
+                    targets.valid,
+                    targets.held,
+                    settings["batch"],
+                    bootstrap if members > 1 else None,
+                )
+                member_curves = fit(
+                    member,
+                    objective,
+                    Fitting(settings["iterations"], 1e-3),
+                    seed_for(seed, "member", i),
+                    checkpoint.with_suffix(f".{i}.pt"),
+                    f"cxplain {i + 1}",
+                )
+                curves += [point | {"member": float(i)} for point in member_curves]
+            return {"curves": curves, "rows": {"asked": len(x), "with signal": len(targets.x)}}
 
-        module, report = trained(task, "cxplain", own, seed, build, train)
+        module, report = trained(task, "cxplain", settings, seed, build, train)
 
         def ensemble(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+            """Return the median and the ends of the interval, each (B, G): a player's share is split evenly."""
             valid = players.valid(x)
-            members = torch.stack([shares(logits(member, x), valid) for member in module.children()])
-            median, lower, upper = (players.features(part) / players.patch**2 for part in median_and_interval(members))
+            by_member = torch.stack([shares(logits(member, x), valid) for member in module.children()])
+            median, lower, upper = (players.features(y) / players.patch**2 for y in median_and_interval(by_member))
             return median, lower, upper
 
-        def interval(x: Tensor) -> tuple[Tensor, Tensor]:
-            with torch.no_grad():
-                return ensemble(x)[1:]
+        def explain(x: Tensor, target: Tensor) -> Tensor:
+            return ensemble(x)[0]
 
-        return AmortisedExplainer(lambda x, target: ensemble(x)[0], report, interval if own["members"] > 1 else None)
+        if members == 1:
+            return AmortisedExplainer(explain, report)
+        return AmortisedExplainerWithInterval(explain, report, lambda x: ensemble(x)[1:])

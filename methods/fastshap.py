@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Self
+from pathlib import Path
+from typing import Any, Self
+
+import torch
+from torch import Tensor, nn
 
 from benchmark.core.parameters import bounded, parameters, with_defaults
 from benchmark.core.types import METHODS, Attribute, Method, Modality, Task, TaskSpec
+from benchmark.learning.fitting import Fitting, fit
 from benchmark.learning.objective import StatelessObjective
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    import torch
-    from torch import Tensor, nn
+from benchmark.models.batching import Batching
+from methods.amortised import AmortisedExplainer, Labelled, Players, combined, rows_for, surrogate_of, trained
 
 DEFAULTS: dict[Modality, dict[str, int]] = {
     "table": {"iterations": 2000, "batch": 64, "coalitions": 16},
@@ -31,9 +32,12 @@ def shapley_coalitions(valid: Tensor, pairs: int, generator: torch.Generator) ->
 
     Sizes s = 1..n-1 have probability proportional to 1 / (s (n - s)), n the sample's own number of players; members
     are uniform, and every second coalition is the complement of the one before. Source: Jethani et al. 2022, eq. 5.
-    """
-    import torch
 
+    Args:
+        valid: (B, n) bool, where there is a player; padding is never present.
+        pairs: of a coalition and its complement, for each input.
+        generator: draws them.
+    """
     count = valid.sum(1)
     most = valid.shape[1]
     size = torch.arange(1, max(2, most), device=valid.device)
@@ -62,23 +66,46 @@ def weighted_regression(phi: Tensor, present: Tensor, values: Tensor, empty: Ten
 
     phi (B, n, C); present (B, k, n): coalitions drawn by the Shapley kernel; values (B, k, C); empty (B, C).
     """
-    found = empty.unsqueeze(1) + present.to(phi) @ phi
-    return phi.shape[1] * ((found - values) ** 2).mean()
+    predicted = empty.unsqueeze(1) + present.to(phi) @ phi  # (B, k, C)
+    return phi.shape[1] * ((predicted - values) ** 2).mean()
 
 
-Value = Callable[["Tensor", "Tensor"], "Tensor"]
+Value = Callable[[Tensor, Tensor], Tensor]
 """Values (B, k, C) of coalitions (B, k, n) of present players, for inputs (B, ...)."""
 
 
+def ends_of(valid: Tensor) -> Tensor:
+    """Return the coalitions of nobody and of all players, (B, 2, n), for players (B, n)."""
+    return torch.stack([torch.zeros_like(valid), valid], 1)
+
+
 class Regression(StatelessObjective):
-    """The objective of a FastSHAP explainer; see `benchmark.learning.fitting.Objective`."""
+    """The objective of a FastSHAP explainer; see `benchmark.learning.fitting.Objective`.
+
+    Args:
+        phi: maps inputs (B, ...) to values (B, n, C) of players.
+        value: the game.
+        x: inputs (N, ...) that are fitted.
+        held: inputs that validate, under 32 coalitions each that stay the same.
+        valid: maps inputs to (B, n) bool, where there is a player.
+        batch: inputs a step.
+        coalitions: of each input a step, in pairs.
+        normalise: see `normalised`.
+        penalty: weight of the squared gap that normalisation closes.
+    """
 
     def __init__(
-        self, phi: Callable[[Tensor], Tensor], value: Value, x: Tensor, held: Tensor, valid: Callable[[Tensor], Tensor],
-        batch: int, coalitions: int, normalise: bool = True, penalty: float = 0.0,
-    ) -> None:  # fmt: skip
-        import torch
-
+        self,
+        phi: Callable[[Tensor], Tensor],
+        value: Value,
+        x: Tensor,
+        held: Tensor,
+        valid: Callable[[Tensor], Tensor],
+        batch: int,
+        coalitions: int,
+        normalise: bool = True,
+        penalty: float = 0.0,
+    ) -> None:
         self.phi, self.value, self.x, self.held, self.valid = phi, value, x, held, valid
         self.batch, self.pairs = batch, max(1, coalitions // 2)
         self.normalise, self.penalty = normalise, penalty
@@ -86,19 +113,14 @@ class Regression(StatelessObjective):
 
     def loss(self, generator: torch.Generator) -> Tensor:
         """See `Objective`."""
-        import torch
-
         rows = torch.randint(len(self.x), (self.batch,), generator=generator, device=self.x.device)
         x = self.x[rows]
         return self._loss(x, shapley_coalitions(self.valid(x), self.pairs, generator))
 
     def _loss(self, x: Tensor, present: Tensor) -> Tensor:
-        import torch
-
         valid = self.valid(x)
-        ends = torch.stack([torch.zeros_like(valid), valid], 1)
         with torch.no_grad():
-            values = self.value(x, torch.cat([ends, present], 1))
+            values = self.value(x, torch.cat([ends_of(valid), present], 1))
         empty, whole, values = values[:, 0], values[:, 1], values[:, 2:]
         phi = self.phi(x) * valid.unsqueeze(-1)
         gap = whole - empty - phi.sum(1)
@@ -111,14 +133,63 @@ class Regression(StatelessObjective):
         return {"loss": float(self._loss(self.held, self.fixed))}
 
 
+class Game:
+    """The values of coalitions: class probabilities with only some players present.
+
+    Args:
+        task: whose model, and whose way to remove features, is asked.
+        players: who is present or removed.
+        surrogate: is asked in the model's place where it is given: a masked predictor of its classes.
+        predicted_only: values are of the predicted class alone, so C is 1.
+    """
+
+    def __init__(self, task: Task, players: Players, surrogate: nn.Module | None, predicted_only: bool) -> None:
+        self.task, self.players, self.surrogate, self.predicted_only = task, players, surrogate, predicted_only
+        self.batching = Batching(task)
+
+    def __call__(self, x: Tensor, present: Tensor) -> Tensor:
+        """Return the values (B, k, C) of coalitions `present` (B, k, n), for inputs x (B, ...)."""
+        sets = present.shape[1]
+        removed = (~present & self.players.valid(x).unsqueeze(1)).flatten(0, 1)  # (B * k, n)
+        repeated = x.repeat_interleave(sets, 0)
+        values = self.batching.ask(
+            repeated, lambda rows: self._logits(repeated[rows], removed[rows]).float().softmax(1)
+        ).unflatten(0, (len(x), sets))
+        if not self.predicted_only:
+            return values
+        return values.gather(2, self.predicted(x).view(-1, 1, 1).expand(-1, sets, 1))
+
+    def _logits(self, x: Tensor, removed: Tensor) -> Tensor:
+        """Return logits (m, C) of inputs x (m, ...) without the players that are True in `removed` (m, n)."""
+        without = self.players.remove(x, removed)
+        if self.surrogate is None:
+            return self.task.model(without)
+        return self.surrogate(without, removed=self.players.features(removed))
+
+    @torch.no_grad()
+    def predicted(self, x: Tensor) -> Tensor:
+        """Return the class (B,) that the model predicts for inputs x (B, ...)."""
+        return self.batching.ask(x, lambda rows: self.task.model(x[rows])).argmax(1)
+
+
 @METHODS.register("fastshap", kind="learned", modalities=("table", "text", "image"))
 @dataclass(frozen=True)
 class FastShap(Method):
     """Shapley values in one forward pass (FastSHAP, Jethani et al. 2022).
 
-    `value` is the game: `model` asks the model, features removed as the task and its metrics do, which makes it the
-    game of exact_shapley and kernel_shap; `surrogate` is the paper's, a masked imitation of the model, which is near
-    the expected prediction given the features that are there. `penalty` weighs the gap that normalisation closes.
+    Args:
+        value: the game. `model` asks the model, features removed as the task and its metrics do, which makes it the
+            game of exact_shapley and kernel_shap; `surrogate` is the paper's, a masked imitation of the model, which is
+            near the expected prediction given the features that are present.
+        normalise: whether values are shifted so that they add up to what all players change together (section 3.3).
+        penalty: weight of the squared gap that normalisation closes, at least 0.
+        iterations: training steps.
+        batch: inputs a step.
+        coalitions: of each input a step, in pairs of complements.
+
+    Example:
+        >>> explain = FastShap(iterations=500).prepare(task, seed=0)
+        >>> explain(x, target)  # (B, G)
     """
 
     value: str = bounded("model", among=VALUES)
@@ -133,67 +204,52 @@ class FastShap(Method):
         return with_defaults(self, DEFAULTS[task.modality])
 
     def prepare(self, task: Task, seed: int) -> Attribute:
-        """See `Method`; the explainer has a `report`.
+        """See `Method`; the explainer is a `TrainedExplainer`.
 
         Raises:
             DivergedError: a loss is not finite.
         """
-        import torch
-
-        from benchmark.learning.fitting import Fitting, fit
-        from benchmark.scoring.masked_model import MaskedModel
-        from methods.amortised import AmortisedExplainer, Labelled, Players, combined, rows_for, surrogate_of, trained
-
-        own = parameters(self.resolved(task))
+        settings = parameters(self.resolved(task))
+        iterations = settings["iterations"]
         players, classes = Players(task), len(task.class_names)
         conditioned = classes > MANY_CLASSES
-        at_once = MaskedModel(task).rows_per_forward(task.train.x)
-        surrogate, first = surrogate_of(task, seed, own["iterations"]) if self.value == "surrogate" else (None, {})
-
-        def value(x: Tensor, present: Tensor) -> Tensor:
-            valid = players.valid(x)
-            sets = present.shape[1]
-            removed = (~present & valid.unsqueeze(1)).flatten(0, 1)
-            parts = []
-            for rows, gone in zip(x.repeat_interleave(sets, 0).split(at_once), removed.split(at_once), strict=True):
-                without = players.remove(rows, gone)
-                logits = (
-                    task.model(without) if surrogate is None else surrogate(without, removed=players.features(gone))
-                )
-                parts.append(logits.float().softmax(1))
-            found = torch.cat(parts).unflatten(0, (len(x), sets))
-            return found.gather(2, target_of(x).view(-1, 1, 1).expand(-1, sets, 1)) if conditioned else found
-
-        def target_of(x: Tensor) -> Tensor:
-            with torch.no_grad():
-                return task.model(x).argmax(1)
+        surrogate, surrogate_report = surrogate_of(task, seed, iterations) if self.value == "surrogate" else (None, {})
+        game = Game(task, players, surrogate, conditioned)
 
         def build() -> nn.Module:
-            return Labelled(task, 1 if conditioned else classes, classes if conditioned else 0)
+            return Labelled(task, 1, classes) if conditioned else Labelled(task, classes)
 
         def phi(module: nn.Module, x: Tensor, target: Tensor | None = None) -> Tensor:
-            given_class = (target_of(x) if target is None else target) if conditioned else None
-            return players.pool(module(x, given_class))
+            """Return values (B, n, C) as the module predicts them; those of `target`, C = 1, where conditioned."""
+            if not conditioned:
+                return players.pool(module(x))
+            return players.pool(module(x, game.predicted(x) if target is None else target))
 
         def train(module: nn.Module, checkpoint: Path) -> dict[str, Any]:
             x, held = rows_for(task, seed)
             objective = Regression(
-                lambda rows: phi(module, rows), value, x[held:], x[:held], players.valid, own["batch"],
-                own["coalitions"], self.normalise, self.penalty,
-            )  # fmt: skip
-            curves = fit(module, objective, Fitting(own["iterations"], 1e-3), seed, checkpoint, "fastshap")
-            return {"curves": curves}
+                lambda rows: phi(module, rows),
+                game,
+                x[held:],
+                x[:held],
+                players.valid,
+                settings["batch"],
+                settings["coalitions"],
+                self.normalise,
+                self.penalty,
+            )
+            return {"curves": fit(module, objective, Fitting(iterations, 1e-3), seed, checkpoint, "fastshap")}
 
-        module, report = trained(task, "fastshap", own, seed, build, train)
+        module, report = trained(task, "fastshap", settings, seed, build, train)
 
         def explain(x: Tensor, target: Tensor) -> Tensor:
             valid = players.valid(x)
-            found = phi(module, x, target) * valid.unsqueeze(-1)
+            values = phi(module, x, target) * valid.unsqueeze(-1)  # (B, n, C)
             if self.normalise:
-                ends = value(x, torch.stack([torch.zeros_like(valid), valid], 1))
-                found = normalised(found, valid, ends[:, 1] - ends[:, 0])
-            own_class = torch.zeros_like(target) if conditioned else target
-            chosen = found.gather(2, own_class.view(-1, 1, 1).expand(-1, found.shape[1], 1)).squeeze(2)
-            return players.features(chosen) / players.patch**2
+                ends = game(x, ends_of(valid))  # (B, 2, C)
+                values = normalised(values, valid, ends[:, 1] - ends[:, 0])
+            column = torch.zeros_like(target) if conditioned else target
+            of_target = values.gather(2, column.view(-1, 1, 1).expand(-1, values.shape[1], 1)).squeeze(2)
+            return players.features(of_target) / players.patch**2  # a player's value is split evenly
 
-        return AmortisedExplainer(explain, combined(report, first, "surrogate"))
+        return AmortisedExplainer(explain, combined(report, surrogate_report, "surrogate"))

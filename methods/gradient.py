@@ -1,20 +1,19 @@
-"""Gradient methods, on the target's logit. The removal baseline is the reference input; words are embeddings."""
+"""Gradient methods, on the target's logit. An input's removal baseline is their reference; words are embeddings.
+
+Captum takes over a second to import, so methods that use it import it when they are prepared.
+"""
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
 
 from benchmark.core.parameters import bounded
 from benchmark.core.seeding import content_seeds, seed_for, seeded
 from benchmark.core.types import METHODS, Attribute, Method, Task
 from methods.continuous import continuous, gradient, rows_per_backward
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 
 @METHODS.register("integrated_gradients", kind="baseline", modalities=("table", "text", "image"))
@@ -22,24 +21,32 @@ if TYPE_CHECKING:
 class IntegratedGradients(Method):
     """Gradient averaged on the way from the baseline, times the way (Sundararajan et al. 2017, section 3).
 
-    `steps`: points of the Gauss-Legendre rule; each is one row forward and backward.
+    Args:
+        steps: points of the Gauss-Legendre rule; each is one row forward and backward.
+
+    Example:
+        >>> IntegratedGradients(steps=20).prepare(task, seed=0)(x, target)  # (B, G)
     """
 
     steps: int = bounded(50, low=1)
 
     def prepare(self, task: Task, seed: int) -> Attribute:
         """See `Method`."""
-        from captum.attr import IntegratedGradients as Captum
+        from captum.attr import IntegratedGradients as CaptumIntegratedGradients
 
-        explainer = Captum(task.model)
+        explainer = CaptumIntegratedGradients(task.model)
 
         def explain(x: Tensor, target: Tensor) -> Tensor:
-            seen, rows = continuous(task, x), max(len(x), rows_per_backward(task, x))
-            found = explainer.attribute(
-                seen.x, seen.base, target=target, additional_forward_args=seen.extra or None, n_steps=self.steps,
+            inputs, rows = continuous(task, x), max(len(x), rows_per_backward(task, x))
+            attribution = explainer.attribute(
+                inputs.x,
+                inputs.base,
+                target=target,
+                additional_forward_args=inputs.extra or None,
+                n_steps=self.steps,
                 internal_batch_size=rows if rows < len(x) * self.steps else None,
-            )  # fmt: skip
-            return task.removal.pool(found)
+            )
+            return task.removal.pool(attribution)
 
         return explain
 
@@ -49,8 +56,14 @@ class IntegratedGradients(Method):
 class GradientShap(Method):
     """Gradient at random points between training rows and the input, times the way (Lundberg and Lee 2017).
 
-    `samples`: random points a sample; `background`: training rows they start from. In a background text padding is the
-    removed word, so that each place of the explained text has a reference.
+    In a background text padding is the removed word, so that each place of the explained text has a reference.
+
+    Args:
+        samples: random points a sample; each is one row forward and backward.
+        background: training rows they start from.
+
+    Example:
+        >>> GradientShap(samples=20, background=10).prepare(task, seed=0)(x, target)  # (B, G)
     """
 
     samples: int = bounded(50, low=1)
@@ -58,25 +71,31 @@ class GradientShap(Method):
 
     def prepare(self, task: Task, seed: int) -> Attribute:
         """See `Method`; the background rows are drawn from `seed`, the points from the sample's own seed."""
-        import torch
-        from captum.attr import GradientShap as Captum
+        from captum.attr import GradientShap as CaptumGradientShap
 
-        explainer = Captum(task.model)
+        explainer = CaptumGradientShap(task.model)
         background = _background(task, seed, self.background)
+
+        def explain_sample(x: Tensor, target: int, rows: int) -> Tensor:
+            """Explain one sample x (1, ...), `rows` points at a time."""
+            inputs, total = continuous(task, x), torch.zeros(())
+            for done in range(0, self.samples, rows):
+                points = min(rows, self.samples - done)
+                mean = explainer.attribute(
+                    inputs.x,
+                    background,
+                    target=target,
+                    n_samples=points,
+                    additional_forward_args=inputs.extra or None,
+                )
+                total = total + mean * (points / self.samples)
+            return total
 
         def explain(x: Tensor, target: Tensor) -> Tensor:
             parts, rows = [], rows_per_backward(task, x)
-            for i, own_seed in enumerate(content_seeds(seed_for(seed, "points"), x)):
-                seen, total = continuous(task, x[i : i + 1]), torch.zeros(())
-                with seeded(own_seed):
-                    for done in range(0, self.samples, rows):
-                        points = min(rows, self.samples - done)
-                        found = explainer.attribute(
-                            seen.x, background, target=int(target[i]), n_samples=points,
-                            additional_forward_args=seen.extra or None,
-                        )  # fmt: skip
-                        total = total + found * (points / self.samples)
-                parts.append(total)
+            for i, sample_seed in enumerate(content_seeds(seed_for(seed, "points"), x)):
+                with seeded(sample_seed):  # Captum draws from the global generators
+                    parts.append(explain_sample(x[i : i + 1], int(target[i]), rows))
             return task.removal.pool(torch.cat(parts))
 
         return explain
@@ -87,14 +106,17 @@ class GradientShap(Method):
 class ExpectedGradients(GradientShap):
     """Integrated gradients averaged over training images as baselines (Erion et al. 2021), by random points.
 
-    `samples`: random points an image; `background`: training images they start from.
+    Args:
+        samples: random points an image; each is one row forward and backward.
+        background: training images they start from.
+
+    Example:
+        >>> ExpectedGradients(samples=20, background=10).prepare(task, seed=0)(x, target)  # (B, G)
     """
 
 
 def _background(task: Task, seed: int, rows: int) -> Tensor:
-    """Return training rows drawn from `seed`, as numbers."""
-    import torch
-
+    """Return training rows (rows, ...) drawn from `seed`, as numbers."""
     shuffle = torch.Generator().manual_seed(seed)
     chosen = torch.randperm(len(task.train.x), generator=shuffle)[:rows].to(task.train.x.device)
     x = task.train.x[chosen]
@@ -110,21 +132,23 @@ class DeepLift(Method):
 
     The rule holds for every elementwise activation (ReLU, SiLU, GELU, ...) and for pooling. Where there is none, at the
     gates of an LSTM, in attention and in normalised layers, the gradient takes its place.
+
+    Example:
+        >>> DeepLift().prepare(task, seed=0)(x, target)  # (B, G)
     """
 
     def prepare(self, task: Task, seed: int) -> Attribute:
         """See `Method`."""
-        from captum.attr import DeepLift as Captum
+        from methods.rescale import RescaleDeepLift
 
-        explainer = Captum(task.model)
+        explainer = RescaleDeepLift(task.model)
 
         def explain(x: Tensor, target: Tensor) -> Tensor:
-            seen = continuous(task, x)
-            with _rescaled():
-                found = explainer.attribute(
-                    seen.x, seen.base, target=target, additional_forward_args=seen.extra or None
-                )
-            return task.removal.pool(found.detach())
+            inputs = continuous(task, x)
+            attribution = explainer.attribute(
+                inputs.x, inputs.base, target=target, additional_forward_args=inputs.extra or None
+            )
+            return task.removal.pool(attribution.detach())
 
         return explain
 
@@ -134,56 +158,47 @@ class DeepLift(Method):
 class DeepLiftShap(Method):
     """DeepLIFT averaged over training images as baselines (Lundberg and Lee 2017, section 4.2).
 
-    `background`: training images; each costs two rows forward and backward an image.
+    Args:
+        background: training images; each costs two rows forward and backward an image.
+
+    Example:
+        >>> DeepLiftShap(background=5).prepare(task, seed=0)(x, target)  # (B, G)
     """
 
     background: int = bounded(10, low=2)
 
     def prepare(self, task: Task, seed: int) -> Attribute:
         """See `Method`; the background images are drawn from `seed`."""
-        import torch
-        from captum.attr import DeepLift as Captum
+        from methods.rescale import RescaleDeepLift
 
-        explainer = Captum(task.model)
+        explainer = RescaleDeepLift(task.model)
         background = _background(task, seed, self.background)
 
+        def explain_image(x: Tensor, target: int, rows: int) -> Tensor:
+            """Explain one image x (channels, H, W) against `rows` background images at a time."""
+            total = torch.zeros_like(x)
+            for base in background.split(rows):
+                repeated = x.unsqueeze(0).expand_as(base).detach().clone().requires_grad_()
+                attribution = explainer.attribute(repeated, base, target=target)
+                total = total + attribution.detach().sum(0) / len(background)
+            return total
+
         def explain(x: Tensor, target: Tensor) -> Tensor:
-            parts, rows = [], max(1, rows_per_backward(task, x) // 2)
-            for i in range(len(x)):
-                total = torch.zeros_like(x[i])
-                for base in background.split(rows):
-                    row = x[i : i + 1].expand(len(base), *x.shape[1:]).detach().clone().requires_grad_()
-                    with _rescaled():
-                        found = explainer.attribute(row, base, target=int(target[i]))
-                    total = total + found.detach().sum(0) / len(background)
-                parts.append(total)
-            return task.removal.pool(torch.stack(parts))
+            rows = max(1, rows_per_backward(task, x) // 2)
+            maps = [explain_image(image, int(own), rows) for image, own in zip(x, target, strict=True)]
+            return task.removal.pool(torch.stack(maps))
 
         return explain
-
-
-@contextmanager
-def _rescaled() -> Iterator[None]:
-    """Let Captum rescale the smooth activations too, which it would pass by without a word."""
-    from captum.attr._core import deep_lift
-    from torch import nn
-
-    smooth = (nn.SiLU, nn.GELU, nn.ReLU6, nn.Hardswish, nn.Mish)
-    added = {kind: deep_lift.nonlinear for kind in smooth if kind not in deep_lift.SUPPORTED_NON_LINEAR}
-    deep_lift.SUPPORTED_NON_LINEAR.update(added)
-    try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message="Setting forward, backward hooks")
-            yield
-    finally:
-        for kind in added:
-            del deep_lift.SUPPORTED_NON_LINEAR[kind]
 
 
 @METHODS.register("saliency", kind="baseline", modalities=("table", "text", "image"))
 @dataclass(frozen=True)
 class Saliency(Method):
-    """Absolute gradient of the target's logit: strength without sign (Simonyan et al. 2014, section 3)."""
+    """Absolute gradient of the target's logit: strength without sign (Simonyan et al. 2014, section 3).
+
+    Example:
+        >>> Saliency().prepare(task, seed=0)(x, target)  # (B, G), at least 0
+    """
 
     def prepare(self, task: Task, seed: int) -> Attribute:
         """See `Method`."""
@@ -193,7 +208,11 @@ class Saliency(Method):
 @METHODS.register("input_x_gradient", kind="baseline", modalities=("image",))
 @dataclass(frozen=True)
 class InputXGradient(Method):
-    """Gradient times the way from the baseline (Shrikumar et al. 2016): one step of integrated gradients."""
+    """Gradient times the way from the baseline (Shrikumar et al. 2016): one step of integrated gradients.
+
+    Example:
+        >>> InputXGradient().prepare(task, seed=0)(x, target)  # (B, G)
+    """
 
     def prepare(self, task: Task, seed: int) -> Attribute:
         """See `Method`."""

@@ -3,6 +3,8 @@
 Players are columns, the real words of a text (padding never plays) or cells of a grid over an image. Captum sees a
 vector of ones (present) and zeros (removed); the task's own removal turns it into an input. What is explained is the
 target's logit, or its probability with `output=probability`.
+
+Captum takes over a second to import, so methods import it when they are prepared.
 """
 
 from __future__ import annotations
@@ -10,13 +12,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from benchmark.core.errors import DataError
 from benchmark.core.parameters import bounded, parameters, with_defaults
 from benchmark.core.seeding import content_seeds, seeded
 from benchmark.core.types import METHODS, Attribute, Method, Modality, Task, TaskSpec
+from benchmark.models.batching import Batching
 
 if TYPE_CHECKING:
     from captum import attr
-    from torch import Tensor
 
 OUTPUTS = ("logit", "probability")
 SAMPLES: dict[Modality, int] = {"table": 100, "text": 400, "image": 1000}
@@ -27,46 +34,48 @@ GRID = 14
 
 
 class Game:
-    """Answers what the target's output is with some features present."""
+    """What the target's output is with some features present: the value of a coalition.
+
+    Args:
+        task: model, and how its features are removed.
+        output: `logit`, or `probability` for that under a softmax.
+    """
 
     def __init__(self, task: Task, output: str) -> None:
-        from benchmark.scoring.masked_model import MaskedModel
-
         self.task, self.output = task, output
-        self.masked_model = MaskedModel(task)
+        self.batching = Batching(task)
 
+    @torch.no_grad()
     def __call__(self, present: Tensor, x: Tensor, target: Tensor) -> Tensor:
-        """Return (n,) for features present (n, ...), inputs (n, ...) and targets (n,), in forwards of bounded size.
+        """Return the target's output with some features present, in forwards of bounded size.
 
-        Features missing at the end of `present` are padding.
+        Args:
+            present: (n, ...), 1 for present and 0 for removed. Features missing at the end are padding.
+            x: inputs (n, ...), one for each row of `present`.
+            target: classes (n,).
+
+        Returns:
+            The output (n,).
 
         Raises:
             DataError: the model's answer is not finite.
         """
-        import torch
+        removed = present.flatten(1) < 0.5  # (n, G), or fewer columns
 
-        from benchmark.core.errors import DataError
+        def ask(rows: slice) -> Tensor:
+            valid = self.task.removal.valid(x[rows])
+            absent = F.pad(removed[rows], (0, valid.shape[1] - removed.shape[1])) & valid
+            logits = self.task.model(self.task.remove(x[rows], absent))
+            if not bool(logits.isfinite().all()):
+                raise DataError(f"the model of {self.task.name} gives NaN or inf where features are removed")
+            outputs = logits.softmax(-1) if self.output == "probability" else logits
+            return outputs.gather(1, target[rows].unsqueeze(1)).squeeze(1)
 
-        rows, parts = self.masked_model.rows_per_forward(x), []
-        with torch.no_grad():
-            for some, inputs, classes in zip(
-                present.flatten(1).split(rows), x.split(rows), target.split(rows), strict=True
-            ):
-                valid = self.task.removal.valid(inputs)
-                absent = torch.nn.functional.pad(some < 0.5, (0, valid.shape[1] - some.shape[1]))
-                removed = absent & valid
-                values = self.task.model(self.task.remove(inputs, removed))
-                if not bool(values.isfinite().all()):
-                    raise DataError(f"the model of {self.task.name} gives NaN or inf where features are removed")
-                values = values.softmax(-1) if self.output == "probability" else values
-                parts.append(values.gather(1, classes.unsqueeze(1)).squeeze(1))
-        return torch.cat(parts)
+        return self.batching.ask(x, ask)
 
 
 def players(task: Task, x: Tensor) -> Tensor:
     """Return each feature's player (G,) for one input (1, ...), or -1 for padding."""
-    import torch
-
     if task.modality == "image":
         height, width = x.shape[-2:]
         down, across = min(GRID, height), min(GRID, width)
@@ -82,29 +91,32 @@ def _side(task: Task | TaskSpec) -> int:
 
 def _slide(task: Task, output: str, window: int) -> Attribute:
     """Remove a window at each place and spread the fall of the output over what it covered."""
-    import torch
-    from captum.attr import Occlusion as Captum
+    from captum.attr import Occlusion as CaptumOcclusion
 
-    explainer = Captum(Game(task, output))
+    explainer = CaptumOcclusion(Game(task, output))
     image = task.modality == "image"
 
     def slide(x: Tensor, target: Tensor, shape: tuple[int, ...]) -> Tensor:
+        """Return the falls (B, features of `shape`) as a window slides over features laid out in `shape`."""
         sizes = tuple(min(window, side) for side in shape)
         strides = tuple(max(1, size // 2) for size in sizes) if image else (1,)
-        found = explainer.attribute(
-            torch.ones(len(x), *shape, device=x.device), sizes, strides, baselines=0,
+        falls = explainer.attribute(
+            torch.ones(len(x), *shape, device=x.device),
+            sizes,
+            strides,
+            baselines=0,
             additional_forward_args=(x, target),
             perturbations_per_eval=max(1, min(task.n_features, HELD // (task.n_features * len(x)))),
-        )  # fmt: skip
-        return found.flatten(1)
+        )
+        return falls.flatten(1)
 
     def explain(x: Tensor, target: Tensor) -> Tensor:
         if not task.removal.pads:
             return slide(x, target, (_side(task), _side(task)) if image else (task.n_features,))
         parts = []  # a window never reaches into padding, which stands at the end
-        for row, count in enumerate(task.removal.valid(x).sum(1).tolist()):
-            own = slide(x[row : row + 1], target[row : row + 1], (count,))
-            parts.append(torch.nn.functional.pad(own, (0, task.n_features - count)))
+        for i, words in enumerate(task.removal.valid(x).sum(1).tolist()):
+            falls = slide(x[i : i + 1], target[i : i + 1], (words,))
+            parts.append(F.pad(falls, (0, task.n_features - words)))
         return torch.cat(parts)
 
     return explain
@@ -115,8 +127,13 @@ def _slide(task: Task, output: str, window: int) -> Attribute:
 class Occlusion(Method):
     """Fall of the output while a window slides over the features (Zeiler and Fergus 2014, section 4.2).
 
-    `window`: features a side removed together, by default 1 column (which is feature ablation), 3 words, or a 14th of
-    an image's side, which moves on by half.
+    Args:
+        window: features a side removed together, by default 1 column (which is feature ablation), 3 words, or a 14th
+            of an image's side, which moves on by half.
+        output: what falls, the target's `logit` or its `probability`.
+
+    Example:
+        >>> Occlusion(window=2, output="probability").prepare(task, seed=0)(x, target)  # (B, G)
     """
 
     window: int | None = bounded(None, low=1)
@@ -124,8 +141,8 @@ class Occlusion(Method):
 
     def resolved(self, task: Task | TaskSpec) -> Self:
         """See `Method`."""
-        usual = {"table": 1, "text": 3, "image": max(2, _side(task) // GRID)}
-        return with_defaults(self, {"window": usual[task.modality]})
+        windows = {"table": 1, "text": 3, "image": max(2, _side(task) // GRID)}
+        return with_defaults(self, {"window": windows[task.modality]})
 
     def prepare(self, task: Task, seed: int) -> Attribute:
         """See `Method`."""
@@ -135,16 +152,22 @@ class Occlusion(Method):
 @METHODS.register("feature_ablation", kind="baseline", modalities=("table", "text"))
 @dataclass(frozen=True)
 class FeatureAblation(Method):
-    """Fall of the output when one feature is removed."""
+    """Fall of the output when one feature is removed.
+
+    Args:
+        output: what falls, the target's `logit` or its `probability`.
+
+    Example:
+        >>> FeatureAblation(output="probability").prepare(task, seed=0)(x, target)  # (B, G)
+    """
 
     output: str = bounded("logit", among=OUTPUTS)
 
     def prepare(self, task: Task, seed: int) -> Attribute:
         """See `Method`."""
-        import torch
-        from captum.attr import FeatureAblation as Captum
+        from captum.attr import FeatureAblation as CaptumFeatureAblation
 
-        explainer = Captum(Game(task, self.output))
+        explainer = CaptumFeatureAblation(Game(task, self.output))
 
         def explain(x: Tensor, target: Tensor) -> Tensor:
             whole = torch.ones(len(x), task.n_features, device=x.device)
@@ -163,32 +186,35 @@ def _regress(
     Where weights are `efficient` they sum to what all players change together; a single one gets all of it. Captum
     draws from torch's global generator, hence one sample at a time.
     """
-    import torch
+
+    def explain_sample(x: Tensor, target: Tensor, sample_seed: int) -> Tensor:
+        """Return the attribution (G,) of one sample: x (1, ...), target (1,)."""
+        player = players(task, x)  # (G,)
+        count = int(player.max()) + 1
+        column = player.clamp(min=0)
+
+        def value(present: Tensor) -> Tensor:
+            """Return the output (n,) with some players present, (n, players)."""
+            rows = x.repeat(len(present), *[1] * (x.dim() - 1))
+            return game(present[:, column], rows, target.repeat(len(present)))
+
+        if count == 1 and efficient:  # no subset is left to draw
+            whole, none = value(torch.tensor([[1.0], [0.0]], device=x.device))
+            return torch.where(player < 0, 0.0, whole - none)
+        explainer.forward_func = value
+        with seeded(sample_seed):
+            weights = explainer.attribute(
+                torch.ones(1, count, device=x.device),
+                baselines=0,
+                n_samples=n_samples,
+                perturbations_per_eval=min(n_samples, max(1, HELD // task.n_features)),
+            )[0]
+        size = torch.bincount(column, minlength=count).clamp(min=1) if task.modality == "image" else 1
+        return (weights / size)[column].masked_fill(player < 0, 0.0)
 
     def explain(x: Tensor, target: Tensor) -> Tensor:
-        parts = []
-        for i, own_seed in enumerate(content_seeds(seed, x)):
-            own = players(task, x[i : i + 1])
-            count = int(own.max()) + 1
-            place = own.clamp(min=0)
-
-            def play(present: Tensor, row: int = i, place: Tensor = place) -> Tensor:
-                rows = [len(present), *[1] * (x.dim() - 1)]
-                return game(present[:, place], x[row : row + 1].repeat(rows), target[row].repeat(len(present)))
-
-            explainer.forward_func = play
-            if count == 1 and efficient:  # no subset is left to draw
-                whole, none = play(torch.tensor([[1.0], [0.0]], device=x.device))
-                parts.append(torch.where(own < 0, 0.0, whole - none))
-                continue
-            with seeded(own_seed):
-                found = explainer.attribute(
-                    torch.ones(1, count, device=x.device), baselines=0, n_samples=n_samples,
-                    perturbations_per_eval=min(n_samples, max(1, HELD // task.n_features)),
-                )[0]  # fmt: skip
-            size = torch.bincount(place, minlength=count).clamp(min=1) if task.modality == "image" else 1
-            parts.append((found / size)[place].masked_fill(own < 0, 0.0))
-        return torch.stack(parts)
+        seeds = content_seeds(seed, x)
+        return torch.stack([explain_sample(x[i : i + 1], target[i : i + 1], own) for i, own in enumerate(seeds)])
 
     return explain
 
@@ -198,8 +224,17 @@ def _regress(
 class Lime(Method):
     """Weights of a sparse linear model around the input (Ribeiro et al. 2016, section 3.4).
 
-    `n_samples`: random subsets a sample, by default 100 for a table, 400 for a text, 1000 for an image; `penalty`: the
-    lasso's; Captum's exponential kernel on cosine distance. An image's players are the cells of a 14 x 14 grid.
+    Subsets are weighed by Captum's exponential kernel on cosine distance. An image's players are the cells of a
+    14 x 14 grid.
+
+    Args:
+        n_samples: random subsets a sample, by default 100 for a table, 400 for a text, 1000 for an image; each is one
+            row forward.
+        penalty: the lasso's, at least 0.
+        output: what is explained, the target's `logit` or its `probability`.
+
+    Example:
+        >>> Lime(n_samples=50).prepare(task, seed=0)(x, target)  # (B, G)
     """
 
     n_samples: int | None = bounded(None, low=1)
@@ -212,11 +247,11 @@ class Lime(Method):
 
     def prepare(self, task: Task, seed: int) -> Attribute:
         """See `Method`."""
-        from captum._utils.models.linear_model import SkLearnLasso
-        from captum.attr import Lime as Captum
+        from captum._utils.models.linear_model import SkLearnLasso  # private, and the one lasso with a penalty
+        from captum.attr import Lime as CaptumLime
 
         game = Game(task, self.output)
-        explainer = Captum(game, SkLearnLasso(alpha=self.penalty))
+        explainer = CaptumLime(game, SkLearnLasso(alpha=self.penalty))
         return _regress(explainer, game, task, seed, parameters(self.resolved(task))["n_samples"])
 
 
@@ -225,8 +260,15 @@ class Lime(Method):
 class KernelShap(Method):
     """Shapley values by regression on random subsets under the Shapley kernel (Lundberg and Lee 2017, section 4.1).
 
-    `n_samples`: random subsets a sample, by default 100 for a table, 400 for a text, 1000 for an image, whose players
-    are the cells of a 14 x 14 grid.
+    An image's players are the cells of a 14 x 14 grid.
+
+    Args:
+        n_samples: random subsets a sample, by default 100 for a table, 400 for a text, 1000 for an image; each is one
+            row forward.
+        output: what is explained, the target's `logit` or its `probability`.
+
+    Example:
+        >>> KernelShap(n_samples=50).prepare(task, seed=0)(x, target)  # (B, G)
     """
 
     n_samples: int | None = bounded(None, low=1)
@@ -238,7 +280,8 @@ class KernelShap(Method):
 
     def prepare(self, task: Task, seed: int) -> Attribute:
         """See `Method`."""
-        from captum.attr import KernelShap as Captum
+        from captum.attr import KernelShap as CaptumKernelShap
 
         game = Game(task, self.output)
-        return _regress(Captum(game), game, task, seed, parameters(self.resolved(task))["n_samples"], efficient=True)
+        explainer = CaptumKernelShap(game)
+        return _regress(explainer, game, task, seed, parameters(self.resolved(task))["n_samples"], efficient=True)

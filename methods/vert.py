@@ -4,27 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Self
+from pathlib import Path
+from typing import Any, Self
+
+import torch
+from torch import Tensor, nn
 
 from benchmark.core.parameters import bounded, parameters, with_defaults
 from benchmark.core.types import METHODS, Attribute, Method, Modality, Task, TaskSpec
+from benchmark.learning.fitting import Fitting, fit
 from benchmark.learning.objective import StatelessObjective
-from methods.vert_masks import (
-    SPARSE,
-    Mix,
-    distance,
-    masked,
-    masks_for,
-    sizes,
-    tuned_copy,
-)
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    import torch
-    from torch import Tensor, nn
-
+from methods.amortised import AmortisedExplainer, Labelled, Players, combined, rows_for, trained
+from methods.continuous import rows_per_backward
+from methods.vert_masks import SPARSE, MaskedAnswers, distance, masked, masks_for, sizes
+from methods.vert_tuning import tuned_copy
 
 DEFAULTS: dict[Modality, dict[str, int]] = {
     "table": {"rows": 512, "rounds": 5, "steps": 60, "tuning": 200, "search": 200, "batch": 128},
@@ -37,44 +30,44 @@ ITERATIONS: dict[Modality, dict[str, int]] = {
     "text": {"iterations": 600},
     "image": {"iterations": 600},
 }
-KEPT = 3.0
-"""The logit at which a net of masks begins, nearly 1, as masks do: from one half it falls to nothing and stays."""
+FIRST_BIAS = 3.0
+"""The first bias of the head of a net of masks: sigmoid(3) = 0.95. Begun at 0.5 the masks fall to 0 and stay there."""
 
 
 class Masking(StatelessObjective):
     """The objective of a net of masks: small, and what they hide leaves the tuned copy's answers as they were.
 
-    See `benchmark.learning.fitting.Objective`. `mask` gives masks (B, n) of rows (B,); the first `held` of `count` rows
-    are for validation.
+    See `benchmark.learning.fitting.Objective`.
+
+    Args:
+        mask: maps rows (B,) of the inputs to masks (B, n) in [0, 1].
+        answer: the tuned copy's probabilities for rows under masks.
+        valid: (N, n) bool, where there is a player; the first `held` inputs validate.
+        held: how many validate.
+        batch: inputs a step.
     """
 
     def __init__(
-        self, mask: Callable[[Tensor], Tensor], copy: Mix, valid: Tensor, held: int, batch: int
-    ) -> None:  # fmt: skip
-        self.mask, self.copy, self.valid, self.held, self.batch = mask, copy, valid, held, batch
+        self, mask: Callable[[Tensor], Tensor], answer: MaskedAnswers, valid: Tensor, held: int, batch: int
+    ) -> None:
+        self.mask, self.answer, self.valid, self.held, self.batch = mask, answer, valid, held, batch
 
     def loss(self, generator: torch.Generator) -> Tensor:
         """See `Objective`."""
-        import torch
-
         count, device = len(self.valid) - self.held, self.valid.device
         return self._loss(torch.randint(count, (self.batch,), generator=generator, device=device) + self.held)
 
     def _loss(self, rows: Tensor) -> Tensor:
-        import torch
-
         masks, valid = self.mask(rows), self.valid[rows]
         with torch.no_grad():
-            whole = self.copy(rows, valid.to(masks))
-        return (SPARSE * sizes(masks, valid) + distance(whole, self.copy(rows, masks))).mean()
+            whole = self.answer(rows, valid.to(masks))
+        return (SPARSE * sizes(masks, valid) + distance(whole, self.answer(rows, masks))).mean()
 
     def validate(self) -> dict[str, float]:
         """See `Objective`."""
-        import torch
-
         rows = torch.arange(self.held, device=self.valid.device)
-        found = [self._loss(some) * len(some) for some in rows.split(self.batch)]
-        return {"loss": float(torch.stack(found).sum() / self.held)}
+        sums = [self._loss(part) * len(part) for part in rows.split(self.batch)]
+        return {"loss": float(torch.stack(sums).sum() / self.held)}
 
 
 @METHODS.register("vert", kind="learned", modalities=("table", "text", "image"))
@@ -82,10 +75,22 @@ class Masking(StatelessObjective):
 class VerT(Method):
     """What a tuned copy of the model needs (VerT, Bhalla et al. 2023): a mask in [0, 1], sought for each input.
 
-    The copy is tuned on `rows` training inputs until erasing what masks hide changes little; what is erased takes the
-    task's removal baseline. An explanation is `search` steps on the frozen copy, so it costs as many rows forward and
-    backward. It does not depend on the class, and it explains the copy: the report has how often copy and model agree.
-    `rounds` of `steps` for masks and `tuning` for the copy.
+    The copy is tuned until erasing what masks hide changes little (eq. 3 and 4, in alternating rounds); what is erased
+    takes the task's removal baseline. An explanation does not depend on the class, and it explains the copy: the
+    report has how often copy and model agree. Departure: masks are sought by Adam, in place of gradient descent (see
+    `methods.vert_masks.fit_masks`).
+
+    Args:
+        rows: training inputs on which the copy is tuned.
+        rounds: of finding masks, then tuning the copy.
+        steps: of each search for masks, in a round.
+        tuning: training steps of the copy, in a round.
+        batch: inputs a step of the tuning.
+        search: steps on the frozen copy for each explanation; it costs as many rows forward and backward.
+
+    Example:
+        >>> explain = VerT(rounds=3).prepare(task, seed=0)
+        >>> explain(x, target)  # (B, G) in [0, 1]
     """
 
     rows: int | None = bounded(None, low=2)
@@ -100,26 +105,21 @@ class VerT(Method):
         return with_defaults(self, DEFAULTS[task.modality])
 
     def prepare(self, task: Task, seed: int) -> Attribute:
-        """See `Method`; the explainer has a `report`.
+        """See `Method`; the explainer is a `TrainedExplainer`.
 
         Raises:
             DivergedError: a loss is not finite.
         """
-        import torch
-
-        from methods.amortised import AmortisedExplainer, Players
-        from methods.continuous import rows_per_backward
-
-        own = parameters(self.resolved(task))
-        search = own.pop("search")
-        model, report = tuned_copy(task, own, seed)
+        settings = parameters(self.resolved(task))
+        search = settings.pop("search")
+        tuned, report = tuned_copy(task, settings, seed)
         players = Players(task)
 
         def explain(x: Tensor, target: Tensor) -> Tensor:
             begun = players.valid(x).float()
             at_once = rows_per_backward(task, x)
             with torch.enable_grad():
-                return players.features(masks_for(task, model, players, x, begun, SPARSE, search, at_once))
+                return players.features(masks_for(task, tuned, players, x, begun, SPARSE, search, at_once))
 
         return AmortisedExplainer(explain, report)
 
@@ -129,7 +129,19 @@ class VerT(Method):
 class VerTAmortised(Method):
     """The masks of `vert` in one forward pass, by a net of masks trained on such a tuned copy: our variant.
 
-    It is not in the paper. `iterations` train the net; the rest is as in `vert`.
+    It is not in the paper.
+
+    Args:
+        rows: training inputs on which the copy is tuned.
+        rounds: of finding masks, then tuning the copy.
+        steps: of each search for masks, in a round.
+        tuning: training steps of the copy, in a round.
+        batch: inputs a step, of the tuning and of the net.
+        iterations: training steps of the net.
+
+    Example:
+        >>> explain = VerTAmortised(iterations=300).prepare(task, seed=0)
+        >>> explain(x, target)  # (B, G) in [0, 1]
     """
 
     rows: int | None = bounded(None, low=2)
@@ -144,38 +156,31 @@ class VerTAmortised(Method):
         return with_defaults(self, DEFAULTS[task.modality] | ITERATIONS[task.modality])
 
     def prepare(self, task: Task, seed: int) -> Attribute:
-        """See `Method`; the explainer has a `report`.
+        """See `Method`; the explainer is a `TrainedExplainer`.
 
         Raises:
             DivergedError: a loss is not finite.
         """
-        import torch
-
-        from benchmark.learning.fitting import Fitting, fit
-        from methods.amortised import AmortisedExplainer, Labelled, Players, combined, rows_for, trained
-
-        own = parameters(self.resolved(task))
-        iterations = own.pop("iterations")
-        copy, first = tuned_copy(task, own, seed)
+        settings = parameters(self.resolved(task))
+        of_copy = {key: value for key, value in settings.items() if key != "iterations"}
+        tuned, copy_report = tuned_copy(task, of_copy, seed)
         players = Players(task)
 
         def mask(module: nn.Module, x: Tensor) -> Tensor:
-            return players.pool(module(x)).squeeze(-1).sigmoid() * players.valid(x)
+            return players.pool(module(x)).squeeze(-1).sigmoid() * players.valid(x)  # (B, n)
 
         def train(module: nn.Module, checkpoint: Path) -> dict[str, Any]:
             x, held = rows_for(task, seed)
-            answer = masked(task, copy, players, x)
-            objective = Masking(lambda rows: mask(module, x[rows]), answer, players.valid(x), held, own["batch"])
-            return {"curves": fit(module, objective, Fitting(iterations, 1e-3), seed, checkpoint, "vert_amortised")}
+            answer = masked(task, tuned, players, x)
+            objective = Masking(lambda rows: mask(module, x[rows]), answer, players.valid(x), held, settings["batch"])
+            schedule = Fitting(settings["iterations"], 1e-3)
+            return {"curves": fit(module, objective, schedule, seed, checkpoint, "vert_amortised")}
 
         def build() -> nn.Module:
             net = Labelled(task, 1)
-            torch.nn.init.constant_(net.backbone.head.bias, KEPT)
+            nn.init.constant_(net.backbone.head.bias, FIRST_BIAS)
             return net
 
-        identity = own | {"iterations": iterations}
-        module, report = trained(
-            task, "vert_amortised", identity, seed, build, train
-        )  # fmt: skip
-        report = report | {"agreement": first["agreement"]}
-        return AmortisedExplainer(lambda x, target: players.features(mask(module, x)), combined(report, first, "copy"))
+        module, report = trained(task, "vert_amortised", settings, seed, build, train)
+        report = combined(report | {"agreement": copy_report["agreement"]}, copy_report, "copy")
+        return AmortisedExplainer(lambda x, target: players.features(mask(module, x)), report)

@@ -26,6 +26,8 @@ from benchmark.core.errors import UsageError, describe, did_you_mean
 from benchmark.core.parameters import fields_of, parameters
 from benchmark.core.selection import chosen
 
+BUILT_IN = ("benchmark", "methods", "deepfaith")
+"""Our own packages that register objects."""
 T = TypeVar("T")
 Rule = Callable[[Any], "str | None"]
 """Says what a fact should be where it is not."""
@@ -70,6 +72,11 @@ class Entry:
     module: str
     summary: str
     facts: dict[str, Any]
+
+    @property
+    def built_in(self) -> bool:
+        """Tell whether it is ours, and not of a file or package of the user's."""
+        return self.module.partition(".")[0] in BUILT_IN
 
 
 class _FromSource(SourceFileLoader):

@@ -102,8 +102,14 @@ def method_card(name: str) -> dict[str, Any]:
         "kind": entry.facts.get("kind", ""),
         "explains": ", ".join(entry.facts.get("modalities", ())),
         "parameters": ", ".join(f"{key}={value}" for key, value in values.items()) or "none",
-        "description": " ".join((inspect.getdoc(cls) or "").split()),
+        "description": _description(cls),
     }
+
+
+def _description(cls: type) -> str:
+    """Return a class's docstring as one paragraph, its parameters included and its example left out."""
+    text = (inspect.getdoc(cls) or "").partition("\nExample:\n")[0]
+    return " ".join(text.replace("\nArgs:\n", "\n").split())
 
 
 def _by_modality(method: Method, modalities: Sequence[str]) -> dict[str, str]:

@@ -23,8 +23,8 @@ from benchmark.core.store import Unusable, discard, intact, key_of, store
 from benchmark.models.metering import Cost, charge, spent
 
 CHECKPOINT_SECONDS = 20.0
-"""What a kill may cost."""
-FORMAT = 2
+"""Seconds between checkpoints: what a kill may cost."""
+FORMAT = 3
 """Of checkpoints: raised when what stands in them changes."""
 
 
@@ -34,9 +34,15 @@ class DivergedError(BenchmarkError):
 
 @dataclass(frozen=True)
 class Fitting:
-    """AdamW under a one-cycle rate whose peak is `rate`; the norm of the gradient is cut at `clip`.
+    """How a module is fitted: AdamW under a one-cycle rate, validated now and then.
 
-    Validation happens `checks` times; training ends early where `patience` of them in a row bring nothing better.
+    Args:
+        iterations: steps, at most.
+        rate: peak of the learning rate.
+        decay: AdamW's weight decay.
+        clip: the largest norm of a gradient; longer ones are scaled to it.
+        checks: how often it is validated, at equal distances.
+        patience: training ends early where so many checks in a row bring nothing better.
     """
 
     iterations: int
@@ -46,12 +52,17 @@ class Fitting:
     checks: int = 20
     patience: int = 8
 
+    @property
+    def iterations_per_check(self) -> int:
+        """Return the distance of two checks."""
+        return max(1, self.iterations // self.checks)
+
 
 class Objective(Protocol):
-    """What a module is fitted to."""
+    """What a module is fitted to: a loss, and figures that say which weights are best."""
 
     def loss(self, generator: torch.Generator) -> Tensor:
-        """Return the loss of one batch drawn with `generator`."""
+        """Return the loss, a scalar with a gradient, of one batch drawn with `generator`."""
 
     def validate(self) -> dict[str, float]:
         """Return figures for the curves; `loss` among them, lower is better, chooses the best weights.
@@ -75,96 +86,180 @@ Curves = list[dict[str, float]]
 
 
 def fit(
-    module: nn.Module, objective: Objective, settings: Fitting, seed: int, checkpoint: Path | None = None,
+    module: nn.Module,
+    objective: Objective,
+    settings: Fitting,
+    seed: int,
+    checkpoint: Path | None = None,
     what: str = "explainer",
-) -> Curves:  # fmt: skip
-    """Fit `module` and leave it with its best weights, in eval mode and frozen; return the curves.
+) -> Curves:
+    """Fit `module` and leave it with its best weights, in eval mode and frozen.
 
     A fit that was killed goes on from `checkpoint`, ends with the same weights, and costs what it has cost before. A
     checkpoint that is damaged, or of other settings, is set aside.
 
+    Example:
+        >>> curves = fit(net, objective, Fitting(iterations=500, rate=1e-3), seed=0)
+        >>> curves[-1]["loss"]
+
+    Args:
+        module: changed in place; it is on its device already.
+        objective: what it is fitted to.
+        settings: how.
+        seed: of batches, dropout and whatever else is drawn.
+        checkpoint: the file that an interrupted fit leaves; without it none is written.
+        what: the name of the module, for the progress bar and for errors.
+
+    Returns:
+        The curves, a row for each check.
+
     Raises:
         DivergedError: the loss is not finite.
     """
-    device = next(module.parameters()).device
-    generator = torch.Generator(device).manual_seed(seed)
-    fused = device.type in ("cpu", "cuda")
-    optimiser = torch.optim.AdamW(module.parameters(), settings.rate, weight_decay=settings.decay, fused=fused)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, settings.rate, total_steps=settings.iterations + 1)
-    best = {"loss": float("inf"), "iteration": 0.0}
-    waited = 0
-    kept: dict[str, Tensor] = {}
-    curves: Curves = []
-    done = 0
-
-    shapes = {key: [str(value.dtype), *value.shape] for key, value in module.state_dict().items()}
-    begun = spent()
-    identity = key_of(FORMAT, torch.__version__, asdict(settings), seed, type(optimiser).__name__, shapes)
-
-    def state() -> dict[str, Any]:
-        return {
-            "identity": identity,
-            "module": module.state_dict(), "optimiser": optimiser.state_dict(), "schedule": schedule.state_dict(),
-            "objective": objective.state(), "generator": generator.get_state(), "torch": torch.get_rng_state(),
-            "best": best, "kept": kept, "curves": curves, "done": done, "waited": waited,
-            "spent": asdict(spent() - begun),
-        }  # fmt: skip
-
     with seeded(seed):
-        found = None
+        training = _Training(module, objective, settings, seed, what)
         if checkpoint is not None:
-            found = intact(checkpoint, partial(_resume, objective, identity, device), "checkpoint")
-        if found is not None:
-            module.load_state_dict(found["module"])
-            optimiser.load_state_dict(found["optimiser"])
-            schedule.load_state_dict(found["schedule"])
-            generator.set_state(found["generator"].cpu())
-            torch.set_rng_state(found["torch"].cpu())
-            best, kept, curves = found["best"], found["kept"], found["curves"]
-            done, waited = found["done"], found["waited"]
-            charge(Cost(**found["spent"]))
-        stored = time.monotonic()
-        every = max(1, settings.iterations // settings.checks)
-        shown = sys.stderr.isatty()
-        with tqdm(
-            total=settings.iterations, initial=done, desc=what, disable=not shown, leave=False, position=1
-        ) as bar:
-            while done < settings.iterations:
-                module.train()
-                loss = objective.loss(generator)
-                optimiser.zero_grad()
-                loss.backward()
-                norm = nn.utils.clip_grad_norm_(module.parameters(), settings.clip)
-                if not bool(torch.isfinite(norm)):  # holds the loss too, and one look costs less than two
-                    raise DivergedError(
-                        f"training the {what} diverged: the loss or its gradient is not finite at iteration "
-                        f"{done + 1}; try a lower rate than {settings.rate:g}"
-                    )
-                optimiser.step()
-                schedule.step()
-                done += 1
-                bar.update()
-                if done % every == 0 or done == settings.iterations:
-                    figures = _validate(module, objective)
-                    known = {key: value for key, value in figures.items() if math.isfinite(value)}
-                    curves.append({"iteration": float(done)} | known)
-                    if figures["loss"] < best["loss"]:
-                        best = {"loss": figures["loss"], "iteration": float(done)}
-                        kept = {key: value.detach().clone() for key, value in module.state_dict().items()}
-                    elif figures.get("waiting"):
-                        waited = done
-                    elif done - max(best["iteration"], waited) >= settings.patience * every:
-                        break
-                if checkpoint is not None and time.monotonic() - stored > CHECKPOINT_SECONDS:
-                    store(checkpoint, _dump(state()))
-                    stored = time.monotonic()
-    if not kept:
-        raise DivergedError(f"training the {what} diverged: its validation loss was never a number")
-    module.load_state_dict(kept)
-    module.eval().requires_grad_(False)
+            training.resume(checkpoint)
+        _run(training, checkpoint)
+    training.end()
     if checkpoint is not None:
         discard(checkpoint)
-    return curves
+    return training.curves
+
+
+def _run(training: _Training, checkpoint: Path | None) -> None:
+    """Step to the last iteration, or until training ends early, with checks and checkpoints on the way."""
+    settings, stored = training.settings, time.monotonic()
+    with tqdm(
+        total=settings.iterations,
+        initial=training.done,
+        desc=training.what,
+        disable=not sys.stderr.isatty(),
+        leave=False,
+        position=1,
+    ) as bar:
+        while training.done < settings.iterations:
+            training.step()
+            bar.update()
+            is_last = training.done == settings.iterations
+            if is_last or training.done % settings.iterations_per_check == 0:
+                training.check()
+                if training.has_no_hope:
+                    return
+            if checkpoint is not None and time.monotonic() - stored > CHECKPOINT_SECONDS:
+                store(checkpoint, _dump(training.state()))
+                stored = time.monotonic()
+
+
+class _Training:
+    """A fit after some iterations: everything that a checkpoint holds.
+
+    Attributes:
+        done: iterations that were made.
+        curves: a row for each check so far.
+        best_loss: the lowest validation loss so far.
+        best_iteration: at which it was seen.
+        best_weights: the module's weights and buffers then; empty before the first check.
+        waited: the last check at which the objective was `waiting`: patience counts from there.
+    """
+
+    def __init__(self, module: nn.Module, objective: Objective, settings: Fitting, seed: int, what: str) -> None:
+        self.module, self.objective, self.settings, self.what = module, objective, settings, what
+        self.device = next(module.parameters()).device
+        self.generator = torch.Generator(self.device).manual_seed(seed)
+        fused = self.device.type in ("cpu", "cuda")
+        self.optimiser = torch.optim.AdamW(module.parameters(), settings.rate, weight_decay=settings.decay, fused=fused)
+        self.schedule = torch.optim.lr_scheduler.OneCycleLR(
+            self.optimiser, settings.rate, total_steps=settings.iterations + 1
+        )
+        self.done = 0
+        self.curves: Curves = []
+        self.best_loss, self.best_iteration = float("inf"), 0
+        self.best_weights: dict[str, Tensor] = {}
+        self.waited = 0
+        self.spent_before = spent()
+        shapes = {key: [str(value.dtype), *value.shape] for key, value in module.state_dict().items()}
+        self.identity = key_of(FORMAT, torch.__version__, asdict(settings), seed, type(self.optimiser).__name__, shapes)
+
+    def step(self) -> None:
+        """Make one iteration.
+
+        Raises:
+            DivergedError: the loss or its gradient is not finite.
+        """
+        self.module.train()
+        loss = self.objective.loss(self.generator)
+        self.optimiser.zero_grad()
+        loss.backward()
+        norm = nn.utils.clip_grad_norm_(self.module.parameters(), self.settings.clip)
+        if not bool(torch.isfinite(norm)):  # it is not finite where the loss is not, and one look costs less than two
+            raise DivergedError(
+                f"training the {self.what} diverged: the loss or its gradient is not finite at iteration "
+                f"{self.done + 1}; try a lower rate than {self.settings.rate:g}"
+            )
+        self.optimiser.step()
+        self.schedule.step()
+        self.done += 1
+
+    def check(self) -> None:
+        """Validate, note the figures, and copy the weights where they are the best so far."""
+        figures = _validate(self.module, self.objective)
+        numbers = {key: value for key, value in figures.items() if math.isfinite(value)}
+        self.curves.append({"iteration": float(self.done)} | numbers)
+        if figures["loss"] < self.best_loss:
+            self.best_loss, self.best_iteration = figures["loss"], self.done
+            self.best_weights = {key: value.detach().clone() for key, value in self.module.state_dict().items()}
+        elif figures.get("waiting"):
+            self.waited = self.done
+
+    @property
+    def has_no_hope(self) -> bool:
+        """Tell, after a check, whether nothing better has come for so long that training ends early."""
+        since = self.done - max(self.best_iteration, self.waited)
+        return since >= self.settings.patience * self.settings.iterations_per_check
+
+    def end(self) -> None:
+        """Leave the module with its best weights, in eval mode and frozen.
+
+        Raises:
+            DivergedError: no validation loss was a number.
+        """
+        if not self.best_weights:
+            raise DivergedError(f"training the {self.what} diverged: its validation loss was never a number")
+        self.module.load_state_dict(self.best_weights)
+        self.module.eval().requires_grad_(False)
+
+    def state(self) -> dict[str, Any]:
+        """Return what `resume` needs, as plain data and tensors."""
+        return {
+            "identity": self.identity,
+            "module": self.module.state_dict(),
+            "optimiser": self.optimiser.state_dict(),
+            "schedule": self.schedule.state_dict(),
+            "objective": self.objective.state(),
+            "generator": self.generator.get_state(),
+            "torch": torch.get_rng_state(),
+            "progress": {name: getattr(self, name) for name in PROGRESS},
+            "spent": asdict(spent() - self.spent_before),
+        }
+
+    def resume(self, checkpoint: Path) -> None:
+        """Go on from a checkpoint of the same fit, where there is one; see `_read`."""
+        state = intact(checkpoint, partial(_read, self.objective, self.identity, self.device), "checkpoint")
+        if state is None:
+            return
+        self.module.load_state_dict(state["module"])
+        self.optimiser.load_state_dict(state["optimiser"])
+        self.schedule.load_state_dict(state["schedule"])
+        self.generator.set_state(state["generator"].cpu())
+        torch.set_rng_state(state["torch"].cpu())
+        for name in PROGRESS:
+            setattr(self, name, state["progress"][name])
+        charge(Cost(**state["spent"]))
+
+
+PROGRESS = ("done", "curves", "best_loss", "best_iteration", "best_weights", "waited")
+"""Attributes of `_Training` that a checkpoint holds as they are."""
 
 
 def _dump(state: dict[str, Any]) -> bytes:
@@ -175,7 +270,7 @@ def _dump(state: dict[str, Any]) -> bytes:
     return hashlib.sha256(content).hexdigest().encode() + b"\n" + content
 
 
-def _resume(objective: Objective, identity: str, device: torch.device, checkpoint: Path) -> dict[str, Any]:
+def _read(objective: Objective, identity: str, device: torch.device, checkpoint: Path) -> dict[str, Any]:
     """Return what `_dump` wrote of a fit of this identity, and let the objective go on from it.
 
     Raises:
@@ -186,16 +281,16 @@ def _resume(objective: Objective, identity: str, device: torch.device, checkpoin
     if hashlib.sha256(content).hexdigest().encode() != digest:
         raise Unusable("is damaged (its digest does not match)")
     try:
-        found = torch.load(io.BytesIO(content), map_location=device, weights_only=True)
+        state = torch.load(io.BytesIO(content), map_location=device, weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
         raise Unusable(f"cannot be read ({' '.join(str(error).split())[:200]})") from error
-    if not isinstance(found, dict) or found.get("identity") != identity:
+    if not isinstance(state, dict) or state.get("identity") != identity:
         raise Unusable("is of a training with other settings")
     try:
-        objective.restore(found["objective"])
+        objective.restore(state["objective"])
     except (KeyError, TypeError) as error:
         raise Unusable("is of another objective") from error
-    return found
+    return state
 
 
 @torch.no_grad()

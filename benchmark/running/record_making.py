@@ -85,7 +85,7 @@ def make_record(job: Job) -> tuple[Record, list[dict[str, Any]]]:
             report=report,
             problems=[f"report: {problem}" for problem in problems],
             costs=evaluator.meter.summary() | evaluation.meter.summary(),
-            provenance=provenance | {"packing": evaluator.masked_model.packing()},
+            provenance=provenance | {"packing": evaluator.masked_model.batching.packing()},
             scores=score_table(evaluation),
         )
     except (Exception, SystemExit) as error:  # whatever a method raises ends its own cell and no other

@@ -71,7 +71,7 @@ class Evaluator:
     """Evaluates any number of methods on one task, under one seed, on the same samples and the same subsets.
 
     Only what `metrics` need is asked. `value_table=False` asks each removal as it comes even where G <= 12; `shared`
-    takes answers made before; `byte_budget` bounds a forward (see `MaskedModel`).
+    takes answers made before; `byte_budget` bounds a forward (see `Batching`).
 
     Raises:
         DataError: a sample without features, or a model that is not what it must be (see
@@ -100,7 +100,7 @@ class Evaluator:
         self.x, self.valid = self.queries.x, self.queries.valid
         if not bool(self.valid.any(1).all()):
             raise DataError(f"{task.name} has a test sample without any feature: drop empty inputs")
-        self.batch = max(1, min(len(self.samples), self.masked_model.byte_budget // (task.n_features * 256)))
+        self.batch = max(1, min(len(self.samples), self.masked_model.batching.byte_budget // (task.n_features * 256)))
         self.meter = Meter()
         self.guard = Guard(task)
         check_model(task, self.x, precision)

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from benchmark.core.errors import DataError
 from benchmark.core.types import Baseline, Precision, Task
+from benchmark.models.batching import Batching
 from benchmark.scoring.removal_sets import MaskSets, RemovalSets, all_subsets
 
 BLOCK = 2**23
 """Bytes of rows that are made together for several forwards: making few at a time is slow."""
-MOST_ROWS = 2**17
-"""Rows of a forward, however small they are."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,35 +42,22 @@ class Predictions:
 class MaskedModel:
     """A task's model, queried about removal sets; rows of all samples are packed into full forwards.
 
-    `byte_budget` bounds the memory of one forward: rows a forward = budget / what its largest row may hold
-    (`bytes_per_row`). By default it is 2 GiB on a GPU; on a CPU 8 MiB, about what caches hold, or the size of the
-    weights where that is more. It does not follow from timings, so that the same machine always packs alike. Out of
-    memory on a GPU halves the rows and goes on; `halvings` counts that. `precision` bf16 runs the model under autocast.
+    Example:
+        >>> masked_model = MaskedModel(task)
+        >>> target, clean = masked_model.clean(task.test.x)
+        >>> masked_model.query(task.test.x, target, sets).prob  # (B, S)
+
+    Args:
+        task: model, and how its features are removed.
+        byte_budget: bound of the memory of one forward, in bytes; see `Batching`, which also says what happens where
+            memory runs out.
+        precision: bf16 runs the model under autocast.
     """
 
     def __init__(self, task: Task, byte_budget: int | None = None, precision: Precision = "fp32") -> None:
-        self.task, self.precision, self.halvings = task, precision, 0
-        weights = list(task.model.parameters())
+        self.task, self.precision = task, precision
         self.device = task.test.x.device
-        held = sum(weight.nelement() * weight.element_size() for weight in weights)
-        self.byte_budget = byte_budget or (max(2**23, held) if self.device.type == "cpu" else 2**31)
-        self.most_rows = MOST_ROWS
-        self._row_bytes: int | None = None
-
-    def rows_per_forward(self, x: Tensor) -> int:
-        """Return how many rows fit one forward if each is as large as the largest of x."""
-        if self._row_bytes is None:
-            self._row_bytes = bytes_per_row(self.task, x)
-        held = self._row_bytes
-        if self.task.removal.pads:  # what a model holds of a text grows with its words at least
-            longest = int(self.task.removal.valid(x).sum(1).max())
-            held = max(1, held * longest // self.task.n_features)
-        return max(1, min(self.most_rows, self.byte_budget // held))
-
-    def packing(self) -> dict[str, int]:
-        """Return what a record says of how rows were packed; `rows_per_forward` is that of the largest input."""
-        rows = 0 if self._row_bytes is None else max(1, min(self.most_rows, self.byte_budget // self._row_bytes))
-        return {"rows_per_forward": rows, "byte_budget": self.byte_budget, "halvings": self.halvings}
+        self.batching = Batching(task, byte_budget)
 
     def raw_logits(self, x: Tensor) -> Tensor:
         """Return the logits (n, C) of one forward as the model gives them."""
@@ -102,12 +86,7 @@ class MaskedModel:
         return target, predictions_in_parts(whole, target).prob, predictions_in_parts(empty, target)[:, None]
 
     def _all_logits(self, x: Tensor) -> Tensor:
-        parts: list[Tensor] = []
-        done = 0
-        while done < len(x):
-            parts.append(self._try(x[done:], self.logits))
-            done += len(parts[-1])
-        return torch.cat(parts)
+        return self.batching.ask(x, lambda rows: self.logits(x[rows]))
 
     @torch.inference_mode()
     def query(self, x: Tensor, target: Tensor, removals: RemovalSets, kind: Baseline = "removal") -> Predictions:
@@ -117,13 +96,13 @@ class MaskedModel:
         buffer = _LogitBuffer(x.device)
         if removals.exists is None:
             self._query_blocks(x, target, removals, baseline, buffer)
-            found = buffer.result().view(sets, batch)
-            return Predictions(found.prob.T.contiguous(), found.same_class.T.contiguous())
+            by_set = buffer.result().view(sets, batch)
+            return Predictions(by_set.prob.T.contiguous(), by_set.same_class.T.contiguous())
         rows = removals.exists.flatten().nonzero().squeeze(1)
         self._query_pairs(x, target, removals, baseline, rows, buffer)
-        found = buffer.result()
-        prob = found.prob.new_zeros(batch * sets).scatter(0, rows, found.prob)
-        same_class = found.same_class.new_zeros(batch * sets).scatter(0, rows, found.same_class)
+        existing = buffer.result()
+        prob = existing.prob.new_zeros(batch * sets).scatter(0, rows, existing.prob)
+        same_class = existing.same_class.new_zeros(batch * sets).scatter(0, rows, existing.same_class)
         return Predictions(prob, same_class).view(batch, sets)
 
     def _query_blocks(
@@ -131,7 +110,7 @@ class MaskedModel:
     ) -> None:
         """Ask about whole sets, all samples each, or where samples are too many, about some of them at a time."""
         batch, sets = removals.shape
-        at_once = max(self.rows_per_forward(x), BLOCK // x[:1].nbytes)
+        at_once = max(self.batching.rows_per_forward(x), BLOCK // x[:1].nbytes)
         width, height = min(batch, at_once), max(1, at_once // batch)
         for begin in range(0, sets, height):
             for first in range(0, batch, width):
@@ -146,38 +125,20 @@ class MaskedModel:
         self, x: Tensor, target: Tensor, removals: RemovalSets, baseline: Tensor, rows: Tensor, buffer: _LogitBuffer
     ) -> None:
         """Ask about chosen pairs of sample and set, `rows` = sample * sets + set."""
-        at_once = max(self.rows_per_forward(x), BLOCK // x[:1].nbytes)
+        at_once = max(self.batching.rows_per_forward(x), BLOCK // x[:1].nbytes)
         for pack in rows.split(at_once):
             sample, which = pack // removals.shape[1], pack % removals.shape[1]
             masks = self.task.removal.expand(removals.removed(sample, which))
             base = baseline if len(baseline) == 1 else baseline.index_select(0, sample)
-            asked = substitute(x.index_select(0, sample), base, masks)
-            self._forward(asked, target.index_select(0, sample), buffer)
+            masked = substitute(x.index_select(0, sample), base, masks)
+            self._forward(masked, target.index_select(0, sample), buffer)
 
-    def _forward(self, rows: Tensor, target: Tensor, buffer: _LogitBuffer) -> None:
-        """Ask about rows in forwards of equal size."""
+    def _forward(self, x: Tensor, target: Tensor, buffer: _LogitBuffer) -> None:
+        """Ask about rows x (n, ...) in forwards of equal size."""
         done = 0
-        while done < len(rows):
-            logits = self._try(rows[done:], self.raw_logits)
-            buffer.append(logits, target[done : done + len(logits)])  # once: what is asked again was not appended
+        for logits in self.batching.answers(x, lambda rows: self.raw_logits(x[rows])):
+            buffer.append(logits, target[done : done + len(logits)])
             done += len(logits)
-
-    def _try(self, x: Tensor, query: Callable[[Tensor], Tensor]) -> Tensor:
-        """Return what `ask` gives for the first rows of x, as many as a forward may have and what is left divides into.
-
-        Where memory runs out it is tried with half as many.
-        """
-        while True:
-            size = min(self.rows_per_forward(x), len(x))
-            forwards = -(-len(x) // size)
-            try:
-                return query(x[: -(-len(x) // forwards)])
-            except torch.OutOfMemoryError:
-                if size == 1:
-                    raise
-                self.most_rows = size // 2
-                self.halvings += 1
-                torch.cuda.empty_cache()
 
     def value_table(self, x: Tensor) -> tuple[Tensor, Predictions]:
         """Return the predicted class (B,) and predictions for all 2^G removal sets (B, 2^G), as in `all_subsets`."""
@@ -219,11 +180,11 @@ class _LogitBuffer:
 
     def _flush(self) -> None:
         try:
-            made = [to_predictions(*self._joined())]
-        except torch.OutOfMemoryError:  # nothing was kept yet: go on in smaller parts
+            predictions = [to_predictions(*self._joined())]
+        except torch.OutOfMemoryError:  # nothing was added yet: go on in smaller parts
             torch.cuda.empty_cache()
-            made = [predictions_in_parts(logits, target) for logits, target in self.pending]
-        self.parts += made
+            predictions = [predictions_in_parts(logits, target) for logits, target in self.pending]
+        self.parts += predictions
         self.pending, self.size = [], 0
 
     def result(self) -> Predictions:
@@ -286,64 +247,3 @@ def predictions_in_parts(logits: Tensor, target: Tensor) -> Predictions:
 def concatenated(parts: list[Predictions]) -> Predictions:
     """Return predictions for rows, one after the other."""
     return Predictions(torch.cat([part.prob for part in parts]), torch.cat([part.same_class for part in parts]))
-
-
-def bytes_per_row(task: Task, x: Tensor) -> int:
-    """Return what one row of a forward holds at its peak: 3 x the largest layer output + 2 x the input.
-
-    It is that of a row without padding, the largest that there can be: one like those of x (B, ...) with every feature
-    removed.
-
-    Raises:
-        DataError: the model gives anything but logits (B, C) of two classes or more.
-    """
-    largest = 0
-
-    def measure(_module: nn.Module, _inputs: object, output: object) -> None:
-        nonlocal largest
-        largest = max(largest, *(tensor.nelement() * tensor.element_size() for tensor in tensors_in(output)), 0)
-
-    row = task.removal.baseline(x[:1]).expand_as(x[:1]) if task.removal.pads else x[:1]
-    hooks = [module.register_forward_hook(measure) for module in task.model.modules() if module is not task.model]
-    try:
-        with torch.inference_mode():
-            logits = bare(task.model)(row)
-    finally:
-        for hook in hooks:
-            hook.remove()
-    check_logits(logits)
-    return max(1, 3 * largest + 2 * row.nelement() * row.element_size())
-
-
-def check_logits(logits: object) -> Tensor:
-    """Return what a model gave if it is logits (B, C) of two classes or more.
-
-    Raises:
-        DataError: it is anything else.
-    """
-    if not isinstance(logits, Tensor) or not logits.is_floating_point():
-        what = str(logits.dtype) if isinstance(logits, Tensor) else f"a {type(logits).__name__}"
-        raise DataError(f"a model must give a tensor of real logits (batch, classes), got {what}: wrap it")
-    if logits.dim() != 2 or logits.shape[1] < 2:
-        raise DataError(
-            "a model must give logits of shape (batch, classes) with at least two classes, got "
-            f"{(1, *logits.shape[1:])} for one sample"
-        )
-    return logits
-
-
-def tensors_in(output: object) -> Iterator[Tensor]:
-    """Yield the tensors of what a layer gives: itself, or those in tuples, lists and dictionaries."""
-    if isinstance(output, Tensor):
-        yield output
-    elif isinstance(output, dict):
-        for part in output.values():
-            yield from tensors_in(part)
-    elif isinstance(output, (tuple, list)):
-        for part in output:
-            yield from tensors_in(part)
-
-
-def bare(model: nn.Module) -> Callable[[Tensor], Tensor]:
-    """Return the model's forward without the hooks on the model itself, so that a meter does not count it."""
-    return model.forward

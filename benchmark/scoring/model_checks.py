@@ -7,7 +7,7 @@ from torch import Tensor
 
 from benchmark.core.errors import DataError
 from benchmark.core.types import Precision, Task
-from benchmark.scoring.masked_model import bare, check_logits
+from benchmark.models.batching import bare, check_logits
 
 ROWS = 3
 """Test rows that a model is tried on, once whole and once with every other feature removed."""

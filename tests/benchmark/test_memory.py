@@ -14,37 +14,27 @@ import torch
 
 from benchmark.cli.parser import main
 from benchmark.core.types import Split
+from benchmark.models.batching import Batching, bytes_per_row
 from benchmark.models.text import LSTMClassifier, TransformerClassifier
 from benchmark.processes.allocation import keep_freed_memory
 from benchmark.scoring import masked_model
 from benchmark.scoring.evaluator import Evaluator
-from benchmark.scoring.masked_model import MaskedModel, bytes_per_row
+from benchmark.scoring.masked_model import MaskedModel
 from benchmark.scoring.metrics import METRICS
 from methods.continuous import rows_per_backward
 from tests import toys
-
-
-class Tight:
-    """Raises as a GPU does when a forward has more than `rows` rows."""
-
-    def __init__(self, model, rows):
-        self.rows, self.hook = rows, model.register_forward_pre_hook(self.check)
-
-    def check(self, _module, inputs):
-        if len(inputs[0]) > self.rows:
-            raise torch.OutOfMemoryError("CUDA out of memory")
 
 
 def test_out_of_memory_halves_the_rows_and_changes_no_score():
     task = toys.image()
     attributions = toys.scores(task)
     plain = Evaluator(task).score(attributions)
-    tight = Tight(task.model, rows=7)
+    tight = toys.Tight(task.model, rows=7)
     evaluator = Evaluator(task)
     found = evaluator.score(attributions)
     tight.hook.remove()
-    assert evaluator.masked_model.halvings > 0
-    assert evaluator.masked_model.packing()["rows_per_forward"] <= 7
+    assert evaluator.masked_model.batching.halvings > 0
+    assert evaluator.masked_model.batching.packing()["rows_per_forward"] <= 7
     for name in METRICS:
         torch.testing.assert_close(found.scores[name], plain.scores[name], rtol=0, atol=1e-12)
 
@@ -89,7 +79,7 @@ def test_out_of_memory_at_any_line_answers_each_row_once(place, make, monkeypatc
 
 def test_out_of_memory_at_one_row_is_an_error():
     task = toys.image()
-    tight = Tight(task.model, rows=0)
+    tight = toys.Tight(task.model, rows=0)
     with pytest.raises(torch.OutOfMemoryError):
         Evaluator(task)
     tight.hook.remove()
@@ -114,7 +104,7 @@ def test_memory_of_a_forward_follows_from_the_largest_input(kind):
     assert each == bytes_per_row(task, full) > 3 * 64 * 8 * 4
     budget = 10 * each
     for first in (short, full, x):
-        asked = MaskedModel(task, budget)
+        asked = Batching(task, budget)
         asked.rows_per_forward(first)
         assert asked.rows_per_forward(full) == asked.rows_per_forward(x) == 10
         assert asked.packing()["rows_per_forward"] == 10

@@ -11,10 +11,11 @@ import torch
 
 from benchmark.core.seeding import seeded
 from benchmark.core.types import Budget
+from benchmark.models.batching import bytes_per_row
 from benchmark.scoring import evaluator as evaluator_module
 from benchmark.scoring import ordered_sets, removal_sets
 from benchmark.scoring.evaluator import BadAttributionError, Evaluator
-from benchmark.scoring.masked_model import MaskedModel, bytes_per_row, substitute
+from benchmark.scoring.masked_model import MaskedModel, substitute
 from benchmark.scoring.metrics import METRICS
 from benchmark.scoring.removal_sets import MaskSets, RandomSets
 from tests import references, toys
@@ -247,7 +248,7 @@ def test_predictions_do_not_depend_on_how_rows_are_packed(make):
     x, valid = task.test.x, task.removal.valid(task.test.x)
     removals = RandomSets(torch.arange(len(x)), valid, 5, None).draw()
     big, small = MaskedModel(task, 2**30), MaskedModel(task, 1)
-    assert small.rows_per_forward(x) == 1
+    assert small.batching.rows_per_forward(x) == 1
     target, _ = big.clean(x)
     a, b = big.query(x, target, removals), small.query(x, target, removals)
     torch.testing.assert_close(a.prob, b.prob, rtol=0, atol=1e-12)

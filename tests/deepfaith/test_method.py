@@ -24,7 +24,7 @@ from benchmark.modalities.removal import TokenRemoval
 from benchmark.records.store import RecordStore
 from benchmark.scoring.evaluator import Evaluator
 from benchmark.scoring.metrics import METRICS
-from deepfaith.method import DeepFaith, explanations_path, kept_path, priors_for
+from deepfaith.method import DeepFaith, explanations_path, priors_for, stored_path
 from methods import perturbation
 from tests import toys
 
@@ -150,29 +150,29 @@ def test_variants_share_prior_explanations(stand_in):
 def test_what_an_explainer_is_kept_under(stand_in, monkeypatch):
     task = stand_in.task
     recipe, priors = DeepFaith(**TINY).recipe("table"), priors_for("table")
-    base = kept_path(task, recipe, priors, 0)
+    base = stored_path(task, recipe, priors, 0)
     trained_again = copy.deepcopy(task.model)
     with torch.no_grad():
         next(trained_again.parameters()).flatten()[0] += 1e-6
     others = [
-        kept_path(task, recipe, priors, 1),
-        kept_path(task, DeepFaith(**TINY, quantile=0.3).recipe("table"), priors, 0),
-        kept_path(task, recipe, priors[1:], 0),
-        kept_path(replace(task, source="real"), recipe, priors, 0),
-        kept_path(replace(task, model=trained_again), recipe, priors, 0),
-        kept_path(replace(task, train=Split(task.train.x + 1e-6, task.train.y)), recipe, priors, 0),
+        stored_path(task, recipe, priors, 1),
+        stored_path(task, DeepFaith(**TINY, quantile=0.3).recipe("table"), priors, 0),
+        stored_path(task, recipe, priors[1:], 0),
+        stored_path(replace(task, source="real"), recipe, priors, 0),
+        stored_path(replace(task, model=trained_again), recipe, priors, 0),
+        stored_path(replace(task, train=Split(task.train.x + 1e-6, task.train.y)), recipe, priors, 0),
     ]
     assert len({base, *others}) == 7
-    assert kept_path(task, recipe, list(priors), 0) == base
+    assert stored_path(task, recipe, list(priors), 0) == base
     spelled = [(name, prior.resolved(task)) for name, prior in priors]
-    assert kept_path(task, recipe, spelled, 0) == base, "a default spelled out is the same"
+    assert stored_path(task, recipe, spelled, 0) == base, "a default spelled out is the same"
     with monkeypatch.context() as patch:
         patch.setitem(perturbation.SAMPLES, "table", 200)
-        assert kept_path(task, recipe, priors, 0) != base, "a prior's default changed"
+        assert stored_path(task, recipe, priors, 0) != base, "a prior's default changed"
     for left, whole in zip(priors, spelled, strict=True):
         assert explanations_path(task, recipe, 0, *left) == explanations_path(task, recipe, 0, *whole)
     monkeypatch.setattr("benchmark.core.identity.source_digest", lambda module: "another source")
-    assert kept_path(task, recipe, priors, 0) != base, "a prior's code changed"
+    assert stored_path(task, recipe, priors, 0) != base, "a prior's code changed"
 
 
 @pytest.mark.parametrize("modality", ["table", "text", "image"])

@@ -72,4 +72,4 @@ def test_a_state_is_a_value():
     once = schedule.step(start, 0.3)
     assert start == schedule.start()
     assert once == schedule.step(start, 0.3)
-    assert len(walk(schedule, [0.1] * 50)[1].seen) == 3
+    assert len(walk(schedule, [0.1] * 50)[1].recent) == 3

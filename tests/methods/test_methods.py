@@ -89,10 +89,11 @@ def test_a_default_follows_the_modality(name, modality):
     assert torch.equal(left.resolved(task).prepare(task, 1)(x, target), found)
 
 
-def test_methods_are_listed_without_torch():
+def test_methods_are_listed_without_torch_and_planned_without_captum():
     code = (
         "import sys; from benchmark.core.types import METHODS; METHODS.discover('methods', 'deepfaith');"
-        "[METHODS.get(n)() for n in METHODS.names()]; assert 'torch' not in sys.modules, 'torch'"
+        "[METHODS.entry(n) for n in METHODS.names()]; assert 'torch' not in sys.modules, 'torch';"
+        "[METHODS.get(n)() for n in METHODS.names()]; assert 'captum' not in sys.modules, 'captum'"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

@@ -13,8 +13,9 @@ from benchmark.core.store import key_of
 from benchmark.core.types import METHODS
 from benchmark.learning.fitting import Fitting, fit
 from methods.amortised import Players
-from methods.vert import KEPT, Masking, VerT
-from methods.vert_masks import Tuning, fit_masks, masked, masks_for, rounded, sparsity
+from methods.vert import FIRST_BIAS, Masking, VerT
+from methods.vert_masks import fit_masks, masked, masks_for
+from methods.vert_tuning import Tuning, rounded, sparsity
 from tests import toys
 
 CELLS = 16
@@ -143,7 +144,7 @@ def test_masks_find_the_signal(seed):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("begun", "found"), [(KEPT, True), (0.0, False)])
+@pytest.mark.parametrize(("begun", "found"), [(FIRST_BIAS, True), (0.0, False)])
 def test_a_net_of_masks_finds_it_if_it_begins_with_everything(begun, found):
     """Our variant, which the paper does not have: one pass in place of a search."""
     model, x = local_model(0)
@@ -248,13 +249,13 @@ def test_the_model_itself_stays_as_it_was(monkeypatch, tmp_path):
 
 
 def test_a_killed_run_goes_on_with_the_round_it_was_in(monkeypatch, tmp_path):
-    import methods.vert
+    import methods.vert_tuning
 
     task, method = toys.table(samples=40), VerT(rows=30, rounds=3, steps=3, tuning=5, search=3)
     monkeypatch.setenv("BENCHMARK_CACHE", str(tmp_path / "whole"))
     whole = method.prepare(task, 0)(task.test.x, torch.zeros(40, dtype=torch.long))
     monkeypatch.setenv("BENCHMARK_CACHE", str(tmp_path / "killed"))
-    asked, real = [], methods.vert.masks_for
+    asked, real = [], methods.vert_tuning.masks_for
 
     def dies(*given):
         asked.append(given)
@@ -262,7 +263,7 @@ def test_a_killed_run_goes_on_with_the_round_it_was_in(monkeypatch, tmp_path):
             raise KeyboardInterrupt
         return real(*given)
 
-    monkeypatch.setattr(methods.vert, "masks_for", dies)
+    monkeypatch.setattr(methods.vert_tuning, "masks_for", dies)
     with pytest.raises(KeyboardInterrupt):
         method.prepare(task, 0)
     again = method.prepare(task, 0)

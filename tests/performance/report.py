@@ -109,7 +109,7 @@ def _overhead(name, task, rounds, value_table):
     evaluator, results = run()
     rows = rows_asked(results, evaluator)
     x = task.test.x.repeat(rows // len(task.test.x) + 1, *[1] * (task.test.x.dim() - 1))[:rows]
-    chosen = evaluator.masked_model.rows_per_forward(task.test.x)
+    chosen = evaluator.masked_model.batching.rows_per_forward(task.test.x)
     sizes = [n for n in (16, 64, 256, 1024, 4096, 16384) if n < 4 * chosen]
     first = by_turns([lambda n=n: bare(task, x, n) for n in sizes], 2)
     likely = sizes[first.index(min(first))]
