@@ -6,10 +6,14 @@ import os
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
 
 import pytest
+
+from benchmark.records.store import RecordStore
+from tests.leaderboards.generated import several
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -86,7 +90,19 @@ def test_python_in_the_page_on_deepfaith_runs(tmp_path, monkeypatch, capsys):
     assert "torch.Size([5, 6])" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("page", ["docs/deepfaith.md", "docs/optimality.md"])
+def test_python_in_the_page_on_leaderboards_runs(tmp_path, monkeypatch, capsys):
+    store = RecordStore(tmp_path / "results").open()
+    for record in several(2, 4, 1, 12)[0]:
+        store.write(replace(record, cell=replace(record.cell, source="synthetic")))
+    monkeypatch.chdir(tmp_path)
+    (code,) = blocks("docs/leaderboards.md", "python")
+    exec(compile(code, "docs/leaderboards.md", "exec"), {})
+    out = capsys.readouterr().out
+    assert "t01 · SYNTHETIC stand-in data" in out
+    assert "Friedman" in out
+
+
+@pytest.mark.parametrize("page", ["docs/deepfaith.md", "docs/leaderboards.md", "docs/optimality.md"])
 def test_commands_in_pages_parse(page):
     from benchmark.cli.parser import build_parser
 
