@@ -9,6 +9,7 @@ import re
 import subprocess
 import sys
 import tomllib
+from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
 
@@ -16,7 +17,9 @@ import pytest
 import yaml
 
 from benchmark.core.types import METHODS, TASKS
+from benchmark.records.store import RecordStore
 from benchmark.scoring.metrics import METRICS
+from tests.leaderboards.generated import several
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -159,6 +162,18 @@ def test_python_in_the_page_on_deepfaith_runs(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     exec(compile(code, "docs/deepfaith.md", "exec"), {})
     assert "torch.Size([5, 6])" in capsys.readouterr().out
+
+
+def test_python_in_the_page_on_leaderboards_runs(tmp_path, monkeypatch, capsys):
+    store = RecordStore(tmp_path / "results").open()
+    for record in several(2, 4, 1, 12)[0]:
+        store.write(replace(record, cell=replace(record.cell, source="synthetic")))
+    monkeypatch.chdir(tmp_path)
+    (code,) = blocks("docs/leaderboards.md", "python")
+    exec(compile(code, "docs/leaderboards.md", "exec"), {})
+    out = capsys.readouterr().out
+    assert "t01 · SYNTHETIC stand-in data" in out
+    assert "Friedman" in out
 
 
 PAGES = ["CONTRIBUTING.md", *sorted(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md"))]
