@@ -55,7 +55,7 @@ class Explained:
     def title(self) -> str:
         """Return one line that says what is explained."""
         data = "synthetic stand-in" if self.task.source == "synthetic" else "real data"
-        weak = ", WEAK model" if self.task.provenance["model"].get("weak") else ""
+        weak = ", WEAK model" if self.task.provenance.model.weak else ""
         return (
             f"{self.task.name} ({data}{weak}), sample {self.sample}: predicted {self.predicted} "
             f"({self.probability:.0%}), labelled {self.label}"

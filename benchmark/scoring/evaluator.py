@@ -19,7 +19,6 @@ from torch import Tensor
 
 from benchmark.core.errors import BenchmarkError, DataError, UsageError
 from benchmark.core.seeding import seed_for
-from benchmark.core.statistics import is_constant
 from benchmark.core.types import Attribute, Method, Precision, Task, TrainedExplainer
 from benchmark.models.metering import Cost, Meter
 from benchmark.scoring.isolation import Guard, for_methods
@@ -30,6 +29,7 @@ from benchmark.scoring.ordered_queries import OrderedQueries
 from benchmark.scoring.removal_sets import MaskSets, PackedSets
 from benchmark.scoring.shared_predictions import SharedPredictions
 from benchmark.scoring.shared_queries import RANDOM, SharedQueries
+from benchmark.statistics.correlation import is_constant
 
 ORDERING_BYTES = 2**26
 """Bytes that the orderings of methods scored together may take."""

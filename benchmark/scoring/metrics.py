@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from benchmark.core.selection import select_labels
-from benchmark.core.statistics import is_constant, pearson, spearman
+from benchmark.statistics.correlation import is_constant, pearson, spearman
 
 if TYPE_CHECKING:
     from torch import Tensor

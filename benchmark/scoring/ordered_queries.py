@@ -5,7 +5,6 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from benchmark.core.statistics import is_constant
 from benchmark.core.types import Baseline
 from benchmark.scoring import ordered_sets
 from benchmark.scoring.masked_model import Predictions
@@ -13,6 +12,7 @@ from benchmark.scoring.metrics import Probe, Response
 from benchmark.scoring.ordered_sets import OrderedSets, Ordering
 from benchmark.scoring.shared_predictions import SharedPredictions
 from benchmark.scoring.shared_queries import RANDOM, SharedQueries
+from benchmark.statistics.correlation import is_constant
 
 
 class OrderedQueries:

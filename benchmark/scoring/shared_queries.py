@@ -6,13 +6,14 @@ import torch
 from torch import Tensor
 
 from benchmark.core.seeding import seed_for
-from benchmark.core.statistics import LinearPearson, is_constant
 from benchmark.core.types import VALUE_TABLE_LIMIT, Task
 from benchmark.scoring import removal_sets
 from benchmark.scoring.masked_model import MaskedModel, Predictions
 from benchmark.scoring.metrics import Metric, Response, Scores, flagged
 from benchmark.scoring.removal_sets import MaskSets, PackedSets, RandomSets
 from benchmark.scoring.shared_predictions import SharedPredictions
+from benchmark.statistics.correlation import is_constant
+from benchmark.statistics.linear_pearson import LinearPearson
 
 RANDOM = ("fixed", "bernoulli")
 """Kinds of probe whose removal sets are random, so that no method changes them."""
