@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from benchmark.core.seeding import content_seeds
+from benchmark.core.seeding import content_seeds, random_bits
 from benchmark.core.types import METHODS, Attribute, Method, Task
 
 if TYPE_CHECKING:
@@ -22,8 +22,6 @@ class Random(Method):
     def prepare(self, task: Task, seed: int) -> Attribute:
         """See `Method`; noise follows the sample's content, not its place."""
         import torch
-
-        from benchmark.scoring.removal_sets import random_bits
 
         def explain(x: Tensor, target: Tensor) -> Tensor:
             seeds = torch.tensor(content_seeds(seed, x), device=x.device).unsqueeze(1)

@@ -11,9 +11,9 @@ import torch
 
 from benchmark.core.errors import UsageError
 from benchmark.core.types import Method, Task, UncertainExplainer
+from benchmark.running.trial import Trial, refuse_non_finite
 from benchmark.scoring.evaluator import Evaluator
 from benchmark.scoring.metrics import METRICS
-from benchmark.scoring.trial import Trial, refuse_non_finite
 
 
 @dataclass(frozen=True, eq=False)

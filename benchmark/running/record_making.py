@@ -17,8 +17,8 @@ from benchmark.running.built import evaluator_for, forget_tasks
 from benchmark.running.jobs import Job, identity_of, method_of
 from benchmark.running.plan import metric_facts
 from benchmark.running.presets import PRESETS
+from benchmark.running.trial import reason_of
 from benchmark.scoring.metrics import OK, REASONS
-from benchmark.scoring.trial import reason_of
 
 if TYPE_CHECKING:
     import pandas as pd

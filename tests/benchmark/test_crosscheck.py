@@ -207,17 +207,17 @@ MUTATIONS = {
     "drop has the wrong sign": ("scoring.metrics", "return r.clean.unsqueeze(-1) - r.prob", "return r.prob - r.clean.unsqueeze(-1)"),
     "DEL counts the end twice": ("scoring.metrics", "return _unflagged(values.mean(-1))", "return _unflagged((values.sum(-1) + values[..., -1]) / (values.shape[-1] + 1))"),
     "RP divides by K": ("scoring.metrics", "return _unflagged(values.sum(-1) / (values.shape[-1] + 1))", "return _unflagged(values.mean(-1))"),
-    "k = 0 is counted": ("scoring.metrics", '"""Mean over k = 1..K."""', 'values = values + r.clean.unsqueeze(-1) / values.shape[-1]'),
+    "k = 0 is counted": ("scoring.metrics", '"""Score by the mean over k = 1..K of effects (M, B, K)."""', 'values = values + r.clean.unsqueeze(-1) / values.shape[-1]'),
     "the flip itself is left out": ("scoring.metrics", "until = (flips.cumsum(-1) - flips.long()) == 0", "until = (flips.cumsum(-1) == 0) | (flips.cumsum(-1).cumsum(-1) == flips.cumsum(-1)) & (flips.long().cumsum(-1) < 0)"),
     "POS is never cut": ("scoring.metrics", "until = (flips.cumsum(-1) - flips.long()) == 0", "until = flips.cumsum(-1) >= 0"),
     "IROF is not relative": ("scoring.metrics", "return 1 - r.prob / r.clean.clamp(min=EPS).unsqueeze(-1)", "return 1 - r.prob"),
-    "MC takes signed mass": ("scoring.metrics", "_correlation(spearman, r.mass.abs(), values, r)", "_correlation(spearman, r.mass, values, r)"),
+    "MC takes signed mass": ("scoring.metrics", "_correlation(spearman, mass_of(r).abs(), values, r)", "_correlation(spearman, mass_of(r), values, r)"),
     "MC is not squared": ("scoring.metrics", "r.clean.clamp(min=EPS).unsqueeze(-1)) ** 2", "r.clean.clamp(min=EPS).unsqueeze(-1))"),
     "MC averages over the batch": ("scoring.metrics", "r.clean.clamp(min=EPS).unsqueeze(-1)) ** 2", "r.clean.clamp(min=EPS).unsqueeze(-1)).pow(2).mean(-2, keepdim=True).expand_as(r.prob)"),
-    "MC is Pearson": ("scoring.metrics", "_correlation(spearman, r.mass.abs(), values, r)", "_correlation(pearson, r.mass.abs(), values, r)"),
-    "INS reads the MoRF curve": ("scoring.metrics", '"INS", "Insertion", INSERT', '"INS", "Insertion", MORF'),
-    "NEG reads the MoRF curve": ("scoring.metrics", '"NEG", "Negative perturbation", LERF', '"NEG", "Negative perturbation", MORF'),
-    "FC reads the Bernoulli subsets": ("scoring.metrics", '"FC", "Faithfulness correlation", FIXED', '"FC", "Faithfulness correlation", BERNOULLI'),
+    "MC is Pearson": ("scoring.metrics", "_correlation(spearman, mass_of(r).abs(), values, r)", "_correlation(pearson, mass_of(r).abs(), values, r)"),
+    "INS reads the MoRF curve": ("scoring.metrics", 'title="Insertion", probe=INSERT', 'title="Insertion", probe=MORF'),
+    "NEG reads the MoRF curve": ("scoring.metrics", 'title="Negative perturbation", probe=LERF', 'title="Negative perturbation", probe=MORF'),
+    "FC reads the Bernoulli subsets": ("scoring.metrics", 'title="Faithfulness correlation", probe=FIXED', 'title="Faithfulness correlation", probe=BERNOULLI'),
     "ranks are an argsort": ("statistics.correlation", "return torch.zeros_like(x).scatter(-1, order, shared)", "return x.masked_fill(~mask, float('inf')).argsort(-1).to(x.dtype)"),
     "ties are ranked in order": ("statistics.correlation", "shared = (first_of_run + last_of_run).to(x.dtype) / 2 + 1", "shared = place.to(x.dtype) + 1"),
     "eps inside the roots": ("statistics.correlation", "spread.masked_fill(constant, 1.0).sqrt()", "(spread.masked_fill(constant, 1.0) + 1e-5).sqrt()"),
@@ -227,10 +227,10 @@ MUTATIONS = {
     "MoRF is one step short": ("scoring.ordered_sets", "high = ordering.bounds[:, first:-1]\n    return OrderedSets(ordering, torch.zeros_like(high)", "high = ordering.bounds[:, first - 1 : -2]\n    return OrderedSets(ordering, torch.zeros_like(high)"),
     "LeRF is one step long": ("scoring.ordered_sets", "(steps - k).clamp(min=0)", "(steps - k - 1).clamp(min=0)"),
     "steps are rounded down": ("scoring.ordered_sets", "torch.minimum(exact.round().long()", "torch.minimum((exact - 0.5).round().long().clamp(min=0)"),
-    "padding is removed": ("scoring.removal_sets", "masks if self.unpadded else masks & valid", "masks if True else masks & valid"),
+    "padding is removed": ("scoring.random_sets", "masks if self.unpadded else masks & self.valid", "masks if True else masks & self.valid"),
     "padding is ordered with the rest": ("scoring.ordered_sets", 'scores.double().masked_fill(~valid, -float("inf"))', "scores.double()"),
-    "one subset for all samples": ("scoring.removal_sets", "seeds, valid = self.seeds.index_select(0, sample)", "seeds, valid = self.seeds[:1].expand(len(sample))"),
-    "subsets of one feature too many": ("scoring.removal_sets", "self.size[sample].unsqueeze(1)", "self.size[sample].unsqueeze(1) + 1"),
+    "one subset for all samples": ("scoring.random_sets", "self.seeds.index_select(0, sample)", "self.seeds[:1].expand(len(sample))"),
+    "subsets of one feature too many": ("scoring.random_sets", "size[sample].unsqueeze(1)", "size[sample].unsqueeze(1) + 1"),
     "the wrong class is watched": ("scoring.masked_model", "target.unsqueeze(along)", "(target.unsqueeze(along) + 1) % logits.shape[1]"),
     "logits instead of probabilities": ("scoring.masked_model", "prob = classes.softmax(along).gather", "prob = classes.gather"),
     "removed and kept are swapped": ("scoring.masked_model", "masks.to(kind)", "(~masks).to(kind)"),
@@ -241,19 +241,19 @@ MUTATIONS = {
     "the sets' sizes are forgotten": ("statistics.linear_pearson", "spread = sets * both - counts * counts.mT", "spread = sets * both"),
     "mass leaves out the last feature": ("scoring.ordered_sets", "* (place < end)).sum(-1)", "* (place < end - 1)).sum(-1)"),
     "insertion uses the removal baseline": ("scoring.ordered_queries", 'ordered_sets.insertions(ordering), rows, shared, "insertion")', 'ordered_sets.insertions(ordering), rows, shared, "removal")'),
-    "the curve ends in the whole input": ("scoring.ordered_queries", 'found["morf"] = _curve(head, found["morf"], shared.empty, ordering)', 'found["morf"] = _curve(head, found["morf"], Predictions(shared.clean.unsqueeze(1), shared.empty.same_class), ordering)'),
+    "the curve ends in the whole input": ("scoring.ordered_queries", 'curves["morf"] = _curve(head, asked["morf"], shared.everything_removed, ordering)', 'curves["morf"] = _curve(head, asked["morf"], Predictions(shared.clean.unsqueeze(1), shared.everything_removed.same_class), ordering)'),
     "the target is the label": ("scoring.shared_queries", "target, clean, asked[\"empty\"] = self.model.clean_and_empty(x)", "_, clean, asked[\"empty\"] = self.model.clean_and_empty(x); target = self.task.test.y[rows]"),
     "the model is asked twice": ("scoring.ordered_queries", "predictions = self._query(sets, rows, shared)", "self._query(sets, rows, shared); predictions = self._query(sets, rows, shared)"),
     "the baseline is zero": ("modalities.removal", "return self.means.to(x).unsqueeze(0)", "return 0 * self.means.to(x).unsqueeze(0)"),
     # these were not noticed once, or by unit tests alone
-    "neighbouring sets share bits": ("scoring.removal_sets", "counter = which.unsqueeze(1) * words +", "counter = which.unsqueeze(1) +"),
-    "a subset's words are the same": ("scoring.removal_sets", "torch.arange(words, device=which.device)", "torch.zeros(words, dtype=torch.long)"),
+    "neighbouring sets share bits": ("scoring.random_sets", "counter = which.unsqueeze(1) * words +", "counter = which.unsqueeze(1) +"),
+    "a subset's words are the same": ("scoring.random_sets", "torch.arange(words, device=which.device)", "torch.zeros(words, dtype=torch.long)"),
     "a millionth is constant": ("statistics.correlation", "CONSTANT = 1e-12", "CONSTANT = 1e-6"),
     "a billionth is constant": ("statistics.correlation", "CONSTANT = 1e-12", "CONSTANT = 1e-9"),
     "rounding is not constant": ("statistics.correlation", "CONSTANT = 1e-12", "CONSTANT = 0.0"),
     "IROF divides by a tenth at least": ("scoring.metrics", "1 - r.prob / r.clean.clamp(min=EPS)", "1 - r.prob / r.clean.clamp(min=0.1)"),
     "subsets ignore the seed": ("scoring.shared_queries", "seed_for(self.seed, self.task.name, purpose)", "seed_for(0, self.task.name, purpose)"),
-    "subsets are drawn by place": ("scoring.shared_queries", "removal_sets.random_bits(base, self.indices[rows])", "removal_sets.random_bits(base, torch.arange(len(self.indices))[rows])"),
+    "subsets are drawn by place": ("scoring.shared_queries", "random_bits(base, self.indices[rows])", "random_bits(base, torch.arange(len(self.indices))[rows])"),
     "ties fall by the seeds of FC": ("scoring.ordered_queries", 'self.common.seeds("ties", rows)', 'self.common.seeds("fixed", rows)'),
     "tables are scaled by all rows": ("modalities.table", "features[rows].mean(0), features[rows].std(0)", "features.mean(0), features.std(0)"),
     "channels cancel in saliency": ("methods.gradient", "task.removal.pool(gradient(task, x, target).abs())", "task.removal.pool(gradient(task, x, target)).abs()"),
@@ -263,14 +263,14 @@ MUTATIONS = {
     "uneven groups of LeRF like MoRF": ("scoring.ordered_sets", "low = ordering.bounds.gather(1, (steps - k).clamp(min=0))", "low = ordering.bounds[:, -1:] - ordering.bounds[:, first:-1]"),
     "groups have mean mass": ("scoring.ordered_sets", "* (place < end)).sum(-1)", "* (place < end)).sum(-1) / (place < end).sum(-1)"),
     "small attributions are constant": ("scoring.evaluator", "is_constant(scores, None if self.queries.unpadded else self.valid[rows])", "is_constant(scores, None if self.queries.unpadded else self.valid[rows], floor=1.0)"),
-    "small answers are not constant": ("scoring.shared_queries", "is_constant(found.prob, None, floor=1.0)", "is_constant(found.prob, None)"),
+    "small answers are not constant": ("scoring.shared_queries", "is_constant(predictions.prob, None, floor=1.0)", "is_constant(predictions.prob, None)"),
     "constant answers are those of the first batch": ("scoring.shared_queries", "key = kind, rows.start, rows.stop", "key = kind"),
     "covariances are those of the first batch": ("scoring.shared_queries", "key = metric.name, rows.start, rows.stop", "key = metric.name"),
-    "constant attributions go before constant answers": ("scoring.metrics", "undefined = r.constant_response\n    zero = (r.constant_attribution | constant_mass) & ~undefined", "zero = r.constant_attribution | constant_mass\n    undefined = r.constant_response & ~zero"),
+    "constant attributions go before constant answers": ("scoring.metrics", "undefined = _required(r.constant_response)\n    zero = (_required(r.constant_attribution) | constant_mass) & ~undefined", "zero = _required(r.constant_attribution) | constant_mass\n    undefined = _required(r.constant_response) & ~zero"),
     "constant attributions have no reason": ("scoring.metrics", "reasons.masked_fill(zero, CONSTANT_ATTRIBUTION)", "reasons"),
     "garbage at padding counts": ("scoring.evaluator", "(attributions.isfinite() | ~valid).all(-1)", "attributions.isfinite().all(-1)"),
     "ranks count padding": ("statistics.correlation", "mid_ranks(a, mask), mid_ranks(b, mask), mask", "mid_ranks(a, None), mid_ranks(b, None), mask"),
-    "subsets have no least size": ("scoring.removal_sets", "round().long().clamp(min=budget.subset_minimum)", "round().long().clamp(min=1)"),
+    "subsets have no least size": ("scoring.random_sets", "round().long().clamp(min=budget.subset_minimum)", "round().long().clamp(min=1)"),
     "large shifts cost digits": ("statistics.linear_pearson", "self.one_size = bool((spread.sum((1, 2)) == 0).all())", "self.one_size = False"),
 }  # fmt: skip
 
@@ -363,7 +363,13 @@ def caught(mutation, notices=moved):
     "notices", [moved, draws("INF", "bernoulli"), scores("ties"), loops("mlp30"), verify.of_tables, verify.of_saliency]
 )
 def test_a_mutation_that_changes_nothing_is_not_caught(notices):
-    assert caught(("scoring.metrics", '"""Mean over k = 1..K."""', '"""The same."""'), notices) == 0
+    assert (
+        caught(
+            ("scoring.metrics", '"""Score by the mean over k = 1..K of effects (M, B, K)."""', '"""The same."""'),
+            notices,
+        )
+        == 0
+    )
 
 
 @pytest.mark.parametrize("name", MUTATIONS)
