@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from benchmark.core.statistics import is_constant, pearson
+from benchmark.statistics.correlation import is_constant, pearson
 
 HELD = 2**26
 """Numbers of removal sets that exist as floats at a time."""

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 
 from benchmark.core.seeding import seed_for
 from benchmark.core.types import METHODS, Method, Task
+from benchmark.running.trial import Trial, refuse_non_finite
 from benchmark.scoring.evaluator import Evaluator
 from benchmark.scoring.isolation import for_methods
 from benchmark.scoring.metrics import TEN
-from benchmark.scoring.trial import Trial, refuse_non_finite
 from deepfaith.optimality import bernoulli, best_map, optimum
 
 if TYPE_CHECKING:

@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 
 from benchmark.core.files import write_atomically
+from benchmark.core.provenance import UNKNOWN
 from benchmark.records.record import Record
 from leaderboards.board import Board
 from leaderboards.tables import in_markdown, table_of, to_csv
@@ -31,13 +32,13 @@ def heading(board: Board, records: list[Record]) -> list[str]:
         f"model: sha256 {identity['model']}",
         f"source of the methods: sha256 {_together({record.label: record.identity['code'] for record in records})}",
     ]
-    environments = [record.provenance.get("environment", {}) for record in records]
+    environments = [record.provenance.environment for record in records]
     for what in ("code", "commit", "device"):
-        values = sorted({str(environment[what]) for environment in environments if environment.get(what)})
+        values = sorted({getattr(environment, what) for environment in environments} - {None, UNKNOWN})
         lines += [f"{what}: {', '.join(values)}"] if values else []
     versions: dict[str, set[str]] = {}
     for environment in environments:
-        for package, version in environment.get("versions", {}).items():
+        for package, version in environment.versions.items():
             versions.setdefault(package, set()).add(version)
     if versions:
         parts = ", ".join(f"{package} {'/'.join(sorted(numbers))}" for package, numbers in sorted(versions.items()))

@@ -8,9 +8,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from benchmark.core.seeding import content_seeds
+from benchmark.core.seeding import content_seeds, random_bits
 from benchmark.core.types import METHODS, Attribute, Method, Task
-from benchmark.scoring.removal_sets import random_bits
 
 
 @METHODS.register("random", kind="control", modalities=("table", "text", "image"))

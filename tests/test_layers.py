@@ -13,6 +13,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 LAYERS = [  # a folder imports from those above it in this list, and from itself
     "benchmark.core",
+    "benchmark.statistics",
     "benchmark.processes",
     "benchmark.data",
     "benchmark.models",

@@ -26,7 +26,6 @@ def make(model, x, removal, budget, modality, name="toy"):
         budget=budget,
         feature_names=tuple(f"f{i}" for i in range(removal.n_features)),
         class_names=("a", "b", "c"),
-        provenance={"model": {"digest": "toy"}, "data": {"origin": "toy"}},
     )
 
 

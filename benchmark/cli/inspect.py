@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from benchmark.core.errors import DataError, UsageError
+from benchmark.core.provenance import shown
 from benchmark.core.types import METHODS, TASKS
 
 if TYPE_CHECKING:
@@ -149,7 +150,7 @@ def prepare_command(arguments: argparse.Namespace) -> int:
                     require_cuda()
                 single_threaded()
                 gpu = arguments.device != "cpu" and torch.cuda.is_available()
-                model = spec.build(located, name, "cuda" if gpu else "cpu").provenance["model"]
+                model = spec.build(located, name, "cuda" if gpu else "cpu").provenance.model
             except DataError as error:
                 missing += 1
                 log.error(f"error: {name}: {error}")
@@ -162,9 +163,9 @@ def prepare_command(arguments: argparse.Namespace) -> int:
             else:
                 for note in located.notes:
                     log.warning(f"{name}: {note}")
-            weak = f", WEAK: under its floor of {model['floor']}" if model["weak"] else ""
-            print(f"{name:<22} {located.source} data, {located.origin}; accuracy {model['accuracy']:.3f}, "
-                  f"balanced {model['balanced_accuracy']:.3f}{weak}")  # fmt: skip
+            weak = f", WEAK: under its floor of {model.floor}" if model.weak else ""
+            print(f"{name:<22} {located.source} data, {located.origin}; accuracy {shown(model.accuracy)}, "
+                  f"balanced {shown(model.balanced_accuracy)}{weak}")  # fmt: skip
     return DataError.exit_code if missing else 0
 
 

@@ -135,7 +135,7 @@ def _report(outcomes: list[Outcome], store: RecordStore, as_json: bool) -> int:
 def _say_traceback(outcome: Outcome, store: RecordStore) -> None:
     """Print the traceback that the record of a failed cell keeps."""
     try:
-        text = store.read(store.folder(outcome.cell)).provenance.get("traceback", "")
+        text = store.read(store.folder(outcome.cell)).provenance.traceback
     except RecordError:  # a cell whose worker died has no record
         return
     log.info(f"{outcome.cell.label}:\n{text}")

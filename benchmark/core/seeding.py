@@ -1,4 +1,4 @@
-"""Seeds as hashes of what they are for, so that none depends on order, batch or worker."""
+"""Where randomness comes from: a seed is a hash of what it belongs to, never of order, batch or worker."""
 
 from __future__ import annotations
 
@@ -14,17 +14,60 @@ if TYPE_CHECKING:
 
 
 def seed_for(base: int, *identity: str | int) -> int:
-    """Return the seed in [0, 2**63) that belongs to `identity` under the user's `base` seed."""
+    """Return the seed that belongs to something, under the user's seed.
+
+    Args:
+        base: the user's seed.
+        identity: what the seed is for: names and numbers, in order.
+
+    Returns:
+        A seed in [0, 2^63).
+
+    Example:
+        >>> seed_for(0, "nap_mlp", "saliency") == seed_for(0, "nap_mlp", "saliency")
+        True
+        >>> seed_for(0, "nap_mlp", "saliency") == seed_for(1, "nap_mlp", "saliency")
+        False
+    """
     text = json.dumps([base, *identity])
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big") >> 1
 
 
+def content_seeds(base: int, x: Tensor) -> list[int]:
+    """Return one seed for each row of x (B, ...), from its content: a sample draws alike in any batch."""
+    rows = x.detach().cpu().contiguous().flatten(1)
+    return [seed_for(base, hashlib.blake2b(row.numpy().tobytes(), digest_size=8).hexdigest()) for row in rows]
+
+
+_GOLDEN, _MIX1, _MIX2 = -0x61C8864680B583EB, -0x40A7B892E31B1A47, -0x6B2FB644ECCEEE15
+
+
+def random_bits(seed: Tensor, counter: Tensor) -> Tensor:
+    """Return 64 random bits for each pair of seed and counter: splitmix64 (Steele et al. 2014).
+
+    The same pair gives the same bits on every device, whatever was drawn before.
+
+    Args:
+        seed: int64.
+        counter: int64, of a shape that broadcasts against `seed`.
+
+    Returns:
+        Bits as int64, in the broadcast shape.
+    """
+    z = seed + (counter + 1) * _GOLDEN
+    for by, factor in ((30, _MIX1), (27, _MIX2), (31, 1)):
+        high = (z >> by).bitwise_and_((1 << (64 - by)) - 1)  # a shift that brings in zeros, not the sign
+        z = z.bitwise_xor_(high)
+        z = z.mul_(factor) if factor != 1 else z
+    return z
+
+
 @contextmanager
 def seeded(seed: int) -> Iterator[None]:
-    """Run a block with Python's, NumPy's and torch's global generators seeded, then put them back.
+    """Run a block with the global generators of Python, NumPy and torch seeded, and restore them afterwards.
 
-    Only for libraries that draw from global generators (Captum) and for weight initialisation: our own code
-    passes seeds explicitly.
+    Only for libraries that draw from global generators (Captum) and for weight initialisation: our own code passes
+    seeds explicitly.
     """
     import numpy as np
     import torch
@@ -39,9 +82,3 @@ def seeded(seed: int) -> Iterator[None]:
         finally:
             random.setstate(python_state)
             np.random.set_state(numpy_state)
-
-
-def content_seeds(base: int, x: Tensor) -> list[int]:
-    """Return one seed for each row of x, from its content: the same sample draws alike in whatever company."""
-    rows = x.detach().cpu().contiguous().flatten(1)
-    return [seed_for(base, hashlib.blake2b(row.numpy().tobytes(), digest_size=8).hexdigest()) for row in rows]

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, Self, get_args, runtime_checkable
 
+from benchmark.core.provenance import Provenance
 from benchmark.core.registry import Registry, a_text, one_of, some_of
 from benchmark.core.sources import Located, Source, Sources
 
@@ -98,14 +99,24 @@ class Task:
     budget: Budget
     feature_names: tuple[str, ...]
     class_names: tuple[str, ...]
-    provenance: dict[str, Any] = field(default_factory=dict)
-    """Data digest and origin, model digest and recipe, accuracy and balanced accuracy: copied into records."""
+    provenance: Provenance = field(default_factory=Provenance)
+    """What is known of the data and of the model: copied into records."""
     evidence: Tensor | None = None
     """Where the evidence was planted in each test row (N, G) bool: only stand-ins know."""
     words: Callable[[Tensor], list[str]] | None = None
     """The words of one text (G,), padding left out."""
     spatial: str | None = None
     """The submodule of an image model whose output is its last map of places: what CAM methods look at."""
+
+    def __post_init__(self) -> None:
+        """Make sure that the provenance is of the type that records are made from.
+
+        Raises:
+            TypeError: it is not.
+        """
+        if not isinstance(self.provenance, Provenance):
+            kind = type(self.provenance).__name__
+            raise TypeError(f"the provenance of {self.name} is a {kind}, expected a Provenance or nothing")
 
     @property
     def n_features(self) -> int:

@@ -14,11 +14,11 @@ import torch
 from torch import Tensor
 
 from benchmark.core.errors import BenchmarkError
-from benchmark.core.statistics import spearman
 from benchmark.core.types import METHODS, Method, Task
+from benchmark.running.trial import Trial, refuse_non_finite
 from benchmark.scoring.evaluator import Evaluator
 from benchmark.scoring.metrics import METRICS
-from benchmark.scoring.trial import Trial, refuse_non_finite
+from benchmark.statistics.correlation import spearman
 
 
 @dataclass(frozen=True)

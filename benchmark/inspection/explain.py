@@ -12,9 +12,9 @@ import torch
 from benchmark.core.errors import UsageError
 from benchmark.core.types import Method, Task, UncertainExplainer
 from benchmark.inspection.shading import strength
+from benchmark.running.trial import Trial, refuse_non_finite
 from benchmark.scoring.evaluator import Evaluator
 from benchmark.scoring.metrics import METRICS
-from benchmark.scoring.trial import Trial, refuse_non_finite
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,7 +70,7 @@ class Explained:
     def title(self) -> str:
         """Return one line that says what is explained."""
         data = "synthetic stand-in" if self.task.source == "synthetic" else "real data"
-        weak = ", WEAK model" if self.task.provenance["model"].get("weak") else ""
+        weak = ", WEAK model" if self.task.provenance.model.weak else ""
         return (
             f"{self.task.name} ({data}{weak}), sample {self.sample}: predicted {self.predicted} "
             f"({self.probability:.0%}), labelled {self.label}"

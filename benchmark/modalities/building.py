@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from benchmark.core.errors import DataError
 from benchmark.core.identity import source_digest, training_digest
+from benchmark.core.provenance import ModelProvenance, shown
 from benchmark.core.sources import Located, cache_folder
 from benchmark.core.types import Task
 
@@ -72,31 +73,31 @@ def refuse_weak(task: Task, allowed: bool) -> None:
     Raises:
         DataError: its balanced accuracy is under the floor.
     """
-    facts = task.provenance.get("model", {})
-    if facts.get("weak") and not allowed:
+    model = task.provenance.model
+    if model.weak and not allowed:
         raise DataError(
             f"the model of {task.name} is too weak to be worth explaining: balanced accuracy "
-            f"{facts.get('balanced_accuracy', float('nan')):.3f}, expected at least {facts.get('floor', 'its floor')}; "
+            f"{shown(model.balanced_accuracy)}, expected at least {model.floor or 'its floor'}; "
             "use --allow-weak-model to explain it all the same"
         )
 
 
-def judged(name: str, facts: dict[str, Any], recipe: dict[str, Any], floor: float) -> dict[str, Any]:
+def judged(name: str, facts: dict[str, Any], recipe: dict[str, Any], floor: float) -> ModelProvenance:
     """Return a model's provenance; a balanced accuracy under `floor` is marked as weak."""
     if facts["predicted_classes"] == 1:
         log.warning(f"the model of {name} predicts one class for every test row; its explanations say little")
     weak = facts["balanced_accuracy"] < floor
-    return {"recipe": recipe, "floor": floor, "weak": weak, **facts}
+    return ModelProvenance.of({"recipe": recipe, "floor": floor, "weak": weak, **facts})
 
 
 def task_facts(task: Task) -> dict[str, Any]:
     """Return what a board says of a task: all of it is kept in each record; what the task does not say is None."""
-    data, model = task.provenance.get("data", {}), task.provenance.get("model", {})
+    model = task.provenance.model
     return {
         "modality": task.modality,
-        "origin": str(data.get("origin", "unknown")),
+        "origin": task.provenance.data.origin,
         "rows": len(task.test.x),
-        "accuracy": model.get("accuracy"),
-        "balanced_accuracy": model.get("balanced_accuracy"),
-        "weak": bool(model.get("weak")),
+        "accuracy": model.accuracy,
+        "balanced_accuracy": model.balanced_accuracy,
+        "weak": model.weak,
     }

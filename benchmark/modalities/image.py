@@ -10,6 +10,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from benchmark.core.errors import Absent
+from benchmark.core.provenance import DataProvenance, Provenance
 from benchmark.core.sources import Located, Source, Sources, cache_folder
 from benchmark.core.types import Budget, Modality, Split, Task
 from benchmark.data.images import PARTS, ImageSet
@@ -155,11 +156,11 @@ class ImageTask:
             budget=self.budget,
             feature_names=tuple(f"row {i // side + 1}, column {i % side + 1}" for i in range(side * side)),
             class_names=classes,
-            provenance={
-                "data": {"name": self.data.name, "origin": located.origin, "digest": located.digest,
-                         "licence": self.data.licence, "train_rows": len(train.x), "test_rows": len(test.x)},
-                "model": judged(name, quality, recipe, self.floor) | {"pretrained": located.weights is not None},
-            },
+            provenance=Provenance(
+                DataProvenance(self.data.name, located.origin, located.digest, self.data.licence, len(train.x),
+                               len(test.x)),
+                judged(name, quality | {"pretrained": located.weights is not None}, recipe, self.floor),
+            ),
             evidence=tensors["evidence"].to(device) if "evidence" in tensors else None,
             spatial=spatial_layer(self.family, model),
         )  # fmt: skip

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from benchmark.core.errors import DataError
+from benchmark.core.provenance import DataProvenance, Provenance
 from benchmark.core.seeding import seed_for
 from benchmark.core.sources import Located, Source, Sources
 from benchmark.core.types import Budget, Modality, Split, Task
@@ -137,9 +138,9 @@ class TableTask:
             budget=self.budget,
             feature_names=self.data.features,
             class_names=tuple(self.data.classes.values()),
-            provenance={
-                "data": {"name": self.data.name, "origin": located.origin, "digest": located.digest,
-                         "licence": self.data.licence, "train_rows": len(training.y), "test_rows": len(test.y)},
-                "model": judged(name, facts, self.recipe(located.source), self.floor),
-            },
+            provenance=Provenance(
+                DataProvenance(self.data.name, located.origin, located.digest, self.data.licence, len(training.y),
+                               len(test.y)),
+                judged(name, facts, self.recipe(located.source), self.floor),
+            ),
         )  # fmt: skip

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from benchmark.core.errors import DataError
+from benchmark.core.provenance import DataProvenance, Provenance
 from benchmark.core.seeding import seed_for
 from benchmark.core.sources import Located, Source, Sources, cache_folder
 from benchmark.core.types import Budget, Modality, Task
@@ -129,11 +130,11 @@ class TextTask:
             budget=self.budget,
             feature_names=tuple(f"word {i + 1}" for i in range(recipe["length"])),
             class_names=self.data.classes,
-            provenance={
-                "data": {"name": self.data.name, "origin": located.origin, "digest": located.digest,
-                         "licence": self.data.licence, "train_rows": len(train.x), "test_rows": len(test.x)},
-                "model": judged(name, quality, recipe, self.floor),
-            },
+            provenance=Provenance(
+                DataProvenance(self.data.name, located.origin, located.digest, self.data.licence, len(train.x),
+                               len(test.x)),
+                judged(name, quality, recipe, self.floor),
+            ),
             evidence=tensors["evidence"][rows].to(device) if "evidence" in tensors else None,
             words=lambda ids: vocabulary.decode(ids.tolist()),
         )  # fmt: skip

@@ -1,4 +1,4 @@
-"""What a record says of how it came about: versions, machine, code."""
+"""What a record says of what produced it: data, model, code, machine, versions."""
 
 from __future__ import annotations
 
@@ -9,13 +9,107 @@ import platform
 import resource
 import subprocess
 import tomllib
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Self, TypeVar
 
+from benchmark.core.errors import RecordError
+from benchmark.core.provenance import UNKNOWN, Checked, DataProvenance, ModelProvenance, Provenance
+from benchmark.records.plain import plain_data
+
+P = TypeVar("P", DataProvenance, "Environment", "Packing")
 PACKAGES = ("torch", "captum", "numpy", "scipy", "pandas", "scikit-learn", "timm")
 ROOT = Path(__file__).resolve().parents[2]
+
+
+@dataclass(frozen=True)
+class Environment(Checked):
+    """The program and the machine that made a record.
+
+    `created` is a time in UTC (ISO 8601), `code` a digest of all source files, `commit` that of the checkout, if any,
+    `versions` those of Python and the packages a score may depend on. `device` is the name of the GPU, or cpu;
+    `peak_bytes` the most memory that was held on it, or by the process; `compiled` tells whether torch compiled the
+    model.
+    """
+
+    created: str = UNKNOWN
+    code: str = UNKNOWN
+    commit: str | None = None
+    versions: dict[str, Any] = field(default_factory=dict)
+    platform: str = UNKNOWN
+    cpus: int | None = None
+    device: str = UNKNOWN
+    threads: int | None = None
+    peak_bytes: int | None = None
+    compiled: bool = False
+
+
+@dataclass(frozen=True)
+class Packing(Checked):
+    """How rows were packed into forwards: rows of one, bytes it may take, how often memory ran out (`halvings`)."""
+
+    rows_per_forward: int | None = None
+    byte_budget: int | None = None
+    halvings: int | None = None
+
+
+@dataclass(frozen=True)
+class RecordProvenance(Provenance):
+    """What a record says of what produced it; `traceback` is that of a cell that failed."""
+
+    environment: Environment = field(default_factory=Environment)
+    packing: Packing = field(default_factory=Packing)
+    traceback: str = ""
+
+    def plain(self) -> dict[str, Any]:
+        """Return this as plain data for JSON, without what is not known; the model's `measures` stand beside the rest.
+
+        Example:
+            >>> RecordProvenance(DataProvenance(origin="trial.csv")).plain()["data"]
+            {'origin': 'trial.csv'}
+        """
+        parts, _ = plain_data(asdict(self))
+        parts["model"] |= parts["model"].pop("measures")
+        return _known({name: _known(part) if isinstance(part, dict) else part for name, part in parts.items()})
+
+    @classmethod
+    def from_plain(cls, parts: Mapping[str, Any]) -> Self:
+        """Return what `plain` gave.
+
+        Raises:
+            RecordError: a part or a value is not what belongs there; the sentence names it.
+        """
+        names = {each.name for each in fields(cls)}
+        if unknown := parts.keys() - names:
+            raise RecordError(f"provenance: no record says anything called {min(unknown)!r}")
+        for name in names - {"traceback"}:
+            if not isinstance(parts.get(name, {}), dict):
+                raise RecordError(f"provenance: {name} is {parts[name]!r:.60}, expected names and values")
+        try:
+            return cls(
+                data=_made(DataProvenance, parts.get("data", {})),
+                model=ModelProvenance.of(parts.get("model", {})),
+                environment=_made(Environment, parts.get("environment", {})),
+                packing=_made(Packing, parts.get("packing", {})),
+                traceback=parts.get("traceback", ""),
+            )
+        except TypeError as error:
+            raise RecordError(f"provenance: {error}") from error
+
+
+def _known(values: dict[str, Any]) -> dict[str, Any]:
+    """Return the values that say something."""
+    return {name: value for name, value in values.items() if value not in (None, UNKNOWN, "", {})}
+
+
+def _made(kind: type[P], values: dict[str, Any]) -> P:
+    """Return an instance of a dataclass whose fields may all be left out."""
+    if unknown := values.keys() - {each.name for each in fields(kind)}:
+        raise RecordError(f"provenance: no {kind.__name__} says anything called {min(unknown)!r}")
+    return kind(**values)
 
 
 @cache
@@ -31,10 +125,7 @@ def code_digest() -> str:
 @cache
 def versions() -> dict[str, str]:
     """Return the versions of Python and of the packages a score may depend on."""
-    found = {"python": platform.python_version()}
-    for package in PACKAGES:
-        found[package] = importlib.metadata.version(package)
-    return found
+    return {"python": platform.python_version()} | {name: importlib.metadata.version(name) for name in PACKAGES}
 
 
 def checkout() -> Path | None:
@@ -63,20 +154,26 @@ def git_commit() -> str | None:
     return git("rev-parse", "HEAD").strip() + ("+changes" if git("status", "--porcelain") else "")
 
 
-def environment(device: str) -> dict[str, Any]:
-    """Return everything about the program and the machine that belongs into a record."""
+def environment(device: str, compiled: bool) -> Environment:
+    """Return what a record made now by this process says of the program and the machine.
+
+    Args:
+        device: what the model runs on: cpu or cuda.
+        compiled: whether torch compiled the model.
+    """
     import torch
 
     cuda = device.startswith("cuda")
-    return {
-        "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        "code": code_digest(),
-        "commit": git_commit(),
-        "versions": versions(),
-        "platform": platform.platform(),
-        "cpus": os.cpu_count(),
-        "device": torch.cuda.get_device_name() if cuda else "cpu",
-        "threads": torch.get_num_threads(),
-        "peak_bytes": torch.cuda.max_memory_allocated() if cuda
-        else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
-    }  # fmt: skip
+    peak_of_process = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    return Environment(
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        code=code_digest(),
+        commit=git_commit(),
+        versions=versions(),
+        platform=platform.platform(),
+        cpus=os.cpu_count(),
+        device=torch.cuda.get_device_name() if cuda else "cpu",
+        threads=torch.get_num_threads(),
+        peak_bytes=torch.cuda.max_memory_allocated() if cuda else peak_of_process,
+        compiled=compiled,
+    )

@@ -18,6 +18,7 @@ from benchmark.core.errors import RecordError
 from benchmark.core.identity import CHANGED, what_changed
 from benchmark.core.registry import is_name
 from benchmark.core.types import Device, Precision
+from benchmark.records.provenance import RecordProvenance
 
 SCHEMA = 5
 STATUSES = ("done", "failed")
@@ -81,7 +82,7 @@ class Record:
     n_failed: int = 0
     repeats: int = 1
     costs: dict[str, dict[str, float]] = field(default_factory=dict)
-    provenance: dict[str, Any] = field(default_factory=dict)
+    provenance: RecordProvenance = field(default_factory=RecordProvenance)
     comparable: bool = True
     evidence: float | None = None
     report: dict[str, Any] = field(default_factory=dict)

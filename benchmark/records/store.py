@@ -27,6 +27,7 @@ from filelock import FileLock, Timeout
 
 from benchmark.core.errors import BenchmarkError, RecordError, UsageError, printable
 from benchmark.core.files import write_atomically
+from benchmark.records.provenance import RecordProvenance
 from benchmark.records.record import SCHEMA, SOURCES, Cell, Record, check_plain, digest_of_meta, scores_bytes, scores_in
 
 EXAMPLES = "examples.json"
@@ -85,6 +86,7 @@ class RecordStore:
             if Path(*folder.absolute().parts[-3:]) != Path(cell.source, cell.task, cell.key):
                 raise RecordError("the record does not belong to this folder")
             rest = {f.name: meta[f.name] for f in fields(Record) if f.name not in ("cell", "scores")}
+            rest["provenance"] = RecordProvenance.from_plain(meta["provenance"])
             scores = pd.DataFrame()
             if meta["status"] == "done":
                 content = (folder / "scores.parquet").read_bytes()
@@ -129,6 +131,7 @@ class RecordStore:
         folder = self.folder(record.cell)
         meta = {key: value for key, value in asdict(replace(record, scores=None)).items() if key != "scores"}
         meta |= {"schema": SCHEMA, "scores_digest": None, "examples_digest": None}
+        meta["provenance"] = record.provenance.plain()
         files: dict[str, bytes] = {}
         if record.status == "done":
             files["scores.parquet"] = scores_bytes(record.scores)

@@ -17,8 +17,8 @@ from benchmark.running.built import evaluator_for, forget_tasks
 from benchmark.running.jobs import Job, identity_of, method_of
 from benchmark.running.plan import metric_facts
 from benchmark.running.presets import PRESETS
+from benchmark.running.trial import reason_of
 from benchmark.scoring.metrics import OK, REASONS
-from benchmark.scoring.trial import reason_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -37,16 +37,15 @@ def failed_record(record: Record, reason: str, **more: Any) -> Record:
 def make_record(job: Job) -> tuple[Record, list[dict[str, Any]]]:
     """Return the record of a cell, and examples to keep beside it."""
     from benchmark.records.plain import plain_data
-    from benchmark.records.provenance import environment
+    from benchmark.records.provenance import Packing, RecordProvenance, environment
     from benchmark.running.break_even import break_even
     from benchmark.running.kept_samples import examples
 
     evaluator = evaluator_for(job.cell, job.located, job.metrics, job.settings)
     task, entry, method = evaluator.task, METHODS.entry(job.choice.name), method_of(job.cell)
     kind = entry.facts.get("kind", "other")
-    provenance, _ = plain_data(task.provenance | {"environment": environment(job.settings.device)})
-    facts, _ = plain_data(task_facts(task))
-    provenance["environment"] |= {"compiled": job.settings.compiled}
+    machine = environment(job.settings.device, job.settings.compiled)
+    provenance = RecordProvenance(task.provenance.data, task.provenance.model, machine)
     blank = Record(
         job.cell,
         "failed",
@@ -54,7 +53,7 @@ def make_record(job: Job) -> tuple[Record, list[dict[str, Any]]]:
         label=job.choice.label,
         kind=kind,
         explains=list(entry.facts.get("modalities", ())),
-        facts=facts,
+        facts=task_facts(task),
         n_total=len(evaluator.samples),
         comparable=PRESETS[job.cell.preset].comparable,
         provenance=provenance,
@@ -85,14 +84,14 @@ def make_record(job: Job) -> tuple[Record, list[dict[str, Any]]]:
             report=report,
             problems=[f"report: {problem}" for problem in problems],
             costs=evaluator.meter.summary() | evaluation.meter.summary(),
-            provenance=provenance | {"packing": evaluator.masked_model.batching.packing()},
+            provenance=replace(provenance, packing=Packing(**evaluator.masked_model.batching.packing())),
             scores=score_table(evaluation),
         )
     except (Exception, SystemExit) as error:  # whatever a method raises ends its own cell and no other
         reason = reason_of(error, method)
         if not evaluator.guard.intact:
             forget_tasks()  # what the method spoilt is built anew for the next
-        return failed_record(blank, reason, provenance=provenance | {"traceback": traceback.format_exc()}), []
+        return failed_record(blank, reason, provenance=replace(provenance, traceback=traceback.format_exc())), []
     return record, shown
 
 

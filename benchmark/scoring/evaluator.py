@@ -1,4 +1,12 @@
-"""Scores attributions: shared queries once for all methods, the others once per method, then the metrics.
+"""Scores attributions: `Evaluator` goes from a method to a score for each sample and metric.
+
+The way of a score, and where each part of it is:
+
+1. What no method changes is asked once (`_share`): whole and empty inputs, random subsets (shared_queries.py).
+2. A method is prepared (`_prepare`) and explains the samples (`_attribute`).
+3. Its attributions become removal sets (ordered_sets.py, random_sets.py), and these become predictions of the model
+   (ordered_queries.py, by `MaskedModel.query`): `_respond`.
+4. Metrics fold predictions and attributions into scores (metrics.py): `_score_batch`.
 
 Rows of the model asked for N samples of G features, K steps, R subsets and M methods:
 
@@ -17,12 +25,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from benchmark.core.errors import BenchmarkError, DataError, UsageError
+from benchmark.core.errors import DataError, UsageError
 from benchmark.core.seeding import seed_for
-from benchmark.core.statistics import is_constant
 from benchmark.core.types import Attribute, Method, Precision, Task, TrainedExplainer
 from benchmark.models.metering import Cost, Meter
-from benchmark.scoring.isolation import Guard, for_methods
+from benchmark.scoring.isolation import Guard, check_attribution, for_methods
 from benchmark.scoring.masked_model import MaskedModel
 from benchmark.scoring.metrics import METRICS, MODEL_NON_FINITE, NON_FINITE, Metric, Probe, Response, Scores
 from benchmark.scoring.model_checks import check_model, check_task
@@ -30,18 +37,28 @@ from benchmark.scoring.ordered_queries import OrderedQueries
 from benchmark.scoring.removal_sets import MaskSets, PackedSets
 from benchmark.scoring.shared_predictions import SharedPredictions
 from benchmark.scoring.shared_queries import RANDOM, SharedQueries
+from benchmark.statistics.correlation import is_constant
 
 ORDERING_BYTES = 2**26
 """Bytes that the orderings of methods scored together may take."""
 
 
-class BadAttributionError(BenchmarkError):
-    """A method returned something that is no attribution."""
-
-
 @dataclass
 class Evaluation:
-    """Scores (N,) and reason codes (N,) of each metric, in the order of `samples`; costs by phase."""
+    """What `Evaluator` returns of one method on N samples.
+
+    Attributes:
+        samples: row numbers of the test split.
+        target: the class explained, of each sample: the one that the model predicts.
+        scores: a score a sample by metric, (N,) float64; NaN where it is undefined.
+        reasons: a reason code a sample by metric, (N,) int8: 0, or a key of `benchmark.scoring.metrics.REASONS`.
+        meter: costs by phase: `prepare`, `attribute` and `probe`.
+        attributions: what was scored, (N, G).
+        evidence: the share of each sample's positive attribution that lies on planted evidence, (N,) float64; None
+            where nothing was planted.
+        report: what a trained explainer says of its training, as plain data.
+        explain: what was evaluated, where it was a method; it may be an `UncertainExplainer`.
+    """
 
     samples: list[int]
     target: list[int]
@@ -50,11 +67,8 @@ class Evaluation:
     meter: Meter = field(default_factory=Meter)
     attributions: Tensor | None = None
     evidence: Tensor | None = None
-    """The share (N,) of each sample's positive attribution that lies on planted evidence, where there is any."""
     report: dict[str, Any] = field(default_factory=dict)
-    """What a trained explainer says of its training."""
     explain: Attribute | None = None
-    """What was evaluated, where it was a method; it may be an `UncertainExplainer`."""
 
     @property
     def failed(self) -> Tensor:
@@ -70,20 +84,44 @@ class Evaluation:
 class Evaluator:
     """Evaluates any number of methods on one task, under one seed, on the same samples and the same subsets.
 
-    Only what `metrics` need is asked. `value_table=False` asks each removal as it comes even where G <= 12; `shared`
-    takes answers made before; `byte_budget` bounds a forward (see `Batching`).
+    Making one asks the model everything that no method changes.
+
+    Args:
+        task: inputs, a frozen model and a removal; the test split is explained.
+        seed: what random subsets, the order of ties and the seeds of methods follow from.
+        samples: row numbers of the test split; None for all.
+        metrics: names in `METRICS`; only what they need is asked.
+        value_table: whether all 2^G removal sets may be asked where G <= 12, in place of each as it comes.
+        byte_budget: bytes that a forward may take (see `Batching`); None for a default that suits the device.
+        precision: of forwards; probabilities and scores are float64 in any case.
+        shared: predictions made before, by an evaluator of the same task, seed, samples and metrics.
 
     Raises:
-        DataError: a sample without features, or a model that is not what it must be (see
+        DataError: a sample has no feature, or the model is not what it must be (see
             `benchmark.scoring.model_checks`).
         UsageError: unknown metrics or samples, or none.
+
+    Example:
+        >>> from benchmark.inspection.crosscheck.cases import CASES  # small tasks, made by formula
+        >>> task = CASES[0].task()
+        >>> evaluator = Evaluator(task, metrics=["DEL", "FC"])
+        >>> evaluation = evaluator.score(CASES[0].attributions(task))
+        >>> {name: scores.shape for name, scores in evaluation.scores.items()}
+        {'DEL': torch.Size([6]), 'FC': torch.Size([6])}
     """
 
     def __init__(
-        self, task: Task, seed: int = 0, samples: Sequence[int] | None = None, *,
-        metrics: Sequence[str] = tuple(METRICS), value_table: bool = True, byte_budget: int | None = None,
-        precision: Precision = "fp32", shared: SharedPredictions | None = None,
-    ) -> None:  # fmt: skip
+        self,
+        task: Task,
+        seed: int = 0,
+        samples: Sequence[int] | None = None,
+        *,
+        metrics: Sequence[str] = tuple(METRICS),
+        value_table: bool = True,
+        byte_budget: int | None = None,
+        precision: Precision = "fp32",
+        shared: SharedPredictions | None = None,
+    ) -> None:
         check_task(task)
         self.task, self.seed, self.metrics = task, seed, tuple(metrics)
         if not metrics or not set(metrics) <= set(METRICS):
@@ -109,63 +147,80 @@ class Evaluator:
         self.model_is_finite = self.shared.finite()
 
     def evaluate(self, method: Method, name: str) -> Evaluation:
-        """Prepare `method`, explain the samples and score the explanations.
+        """Prepare a method, explain the samples and score the explanations.
 
-        A method with `repeats` is run under that many seeds and its scores are averaged sample by sample. An explainer
+        A method with `repeats` runs under that many seeds, and its scores are averaged sample by sample. An explainer
         that was trained has a `report`: plain data for the record, in which `costs` are those of its training. Samples
         about which the model's answers are not finite are not explained.
+
+        Args:
+            method: with its parameters.
+            name: what its seeds follow from, with the evaluator's seed and the task's name.
 
         Raises:
             BadAttributionError: the method returned another shape than (B, G), or no real numbers.
             ChangedTaskError: it left the task in another state than it found it in.
         """
-        meter, maps = Meter(), []
+        meter = Meter()
+        attributions: list[Tensor] = []
         report: dict[str, Any] = {}
         for repeat in range(method.repeats):
             seed = seed_for(self.seed, self.task.name, name, repeat)
-            with self.guard.watch(seed), meter.phase("prepare", self.task.model):
-                explain = method.prepare(for_methods(self.task), seed)
-            report = dict(explain.report) if isinstance(explain, TrainedExplainer) else {}
-            if costs := report.pop("costs", None):  # an explainer that was kept costs what its training did
-                meter.phases["prepare"] = Cost.total(Cost(**cost) for cost in costs.values())
-            with self.guard.watch(seed), meter.phase("attribute", self.task.model):
-                maps.append(torch.cat([self._explained(explain, rows) for rows in self._batches()]).to(self.device))
-        runs = self.score_all(maps)
-        first = runs[0]
-        meter.phases["probe"] = Cost.total(run.meter.phases["probe"] for run in runs)
-        first.meter, first.report, first.explain = meter, report, explain
-        for metric in self.metrics if len(runs) > 1 else ():
-            first.scores[metric] = torch.stack([run.scores[metric] for run in runs]).mean(0)
-            first.reasons[metric] = torch.stack([run.reasons[metric] for run in runs]).amax(0)
-        if first.evidence is not None:
-            first.evidence = torch.stack([run.evidence for run in runs if run.evidence is not None]).mean(0)
-        return first
+            explain, report = self._prepare(method, seed, meter)
+            attributions.append(self._attribute(explain, seed, meter))
+        repeats = self.score_all(attributions)
+        meter.phases["probe"] = Cost.total(repeat.meter.phases["probe"] for repeat in repeats)
+        return replace(_averaged(repeats), meter=meter, report=report, explain=explain)
 
-    def _explained(self, explain: Attribute, rows: slice) -> Tensor:
+    def _prepare(self, method: Method, seed: int, meter: Meter) -> tuple[Attribute, dict[str, Any]]:
+        """Return a method's explainer and its report; `prepare` costs what its training did, now or earlier."""
+        with self.guard.watch(seed), meter.phase("prepare", self.task.model):
+            explain = method.prepare(for_methods(self.task), seed)
+        report: dict[str, Any] = dict(explain.report) if isinstance(explain, TrainedExplainer) else {}
+        if costs := report.pop("costs", None):
+            meter.phases["prepare"] = Cost.total(Cost(**cost) for cost in costs.values())
+        return explain, report
+
+    def _attribute(self, explain: Attribute, seed: int, meter: Meter) -> Tensor:
+        """Return the attributions (N, G) of all samples."""
+        with self.guard.watch(seed), meter.phase("attribute", self.task.model):
+            return torch.cat([self._attribute_batch(explain, rows) for rows in self._batches()]).to(self.device)
+
+    def _attribute_batch(self, explain: Attribute, rows: slice) -> Tensor:
         """Return the attributions (B, G) of a batch; 0 for samples that the model gave no finite answer about."""
-        model_is_finite = self.model_is_finite[rows]
+        answered = self.model_is_finite[rows]
         features = self.task.n_features
-        if bool(model_is_finite.all()):  # copies: what a method does to them is its own affair
+        if bool(answered.all()):  # copies: a method may change them
             x, target = self.x[rows].clone(), self.shared.target[rows].clone()
             return check_attribution(explain(x, target), (len(x), features))
-        x, target = self.x[rows][model_is_finite], self.shared.target[rows][model_is_finite]
-        found = torch.zeros(len(model_is_finite), features, dtype=torch.float64, device=self.device)
+        x, target = self.x[rows][answered], self.shared.target[rows][answered]
+        attributions = torch.zeros(len(answered), features, dtype=torch.float64, device=self.device)
         if len(x):
-            found[model_is_finite] = check_attribution(explain(x, target), (len(x), features)).to(found)
-        return found
+            attributions[answered] = check_attribution(explain(x, target), (len(x), features)).to(attributions)
+        return attributions
 
     def subsets(self, kind: str, rows: slice) -> MaskSets | PackedSets:
         """Return the removal sets of FC (`fixed`) or INF (`bernoulli`) for some samples."""
         return self.queries.subsets(kind, rows)
 
     def score(self, attributions: Tensor) -> Evaluation:
-        """Score attributions (N, G) of this evaluator's samples, wherever they come from; see `score_all`."""
+        """Score attributions of this evaluator's samples, wherever they come from.
+
+        Args:
+            attributions: (N, G) real numbers, in the order of `samples`.
+
+        Raises:
+            BadAttributionError: another shape, or no real numbers.
+        """
         return self.score_all([attributions])[0]
 
     def score_all(self, attributions: Sequence[Tensor]) -> list[Evaluation]:
-        """Score several methods' attributions, each (N, G): what `score` says of each, in less time altogether.
+        """Score the attributions of several methods: what `score` returns for each, in less time altogether.
 
         A method's cost is an equal share of the common one: each asks the model about as many rows.
+
+        Args:
+            attributions: one (N, G) a method.
 
         Raises:
             BadAttributionError: one of them has another shape, or no real numbers.
@@ -177,8 +232,9 @@ class Evaluator:
         return [evaluation for chunk in chunks for evaluation in self._score_together(chunk)]
 
     def _score_together(self, attributions: Sequence[Tensor]) -> list[Evaluation]:
+        """Return the evaluations of methods whose orderings fit the memory together."""
         meter = Meter()
-        columns: dict[str, list[tuple[Tensor, Tensor]]] = {name: [] for name in self.metrics}
+        columns: dict[str, list[Scores]] = {name: [] for name in self.metrics}
         with meter.phase("probe", self.task.model) as cost:
             for rows in self._batches():
                 stacked = torch.stack([attribution[rows] for attribution in attributions])
@@ -203,6 +259,7 @@ class Evaluator:
         ]
 
     def _on_evidence(self, attributions: Tensor) -> Tensor | None:
+        """Return the share (N,) of the positive attribution that lies on planted evidence, if there is any."""
         if self.task.evidence is None:
             return None
         positive = attributions.double().clamp(min=0).masked_fill(~self.valid, 0.0)
@@ -212,26 +269,26 @@ class Evaluator:
         return [slice(i, i + self.batch) for i in range(0, len(self.samples), self.batch)]
 
     def _share(self) -> SharedPredictions:
+        """Ask the model everything that no method changes."""
         with self.meter.phase("shared", self.task.model):
             parts = [self.queries.query(rows) for rows in self._batches()]
-        if len(parts) == 1:  # not copied, but for what methods may differentiate with
+        if len(parts) == 1:  # copied is only what methods may differentiate with
             return replace(parts[0], target=parts[0].target.clone(), clean=parts[0].clean.clone())
-        named = [part.tensors() for part in parts]
-        return SharedPredictions.from_tensors({key: torch.cat([part[key] for part in named]) for key in named[0]})
+        return SharedPredictions.concatenated(parts)
 
     def _score_batch(self, attributions: Tensor, rows: slice) -> dict[str, Scores]:
         """Return each metric's scores and reasons (M, B) for the attributions (M, B, G) of M methods."""
         valid = self.valid[rows]
         finite = (attributions.isfinite() | ~valid).all(-1)
         scores = attributions.double().masked_fill(~finite.unsqueeze(-1) | ~valid, 0.0)
-        responses = self.respond(scores, rows)
+        responses = self._respond(scores, rows)
         model_is_finite = self.model_is_finite[rows].expand(len(scores), -1)
         for response in responses.values():
             model_is_finite = model_is_finite & response.prob.sum(-1).isfinite()
         columns = {}
         for name in self.metrics:
             metric = METRICS[name]
-            if self._linear(metric):
+            if self._is_linear(metric):
                 values, reasons = self.queries.score_linearly(metric, responses[metric.probe], scores, rows)
             else:
                 values, reasons = metric.score(responses[metric.probe])
@@ -240,42 +297,36 @@ class Evaluator:
             columns[name] = values, reasons
         return columns
 
-    def _linear(self, metric: Metric) -> bool:
-        """Tell whether a metric is scored from covariances of features."""
-        return metric.linear and metric.probe.kind in RANDOM and self.queries.uses_covariances
-
-    def respond(self, scores: Tensor, rows: slice) -> dict[Probe, Response]:
-        """Return the model's response to every probe of this evaluator's metrics, for finite scores (M, B, G)."""
+    def _respond(self, scores: Tensor, rows: slice) -> dict[Probe, Response]:
+        """Return the model's response to every probe of the metrics, for finite attributions `scores` (M, B, G)."""
         shared = self.shared[rows]
-        constant = scores.new_zeros(*scores.shape[:2], 0)  # what curves have no use for
+        constant = None  # curves do not ask whether the attribution is constant
         if self.kinds & {"groups", *RANDOM}:
             constant = is_constant(scores, None if self.queries.unpadded else self.valid[rows])
-        responses = {}
-        for kind in self.kinds & set(RANDOM):
-            needs_mass = any(
-                METRICS[name].probe.kind == kind and not self._linear(METRICS[name]) for name in self.metrics
-            )
-            responses[Probe(kind)] = self.queries.respond(kind, scores, rows, shared, constant, needs_mass)
+        metrics = [METRICS[name] for name in self.metrics]
+        with_mass = {metric.probe.kind for metric in metrics if not self._is_linear(metric)}
+        responses = {
+            Probe(kind): self.queries.respond(kind, scores, rows, shared, constant, kind in with_mass)
+            for kind in self.kinds & set(RANDOM)
+        }
         if self.kinds - set(RANDOM):
             responses |= self.ordered.respond(scores, rows, shared, constant)
         return responses
 
+    def _is_linear(self, metric: Metric) -> bool:
+        """Tell whether a metric is scored from covariances of features."""
+        return metric.linear and metric.probe.kind in RANDOM and self.queries.uses_covariances
 
-def check_attribution(attribution: object, shape: tuple[int, int]) -> Tensor:
-    """Return `attribution` detached, as float32 or float64, if it is one.
 
-    Raises:
-        BadAttributionError: not a tensor, another shape than `shape`, or complex or integer numbers.
-    """
-    if not isinstance(attribution, Tensor):
-        raise BadAttributionError(
-            f"expected an attribution of shape {shape}, got {type(attribution).__name__}: return a tensor"
-        )
-    if tuple(attribution.shape) != shape:
-        raise BadAttributionError(
-            f"expected an attribution of shape {shape} (samples, features), got {tuple(attribution.shape)}"
-        )
-    if not attribution.is_floating_point():
-        raise BadAttributionError(f"expected a floating-point attribution, got {attribution.dtype}")
-    own = attribution.detach().clone()  # a method may use its tensor again
-    return own if own.dtype == torch.float64 else own.float()
+def _averaged(repeats: list[Evaluation]) -> Evaluation:
+    """Return the first of several evaluations of one method, with scores and shares of evidence averaged over all."""
+    first = repeats[0]
+    if len(repeats) == 1:
+        return first
+    evidence = [repeat.evidence for repeat in repeats if repeat.evidence is not None]
+    return replace(
+        first,
+        scores={name: torch.stack([repeat.scores[name] for repeat in repeats]).mean(0) for name in first.scores},
+        reasons={name: torch.stack([repeat.reasons[name] for repeat in repeats]).amax(0) for name in first.reasons},
+        evidence=torch.stack(evidence).mean(0) if evidence else None,
+    )

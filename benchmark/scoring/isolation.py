@@ -1,4 +1,8 @@
-"""Isolates methods: gives each a task without test rows, and checks that it left the model as it was."""
+"""The boundary between the evaluator and a method: what goes in, what comes out, and what must stay as it was.
+
+A method is given a task without test rows (`for_methods`); what it returns is checked and copied (`check_attribution`);
+and a `Guard` makes sure that it leaves task, model and process as it found them.
+"""
 
 from __future__ import annotations
 
@@ -28,6 +32,10 @@ KINDS = {"_parameters": "the weights", "_buffers": "the buffers", "__dict__": "t
 """Where a module holds tensors, and what they are called."""
 
 
+class BadAttributionError(BenchmarkError):
+    """A method returned something that is no attribution."""
+
+
 class ChangedTaskError(BenchmarkError):
     """A method left the task in another state than it found it in."""
 
@@ -36,6 +44,30 @@ def for_methods(task: Task) -> Task:
     """Return the task that methods are given: it has no test rows, and does not tell where evidence was planted."""
     none = Split(task.test.x[:0].clone(), task.test.y[:0].clone())
     return replace(task, test=none, evidence=None, provenance=copy.deepcopy(task.provenance))
+
+
+def check_attribution(attribution: object, shape: tuple[int, int]) -> Tensor:
+    """Return a copy of an attribution, detached, as float32 or float64.
+
+    Args:
+        attribution: what a method returned.
+        shape: (B, G), which it must have.
+
+    Raises:
+        BadAttributionError: not a tensor, another shape than `shape`, or complex or integer numbers.
+    """
+    if not isinstance(attribution, Tensor):
+        raise BadAttributionError(
+            f"expected an attribution of shape {shape}, got {type(attribution).__name__}: return a tensor"
+        )
+    if tuple(attribution.shape) != shape:
+        raise BadAttributionError(
+            f"expected an attribution of shape {shape} (samples, features), got {tuple(attribution.shape)}"
+        )
+    if not attribution.is_floating_point():
+        raise BadAttributionError(f"expected a floating-point attribution, got {attribution.dtype}")
+    detached = attribution.detach().clone()  # a method may use its tensor again
+    return detached if detached.dtype == torch.float64 else detached.float()
 
 
 class Guard:

@@ -2,6 +2,12 @@
 
 v_I is the target's probability with the features of I removed, v_0 with none removed; c is the class predicted
 on the whole input. Everything is computed for each sample on its own.
+
+A metric's `Probe` says which removal sets it needs. The evaluator turns them into a `Response`: what the model predicts
+for each set (shared_queries.py and ordered_queries.py). `Metric.score` then takes the effect of each removal from the
+response, and makes one score a sample of the effects.
+
+Shapes: M methods, B samples, S removal sets a sample.
 """
 
 from __future__ import annotations
@@ -11,7 +17,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from benchmark.core.selection import select_labels
-from benchmark.core.statistics import is_constant, pearson, spearman
+from benchmark.statistics.correlation import is_constant, pearson, spearman
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -31,11 +37,16 @@ REASONS = {
 
 @dataclass(frozen=True)
 class Probe:
-    """Which features are removed together: equal probes are asked once.
+    """Which features are removed together. Equal probes are asked once, whatever the number of metrics.
 
-    kind: `morf` (cumulative, most relevant first), `lerf` (least relevant first), `insert` (most relevant first
-    put back into the insertion baseline), `groups` (each step's group alone), `fixed` (random subsets of one
-    size) or `bernoulli` (each feature removed with probability 1/2).
+    `kind` is one of:
+
+    - `morf`: the first k groups, k = 1..K, the most relevant first;
+    - `lerf`: the last k groups, the least relevant first;
+    - `insert`: all but the first k groups, from the insertion baseline;
+    - `groups`: each group alone;
+    - `fixed`: random subsets of one size;
+    - `bernoulli`: random subsets, each feature removed with probability 1/2.
     """
 
     kind: str
@@ -43,22 +54,28 @@ class Probe:
 
 @dataclass(frozen=True, eq=False)
 class Response:
-    """What the model answered to one probe. M methods, B samples, S removal sets a sample.
+    """What the model predicts for the removal sets of one probe.
 
-    prob (M, B, S) float64: the target's probability; same_class (M, B, S) bool: the predicted class is still the
-    target; mass (M, B, S) float64: attribution summed over what was removed; exists (M, B, S) bool: False where a
-    sample has fewer sets than its neighbours, or None where none has; clean (B,): v_0; constant_attribution (M, B)
-    bool; constant_response (M, B) bool: v is the same for all sets. Where no method changes the sets, prob, same_class
-    and constant_response have no M. What a metric has no use for may be empty.
+    Where no method changes the sets (`fixed`, `bernoulli`), the predictions have no axis of methods, and
+    `constant_response` neither.
+
+    Attributes:
+        prob: the target's probability under each removal, v, (M, B, S) float64.
+        same_class: whether the predicted class is still the target, (M, B, S) bool.
+        clean: the target's probability on the whole input, v_0, (B,) float64.
+        exists: (M, B, S) bool, False where a sample has fewer sets than its neighbours; None where all have S.
+        mass: attribution summed over what is removed, (M, B, S) float64; None for curves.
+        constant_attribution: whether all features have one attribution, (M, B) bool; None for curves.
+        constant_response: whether v is the same for all sets, (M, B) bool; None for curves.
     """
 
     prob: Tensor
     same_class: Tensor
-    mass: Tensor
-    exists: Tensor | None
     clean: Tensor
-    constant_attribution: Tensor
-    constant_response: Tensor
+    exists: Tensor | None = None
+    mass: Tensor | None = None
+    constant_attribution: Tensor | None = None
+    constant_response: Tensor | None = None
 
 
 Scores = tuple["Tensor", "Tensor"]
@@ -66,55 +83,70 @@ Scores = tuple["Tensor", "Tensor"]
 
 
 def probability(r: Response) -> Tensor:
-    """v: the target's probability after each removal."""
+    """Return the target's probability after each removal, v_k: (M, B, S), or (B, S) where methods share the sets."""
     return r.prob
 
 
 def drop(r: Response) -> Tensor:
-    """v_0 - v."""
+    """Return v_0 - v: (M, B, S) in [-1, 1]."""
     return r.clean.unsqueeze(-1) - r.prob
 
 
 def squared_relative_change(r: Response) -> Tensor:
-    """((v_0 - v) / v_0)^2."""
+    """Return ((v_0 - v) / v_0)^2: (M, B, S), at least 0."""
     return (drop(r) / r.clean.clamp(min=EPS).unsqueeze(-1)) ** 2
 
 
 def share_lost(r: Response) -> Tensor:
-    """1 - v / v_0."""
+    """Return 1 - v / v_0: (M, B, S), at most 1."""
     return 1 - r.prob / r.clean.clamp(min=EPS).unsqueeze(-1)
 
 
 def mean(values: Tensor, r: Response) -> Scores:
-    """Mean over k = 1..K."""
+    """Score by the mean over k = 1..K of effects (M, B, K)."""
     if r.exists is None:
         return _unflagged(values.mean(-1))
     return _unflagged((values * r.exists).sum(-1) / r.exists.sum(-1))
 
 
 def mean_with_start(values: Tensor, r: Response) -> Scores:
-    """Sum over k = 0..K divided by K + 1; the term of k = 0 is 0."""
+    """Score by the sum over k = 0..K of effects, divided by K + 1; the effect of k = 0, nothing removed, is 0."""
     if r.exists is None:
         return _unflagged(values.sum(-1) / (values.shape[-1] + 1))
     return _unflagged((values * r.exists).sum(-1) / (r.exists.sum(-1) + 1))
 
 
 def mean_until_flip(values: Tensor, r: Response) -> Scores:
-    """Mean over k = 1..t; t is the first k at which another class is predicted, or K."""
+    """Score by the mean over k = 1..t of effects; t is the first k at which another class is predicted, or K."""
     flips = ~r.same_class if r.exists is None else ~r.same_class & r.exists
-    until = (flips.cumsum(-1) - flips.long()) == 0
+    until = (flips.cumsum(-1) - flips.long()) == 0  # no flip before k: the first one itself counts
     until = until if r.exists is None else until & r.exists
     return _unflagged((values * until).sum(-1) / until.sum(-1))
 
 
 def correlation(values: Tensor, r: Response) -> Scores:
-    """Pearson's r between the removed mass and the values."""
-    return _correlation(pearson, r.mass, values, r)
+    """Score by Pearson's r between the removed mass and the effects."""
+    return _correlation(pearson, mass_of(r), values, r)
 
 
 def absolute_rank_correlation(values: Tensor, r: Response) -> Scores:
-    """Spearman's rho, mid-ranks for ties, between the absolute removed mass and the values."""
-    return _correlation(spearman, r.mass.abs(), values, r)
+    """Score by Spearman's rho, mid-ranks for ties, between the absolute removed mass and the effects."""
+    return _correlation(spearman, mass_of(r).abs(), values, r)
+
+
+def mass_of(r: Response) -> Tensor:
+    """Return the mass of each removal set.
+
+    Raises:
+        ValueError: the probe has none.
+    """
+    return _required(r.mass)
+
+
+def _required(part: Tensor | None) -> Tensor:
+    if part is None:
+        raise ValueError("a correlation with the attribution needs a probe of groups, fixed or bernoulli sets")
+    return part
 
 
 def _correlation(statistic: Callable[..., Tensor], mass: Tensor, values: Tensor, r: Response) -> Scores:
@@ -122,9 +154,17 @@ def _correlation(statistic: Callable[..., Tensor], mass: Tensor, values: Tensor,
 
 
 def flagged(scores: Tensor, constant_mass: Tensor, r: Response) -> Scores:
-    """Return correlations (M, B) with what is undefined about them; `constant_mass` (M, B)."""
-    undefined = r.constant_response
-    zero = (r.constant_attribution | constant_mass) & ~undefined
+    """Return correlations with what is undefined about them.
+
+    Where the response is constant, a correlation is NaN; else, where the attribution or the mass is, it is 0.
+
+    Args:
+        scores: correlations (M, B).
+        constant_mass: whether all removal sets have one mass, (M, B) bool.
+        r: the response.
+    """
+    undefined = _required(r.constant_response)
+    zero = (_required(r.constant_attribution) | constant_mass) & ~undefined
     scores, reasons = _unflagged(scores)
     scores = scores.masked_fill(zero, 0.0).masked_fill(undefined, float("nan"))
     return scores, reasons.masked_fill(zero, CONSTANT_ATTRIBUTION).masked_fill(undefined, CONSTANT_RESPONSE)
@@ -134,12 +174,32 @@ def _unflagged(scores: Tensor) -> Scores:
     return scores, scores.new_zeros(scores.shape).char()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Metric:
-    """One row of the table.
+    """One row of the table: a probe, an effect and an aggregate, with a direction and a version.
 
-    `family` names metrics that are nearly functions of one another. `linear`: the aggregate is Pearson's r with the
-    summed attribution, which can be taken from covariances of features where sets are random.
+    Attributes:
+        name: the column in tables and records.
+        title: the name in words.
+        probe: which removal sets it needs.
+        effect: makes of a response the effect of each removal, (M, B, S) or (B, S).
+        aggregate: makes of effects and response one score a sample.
+        higher_is_better: the direction that a board ranks by.
+        low: the least score that there can be.
+        high: the largest.
+        family: metrics that are nearly functions of one another share it, and count once in a family rank.
+        formula: in words.
+        meaning: the question that it answers.
+        blind_to: what it cannot see.
+        redundancy: what it shares with others.
+        source: the paper and section, and any departure from it.
+        linear: the aggregate is Pearson's r with the summed attribution, which can be taken from covariances of
+            features where sets are random (see `benchmark.statistics.linear_pearson`).
+        version: raised when scores change; a record of another version is computed anew.
+
+    Example:
+        >>> METRICS["DEL"].probe, METRICS["DEL"].higher_is_better
+        (Probe(kind='morf'), False)
     """
 
     name: str
@@ -160,101 +220,112 @@ class Metric:
     version: int = 1
 
     def score(self, response: Response) -> Scores:
-        """Return the scores (M, B) of this metric and their reason codes."""
+        """Return the scores (M, B) float64 of this metric and their reason codes (M, B) int8, keys of `REASONS`."""
         return self.aggregate(self.effect(response), response)
 
 
 MORF, LERF, INSERT = Probe("morf"), Probe("lerf"), Probe("insert")
 GROUPS, FIXED, BERNOULLI = Probe("groups"), Probe("fixed"), Probe("bernoulli")
-INF_ = float("inf")
 
 _ROWS = (
     Metric(
-        "FC", "Faithfulness correlation", FIXED, drop, correlation, True, -1, 1, "FC",
-        "Pearson over R random subsets I of fixed size m of (sum of s over I, v_0 - v_I)",
-        "Does the attribution of a random handful of features predict what removing them costs?",
-        "Features whose removal alone changes nothing; on tables subsets are small, so interactions of many features.",
-        "Close to INF where the subsets are large.",
-        "Bhatt et al. 2020, eq. 4; probabilities instead of logits; all subsets where their number is small",
-        linear=True,
+        name="FC", title="Faithfulness correlation", probe=FIXED, effect=drop,
+        aggregate=correlation, higher_is_better=True, low=-1, high=1, family="FC", linear=True,
+        formula="Pearson over R random subsets I of fixed size m of (sum of s over I, v_0 - v_I)",
+        meaning="Does the attribution of a random handful of features predict what removing them costs?",
+        blind_to="Features whose removal alone changes nothing; on tables subsets are small, so interactions of "
+                 "many features.",
+        redundancy="Close to INF where the subsets are large.",
+        source="Bhatt et al. 2020, eq. 4; probabilities instead of logits; all subsets where their number is small",
     ),
     Metric(
-        "FE", "Faithfulness estimate", GROUPS, drop, correlation, True, -1, 1, "FE",
-        "Pearson over the K groups of (sum of s over the group, v_0 - v without it)",
-        "Do features matter one step at a time as much as they are said to?",
-        "Interactions: each group goes alone, so two copies of one signal both look useless.",
-        "Shares its removals with MC.",
-        "Alvarez-Melis and Jaakkola 2018, section 4; probabilities",
+        name="FE", title="Faithfulness estimate", probe=GROUPS, effect=drop,
+        aggregate=correlation, higher_is_better=True, low=-1, high=1, family="FE",
+        formula="Pearson over the K groups of (sum of s over the group, v_0 - v without it)",
+        meaning="Do features matter one step at a time as much as they are said to?",
+        blind_to="Interactions: each group goes alone, so two copies of one signal both look useless.",
+        redundancy="Shares its removals with MC.",
+        source="Alvarez-Melis and Jaakkola 2018, section 4; probabilities",
     ),
     Metric(
-        "MC", "Monotonicity correlation", GROUPS, squared_relative_change, absolute_rank_correlation,
-        True, -1, 1, "MC",
-        "Spearman with mid-ranks over the K groups of (|sum of s over the group|, ((v_0 - v) / v_0)^2)",
-        "Does the strength of an attribution order features by the size of their effect?",
-        "Sign: it takes absolute mass, so an attribution and its negation score alike. Interactions, as FE.",
-        "Shares its removals with FE.",
-        "Nguyen and Martinez 2020, section 3.2; per sample, one removal baseline instead of random draws",
+        name="MC", title="Monotonicity correlation", probe=GROUPS, effect=squared_relative_change,
+        aggregate=absolute_rank_correlation, higher_is_better=True, low=-1, high=1, family="MC",
+        formula="Spearman with mid-ranks over the K groups of (|sum of s over the group|, ((v_0 - v) / v_0)^2)",
+        meaning="Does the strength of an attribution order features by the size of their effect?",
+        blind_to="Sign: it takes absolute mass, so an attribution and its negation score alike. Interactions, as FE.",
+        redundancy="Shares its removals with FE.",
+        source="Nguyen and Martinez 2020, section 3.2; per sample, one removal baseline instead of random draws",
     ),
     Metric(
-        "INF", "Infidelity (correlation form)", BERNOULLI, drop, correlation, True, -1, 1, "INF",
-        "Pearson over R subsets I, each feature in I with probability 1/2, of (sum of s over I, v_0 - v_I)",
-        "Does the attribution of half of the input predict what removing that half costs?",
-        "Features that matter only when nearly all others are there or gone: half of the input is always missing.",
-        "Close to FC.",
-        "Yeh et al. 2019, eq. 1, with Pearson's r in place of the squared error so that scale cannot matter",
-        linear=True,
+        name="INF", title="Infidelity (correlation form)", probe=BERNOULLI, effect=drop,
+        aggregate=correlation, higher_is_better=True, low=-1, high=1, family="INF", linear=True,
+        formula="Pearson over R subsets I, each feature in I with probability 1/2, of (sum of s over I, v_0 - v_I)",
+        meaning="Does the attribution of half of the input predict what removing that half costs?",
+        blind_to="Features that matter only when nearly all others are there or gone: half of the input is "
+                 "always missing.",
+        redundancy="Close to FC.",
+        source="Yeh et al. 2019, eq. 1, with Pearson's r in place of the squared error so that scale cannot matter",
     ),
     Metric(
-        "DEL", "Deletion", MORF, probability, mean, False, 0, 1, "deletion",
-        "mean over k = 1..K of v_k, most relevant removed first",
-        "How quickly does the prediction fall when the most relevant features go first?",
-        "The order within a step, all values beyond their order, and what happens among the least relevant features.",
-        "Ranks methods on a sample exactly as RP and IROF do.",
-        "Petsiuk et al. 2018, section 3.2; the integral of a step function is this mean",
+        name="DEL", title="Deletion", probe=MORF, effect=probability,
+        aggregate=mean, higher_is_better=False, low=0, high=1, family="deletion",
+        formula="mean over k = 1..K of v_k, most relevant removed first",
+        meaning="How quickly does the prediction fall when the most relevant features go first?",
+        blind_to="The order within a step, all values beyond their order, and what happens among the least "
+                 "relevant features.",
+        redundancy="Ranks methods on a sample exactly as RP and IROF do.",
+        source="Petsiuk et al. 2018, section 3.2; the integral of a step function is this mean",
     ),
     Metric(
-        "INS", "Insertion", INSERT, probability, mean, True, 0, 1, "insertion",
-        "mean over k = 1..K of v with only the k most relevant groups put into the insertion baseline",
-        "How quickly does the prediction return when the most relevant features come first?",
-        "As DEL; with few classes a baseline that already predicts the target leaves little to gain.",
-        "Nearly NEG without the cut, where both baselines are the same.",
-        "Petsiuk et al. 2018, section 3.2",
+        name="INS", title="Insertion", probe=INSERT, effect=probability,
+        aggregate=mean, higher_is_better=True, low=0, high=1, family="insertion",
+        formula="mean over k = 1..K of v with only the k most relevant groups put into the insertion baseline",
+        meaning="How quickly does the prediction return when the most relevant features come first?",
+        blind_to="As DEL; with few classes a baseline that already predicts the target leaves little to gain.",
+        redundancy="Nearly NEG without the cut, where both baselines are the same.",
+        source="Petsiuk et al. 2018, section 3.2",
     ),
     Metric(
-        "NEG", "Negative perturbation", LERF, probability, mean_until_flip, True, 0, 1, "insertion",
-        "mean over k = 1..t of v_k, least relevant removed first, t = first k with another class predicted",
-        "Does the prediction hold while the least relevant features go?",
-        "Everything after the first change of class: an early change is not punished, its mean may even be high.",
-        "Nearly INS, where no class changes and both baselines are the same.",
-        "Chefer et al. 2021, section 4; curve cut at the first change of class",
+        name="NEG", title="Negative perturbation", probe=LERF, effect=probability,
+        aggregate=mean_until_flip, higher_is_better=True, low=0, high=1, family="insertion",
+        formula="mean over k = 1..t of v_k, least relevant removed first, t = first k with another class predicted",
+        meaning="Does the prediction hold while the least relevant features go?",
+        blind_to="Everything after the first change of class: an early change is not punished, its mean may even "
+                 "be high.",
+        redundancy="Nearly INS, where no class changes and both baselines are the same.",
+        source="Chefer et al. 2021, section 4; curve cut at the first change of class",
     ),
     Metric(
-        "POS", "Positive perturbation", MORF, probability, mean_until_flip, False, 0, 1, "POS",
-        "mean over k = 1..t of v_k, most relevant removed first, t = first k with another class predicted",
-        "How low does the prediction go before it changes when the most relevant features go first?",
-        "Everything after the first change of class, so how completely the prediction collapses.",
-        "DEL where no class changes.",
-        "Chefer et al. 2021, section 4; curve cut at the first change of class",
+        name="POS", title="Positive perturbation", probe=MORF, effect=probability,
+        aggregate=mean_until_flip, higher_is_better=False, low=0, high=1, family="POS",
+        formula="mean over k = 1..t of v_k, most relevant removed first, t = first k with another class predicted",
+        meaning="How low does the prediction go before it changes when the most relevant features go first?",
+        blind_to="Everything after the first change of class, so how completely the prediction collapses.",
+        redundancy="DEL where no class changes.",
+        source="Chefer et al. 2021, section 4; curve cut at the first change of class",
     ),
     Metric(
-        "RP", "Region perturbation", MORF, drop, mean_with_start, True, -1, 1, "deletion",
-        "sum over k = 0..K of (v_0 - v_k), divided by K + 1, most relevant removed first",
-        "How much probability is lost, on average, along the way?",
-        "As DEL: for one sample it is K / (K + 1) * (v_0 - DEL).",
-        "Ranks methods on a sample exactly as DEL and IROF do.",
-        "Samek et al. 2017, eq. 12 (AOPC)",
+        name="RP", title="Region perturbation", probe=MORF, effect=drop,
+        aggregate=mean_with_start, higher_is_better=True, low=-1, high=1, family="deletion",
+        formula="sum over k = 0..K of (v_0 - v_k), divided by K + 1, most relevant removed first",
+        meaning="How much probability is lost, on average, along the way?",
+        blind_to="As DEL: for one sample it is K / (K + 1) * (v_0 - DEL).",
+        redundancy="Ranks methods on a sample exactly as DEL and IROF do.",
+        source="Samek et al. 2017, eq. 12 (AOPC)",
     ),
     Metric(
-        "IROF", "Iterative removal of features", MORF, share_lost, mean, True, -INF_, 1, "deletion",
-        "mean over k = 1..K of (1 - v_k / v_0), most relevant removed first",
-        "Which share of the prediction is lost, on average, along the way?",
-        "As DEL: for one sample it is 1 - DEL / v_0. Samples with a small v_0 weigh more in its mean.",
-        "Ranks methods on a sample exactly as DEL and RP do.",
-        "Rieger and Hansen 2020, section 2.1; the task's features in place of superpixels",
+        name="IROF", title="Iterative removal of features", probe=MORF, effect=share_lost,
+        aggregate=mean, higher_is_better=True, low=-float("inf"), high=1, family="deletion",
+        formula="mean over k = 1..K of (1 - v_k / v_0), most relevant removed first",
+        meaning="Which share of the prediction is lost, on average, along the way?",
+        blind_to="As DEL: for one sample it is 1 - DEL / v_0. Samples with a small v_0 weigh more in its mean.",
+        redundancy="Ranks methods on a sample exactly as DEL and RP do.",
+        source="Rieger and Hansen 2020, section 2.1; the task's features in place of superpixels",
     ),
 )  # fmt: skip
 
 METRICS: dict[str, Metric] = {metric.name: metric for metric in _ROWS}
+"""All metrics by name, in the order of tables. A metric of one's own is one more entry."""
 TEN = tuple(METRICS)
 """The ten of the table, whatever a person adds to it: what learns from scores learns from these alone."""
 
@@ -262,7 +333,14 @@ TEN = tuple(METRICS)
 def select_metrics(text: str) -> list[str]:
     """Return the metrics that a selection chooses (see `benchmark.core.selection`), in the table's order.
 
+    Args:
+        text: names and globs between commas, `!name` to leave one out; capitals do not matter.
+
     Raises:
         UsageError: an item matches nothing, or nothing is left.
+
+    Example:
+        >>> select_metrics("f*,!fe")
+        ['FC']
     """
     return select_labels(text.upper(), METRICS, "metric", "")

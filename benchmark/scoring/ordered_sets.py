@@ -1,4 +1,17 @@
-"""Removal sets that follow from an order of the features: single groups, MoRF, LeRF and insertion."""
+"""Removal sets that follow from an order of the features: single groups, MoRF, LeRF and insertion.
+
+Such a set removes a run of neighbouring places in the order, so two bounds say all of it. With G = 7 features in K = 4
+groups the group boundaries are round(k * 7 / 4) = 0, 2, 4, 5, 7, and the sets are, as places [low, high):
+
+    k =         1       2       3       4
+    groups    [0, 2)  [2, 4)  [4, 5)  [5, 7)    group k alone
+    morf      [0, 2)  [0, 4)  [0, 5)            the first k groups
+    lerf      [5, 7)  [4, 7)  [2, 7)            the last k groups
+    insert    [2, 7)  [4, 7)  [5, 7)            all but the first k groups
+
+With k = 4 morf and lerf would remove everything and insert nothing, whatever the order: no method changes these
+predictions, so they are not among these sets.
+"""
 
 from __future__ import annotations
 
@@ -7,16 +20,17 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from benchmark.scoring.removal_sets import random_bits
+from benchmark.core.seeding import random_bits
 
 
 @dataclass(frozen=True, eq=False)
 class Ordering:
-    """Features of each sample from most to least relevant, cut into K groups.
+    """Features of B samples from the most to the least relevant, cut into at most K groups.
 
-    order (B, G): feature at each place, padding last; rank (B, G): the place of each feature; bounds (B, K+1), or
-    (1, K+1) where all samples have as many features: group k holds places bounds[k-1] to bounds[k]; steps (B,): the
-    sample's own number of groups; unpadded: all are the same.
+    order (B, G): the feature at each place, padding last; rank (B, G): the place of each feature; bounds (B, K + 1), or
+    (1, K + 1) where all samples have as many features: group k holds the places bounds[k - 1] <= place < bounds[k];
+    steps (B,): the sample's own number of groups, less than K where it has fewer features; unpadded: no sample has
+    padding, so that all have K groups.
     """
 
     order: Tensor
@@ -25,6 +39,19 @@ class Ordering:
     steps: Tensor
     unpadded: bool
 
+    @property
+    def most_steps(self) -> int:
+        """Return K."""
+        return self.bounds.shape[1] - 1
+
+    def numbers(self, first: int, last: int) -> Tensor:
+        """Return k = first..last, (last - first + 1,); none where `last` is smaller."""
+        return torch.arange(first, max(first, last + 1), device=self.bounds.device)
+
+    def has_group(self, k: Tensor) -> Tensor | None:
+        """Return whether each sample has a group k (n,): (B, n) bool, or None where all samples have all K."""
+        return None if self.unpadded else k <= self.steps.unsqueeze(1)
+
 
 def shuffle(seeds: Tensor, features: int) -> Tensor:
     """Return a random permutation of the features for each seed (B,): (B, G). Ties of scores follow it."""
@@ -32,23 +59,51 @@ def shuffle(seeds: Tensor, features: int) -> Tensor:
 
 
 def order_features(scores: Tensor, valid: Tensor, shuffled: Tensor, steps: int, unpadded: bool = False) -> Ordering:
-    """Sort features by descending score; ties follow the permutations `shuffled` (B, G).
+    """Sort features by descending score and cut them into groups of nearly one size.
 
-    Group boundaries are round(k * G / K) with K = min(steps, G), G the sample's own number of features. `unpadded` says
-    that all samples have the same number of features, which saves work.
+    A sample of G features, padding not counted, has min(steps, G) groups; see this module's example.
+
+    Args:
+        scores: attributions (B, G).
+        valid: which features exist, (B, G) bool.
+        shuffled: a permutation of the features a sample, (B, G): the order that equal scores keep.
+        steps: the most groups a sample may have.
+        unpadded: the caller knows that all of `valid` is True, which saves work.
+
+    Example:
+        >>> scores = torch.tensor([[0.1, 0.9, 0.5]])
+        >>> ordering = order_features(scores, scores > 0, torch.tensor([[0, 1, 2]]), steps=2)
+        >>> ordering.order.tolist(), ordering.bounds.tolist()
+        ([[1, 2, 0]], [[0, 2, 3]])
     """
-    features = scores.shape[1]
     keyed = scores.double().masked_fill(~valid, -float("inf")).gather(1, shuffled)
     order = shuffled.gather(1, keyed.argsort(dim=1, descending=True, stable=True))
-    narrow = next(kind for kind in (torch.int8, torch.int16, torch.int32) if features <= torch.iinfo(kind).max)
-    place = torch.arange(features, device=scores.device, dtype=narrow).expand_as(order)
-    rank = torch.empty_like(place).scatter_(1, order, place.contiguous())  # compared for every row: small is quick
     count = valid[:1].sum(1) if unpadded else valid.sum(1)
-    own_steps = count.clamp(max=steps)
-    k = torch.arange(steps + 1, device=scores.device)
-    exact = k * count.unsqueeze(1).double() / own_steps.unsqueeze(1).clamp(min=1)
-    bounds = torch.minimum(exact.round().long(), count.unsqueeze(1)).to(narrow)
-    return Ordering(order, rank, bounds, own_steps.expand(len(scores)), unpadded)
+    number = _smallest_integer(scores.shape[1])
+    bounds = _bounds(count, steps).to(number)
+    return Ordering(order, _inverse(order, number), bounds, count.clamp(max=steps).expand(len(scores)), unpadded)
+
+
+def _smallest_integer(most: int) -> torch.dtype:
+    """Return the smallest type that holds numbers up to `most`: ranks are compared for every row of the model."""
+    return next(kind for kind in (torch.int8, torch.int16, torch.int32) if most <= torch.iinfo(kind).max)
+
+
+def _inverse(order: Tensor, number: torch.dtype) -> Tensor:
+    """Return the place of each feature, (B, G), for the feature at each place."""
+    places = torch.arange(order.shape[1], device=order.device, dtype=number).expand_as(order).contiguous()
+    return torch.empty_like(places).scatter_(1, order, places)
+
+
+def _bounds(count: Tensor, steps: int) -> Tensor:
+    """Return round(k G / K) for k = 0..steps, (B, steps + 1), where K = min(steps, G) and G is `count` (B,).
+
+    For k over K it is G.
+    """
+    k = torch.arange(steps + 1, device=count.device)
+    groups = count.clamp(min=1, max=steps)
+    exact = k * count.unsqueeze(1).double() / groups.unsqueeze(1)
+    return torch.minimum(exact.round().long(), count.unsqueeze(1))
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,18 +125,21 @@ class OrderedSets:
 
     def removed(self, sample: Tensor, which: Tensor) -> Tensor:
         """See `RemovalSets`."""
-        own = sample if len(self.low) > 1 else torch.zeros_like(sample)
+        row = sample if len(self.low) > 1 else torch.zeros_like(sample)
         rank = self.ordering.rank.index_select(0, sample)
-        return _within(rank, self.low[own, which, None], self.high[own, which, None])
+        return _within(rank, self.low[row, which, None], self.high[row, which, None])
 
     def block(self, samples: slice, sets: slice) -> Tensor:
         """See `RemovalSets`."""
-        own = samples if len(self.low) > 1 else slice(None)
+        rows = samples if len(self.low) > 1 else slice(None)
         rank = self.ordering.rank[samples].unsqueeze(0)
-        return _within(rank, self.low[own, sets].T.unsqueeze(-1), self.high[own, sets].T.unsqueeze(-1))
+        return _within(rank, self.low[rows, sets].T.unsqueeze(-1), self.high[rows, sets].T.unsqueeze(-1))
 
     def codes(self) -> Tensor:
-        """Return the number of each set in the value table (B, S), see `all_subsets`."""
+        """Return the row of the value table (see `all_subsets`) that each set is, (B, S).
+
+        The bits of the features at places [low, high) are the sum of all bits before high less those before low.
+        """
         batch, sets = self.shape
         added = torch.nn.functional.pad((1 << self.ordering.order).cumsum(1), (1, 0))
         low, high = (side.long().expand(batch, sets) for side in (self.low, self.high))
@@ -95,45 +153,35 @@ def _within(rank: Tensor, low: Tensor, high: Tensor) -> Tensor:
 
 
 def groups(ordering: Ordering) -> OrderedSets:
-    """Each group alone: K sets."""
-    return OrderedSets(ordering, ordering.bounds[:, :-1], ordering.bounds[:, 1:], _exists(ordering, 1, 0))
+    """Return each group alone, k = 1..K."""
+    k = ordering.numbers(1, ordering.most_steps)
+    return OrderedSets(ordering, ordering.bounds[:, :-1], ordering.bounds[:, 1:], ordering.has_group(k))
 
 
 def morf(ordering: Ordering, first: int = 1) -> OrderedSets:
-    """Most relevant first, k = `first`..K-1 groups removed; with k = K nothing is left, whatever the order."""
+    """Return the first k groups together, k = first..K - 1: most relevant first."""
+    k = ordering.numbers(first, ordering.most_steps - 1)
     high = ordering.bounds[:, first:-1]
-    return OrderedSets(ordering, torch.zeros_like(high), high, _exists(ordering, first, 1))
+    return OrderedSets(ordering, torch.zeros_like(high), high, ordering.has_group(k + 1))
 
 
 def lerf(ordering: Ordering, first: int = 1) -> OrderedSets:
-    """Least relevant first, k = `first`..K-1 groups removed: the last k groups of the same ordering."""
-    k = _steps(ordering, first, 1)
+    """Return the last k groups together, k = first..K - 1: least relevant first. K is the sample's own."""
+    k = ordering.numbers(first, ordering.most_steps - 1)
     steps = ordering.steps[: len(ordering.bounds)].unsqueeze(1)
     low = ordering.bounds.gather(1, (steps - k).clamp(min=0))
-    high = ordering.bounds[:, -1:].expand_as(low)
-    return OrderedSets(ordering, low, high, _exists(ordering, first, 1))
+    return OrderedSets(ordering, low, ordering.bounds[:, -1:].expand_as(low), ordering.has_group(k + 1))
 
 
 def insertions(ordering: Ordering) -> OrderedSets:
-    """Insertion, k = 1..K-1 groups put back: what is still removed are the places after group k."""
+    """Return all but the first k groups, k = 1..K - 1: what is still removed when k groups are put back."""
+    k = ordering.numbers(1, ordering.most_steps - 1)
     low = ordering.bounds[:, 1:-1]
-    return OrderedSets(ordering, low, ordering.bounds[:, -1:].expand_as(low), _exists(ordering, 1, 1))
-
-
-def _exists(ordering: Ordering, first: int, short: int) -> Tensor | None:
-    if ordering.unpadded:
-        return None
-    return _steps(ordering, first, short) <= (ordering.steps - short).unsqueeze(1)
-
-
-def _steps(ordering: Ordering, first: int, short: int) -> Tensor:
-    """Return k = first..K - short, or nothing where K is too small."""
-    last = ordering.bounds.shape[1] - 1 - short
-    return torch.arange(first, max(first, last + 1), device=ordering.bounds.device)
+    return OrderedSets(ordering, low, ordering.bounds[:, -1:].expand_as(low), ordering.has_group(k + 1))
 
 
 def join(parts: list[OrderedSets]) -> OrderedSets:
-    """Put runs of one ordering side by side, to be asked together."""
+    """Return the sets of one ordering side by side, to be asked together."""
     if len(parts) == 1:
         return parts[0]
     low, high = torch.cat([part.low for part in parts], 1), torch.cat([part.high for part in parts], 1)
@@ -142,13 +190,17 @@ def join(parts: list[OrderedSets]) -> OrderedSets:
 
 
 def group_mass(ordering: Ordering, scores: Tensor) -> Tensor:
-    """Return scores (B, G) summed over each group, (B, K) float64; equal members in equal places sum equally."""
-    (batch, features), steps = scores.shape, ordering.bounds.shape[1] - 1
+    """Return attributions (B, G) summed over each group, (B, K) float64.
+
+    The members of a group are added one after the other in the order of their places, so that equal members give equal
+    sums, which rank correlations need.
+    """
+    (batch, features), steps = scores.shape, ordering.most_steps
     ordered = scores.double().gather(1, ordering.order)
     if ordering.unpadded and steps == features:
         return ordered
     start, end = ordering.bounds[:, :-1].long().unsqueeze(-1), ordering.bounds[:, 1:].unsqueeze(-1)
     width = -(-features // steps)  # every group has floor or ceil of G / K features
-    place = start + torch.arange(width, device=scores.device)
-    read = place.clamp(max=features - 1).flatten(1).expand(batch, -1)
-    return (ordered.gather(1, read).view(batch, steps, width) * (place < end)).sum(-1)
+    place = start + torch.arange(width, device=scores.device)  # (B or 1, K, width); past the end for smaller groups
+    members = place.clamp(max=features - 1).flatten(1).expand(batch, -1)
+    return (ordered.gather(1, members).view(batch, steps, width) * (place < end)).sum(-1)

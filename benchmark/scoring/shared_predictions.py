@@ -6,6 +6,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from benchmark.core.store import Unusable, intact, locked, recall, sealed, store, unseal
@@ -14,11 +15,17 @@ from benchmark.scoring.masked_model import Predictions
 
 @dataclass(frozen=True, eq=False)
 class SharedPredictions:
-    """Predictions that no method changes, for N samples.
+    """Predictions that no method changes, for N samples. What the chosen metrics do not need is None.
 
-    `samples` are row numbers of the test split; `empty` has everything removed; `fixed` and `bernoulli` (N, R) are for
-    FC and INF; `singles` (N, G) exist where every step removes one feature; `table` (N, 2^G) is the value table where
-    there is one. What the chosen metrics do not need is None.
+    Attributes:
+        samples: row numbers (N,) of the test split.
+        target: the predicted class (N,) of the whole input.
+        clean: its probability (N,) float64, v_0.
+        empty: predictions (N, 1) where everything is removed.
+        fixed: those (N, R) for the random subsets of FC.
+        bernoulli: those (N, R) for the random subsets of INF.
+        singles: those (N, G) for each feature alone, where every step of a curve removes one feature.
+        table: those (N, 2^G) for all removal sets, in the order of `all_subsets`: the value table.
     """
 
     samples: Tensor
@@ -30,13 +37,24 @@ class SharedPredictions:
     singles: Predictions | None = None
     table: Predictions | None = None
 
+    @property
+    def nothing_removed(self) -> Predictions:
+        """Return the predictions (N, 1) for whole inputs, whose predicted class is the target."""
+        return Predictions(self.clean.unsqueeze(1), torch.ones_like(self.clean, dtype=torch.bool).unsqueeze(1))
+
+    @property
+    def everything_removed(self) -> Predictions:
+        """Return the predictions (N, 1) for inputs without any feature."""
+        assert self.empty is not None, "curves need it, and it is asked wherever there are any"
+        return self.empty
+
     def tensors(self) -> dict[str, Tensor]:
         """Return all predictions by name, for storing."""
         tensors_by_name: dict[str, Tensor] = {}
         for part in fields(self):
             value = getattr(self, part.name)
             if isinstance(value, Predictions):
-                tensors_by_name |= {f"{part.name}.prob": value.prob, f"{part.name}.kept": value.same_class}
+                tensors_by_name |= {f"{part.name}.prob": value.prob, f"{part.name}.same_class": value.same_class}
             elif value is not None:
                 tensors_by_name[part.name] = value
         return tensors_by_name
@@ -46,15 +64,21 @@ class SharedPredictions:
         """Return what `tensors` gave."""
         parts: dict[str, Any] = {key: value for key, value in tensors_by_name.items() if "." not in key}
         for key in {key.split(".")[0] for key in tensors_by_name if "." in key}:
-            parts[key] = Predictions(tensors_by_name[f"{key}.prob"], tensors_by_name[f"{key}.kept"])
+            parts[key] = Predictions(tensors_by_name[f"{key}.prob"], tensors_by_name[f"{key}.same_class"])
         return cls(**parts)
+
+    @classmethod
+    def concatenated(cls, parts: list[SharedPredictions]) -> SharedPredictions:
+        """Return the predictions of all batches, one after the other."""
+        named = [part.tensors() for part in parts]
+        return cls.from_tensors({key: torch.cat([part[key] for part in named]) for key in named[0]})
 
     def finite(self) -> Tensor:
         """Return (N,) bool: samples all of whose predictions are finite."""
-        answers = [value for part in fields(self) if isinstance(value := getattr(self, part.name), Predictions)]
         finite = self.clean.isfinite()
-        for some in answers:
-            finite = finite & some.prob.isfinite().all(1)
+        for part in fields(self):
+            if isinstance(value := getattr(self, part.name), Predictions):
+                finite = finite & value.prob.isfinite().all(1)
         return finite
 
     def __getitem__(self, rows: slice) -> SharedPredictions:
@@ -67,8 +91,13 @@ class SharedPredictions:
         """Write the predictions and what they cost to `path`, atomically; where that cannot be done, say so and go on.
 
         What another run has written meanwhile is the same, and stays: somebody may be reading it.
+
+        Args:
+            path: of the file.
+            costs: forwards, backwards and seconds by phase.
         """
-        tensors = {key: value.detach().clone() for key, value in self.tensors().items()}  # some are one
+        # copies: some are views of one tensor, which the file format refuses
+        tensors = {key: value.detach().clone() for key, value in self.tensors().items()}
         with locked(path):
             if intact(path, lambda path: unseal(path, path.name), "shared answers") is None:
                 store(path, sealed(tensors, {"costs": costs}, path.name))
@@ -80,9 +109,8 @@ class SharedPredictions:
         def look(path: Path) -> tuple[SharedPredictions, dict[str, dict[str, float]]]:
             tensors_by_name, facts = unseal(path, path.name)
             try:
-                return cls.from_tensors({key: value.to(device) for key, value in tensors_by_name.items()}), facts[
-                    "costs"
-                ]
+                predictions = cls.from_tensors({key: value.to(device) for key, value in tensors_by_name.items()})
+                return predictions, facts["costs"]
             except (KeyError, TypeError) as error:
                 raise Unusable("holds no shared answers") from error
 

@@ -1,18 +1,23 @@
-"""Queries that no method changes, asked once for all methods: whole and empty inputs, random subsets."""
+"""What no method changes: predictions for whole and empty inputs and for random subsets, asked once for all methods.
+
+`SharedQueries.query` is called by the evaluator before any method runs. Its predictions are `SharedPredictions`, which
+running/built.py keeps on disk. `respond` and `score_linearly` then serve FC and INF, whose removal sets are among them.
+"""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
 
-from benchmark.core.seeding import seed_for
-from benchmark.core.statistics import LinearPearson, is_constant
+from benchmark.core.seeding import random_bits, seed_for
 from benchmark.core.types import VALUE_TABLE_LIMIT, Task
-from benchmark.scoring import removal_sets
 from benchmark.scoring.masked_model import MaskedModel, Predictions
 from benchmark.scoring.metrics import Metric, Response, Scores, flagged
-from benchmark.scoring.removal_sets import MaskSets, PackedSets, RandomSets
+from benchmark.scoring.random_sets import RandomSets, subset_sizes
+from benchmark.scoring.removal_sets import MaskSets, PackedSets, all_subsets, subset_mass
 from benchmark.scoring.shared_predictions import SharedPredictions
+from benchmark.statistics.correlation import is_constant
+from benchmark.statistics.linear_pearson import LinearPearson
 
 RANDOM = ("fixed", "bernoulli")
 """Kinds of probe whose removal sets are random, so that no method changes them."""
@@ -40,10 +45,11 @@ class SharedQueries:
         self.task, self.seed, self.indices, self.model, self.kinds = task, seed, indices, model, kinds
         self.x = task.test.x[indices]
         self.valid = task.removal.valid(self.x)
-        # decided by the task, not by these samples: otherwise a score would depend on the company of its sample
+        # decided by the task, not by these samples: otherwise a score would depend on the batch of its sample
         self.unpadded = not task.removal.pads
         self.uses_table = value_table and self.unpadded and task.n_features <= VALUE_TABLE_LIMIT
         self.uses_covariances = self.unpadded and task.n_features <= COVARIANCE_LIMIT
+        # by kind or metric and rows: they depend on no attribution
         self._subsets: dict[tuple[str, int, int], MaskSets | PackedSets] = {}
         self._constant: dict[tuple[str, int, int], Tensor] = {}
         self._covariances: dict[tuple[str, int, int], LinearPearson] = {}
@@ -51,28 +57,34 @@ class SharedQueries:
     def seeds(self, purpose: str, rows: slice) -> Tensor:
         """Return the seeds (B,) of some samples for `purpose`: each follows from the number of its row."""
         base = torch.tensor(seed_for(self.seed, self.task.name, purpose), device=self.x.device)
-        return removal_sets.random_bits(base, self.indices[rows])
+        return random_bits(base, self.indices[rows])
 
     def query(self, rows: slice) -> SharedPredictions:
         """Ask the model everything about some samples that no method changes."""
-        x, samples = self.x[rows], self.indices[rows]
-        random = sorted(self.kinds & set(RANDOM))
-        if self.uses_table:
-            target, table = self.model.value_table(x)
-            found = dict.fromkeys(random, table)  # all subsets there are, or those of one size
-            if "fixed" in random:
-                found["fixed"] = table.gather(self._all_sets("fixed", rows).codes())
-            return SharedPredictions(samples, target, table.prob[:, 0], table[:, -1:], **found, table=table)
+        return self._query_table(rows) if self.uses_table else self._query_each(rows)
+
+    def _query_table(self, rows: slice) -> SharedPredictions:
+        """Ask about all 2^G removal sets; INF takes them all, FC those of its size."""
+        target, table = self.model.value_table(self.x[rows])
+        random = dict.fromkeys(self.kinds & set(RANDOM), table)
+        if "fixed" in random:
+            random["fixed"] = table.gather(self._all_sets("fixed", rows).codes())
+        return SharedPredictions(self.indices[rows], target, table.prob[:, 0], table[:, -1:], **random, table=table)
+
+    def _query_each(self, rows: slice) -> SharedPredictions:
+        """Ask about whole and empty inputs, random subsets, and single features where each is a group."""
+        x = self.x[rows]
         asked: dict[str, Predictions] = {}
         if self.kinds & {"morf", "lerf", "insert"}:
             target, clean, asked["empty"] = self.model.clean_and_empty(x)
         else:
             target, clean = self.model.clean(x)
-        asked |= {kind: self.model.query(x, target, self.subsets(kind, rows)) for kind in random}
+        for kind in sorted(self.kinds & set(RANDOM)):
+            asked[kind] = self.model.query(x, target, self.subsets(kind, rows))
         if "groups" in self.kinds and self.task.budget.steps >= self.task.n_features and self.unpadded:
             single = torch.eye(self.task.n_features, dtype=torch.bool, device=x.device)
             asked["singles"] = self.model.query(x, target, MaskSets(single.unsqueeze(1), len(x)))
-        return SharedPredictions(samples, target, clean, **asked)
+        return SharedPredictions(self.indices[rows], target, clean, **asked)
 
     def subsets(self, kind: str, rows: slice) -> MaskSets | PackedSets:
         """Return the removal sets of FC (`fixed`) or INF (`bernoulli`): all there are where there is a value table."""
@@ -83,37 +95,50 @@ class SharedQueries:
             if sum(sets.nbytes for sets in self._subsets.values()) > SUBSET_BYTES:
                 self._subsets.clear()
             valid, budget = self.valid[rows], self.task.budget
-            size = removal_sets.subset_sizes(valid, budget) if kind == "fixed" else None
+            size = subset_sizes(valid, budget) if kind == "fixed" else None
             random = RandomSets(self.seeds(kind, rows), valid, budget.subsets, size, self.unpadded)
             self._subsets[key] = random.draw()
         return self._subsets[key]
 
     def _all_sets(self, kind: str, rows: slice) -> MaskSets:
-        valid, masks = self.valid[rows], removal_sets.all_subsets(self.task.n_features, self.x.device)
+        """Return all removal sets of a kind that there are."""
+        valid, masks = self.valid[rows], all_subsets(self.task.n_features, self.x.device)
         if kind == "fixed":
-            masks = masks[masks.sum(1) == removal_sets.subset_sizes(valid[:1], self.task.budget)]
+            masks = masks[masks.sum(1) == subset_sizes(valid[:1], self.task.budget)]
         return MaskSets(masks.unsqueeze(1), len(valid))
 
     def respond(
-        self, kind: str, scores: Tensor, rows: slice, shared: SharedPredictions, constant_attribution: Tensor,
+        self, kind: str, scores: Tensor, rows: slice, shared: SharedPredictions, constant_attribution: Tensor | None,
         needs_mass: bool,
     ) -> Response:  # fmt: skip
-        """Return the model's response to a random kind of probe, for attributions `scores` (M, B, G).
+        """Return the model's response to a random kind of probe.
 
-        Its `mass` is empty unless it is needed: `score_linearly` does without.
+        Args:
+            kind: `fixed` or `bernoulli`.
+            scores: finite attributions (M, B, G) float64 of M methods.
+            rows: the samples.
+            shared: predictions for these samples.
+            constant_attribution: (M, B) bool.
+            needs_mass: whether the response has a mass; `score_linearly` does without.
         """
-        found: Predictions = getattr(shared, kind)
-        unused = scores.new_zeros(*scores.shape[:2], 0)
-        mass = removal_sets.subset_mass(self.subsets(kind, rows), scores) if needs_mass else unused
+        predictions: Predictions = getattr(shared, kind)
         key = kind, rows.start, rows.stop
         if key not in self._constant:
-            self._constant[key] = is_constant(found.prob, None, floor=1.0)
+            self._constant[key] = is_constant(predictions.prob, None, floor=1.0)
         return Response(
-            found.prob, found.same_class, mass, None, shared.clean, constant_attribution, self._constant[key]
+            predictions.prob,
+            predictions.same_class,
+            shared.clean,
+            mass=subset_mass(self.subsets(kind, rows), scores) if needs_mass else None,
+            constant_attribution=constant_attribution,
+            constant_response=self._constant[key],
         )
 
     def score_linearly(self, metric: Metric, response: Response, scores: Tensor, rows: slice) -> Scores:
-        """Score a Pearson correlation with summed attributions from covariances of features, which are kept."""
+        """Score a Pearson correlation with summed attributions from covariances of features, which are kept.
+
+        It equals `metric.score` of a response with a mass (see `LinearPearson`).
+        """
         key = metric.name, rows.start, rows.stop
         if key not in self._covariances:
             sets = self.subsets(metric.probe.kind, rows)

@@ -320,7 +320,7 @@ def test_test_rows_play_no_part_in_what_a_table_s_model_learns(tmp_path, monkeyp
     first, second = built
     assert not (first.test.x == second.test.x).all()
     assert (first.train.x == second.train.x).all()
-    assert first.provenance["model"]["digest"] == second.provenance["model"]["digest"]
+    assert first.provenance.model.digest == second.provenance.model.digest
 
 
 def test_a_file_that_is_no_table_is_refused(tmp_path):

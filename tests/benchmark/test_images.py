@@ -454,7 +454,7 @@ def test_weights_are_used_as_they_are(tmp_path, monkeypatch):
     spec = tiny_task(weights, None)
     located = spec.locate(sources)
     task = spec.build(located, "tiny", "cpu")
-    assert task.provenance["model"]["pretrained"]
+    assert task.provenance.model.pretrained
     for key, value in task.model.state_dict().items():
         assert torch.equal(value, state[key]), key
     weights_in(tmp_path, 2)
@@ -490,12 +490,12 @@ def test_a_picture_edited_without_a_change_of_size_is_decoded_again_and_trains_a
     split, other = (getattr(task, part).x for task in (before, after))
     assert not torch.equal(split, other)
     assert "was trained on other rows than the data hold now: set aside" in caplog.text
-    same = before.provenance["model"]["digest"] == after.provenance["model"]["digest"]
+    same = before.provenance.model.digest == after.provenance.model.digest
     assert same == (part == "test")
     caplog.clear()
     again = spec.build(located, "tiny", "cpu")
     assert again.provenance == after.provenance
-    assert "rows" not in after.provenance["model"]
+    assert "rows" not in after.provenance.model.measures
     assert "training" not in caplog.text, "nothing is made again"
 
 
@@ -527,7 +527,7 @@ def test_test_images_play_no_part_in_what_is_trained(tmp_path, monkeypatch):
         built.append(spec.build(spec.locate(sources), "tiny", "cpu"))
     first, second = built
     assert not torch.equal(first.test.x, second.test.x)
-    assert first.provenance["model"]["digest"] == second.provenance["model"]["digest"]
+    assert first.provenance.model.digest == second.provenance.model.digest
     assert torch.equal(first.removal.means, second.removal.means)
 
 
@@ -653,5 +653,5 @@ def test_real_mobilenet_classifies_photographs(real_data):
 
     spec = TASKS.get("imagenet_mobilenet")()
     task = spec.build(spec.locate(Sources("real", real_data, offline=True)), "imagenet_mobilenet", "cpu")
-    assert 0.63 <= task.provenance["model"]["accuracy"] <= 0.70
+    assert 0.63 <= task.provenance.model.accuracy <= 0.70
     assert len(task.test.x) == 400

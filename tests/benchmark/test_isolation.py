@@ -13,6 +13,7 @@ import torch
 from torch import nn
 from torch.nn.utils import prune as pruning
 
+from benchmark.core.provenance import ModelProvenance, Provenance
 from benchmark.core.types import METHODS, Method, Split
 from benchmark.scoring.evaluator import Evaluator
 from benchmark.scoring.isolation import ChangedTaskError, for_methods
@@ -284,15 +285,17 @@ def test_a_method_that_draws_from_global_generators_is_repeatable(task):
 
 
 def test_a_method_is_given_no_test_rows(task):
-    task = replace(task, evidence=torch.ones(4, 7).bool(), provenance={"data": {"origin": "here"}})
+    task = replace(
+        task, evidence=torch.ones(4, 7).bool(), provenance=Provenance(model=ModelProvenance(recipe={"width": 4}))
+    )
     given = for_methods(task)
     assert len(given.test.x) == len(given.test.y) == 0
     assert given.test.x.shape[1:] == task.test.x.shape[1:]
     assert given.test.x.device == task.test.x.device
     assert given.test.x.untyped_storage().data_ptr() != task.test.x.untyped_storage().data_ptr()
     assert given.evidence is None
-    given.provenance["data"]["origin"] = "elsewhere"
-    assert task.provenance["data"]["origin"] == "here"
+    given.provenance.model.recipe["width"] = 5
+    assert task.provenance.model.recipe == {"width": 4}
     seen = []
     Evaluator(task, 0).evaluate(Does(before=lambda task: seen.append(len(task.test.x))), "does")
     assert seen == [0]

@@ -9,15 +9,17 @@ from itertools import combinations
 import pytest
 import torch
 
-from benchmark.core.seeding import seeded
+from benchmark.core.seeding import random_bits, seeded
 from benchmark.core.types import Budget
 from benchmark.models.batching import bytes_per_row
 from benchmark.scoring import evaluator as evaluator_module
 from benchmark.scoring import ordered_sets, removal_sets
-from benchmark.scoring.evaluator import BadAttributionError, Evaluator
+from benchmark.scoring.evaluator import Evaluator
+from benchmark.scoring.isolation import BadAttributionError
 from benchmark.scoring.masked_model import MaskedModel, substitute
 from benchmark.scoring.metrics import METRICS
-from benchmark.scoring.removal_sets import MaskSets, RandomSets
+from benchmark.scoring.random_sets import RandomSets, subset_sizes
+from benchmark.scoring.removal_sets import MaskSets
 from tests import references, toys
 
 
@@ -30,7 +32,7 @@ def same_numbers_each_time():
 def test_random_bits_are_splitmix64():
     seeds = [0, 1, 2**62, -5]
     counters = [0, 1, 17, 2**40]
-    fast = removal_sets.random_bits(torch.tensor(seeds).unsqueeze(1), torch.tensor(counters))
+    fast = random_bits(torch.tensor(seeds).unsqueeze(1), torch.tensor(counters))
     slow = [[references.splitmix64(s, c) for c in counters] for s in seeds]
     assert fast.tolist() == slow
 
@@ -93,8 +95,8 @@ def test_draws_avoid_padding():
 
 def test_subset_sizes():
     valid = torch.arange(40).unsqueeze(0) < torch.tensor([[40], [7], [1]])
-    assert removal_sets.subset_sizes(valid, Budget(7)).tolist() == [13, 2, 1]
-    assert removal_sets.subset_sizes(valid, Budget(20, 100, 1 / 20, 1)).tolist() == [2, 1, 1]
+    assert subset_sizes(valid, Budget(7)).tolist() == [13, 2, 1]
+    assert subset_sizes(valid, Budget(20, 100, 1 / 20, 1)).tolist() == [2, 1, 1]
 
 
 def test_order_is_descending_and_ties_are_drawn_by_seed_alone():

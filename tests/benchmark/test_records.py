@@ -105,6 +105,7 @@ def edit(folder, **changes):
         (lambda f: edit(f, identity={}), "identity"),
         (lambda f: edit(f, n_total=3), "has 4 rows, expected 3"),
         (lambda f: edit(f, n_total=True), "n_total is True"),
+        (lambda f: edit(f, provenance={"model": {"accuracy": "high"}}), "accuracy is 'high', expected a number"),
         (lambda f: (f / "run.json").write_text("[]"), "holds no record"),
         (lambda f: (f / "run.json").write_text("[" * 100_000), "not a readable record"),
         (lambda f: (f / "run.json").write_bytes(b"\xff\xfe"), "not a readable record"),

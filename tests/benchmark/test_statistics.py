@@ -7,8 +7,9 @@ import pytest
 import torch
 from scipy import stats
 
-from benchmark.core.statistics import LinearPearson, is_constant, mid_ranks, pearson, spearman
 from benchmark.scoring.removal_sets import all_subsets
+from benchmark.statistics.correlation import is_constant, mid_ranks, pearson, spearman
+from benchmark.statistics.linear_pearson import LinearPearson
 
 ALL = torch.ones(5, 12, dtype=torch.bool)
 

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from benchmark.core.errors import DataError
+from benchmark.core.provenance import UNKNOWN
 from benchmark.core.sources import Sources
 from benchmark.core.store import sealed, unseal
 from benchmark.core.types import TASKS, Split
@@ -52,11 +53,15 @@ def test_every_task_keeps_its_promises(name):
     torch.testing.assert_close(task.remove(x, everything), gone)
     assert torch.equal(task.removal.valid(gone), valid), "what is removed is a feature still"
     assert spec.n_features == task.n_features or task.modality != "table"
-    assert {"accuracy", "balanced_accuracy", "digest", "recipe"} <= set(task.provenance["model"])
-    assert {"origin", "digest", "licence"} <= set(task.provenance["data"])
+    data, model = task.provenance.data, task.provenance.model
+    assert UNKNOWN not in (data.name, data.origin, data.digest, data.licence, model.digest)
+    assert 0 < model.accuracy <= 1
+    assert model.recipe == spec.recipe(located.source)
+    assert data.train_rows == len(task.train.x)
+    assert data.test_rows >= len(task.test.x)
     least = spec.floor if task.modality == "table" else 0.95
-    assert task.provenance["model"]["balanced_accuracy"] >= least
-    assert not task.provenance["model"]["weak"]
+    assert task.provenance.model.balanced_accuracy >= least
+    assert not task.provenance.model.weak
     assert (task.evidence is None) == (task.modality == "table")
     if task.evidence is not None:
         assert task.evidence.shape == (len(task.test.x), task.n_features)
@@ -72,7 +77,7 @@ def test_a_task_is_the_same_every_time(name, tmp_path, monkeypatch):
     assert torch.equal(first.test.x, second.test.x)
     monkeypatch.setenv("BENCHMARK_CACHE", str(tmp_path))
     trained_anew = build(name)[2]
-    assert trained_anew.provenance["model"]["digest"] == first.provenance["model"]["digest"]
+    assert trained_anew.provenance.model.digest == first.provenance.model.digest
 
 
 @pytest.mark.parametrize("name", TABLES)
@@ -97,7 +102,7 @@ def test_the_builtin_task_needs_no_download(monkeypatch):
     spec, located, task = build("breast_cancer_mlp", "real")
     assert located.source == "real"
     assert len(task.train.y) + len(task.test.y) == spec.data.rows == 569
-    assert task.provenance["model"]["accuracy"] >= 0.93
+    assert task.provenance.model.accuracy >= 0.93
 
 
 def test_another_version_of_a_bundled_table_is_refused():
@@ -117,9 +122,9 @@ def test_all_is_the_paper_s_twelve():
 
 
 def test_real_models_are_good_enough(real_data):
-    quality = {name: build(name, "real", real_data)[2].provenance["model"] for name in ("nap_mlp", "wcd_mlp")}
-    assert quality["nap_mlp"]["balanced_accuracy"] >= 0.62
-    assert quality["wcd_mlp"]["accuracy"] >= 0.88
+    quality = {name: build(name, "real", real_data)[2].provenance.model for name in ("nap_mlp", "wcd_mlp")}
+    assert quality["nap_mlp"].balanced_accuracy >= 0.62
+    assert quality["wcd_mlp"].accuracy >= 0.88
 
 
 def weights_file(name):
@@ -130,7 +135,7 @@ def weights_file(name):
 def test_weights_that_do_not_fit_are_made_again(spoil, tmp_path, monkeypatch, caplog):
     monkeypatch.setenv("BENCHMARK_CACHE", str(tmp_path))
     monkeypatch.setattr("logging.Logger.propagate", True, raising=False)
-    whole = build("nap_mlp")[2].provenance["model"]
+    whole = build("nap_mlp")[2].provenance.model
     path = weights_file("nap_mlp")
     state, facts = unseal(path)
     if spoil == "extra":
@@ -145,13 +150,13 @@ def test_weights_that_do_not_fit_are_made_again(spoil, tmp_path, monkeypatch, ca
     spoilt = path.read_bytes()
     caplog.clear()
     with caplog.at_level("WARNING", "benchmark"):
-        assert build("nap_mlp")[2].provenance["model"] == whole
+        assert build("nap_mlp")[2].provenance.model == whole
     reason = "cannot be read" if spoil == "truncated" else "does not fit the model"
     assert f"weights file {path} {reason}" in caplog.text
     (aside,) = path.parent.glob(f"{path.name}.damaged-*")
     assert aside.read_bytes() == spoilt
     caplog.clear()
-    assert build("nap_mlp")[2].provenance["model"] == whole
+    assert build("nap_mlp")[2].provenance.model == whole
     assert not caplog.messages, "what was made again is whole"
 
 
@@ -171,10 +176,10 @@ def test_a_weak_model_is_refused_unless_it_is_allowed(caplog, tmp_path, monkeypa
     monkeypatch.setattr("logging.Logger.propagate", True, raising=False)
     with caplog.at_level("WARNING", "benchmark"):
         task = build("nap_mlp")[2]
-    quality = task.provenance["model"]
-    assert quality["weak"]
+    quality = task.provenance.model
+    assert quality.weak
     said = any("predicts one class" in message for message in caplog.messages)
-    assert said == (quality["predicted_classes"] == 1)
+    assert said == (quality.predicted_classes == 1)
     with pytest.raises(DataError, match=r"nap_mlp is too weak .* at least 0.62; use --allow-weak-model"):
         refuse_weak(task, allowed=False)
     refuse_weak(task, allowed=True)

@@ -134,11 +134,11 @@ def test_sentences_hold_what_they_promise():
 @pytest.mark.parametrize("name", ["imdb_lstm", "agnews_transformer"])
 def test_removing_words_stays_in_distribution(name):
     spec = TASKS.get(name)()
-    quality = spec.build(spec.locate(Sources("synthetic")), name, "cpu").provenance["model"]
+    quality = spec.build(spec.locate(Sources("synthetic")), name, "cpu").provenance.model
     classes = len(spec.data.classes)
-    assert quality["accuracy"] > quality["accuracy_50%_removed"] > quality["accuracy_100%_removed"]
-    assert quality["accuracy_50%_removed"] > 0.75
-    assert quality["accuracy_100%_removed"] < 1 / classes + 0.1
+    assert quality.accuracy > quality.measures["accuracy_50%_removed"] > quality.measures["accuracy_100%_removed"]
+    assert quality.measures["accuracy_50%_removed"] > 0.75
+    assert quality.measures["accuracy_100%_removed"] < 1 / classes + 0.1
 
 
 def folder(tmp_path, rows=40, name="imdb", **columns):
@@ -207,7 +207,7 @@ def test_test_texts_play_no_part_in_what_is_trained(tmp_path, monkeypatch):
         built.append(spec.build(spec.locate(sources), "tiny", "cpu"))
     first, second = built
     assert not torch.equal(first.test.x, second.test.x)
-    assert first.provenance["model"]["digest"] == second.provenance["model"]["digest"]
+    assert first.provenance.model.digest == second.provenance.model.digest
 
 
 LOGIN = b"<html>please log in</html>"

@@ -13,7 +13,6 @@ from leaderboards.rank import rank, rankings
 NAMES = tuple(METRICS)
 IDENTITY = {"task": "t", "data": "d", "model": "m", "code": "c", "distribution": ""}
 FACTS = {"modality": "table", "origin": "o", "rows": 20, "accuracy": 0.9, "balanced_accuracy": 0.8, "weak": False}
-PROVENANCE = {"data": {"origin": "o", "digest": "d"}, "model": {"accuracy": 0.9, "balanced_accuracy": 0.8}}
 
 
 def scores_table(scores):
@@ -38,7 +37,7 @@ def made(scores, method, task="t", seed=0, kind="baseline", source="real", **cha
     return Record(
         Cell(source, task, method, {}, seed, None), "done", label=method, kind=kind, identity=IDENTITY, facts=FACTS,
         metrics=metric_facts(list(NAMES[: len(scores)])), n_total=scores.shape[1], costs=costs,
-        scores=scores_table(scores), provenance=PROVENANCE, **changes,
+        scores=scores_table(scores), **changes,
     )  # fmt: skip
 
 

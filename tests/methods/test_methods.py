@@ -14,7 +14,8 @@ import torch
 from benchmark.core.parameters import parameters
 from benchmark.core.sources import Sources
 from benchmark.core.types import METHODS, TASKS
-from benchmark.scoring.evaluator import BadAttributionError, Evaluator, check_attribution
+from benchmark.scoring.evaluator import Evaluator
+from benchmark.scoring.isolation import BadAttributionError, check_attribution
 from benchmark.scoring.removal_sets import all_subsets
 from methods.oracles import ExactBanzhaf, ExactShapley
 from tests import toys

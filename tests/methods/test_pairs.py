@@ -12,8 +12,8 @@ from benchmark.core.parameters import configure
 from benchmark.core.sources import Sources
 from benchmark.core.types import METHODS, PACKAGES, TASKS
 from benchmark.running.presets import PRESETS
-from benchmark.scoring.evaluator import Evaluator, check_attribution
-from benchmark.scoring.isolation import for_methods
+from benchmark.scoring.evaluator import Evaluator
+from benchmark.scoring.isolation import check_attribution, for_methods
 from tests.tiers import by_task
 
 SAMPLES = 3

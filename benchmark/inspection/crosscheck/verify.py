@@ -119,7 +119,8 @@ def _of_scores(case: Case) -> Iterator[tuple[str, Case, float]]:
     chosen = [whole.samples[row] for row in rows]
     others = Evaluator(task, case.seed, chosen, value_table=case.lookup, byte_budget=2 * 256 * task.n_features)
     apart = others.score(attributions[rows])
-    with mock.patch.multiple("benchmark.scoring.removal_sets", WORKING_SET=2**10, CACHED=2**6):
+    scoring = "benchmark.scoring"
+    with mock.patch(f"{scoring}.removal_sets.WORKING_SET", 2**10), mock.patch(f"{scoring}.random_sets.CACHED", 2**6):
         little = case.evaluator(task).score(attributions)
     every = list(range(len(whole.samples)))
     for rule, part, at in (
