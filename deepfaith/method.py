@@ -99,7 +99,7 @@ class DeepFaith(Method):
         Raises:
             DivergedError: a loss is not finite.
         """
-        from benchmark.core.store import kept
+        from benchmark.core.store import EXPLAINERS
         from deepfaith.fitted import Fitted, fitted
         from deepfaith.training import train
 
@@ -112,7 +112,7 @@ class DeepFaith(Method):
             explainer, report = train(task, recipe, seed, priors, path.with_suffix(".pt"), prior_path)
             return Fitted(explainer, report=report).made()
 
-        state, facts = kept(path, make, "explainer", fitted)
+        state, facts = EXPLAINERS.get(path, make, fitted)
         return fitted(state, facts, task.model, str(task.train.x.device))
 
 
@@ -127,12 +127,11 @@ def kept_path(task: Task, recipe: Hyperparameters, priors: list[Prior], seed: in
 def explanations_path(task: Task, recipe: Hyperparameters, seed: int, name: str, prior: Method) -> Path:
     """Return where what a prior method says of a task's training inputs is, or will be; recipes may share it."""
     from benchmark.core.identity import source_digest, training_digest
-    from benchmark.core.sources import cache_folder
-    from benchmark.core.store import key_of
+    from benchmark.core.store import EXPLANATIONS, key_of
 
     rows = source_digest("deepfaith.supervision"), training_digest(task), recipe.rows, recipe.held_out, seed
     folder = f"{task.name}-{key_of(*rows)}"
-    return cache_folder() / "explanations" / folder / f"{name}-{key_of(plain_prior(name, prior, task))}.safetensors"
+    return EXPLANATIONS.path(f"{folder}/{name}", plain_prior(name, prior, task))
 
 
 def plain_prior(name: str, prior: Method, task: Task) -> tuple[str, dict[str, Any], dict[str, str]]:

@@ -147,7 +147,7 @@ def tuned_copy(task: Task, own: dict[str, int], seed: int) -> tuple[nn.Module, d
     import copy as copying
 
     from benchmark.core.seeding import seed_for
-    from benchmark.core.store import Made, discard, kept
+    from benchmark.core.store import Made, discard, load_or_make
     from benchmark.learning.fitting import Fitting, fit
     from benchmark.models.metering import count_as
     from methods.amortised import Players, predictions, rows_for, trained
@@ -184,7 +184,7 @@ def tuned_copy(task: Task, own: dict[str, int], seed: int) -> tuple[nn.Module, d
 
         files = [checkpoint.with_suffix(f".{number}.safetensors") for number in range(rounds)]
         for number, file in enumerate(files):
-            state, facts = kept(file, lambda n=number, m=masks: one_round(n, m), "round of vert")  # type: ignore[misc]
+            state, facts = load_or_make(file, lambda n=number, m=masks: one_round(n, m), "round of vert")  # type: ignore[misc]
             masks = state.pop(MASKS).to(masks)
             module.load_state_dict(state)
             sizes_by_round.append(facts["size"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 import tempfile
 from collections.abc import Callable
@@ -10,7 +11,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
-from benchmark.core.errors import Absent, DataError
+from benchmark.core.errors import Absent, DataError, UsageError, short
+from benchmark.core.files import bound, hold, mark_used, reason_of, set_aside
 
 Source = Literal["real", "synthetic"]
 log = logging.getLogger("benchmark")
@@ -31,6 +33,35 @@ def cache_folder() -> Path:
         return Path.home() / ".cache" / "deepfaith-benchmark"
     except RuntimeError:  # neither HOME nor an entry among the users
         return Path(tempfile.gettempdir()) / f"deepfaith-benchmark-{os.getuid()}"
+
+
+KINDS = ("models", "data", "downloads", "explainers", "explanations", "shared")
+"""Folders of the cache folder, each of which holds entries of one kind."""
+LIMIT_GB = 20.0
+
+
+def cache_limit() -> int:
+    """Return how many bytes the cache folder may hold: BENCHMARK_CACHE_GB, in 10^9 bytes, or 20 of them.
+
+    Raises:
+        UsageError: it is no number over 0.
+    """
+    text = os.environ.get("BENCHMARK_CACHE_GB") or str(LIMIT_GB)
+    try:
+        gigabytes = float(text)
+    except ValueError:
+        gigabytes = math.nan
+    if not 0 < gigabytes < math.inf:
+        raise UsageError(f"BENCHMARK_CACHE_GB expects gigabytes, a number over 0, got {short(repr(text))}")
+    return int(gigabytes * 1e9)
+
+
+def make_room(cache: Path, spared: Path | None = None) -> None:
+    """Keep the entries in the folder `cache` within `cache_limit()` bytes; `spared` was just made.
+
+    What was used least recently is removed, and nothing that is locked or in use.
+    """
+    bound([cache / kind for kind in KINDS], cache_limit(), spared)
 
 
 @dataclass(frozen=True)
@@ -88,11 +119,13 @@ class Sources:
             Absent: it is not there, or damaged, and cannot be downloaded.
             DataError: it is damaged and cannot be set aside.
         """
-        path = self.cache / "data" / name
+        path = self.cache / "downloads" / name
         before = "not downloaded before"
+        hold(path)
         if path.exists():
             try:
                 check(path)
+                mark_used(path)
                 return path
             except (DataError, OSError) as why:
                 before = f"what was downloaded to {path} is damaged ({why})"
@@ -101,16 +134,18 @@ class Sources:
         if self.looking:
             raise Absent("not downloaded yet" if before == "not downloaded before" else before)
         if path.exists():
-            aside = path.with_name(f"{path.name}.damaged")
             try:
-                path.replace(aside)
+                log.warning(f"{before}: set aside as {set_aside(path)} and fetched again")
             except OSError as error:
                 raise DataError(f"{before} and cannot be set aside ({error.strerror}): remove it") from error
-            log.warning(f"{before}: set aside as {aside.name} and fetched again")
         try:
             download(path)
         except DataError as error:
             raise Absent(str(error)) from error
+        except OSError as error:
+            raise Absent(f"the cache folder {path.parent} cannot be written ({reason_of(error)})") from error
+        hold(path)
+        make_room(self.cache, path)
         return path
 
     def file(self, name: str) -> Path | None:

@@ -129,7 +129,7 @@ def test_a_bad_hub_leads_to_the_stand_in_or_a_refusal(server, tmp_path, path):
     assert "using the synthetic stand-in" in located.notes[0]
     with pytest.raises(DataError, match="no real data for wcd: .*--data-dir"):
         data.locate(Sources("real", cache=tmp_path))
-    assert not (tmp_path / "data").exists()
+    assert not (tmp_path / "downloads").exists()
 
 
 def test_other_content_from_the_hub_is_refused(server, tmp_path):
@@ -268,7 +268,7 @@ def test_a_damaged_download_is_set_aside_and_fetched_again(server, tmp_path, cap
     server.body = table.to_csv(index=False).encode()
     data = pinned(WCD, f"{server.url}/good", table)
     data.locate(Sources("real", cache=tmp_path))
-    (kept,) = (tmp_path / "data").glob("*.csv")
+    (kept,) = (tmp_path / "downloads").glob("*.csv")
     whole = kept.read_bytes()
     kept.unlink()
     if spoil == "folder":
@@ -284,21 +284,21 @@ def test_a_damaged_download_is_set_aside_and_fetched_again(server, tmp_path, cap
     assert kept.read_bytes() == whole
     assert f"what was downloaded to {kept} is damaged" in caplog.text
     assert "set aside as" in caplog.text
-    assert (tmp_path / "data" / f"{kept.name}.damaged").exists()
+    assert list((tmp_path / "downloads").glob(f"{kept.name}.damaged-*"))
 
 
 def test_a_damaged_download_that_cannot_be_set_aside_is_named(server, tmp_path, monkeypatch):
     from pathlib import Path
 
     data = pinned(WCD, f"{server.url}/good", frame(WCD))
-    kept = tmp_path / "data" / f"wcd-{data.digest[:16]}.csv"
+    kept = tmp_path / "downloads" / f"wcd-{data.digest[:16]}.csv"
     kept.parent.mkdir()
     kept.write_bytes(b"")
 
     def fail(*_):
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(Path, "replace", fail)
+    monkeypatch.setattr(Path, "rename", fail)
     with pytest.raises(DataError, match=r"is damaged .* and cannot be set aside \(Permission denied\): remove it"):
         data.locate(Sources("real", cache=tmp_path))
 
