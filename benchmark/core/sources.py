@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Protocol
 
 from benchmark.core.errors import Absent, DataError, UsageError, short
 from benchmark.core.files import bound, hold, mark_used, reason_of, set_aside
@@ -77,6 +77,21 @@ class Located:
     """The file of pretrained weights, where the model has any."""
 
 
+class Download(Protocol):
+    """A file that can be downloaded into a folder; as text it is where it comes from."""
+
+    def find(self, folder: Path) -> Path | None:
+        """Return the file if it was downloaded before."""
+
+    def fetch(self, folder: Path) -> Path:
+        """Download the file and return it.
+
+        Raises:
+            DataError: it cannot be downloaded.
+            OSError: it cannot be written.
+        """
+
+
 @dataclass(frozen=True)
 class Sources:
     """What the user allows: which kind of source, which folder, whether the network may be used.
@@ -110,19 +125,23 @@ class Sources:
             note = f"real data not found ({why}); using the synthetic stand-in"
             return replace(stand_in(), notes=(note,))
 
-    def kept(self, name: str, download: Callable[[Path], None], check: Callable[[Path], object]) -> Path:
-        """Return file `name` of the cache, downloading it first if need be and allowed.
+    def downloaded(self, what: Download, check: Callable[[Path], object]) -> Path:
+        """Return a file of the cache, downloading it first if need be and allowed.
 
-        `check` raises DataError where a file kept earlier is not what it should be: it is set aside and fetched again.
+        Args:
+            what: the file.
+            check: raises DataError where a file is not what it should be. One downloaded earlier is set aside then,
+                and fetched again; a new one is removed.
 
         Raises:
             Absent: it is not there, or damaged, and cannot be downloaded.
             DataError: it is damaged and cannot be set aside.
         """
-        path = self.cache / "downloads" / name
+        folder = self.cache / "downloads"
         before = "not downloaded before"
-        hold(path)
-        if path.exists():
+        path = what.find(folder)
+        if path is not None:
+            hold(path)
             try:
                 check(path)
                 mark_used(path)
@@ -132,19 +151,33 @@ class Sources:
         if self.offline:
             raise Absent(f"{before}, and --offline forbids the network")
         if self.looking:
-            raise Absent("not downloaded yet" if before == "not downloaded before" else before)
-        if path.exists():
+            raise Absent("not downloaded yet" if path is None else before)
+        if path is not None:
             try:
-                log.warning(f"{before}: set aside as {set_aside(path)} and fetched again")
+                aside = set_aside(path.resolve())  # the hub's files are links
             except OSError as error:
                 raise DataError(f"{before} and cannot be set aside ({error.strerror}): remove it") from error
+            log.warning(f"{before}: set aside as {aside} and fetched again")
+        return self._fetched(what, folder, check)
+
+    def _fetched(self, what: Download, folder: Path, check: Callable[[Path], object]) -> Path:
+        """Return a file that was just downloaded.
+
+        Raises:
+            Absent: it cannot be downloaded or written, or is something else.
+        """
         try:
-            download(path)
+            path = what.fetch(folder)
+            hold(path)
+            try:
+                check(path)
+            except DataError as why:
+                path.resolve().unlink()
+                raise DataError(f"{what} holds something else than expected: {why}") from why
         except DataError as error:
             raise Absent(str(error)) from error
         except OSError as error:
-            raise Absent(f"the cache folder {path.parent} cannot be written ({reason_of(error)})") from error
-        hold(path)
+            raise Absent(f"{what} cannot be kept in the cache folder {folder} ({reason_of(error)})") from error
         make_room(self.cache, path)
         return path
 

@@ -14,7 +14,6 @@ import pytest
 from benchmark.core.errors import DataError
 from benchmark.core.seeding import seed_for
 from benchmark.core.sources import Sources
-from benchmark.data.download import fetch
 from benchmark.data.split import stratified
 from benchmark.tasks.breast_cancer import BREAST_CANCER
 from benchmark.tasks.nap import NAP
@@ -70,31 +69,6 @@ def server():
         thread.join()
 
 
-def test_fetch(server):
-    assert fetch(f"{server.url}/good") == server.body
-
-
-@pytest.mark.parametrize(
-    ("path", "message"),
-    [
-        ("/missing", "404"),
-        ("/cut", "cut off after 8 of 16 bytes|IncompleteRead"),
-        ("/endless", "too slow|not there after|timed out"),
-        ("/silent", "timed out|not there after"),
-    ],
-)
-def test_fetch_gives_up(server, path, message):
-    start = time.monotonic()
-    with pytest.raises(DataError, match=message):
-        fetch(server.url + path, deadline=0.6)
-    assert time.monotonic() - start < 3
-
-
-def test_fetch_from_nobody():
-    with pytest.raises(DataError, match="could not be fetched"):
-        fetch("http://127.0.0.1:9/x", deadline=2)
-
-
 def frame(data, rows=60, seed=5):
     return data.synthesise(np.random.default_rng(seed)).iloc[:rows]
 
@@ -129,7 +103,7 @@ def test_a_bad_hub_leads_to_the_stand_in_or_a_refusal(server, tmp_path, path):
     assert "using the synthetic stand-in" in located.notes[0]
     with pytest.raises(DataError, match="no real data for wcd: .*--data-dir"):
         data.locate(Sources("real", cache=tmp_path))
-    assert not (tmp_path / "downloads").exists()
+    assert not list(tmp_path.rglob("*.csv"))
 
 
 def test_other_content_from_the_hub_is_refused(server, tmp_path):
