@@ -10,8 +10,7 @@ from typing import Any, Self
 from benchmark.core.errors import UsageError
 from benchmark.core.identity import method_identity, source_digest, training_digest
 from benchmark.core.parameters import bounded, configure, parameters, with_defaults
-from benchmark.core.sources import cache_folder
-from benchmark.core.store import Made, kept, key_of
+from benchmark.core.store import EXPLAINERS, EXPLANATIONS, Made, key_of
 from benchmark.core.types import METHODS, Attribute, Method, Modality, Task, TaskSpec
 from benchmark.learning.fitting import Fitting
 from benchmark.learning.sizes import HEADS, SIZES
@@ -133,7 +132,7 @@ class DeepFaith(Method):
             explainer, report = train(task, recipe, seed, priors, path.with_suffix(".pt"), prior_path)
             return Fitted(explainer, report=report).made()
 
-        state, facts = kept(path, make, "explainer", fitted)
+        state, facts = EXPLAINERS.get(path, make, fitted)
         return fitted(state, facts, task.model, str(task.train.x.device))
 
 
@@ -147,7 +146,7 @@ def explanations_path(task: Task, recipe: Hyperparameters, seed: int, name: str,
     """Return where a prior method's explanations of a task's training inputs are, or will be; recipes may share it."""
     rows = source_digest("deepfaith.supervision"), training_digest(task), recipe.rows, recipe.held_out, seed
     folder = f"{task.name}-{key_of(*rows)}"
-    return cache_folder() / "explanations" / folder / f"{name}-{key_of(plain_prior(name, prior, task))}.safetensors"
+    return EXPLANATIONS.path(f"{folder}/{name}", plain_prior(name, prior, task))
 
 
 def plain_prior(name: str, prior: Method, task: Task) -> tuple[str, dict[str, Any], dict[str, str]]:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from benchmark.core.store import Made, Unusable, kept
+from benchmark.core.store import EXPLANATIONS, Made, Unusable
 from benchmark.core.types import Method, Split, Task
 from benchmark.models.batching import Batching
 from benchmark.models.metering import Cost, charge, spent
@@ -155,7 +155,7 @@ def supervise(task: Task, x: Tensor, priors: Sequence[Prior], seed: int, path: P
     parts = []
     for name, method in tqdm(priors, desc="prior explanations", disable=not sys.stderr.isatty(), leave=False):
         make = partial(explain, name, method)
-        part, facts = make() if path is None else kept(path(name, method), make, "explanations", _check_costs)
+        part, facts = make() if path is None else EXPLANATIONS.get(path(name, method), make, _check_costs)
         parts.append(part)
         costs.append(Cost(**facts["cost"]))
         common = Cost(**facts["common"])

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from benchmark.core.seeding import seeded
-from benchmark.core.store import Made, kept
+from benchmark.core.store import EXPLAINERS, Made
 from benchmark.core.types import Task
 from benchmark.learning.encoder import SPREAD, Backbone, Shape, shape_of
 from benchmark.learning.fitting import Fitting, fit
@@ -253,7 +253,7 @@ def trained(
         return module.state_dict(), report | {"costs": meter.summary()}
 
     module = untrained()
-    _, report = kept(path, make, "explainer", lambda state, _: fill(module, state))
+    _, report = EXPLAINERS.get(path, make, lambda state, _: fill(module, state))
     return freeze(module), report
 
 

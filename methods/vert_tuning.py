@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from benchmark.core.seeding import seed_for
-from benchmark.core.store import Made, discard, kept
+from benchmark.core.store import Made, discard, load_or_make
 from benchmark.core.types import Task
 from benchmark.learning.fitting import Curves, Fitting, fit
 from benchmark.learning.objective import StatelessObjective
@@ -104,7 +104,7 @@ class Alternation:
         masks, curves, mask_sizes = self.valid.float(), [], []
         for number, file in enumerate(files):
             make = partial(self.round, number, masks, checkpoint.with_suffix(f".{number}.pt"))
-            state, facts = kept(file, make, "round of vert")
+            state, facts = load_or_make(file, make, "round of vert")
             masks = state.pop(MASKS).to(masks)
             self.module.load_state_dict(state)
             mask_sizes.append(facts["size"])

@@ -24,9 +24,14 @@ log = logging.getLogger("benchmark")
 
 
 def chosen_sources(arguments: argparse.Namespace) -> Sources:
-    """Return where data may come from."""
-    from benchmark.core.sources import Sources
+    """Return where data may come from.
 
+    Raises:
+        UsageError: BENCHMARK_CACHE_GB is no size.
+    """
+    from benchmark.core.sources import Sources, cache_limit
+
+    cache_limit()
     folder = arguments.data_dir and Path(arguments.data_dir)
     return Sources(arguments.source, folder, arguments.offline, arguments.verify)
 
@@ -170,12 +175,15 @@ def prepare_command(arguments: argparse.Namespace) -> int:
 
 
 def doctor_command(arguments: argparse.Namespace) -> int:
-    """Say what is ready, and what mends the rest."""
+    """Say what is ready, and what mends the rest; with --clear, empty the cache instead."""
     from dataclasses import replace
 
-    from benchmark.inspection.readiness import readiness
+    from benchmark.core.sources import cache_limit
+    from benchmark.inspection.readiness import cache_use, readable, readiness
     from benchmark.records.provenance import git_commit, versions
 
+    if arguments.clear is not None:
+        return _clear(arguments)
     names = TASKS.names() if arguments.task is None else TASKS.select(arguments.task)
     kind: Literal["synthetic", "real"] = "synthetic" if arguments.source == "synthetic" else "real"
     sources = replace(chosen_sources(arguments), looking=True, kind=kind)
@@ -192,14 +200,32 @@ def doctor_command(arguments: argparse.Namespace) -> int:
         "cores": str(joblib.cpu_count()),
         "commit": git_commit() or "not a checkout",
         "cache": str(sources.cache),
+        "cache bound": readable(cache_limit()),
         "data folder": str(sources.data_dir or "none: set BENCHMARK_DATA or use --data-dir"),
     }
-    found = [readiness(name, sources) for name in names]
+    states, use = [readiness(name, sources) for name in names], cache_use(sources.cache)
     if arguments.json:
-        print(json.dumps({"facts": facts, "tasks": [state.plain() for state in found]}, indent=1))
+        plain = {"facts": facts, "tasks": [state.plain() for state in states], "cache": [kind.plain() for kind in use]}
+        print(json.dumps(plain, indent=1))
     else:
         width = max(map(len, facts))
         print("\n".join(f"{key:<{width}}  {value}" for key, value in facts.items()) + "\n")
-        print("\n".join(state.text() for state in found))
-    asked = arguments.task is not None and not all(state.ready for state in found)
-    return DataError.exit_code if asked else 0
+        print("\n".join(kind.text() for kind in use) + "\n")
+        print("\n".join(state.text() for state in states))
+    missing = arguments.task is not None and not all(state.ready for state in states)
+    return DataError.exit_code if missing else 0
+
+
+def _clear(arguments: argparse.Namespace) -> int:
+    """Empty the cache, or a kind of its entries, and say what was removed."""
+    from benchmark.core.sources import cache_folder
+    from benchmark.inspection.readiness import chosen_kinds, clear_cache
+
+    cleared = [clear_cache(cache_folder(), kind) for kind in chosen_kinds(arguments.clear)]
+    if arguments.json:
+        print(json.dumps({"cleared": [use.plain() | {"left": left} for use, left in cleared]}, indent=1))
+        return 0
+    for use, left in cleared:
+        why = f"; {left:,} in use, or not ours to remove, stay" if left else ""
+        print(f"{use.text()} removed{why}")
+    return 0

@@ -186,6 +186,8 @@ def build_parser() -> argparse.ArgumentParser:
 
     doctor = verb("doctor", doctor_command, "Say what is ready on this machine and what is missing; downloads nothing.")
     doctor.add_argument("--task", help="names, globs or all: exit with 3 if anything they need is missing")
+    doctor.add_argument("--clear", nargs="?", const="all", metavar="KIND",
+                        help="empty the cache, or one KIND of what it holds such as models, and no more")  # fmt: skip
     doctor.add_argument("--json", action="store_true", help="print as JSON")
     add_sources(doctor)
     add_studies(verb)

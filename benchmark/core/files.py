@@ -1,15 +1,31 @@
-"""Writes files whole or not at all, and removes what killed processes left half-written."""
+"""Files that several runs share: written whole or not at all, locked, set aside where damaged, bounded in size.
+
+What is written here is a cache or a record: where it cannot be written or locked, a run says so once and goes on.
+"""
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
+import logging
 import os
 import re
 import secrets
+import shutil
 import time
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
 from functools import cache
+from glob import escape
 from pathlib import Path
+from typing import BinaryIO
+
+from filelock import FileLock, Timeout
+
+PATIENCE = 5.0
+"""Seconds of waiting for another run after which a sentence says so."""
+log = logging.getLogger("benchmark")
 
 
 def file_digest(path: Path) -> str:
@@ -40,11 +56,11 @@ def sweep(folder: Path, older_than: float = 3600.0) -> None:
     """
     for place, _, names in os.walk(folder):
         for name in names:
-            found = PART.search(name)
-            if not found:
+            writer = PART.search(name)
+            if not writer:
                 continue
             path = Path(place, name)
-            host, pid, begun = found["host"], int(found["pid"]), found["begun"]
+            host, pid, begun = writer["host"], int(writer["pid"]), writer["begun"]
             with suppress(OSError):  # another run sweeps too, or the file is not ours: a leftover does no harm
                 here = host == _host() != ""
                 if begun != _begun(pid) if here else time.time() - path.stat().st_mtime > older_than:
@@ -53,6 +69,155 @@ def sweep(folder: Path, older_than: float = 3600.0) -> None:
 
 PART = re.compile(r"^\..+\.(?P<host>[0-9a-f]*)-(?P<pid>\d+)-(?P<begun>\d*)-[0-9a-f]{8}\.part$")
 """How `write_atomically` names what it has not finished."""
+
+
+def set_aside(path: Path) -> str:
+    """Rename a damaged file or folder, in place of the one set aside before it, and return its new name.
+
+    One damaged copy is enough to look into.
+
+    Raises:
+        OSError: it cannot be renamed.
+    """
+    for older in path.parent.glob(f"{escape(path.name)}.damaged-*"):
+        if older.is_dir():
+            shutil.rmtree(older)
+        else:
+            older.unlink()
+    return path.rename(path.with_name(f"{path.name}.damaged-{secrets.token_hex(4)}")).name
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Keep other runs from making the file at `path` meanwhile, where there can be a lock."""
+    lock = FileLock(path.with_suffix(".lock"))
+    with ExitStack() as stack:
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                stack.enter_context(lock.acquire(timeout=PATIENCE))
+            except Timeout:
+                log.warning(f"waiting for another run that makes {path}")
+                stack.enter_context(lock.acquire())
+        except (OSError, NotImplementedError) as error:  # at worst two runs make the same
+            if os.path.lexists(
+                lock.lock_file
+            ):  # where none could be made, `unwritable` says that nothing can be written
+                sentence = f"{lock.lock_file} cannot be used ({reason_of(error)}): going on without it"
+                _say_once("lock", path.parent, sentence)
+        yield
+
+
+@contextmanager
+def unwritable(folder: Path) -> Iterator[None]:
+    """Let the block fail to write into a cache folder, and say so once for the folder."""
+    try:
+        yield
+    except OSError as error:
+        sentence = f"the cache folder {folder} cannot be written ({reason_of(error)}): what is made is not kept"
+        _say_once("folder", folder, sentence)
+
+
+_told: set[tuple[str, Path]] = set()
+"""Kinds of trouble and folders of which this process has spoken."""
+
+
+def _say_once(kind: str, folder: Path, sentence: str) -> None:
+    if (kind, folder) not in _told:
+        _told.add((kind, folder))
+        log.warning(sentence)
+
+
+def reason_of(error: Exception) -> str:
+    """Return what the system says of an error, in lower case."""
+    return (getattr(error, "strerror", None) or str(error)).lower()
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What was made under one key: its files, and what lies beside them (a lock, a checkpoint, a damaged copy).
+
+    `size` is in bytes; `used` is when a file of it was last used, in nanoseconds since 1970.
+    """
+
+    files: tuple[Path, ...]
+    size: int
+    used: int
+
+    def remove(self) -> bool:
+        """Remove the entry's files, and return whether that could be done: not where one of them is locked or held."""
+        with ExitStack() as stack:
+            try:
+                for path in self.files:
+                    fcntl.flock(stack.enter_context(path.open("rb")), fcntl.LOCK_EX | fcntl.LOCK_NB)
+                for path in self.files:
+                    path.unlink(missing_ok=True)
+            except OSError:  # in use, removed by another run too, or not ours to remove
+                return False
+        return True
+
+
+ENTRY = re.compile(r"^\.?(?P<name>.*-[0-9a-f]{16}|[^.]+)(\.|$)")
+"""What the names of an entry's files begin with: up to the hash of its key, or else up to the first dot."""
+
+
+def entries_in(folder: Path) -> list[Entry]:
+    """Return what lies in `folder` and below, one entry a key.
+
+    Links and what is being written are not listed, nor are locks of which nothing else is left.
+    """
+    files_by_key: dict[tuple[str, str], list[Path]] = {}
+    for place, _, names in os.walk(folder):
+        for name in names:
+            match = ENTRY.match(name)
+            if match and not PART.search(name) and name != "CACHEDIR.TAG":  # by which backups know a cache
+                files_by_key.setdefault((place, match["name"]), []).append(Path(place, name))
+    entries = []
+    for files in files_by_key.values():
+        with suppress(FileNotFoundError):  # another run removes it
+            states = [path.lstat() for path in files if not path.is_symlink() and path.suffix != ".lock"]
+            if states:
+                used = max(max(state.st_atime_ns, state.st_mtime_ns) for state in states)
+                entries.append(Entry(tuple(files), sum(state.st_size for state in states), used))
+    return entries
+
+
+def bound(folders: Sequence[Path], most: int, spared: Path | None = None) -> None:
+    """Keep what lies in `folders` and below within `most` bytes together: the least recently used entries are removed.
+
+    What is locked or held stays, and so does the entry of the file `spared`, which has just been made.
+    """
+    entries = sorted((entry for folder in folders for entry in entries_in(folder)), key=lambda entry: entry.used)
+    size = sum(entry.size for entry in entries)
+    for entry in entries:
+        if size <= most:
+            return
+        if spared not in entry.files and entry.remove():
+            log.info(f"{entry.files[0]} was used least recently and is removed: the cache is over its bound")
+            size -= entry.size
+    if size > most:
+        sentence = (
+            f"the cache holds {size / 1e9:.2g} GB, more than its bound of {most / 1e9:.2g} GB: what is left is in "
+        )
+        _say_once("bound", folders[0].parent, sentence + "use or cannot be removed")
+
+
+def mark_used(path: Path) -> None:
+    """Let `path` count as used now, where that can be noted; its time of change stays."""
+    with suppress(OSError):
+        os.utime(path, ns=(time.time_ns(), path.stat().st_mtime_ns))
+
+
+_held: dict[Path, BinaryIO] = {}
+
+
+def hold(path: Path) -> None:
+    """Keep `bound` from removing `path`, where it is a file, for as long as this process lives."""
+    with suppress(OSError):  # there is none, or its file system has no locks
+        if path in _held:
+            _held.pop(path).close()
+        _held[path] = path.open("rb")
+        fcntl.flock(_held[path], fcntl.LOCK_SH)
 
 
 def _writer() -> str:

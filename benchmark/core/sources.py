@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Protocol
 
-from benchmark.core.errors import Absent, DataError
+from benchmark.core.errors import Absent, DataError, UsageError, short
+from benchmark.core.files import bound, hold, mark_used, reason_of, set_aside
 
 Source = Literal["real", "synthetic"]
 log = logging.getLogger("benchmark")
@@ -33,6 +35,35 @@ def cache_folder() -> Path:
         return Path(tempfile.gettempdir()) / f"deepfaith-benchmark-{os.getuid()}"
 
 
+KINDS = ("models", "data", "downloads", "explainers", "explanations", "shared")
+"""Folders of the cache folder, each of which holds entries of one kind."""
+LIMIT_GB = 20.0
+
+
+def cache_limit() -> int:
+    """Return how many bytes the cache folder may hold: BENCHMARK_CACHE_GB, in 10^9 bytes, or 20 of them.
+
+    Raises:
+        UsageError: it is no number over 0.
+    """
+    text = os.environ.get("BENCHMARK_CACHE_GB") or str(LIMIT_GB)
+    try:
+        gigabytes = float(text)
+    except ValueError:
+        gigabytes = math.nan
+    if not 0 < gigabytes < math.inf:
+        raise UsageError(f"BENCHMARK_CACHE_GB expects gigabytes, a number over 0, got {short(repr(text))}")
+    return int(gigabytes * 1e9)
+
+
+def make_room(cache: Path, spared: Path | None = None) -> None:
+    """Keep the entries in the folder `cache` within `cache_limit()` bytes; `spared` was just made.
+
+    What was used least recently is removed, and nothing that is locked or in use.
+    """
+    bound([cache / kind for kind in KINDS], cache_limit(), spared)
+
+
 @dataclass(frozen=True)
 class Located:
     """Where a task's data were found, before anything heavy is loaded."""
@@ -44,6 +75,21 @@ class Located:
     path: str | None = None
     weights: str | None = None
     """The file of pretrained weights, where the model has any."""
+
+
+class Download(Protocol):
+    """A file that can be downloaded into a folder; as text it is where it comes from."""
+
+    def find(self, folder: Path) -> Path | None:
+        """Return the file if it was downloaded before."""
+
+    def fetch(self, folder: Path) -> Path:
+        """Download the file and return it.
+
+        Raises:
+            DataError: it cannot be downloaded.
+            OSError: it cannot be written.
+        """
 
 
 @dataclass(frozen=True)
@@ -79,38 +125,60 @@ class Sources:
             note = f"real data not found ({why}); using the synthetic stand-in"
             return replace(stand_in(), notes=(note,))
 
-    def kept(self, name: str, download: Callable[[Path], None], check: Callable[[Path], object]) -> Path:
-        """Return file `name` of the cache, downloading it first if need be and allowed.
+    def downloaded(self, what: Download, check: Callable[[Path], object]) -> Path:
+        """Return a file of the cache, downloading it first if need be and allowed.
 
-        `check` raises DataError where a file kept earlier is not what it should be: it is set aside and fetched again.
+        Args:
+            what: the file.
+            check: raises DataError where a file is not what it should be. One downloaded earlier is set aside then,
+                and fetched again; a new one is removed.
 
         Raises:
             Absent: it is not there, or damaged, and cannot be downloaded.
             DataError: it is damaged and cannot be set aside.
         """
-        path = self.cache / "data" / name
+        folder = self.cache / "downloads"
         before = "not downloaded before"
-        if path.exists():
+        path = what.find(folder)
+        if path is not None:
+            hold(path)
             try:
                 check(path)
+                mark_used(path)
                 return path
             except (DataError, OSError) as why:
                 before = f"what was downloaded to {path} is damaged ({why})"
         if self.offline:
             raise Absent(f"{before}, and --offline forbids the network")
         if self.looking:
-            raise Absent("not downloaded yet" if before == "not downloaded before" else before)
-        if path.exists():
-            aside = path.with_name(f"{path.name}.damaged")
+            raise Absent("not downloaded yet" if path is None else before)
+        if path is not None:
             try:
-                path.replace(aside)
+                aside = set_aside(path.resolve())  # the hub's files are links
             except OSError as error:
                 raise DataError(f"{before} and cannot be set aside ({error.strerror}): remove it") from error
-            log.warning(f"{before}: set aside as {aside.name} and fetched again")
+            log.warning(f"{before}: set aside as {aside} and fetched again")
+        return self._fetched(what, folder, check)
+
+    def _fetched(self, what: Download, folder: Path, check: Callable[[Path], object]) -> Path:
+        """Return a file that was just downloaded.
+
+        Raises:
+            Absent: it cannot be downloaded or written, or is something else.
+        """
         try:
-            download(path)
+            path = what.fetch(folder)
+            hold(path)
+            try:
+                check(path)
+            except DataError as why:
+                path.resolve().unlink()
+                raise DataError(f"{what} holds something else than expected: {why}") from why
         except DataError as error:
             raise Absent(str(error)) from error
+        except OSError as error:
+            raise Absent(f"{what} cannot be kept in the cache folder {folder} ({reason_of(error)})") from error
+        make_room(self.cache, path)
         return path
 
     def file(self, name: str) -> Path | None:

@@ -1,6 +1,7 @@
 """Files in the cache, each under a key that hashes what it was made from, and checked whenever it is read.
 
 A file that is not what was written is set aside and made again. A folder that cannot be written costs time, not a run.
+The folder is bounded in size: what was used least recently goes first.
 """
 
 from __future__ import annotations
@@ -8,87 +9,123 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import os
-import secrets
-import shutil
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
-from glob import escape
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from filelock import FileLock, Timeout
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
 from benchmark.core.errors import DataError
-from benchmark.core.files import write_atomically
+from benchmark.core.files import locked, mark_used, set_aside, unwritable, write_atomically
 from benchmark.core.identity import tensors_digest
+from benchmark.core.sources import cache_folder, make_room
 
 T = TypeVar("T")
 Made = tuple[dict[str, Tensor], dict[str, Any]]
 """Tensors by name, and plain facts about them."""
-PATIENCE = 5.0
-"""Seconds of waiting for another run after which it is said."""
+Check = Callable[[dict[str, Tensor], dict[str, Any]], object]
+"""Is given what was made, and raises `Unusable` where that is not what is asked for."""
 log = logging.getLogger("benchmark")
-_said: set[tuple[str, Path]] = set()
 
 
-class Unusable(Exception):  # noqa: N818 - no error: what was kept is made again
-    """What is kept is not what was written, or not what is wanted; the text says why, after "it"."""
+class Unusable(Exception):  # noqa: N818 - no error: the entry is made again
+    """A file is not what was written, or not what is asked for; the text says why, after "it"."""
 
 
-def kept(path: Path, make: Callable[[], Made], what: str, check: Callable[..., object] | None = None) -> Made:
-    """Return what is kept at `path`, making it first if it is not there. Two processes that want it make it once.
+@dataclass(frozen=True)
+class Store:
+    """Entries of one kind in the cache folder: tensors with plain facts, under keys that hash what they follow from.
 
-    `check` is given the tensors and the facts, and raises `Unusable` where they are not what is wanted. A file of no
-    use is set aside and made again; one that cannot be written is not kept. `what` names it.
+    `kind` is the folder, one of `benchmark.core.sources.KINDS`; `noun` is what sentences call an entry.
+    """
+
+    kind: str
+    noun: str
+
+    def path(self, name: str, *identity: object) -> Path:
+        """Return where an entry is or will be.
+
+        Args:
+            name: what a person sees of it; it may begin with a folder.
+            identity: plain data, of all that the entry follows from.
+        """
+        return cache_folder() / self.kind / f"{name}-{key_of(*identity)}.safetensors"
+
+    def get(self, path: Path, make: Callable[[], Made], check: Check | None = None) -> Made:
+        """Return the entry at `path`, making it where there is none of use; see `load_or_make`."""
+        return load_or_make(path, make, self.noun, check)
+
+
+MODELS = Store("models", "weights file")
+DECODED = Store("data", "decoded images")
+ENCODED = Store("data", "encoded texts")
+EXPLAINERS = Store("explainers", "explainer")
+EXPLANATIONS = Store("explanations", "explanations")
+SHARED = Store("shared", "shared answers")
+
+
+def load_or_make(path: Path, make: Callable[[], Made], noun: str, check: Check | None = None) -> Made:
+    """Return the tensors and facts of the file at `path`, making it where there is none of use.
+
+    Processes that ask for it at once make it once. A file of no use is set aside and made again; what cannot be written
+    is returned all the same.
+
+    Args:
+        path: of the file.
+        make: returns the tensors and the facts.
+        noun: what sentences call the file.
+        check: whether it is what is asked for.
 
     Raises:
         DataError: what was made does not pass `check`.
     """
 
     def look(path: Path) -> Made:
-        found = unseal(path, path.name)
+        made = unseal(path, path.name)
         if check is not None:
-            check(*found)
-        return found
+            check(*made)
+        return made
 
-    found = recall(path, look, what)
-    if found is not None:
-        return found
+    made = recall(path, look, noun)
+    if made is not None:
+        return made
     with locked(path):
-        found = intact(path, look, what)  # another process may have made it meanwhile
-        if found is None:
-            found = plain(*make())
+        made = intact(path, look, noun)  # another process may have made it meanwhile
+        if made is None:
+            made = plain(*make())
             try:
                 if check is not None:
-                    check(*found)
+                    check(*made)
             except Unusable as why:
-                raise DataError(f"{what} just made for {path} {why}") from why
-            store(path, sealed(*found, path.name))
-    return found
+                raise DataError(f"{noun} just made for {path} {why}") from why
+            store(path, sealed(*made, path.name))
+    return made
 
 
-def recall(path: Path, look: Callable[[Path], T], what: str) -> T | None:
+def recall(path: Path, look: Callable[[Path], T], noun: str) -> T | None:
     """Return what `look` makes of the file at `path`, or None where there is none of use; see `intact`.
 
-    A good file is read without a lock: also where none can be made.
+    A good file is read without a lock: also where none can be made. It counts as used now.
     """
     try:
-        return look(path)
+        result = look(path)
     except (FileNotFoundError, NotADirectoryError):
         return None
     except (OSError, Unusable):
         with locked(path):
-            return intact(path, look, what)
+            return intact(path, look, noun)
+    mark_used(path)
+    return result
 
 
-def intact(path: Path, look: Callable[[Path], T], what: str) -> T | None:
-    """Return what `look` makes of the file at `path`, or None where there is none of use, which is set aside and said.
+def intact(path: Path, look: Callable[[Path], T], noun: str) -> T | None:
+    """Return what `look` makes of the file at `path`, or None where there is none.
 
-    `look` raises `Unusable` where it does not know what to make of it. Two processes must not do this at once.
+    `look` raises `Unusable` where it does not know what to make of the file, which is then set aside, with a warning.
+    Two processes must not do this at once.
     """
     try:
         return look(path)
@@ -99,70 +136,28 @@ def intact(path: Path, look: Callable[[Path], T], what: str) -> T | None:
     except OSError as error:
         reason = f"cannot be read ({error.strerror or error})"
     try:
-        aside = f"set aside as {_set_aside(path)} and made again"
+        aside = f"set aside as {set_aside(path)} and made again"
     except OSError as error:
         aside = f"made again and not kept, because it cannot be set aside ({error.strerror or error})"
-    log.warning(f"{what} {path} {reason}: {aside}")
+    log.warning(f"{noun} {path} {reason}: {aside}")
     return None
 
 
-def _set_aside(path: Path) -> str:
-    for older in path.parent.glob(f"{escape(path.name)}.damaged-*"):  # one is enough to look into
-        if older.is_dir():
-            shutil.rmtree(older)
-        else:
-            older.unlink()
-    return path.rename(path.with_name(f"{path.name}.damaged-{secrets.token_hex(4)}")).name
-
-
-@contextmanager
-def locked(path: Path) -> Iterator[None]:
-    """Keep other runs from making the file at `path` meanwhile, where there can be a lock."""
-    lock = FileLock(path.with_suffix(".lock"))
-    with ExitStack() as stack:
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            try:
-                stack.enter_context(lock.acquire(timeout=PATIENCE))
-            except Timeout:
-                log.warning(f"waiting for another run that makes {path}")
-                stack.enter_context(lock.acquire())
-        except (OSError, NotImplementedError) as error:  # at worst two runs make the same
-            if os.path.lexists(lock.lock_file):  # where none could be made, `store` says that nothing can be written
-                said = f"{lock.lock_file} cannot be used ({_reason(error)}): going on without it"
-                _say_once("lock", path.parent, said)
-        yield
-
-
 def store(path: Path, content: bytes) -> None:
-    """Write `content` to `path` if that can be done; where it cannot, say so once for the folder."""
-    with _unwritable(path.parent):
+    """Write `content` to `path` if that can be done; where it cannot, say so once for the folder.
+
+    Where that makes the cache folder too large, what was used least recently is removed from it.
+    """
+    with unwritable(path.parent):
         write_atomically(path, content)
+        if path.is_relative_to(cache_folder()):
+            make_room(cache_folder(), path)
 
 
 def discard(path: Path) -> None:
     """Remove the file at `path` if there is one and it can be removed; where it cannot, say so once for the folder."""
-    with _unwritable(path.parent):
+    with unwritable(path.parent):
         path.unlink(missing_ok=True)
-
-
-@contextmanager
-def _unwritable(folder: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        said = f"the cache folder {folder} cannot be written ({_reason(error)}): what is made is not kept"
-        _say_once("folder", folder, said)
-
-
-def _reason(error: Exception) -> str:
-    return (getattr(error, "strerror", None) or str(error)).lower()
-
-
-def _say_once(kind: str, folder: Path, sentence: str) -> None:
-    if (kind, folder) not in _said:
-        _said.add((kind, folder))
-        log.warning(sentence)
 
 
 def plain(tensors: dict[str, Tensor], facts: dict[str, Any]) -> Made:

@@ -1,4 +1,4 @@
-"""Downloads files within a deadline, whatever the server does, and writes them whole or not at all."""
+"""Files at plain addresses on the web, fetched whole or gone on with, and given up where the server stalls."""
 
 from __future__ import annotations
 
@@ -9,108 +9,102 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
-from filelock import FileLock
+from tqdm import tqdm
 
 from benchmark.core.errors import DataError
-from benchmark.core.files import file_digest
+from benchmark.core.files import locked
+from benchmark.core.sources import Download
 
 DEADLINE = 10.0
-"""Seconds for the whole of a small download, or without a single new byte of a large one."""
-LIMIT = 2**26
-"""No file fetched into memory is larger than 64 MiB."""
+"""Seconds without an answer or a new byte after which a server is given up."""
 TRIES = 3
-"""How often a large download that was cut off goes on before it is given up."""
+"""How often a download that was cut off goes on before it is given up."""
 
 
-def fetch(url: str, deadline: float = DEADLINE) -> bytes:
-    """Return the content of a small file at `url`.
+@dataclass(frozen=True)
+class WebFile(Download):
+    """The file at `url`, called `name` in the folder of downloads.
 
-    Raises:
-        DataError: no answer, an error status, a content cut short or over the deadline; it says which.
+    It is refused where it has more than `most` bytes, and given up after `stall` seconds without a new byte.
     """
-    content = bytearray()
 
-    def take(chunk: bytes, _first: bool) -> None:
-        content.extend(chunk)
-        if len(content) > LIMIT:
-            raise ValueError(f"more than {LIMIT} bytes")
+    url: str
+    name: str
+    most: int = 2**26
+    stall: float = DEADLINE
 
-    ends = time.monotonic() + deadline
-    try:
-        _in_thread(url, lambda stop: _read(url, 0, take, stop, deadline), lambda: ends, deadline)
-    except _CutOffError as error:
-        raise DataError(f"{url} could not be fetched: {error}") from error
-    return bytes(content)
+    def __str__(self) -> str:
+        return self.url
 
+    def find(self, folder: Path) -> Path | None:
+        """See `Download`."""
+        path = folder / self.name
+        return path if path.exists() else None
 
-def download(
-    url: str, path: Path, sha256: str = "", stall: float = DEADLINE, check: Callable[[Path], object] | None = None
-) -> None:
-    """Put the file at `url` to `path`; what an earlier try left is gone on from.
+    def fetch(self, folder: Path) -> Path:
+        """See `Download`. What an earlier try left is gone on from; progress is shown on a terminal.
 
-    `sha256` is the digest of the content, or its beginning; it is not compared if it is empty. `check` raises DataError
-    where the file is not what it should be, and it is not kept. A download is given up after `stall` seconds without a
-    new byte. Progress is shown on a terminal.
+        Raises:
+            DataError: no answer, an error status, a stall, too many bytes, or a content cut short again and again.
+            OSError: the folder cannot be written.
+        """
+        path = folder / self.name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part = path.with_name(f".{path.name}.part")
+        with locked(path):
+            if path.exists():
+                return path
+            for left in reversed(range(TRIES)):
+                try:
+                    self._go_on(part)
+                    break
+                except _CutOffError as error:
+                    if not left:
+                        again = "the same command goes on from there"
+                        raise DataError(f"{self.url} could not be fetched: {error}; {again}") from error
+            part.replace(path)
+        return path
 
-    Raises:
-        DataError: no answer, an error status, a stall, a content cut short again and again, or another content.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.part")
-    with FileLock(path.with_name(f".{path.name}.lock")):
-        if path.exists():
-            return
-        for left in reversed(range(TRIES)):
-            try:
-                _go_on(url, part, stall)
-                break
-            except _CutOffError as error:
-                if not left:
-                    raise DataError(
-                        f"{url} could not be fetched: {error}; the same command goes on from there"
-                    ) from error
-        try:
-            if not (digest := file_digest(part)).startswith(sha256):
-                raise DataError(f"SHA-256 {digest[:16]}, expected {sha256[:16]}")
-            if check is not None:
-                check(part)
-        except DataError as why:
-            part.unlink()
-            raise DataError(f"{url} holds something else than expected: {why}") from why
-        part.replace(path)
+    def _go_on(self, part: Path) -> None:
+        """Append to `part` what is missing, or begin again where the server cannot go on."""
+        begin = part.stat().st_size if part.exists() else 0
+        latest = time.monotonic() + self.stall
+        shown = sys.stderr.isatty()
+        bar = tqdm(desc=part.name[1:-5], initial=begin, unit="B", unit_scale=True, disable=not shown, leave=False)
+        with part.open("ab") as file, bar:
+
+            def take(chunk: bytes, anew: bool) -> None:
+                nonlocal latest
+                if anew:
+                    file.truncate(0)
+                if file.tell() + len(chunk) > self.most:
+                    raise ValueError(f"more than {self.most:,} bytes")
+                file.write(chunk)
+                bar.update(len(chunk))
+                latest = time.monotonic() + self.stall
+
+            in_thread(self.url, lambda stop: _read(self.url, begin, take, stop, self.stall), lambda: latest, self.stall)
 
 
 class _CutOffError(ConnectionError):
     """The server stopped before the end."""
 
 
-def _go_on(url: str, part: Path, stall: float) -> None:
-    """Append to `part` what is missing, or begin again where the server cannot go on."""
-    from tqdm import tqdm
+def in_thread(url: str, work: Callable[[threading.Event], None], deadline: Callable[[], float], seconds: float) -> None:
+    """Do `work` in a thread of its own, because a name look-up cannot be given a time-out, until `deadline()`.
 
-    begin = part.stat().st_size if part.exists() else 0
-    latest = time.monotonic() + stall
-    with part.open("ab") as file, tqdm(
-        desc=part.name[1:-5], initial=begin, unit="B", unit_scale=True, disable=not sys.stderr.isatty(), leave=False
-    ) as bar:  # fmt: skip
+    Args:
+        url: what is fetched, for sentences.
+        work: is given an event that is set when it is given up.
+        deadline: returns until when to wait, on the clock of `time.monotonic`; it may move while `work` goes on.
+        seconds: how long that is, for the sentence.
 
-        def take(chunk: bytes, anew: bool) -> None:
-            nonlocal latest
-            if anew:
-                file.truncate(0)
-            file.write(chunk)
-            bar.update(len(chunk))
-            latest = time.monotonic() + stall
-
-        _in_thread(url, lambda stop: _read(url, begin, take, stop, stall), lambda: latest, stall)
-
-
-def _in_thread(
-    url: str, work: Callable[[threading.Event], None], deadline: Callable[[], float], seconds: float
-) -> None:
-    """Do `work` in a thread of its own, because a name look-up cannot be given a time-out, until `deadline()`."""
+    Raises:
+        DataError: `work` failed, or was given up.
+    """
     stop, failed = threading.Event(), []
 
     def body() -> None:

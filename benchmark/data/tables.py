@@ -14,9 +14,8 @@ import numpy as np
 import pandas as pd
 
 from benchmark.core.errors import Absent, DataError, few, short
-from benchmark.core.files import write_atomically
 from benchmark.core.sources import Located, Sources
-from benchmark.data.download import fetch
+from benchmark.data.download import WebFile
 
 SYNTHETIC_SEED = 0
 FAR = 1e6
@@ -122,16 +121,11 @@ class TableFile(Table):
             missing = f"no {self.file} " + ("in a data folder" if sources.data_dir is None else "there")
             checked: list[Located] = []
 
-            def check(kept: Path) -> None:
-                checked.append(self._check(kept, kept.read_bytes(), self.url, pinned="it"))
-
-            def download(kept: Path) -> None:
-                content = fetch(self.url)
-                checked.append(self._check(kept, content, self.url, pinned=self.url))
-                write_atomically(kept, content)
+            def check(path: Path) -> None:
+                checked.append(self._check(path, path.read_bytes(), self.url, pinned="it"))
 
             try:
-                sources.kept(f"{self.name}-{self.digest[:16]}.csv", download, check)
+                sources.downloaded(WebFile(self.url, f"{self.name}-{self.digest[:16]}.csv"), check)
             except Absent as why:
                 raise Absent(f"{missing}, and {why}") from why
             return checked[-1]

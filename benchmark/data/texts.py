@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import os
-import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
 
 import numpy as np
 
@@ -17,13 +16,15 @@ from benchmark.core.errors import Absent, DataError, few, short
 from benchmark.core.files import file_digest
 from benchmark.core.sources import Located, Sources
 from benchmark.data import stand_ins
-from benchmark.data.download import download
+from benchmark.data.hub import HubFile
 from benchmark.data.words import split_words
 
 log = logging.getLogger("benchmark")
 
 PARTS = ("train", "test")
 STAND_IN_ROWS, STAND_IN_LENGTH = 2400, 40
+ROWS_AT_ONCE = 1000
+"""Rows that are read from a file together."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,6 +59,10 @@ class TextFiles:
         """Return where real data come from, for the task's card."""
         return f"{self.folder}/train.parquet and test.parquet in a data folder, else {self.repo} on the hub"
 
+    @property
+    def _hub(self) -> str:
+        return f"{self.repo} at {self.revision[:12]} on the hub"
+
     def locate(self, sources: Sources) -> Located:
         """Find both files and take their digests.
 
@@ -72,26 +77,20 @@ class TextFiles:
             gone = ", ".join(f"{self.folder}/{p}.parquet" for p, f in zip(PARTS, files, strict=True) if not f)
             missing = f"no {gone} " + ("in a data folder" if sources.data_dir is None else "there")
             try:
-                kept = [
-                    sources.kept(f"{self.name}/{self.revision}/{part}.parquet", self._download(part), check_parquet)
+                parquet = [
+                    sources.downloaded(HubFile(self.repo, self.revision, self.remote[part]), check_parquet)
                     for part in PARTS
                 ]
             except Absent as why:
                 raise Absent(f"{missing}, and {why}") from why
-            origin = f"{self.repo} at {self.revision[:12]} on the hub"
-            note = f"of {origin} the revision is pinned and no digest: --verify checks nothing there"
+            note = f"of {self._hub} the revision is pinned and no digest: --verify checks nothing there"
             notes = (note,) if sources.verify else ()
-            return Located("real", origin, _digest(map(file_digest, kept)), notes, str(kept[0].parent))
+            root = parquet[0].parents[self.remote[PARTS[0]].count("/")]
+            return Located("real", self._hub, _digest(map(file_digest, parquet)), notes, str(root))
 
         files = f"{self.folder}/train.parquet and test.parquet"
         hint = f"Name a data folder with --data-dir or BENCHMARK_DATA, put {files} into it"
         return sources.locate(self.name, real, self._stand_in, hint)
-
-    def _download(self, part: str) -> partial[None]:
-        hub = os.environ.get("HF_ENDPOINT") or "https://huggingface.co"
-        return partial(
-            download, f"{hub}/datasets/{self.repo}/resolve/{self.revision}/{self.remote[part]}", check=check_parquet
-        )
 
     def _check(self, files: Sequence[Path], verify: bool) -> Located:
         digests = [file_digest(file) for file in files]
@@ -125,21 +124,12 @@ class TextFiles:
         if located.source == "synthetic":
             return self._synthetic()
         assert located.path is not None
-        return {part: self._read(Path(located.path) / f"{part}.parquet") for part in PARTS}
+        root = Path(located.path)
+        on_hub = located.origin == self._hub  # where files have names of their own
+        return {part: self._read(root / (self.remote[part] if on_hub else f"{part}.parquet")) for part in PARTS}
 
     def _read(self, file: Path) -> Texts:
-        from datasets import disable_progress_bars, load_dataset
-        from datasets.exceptions import DatasetGenerationError
-
-        if not sys.stderr.isatty():
-            disable_progress_bars()
-        try:
-            table = load_dataset("parquet", data_files=str(file), split="train", cache_dir=str(file_cache(file)))
-        except (DatasetGenerationError, OSError, ValueError) as error:
-            raise DataError(f"{file} is not a readable parquet file: {error.__cause__ or error}") from error
-        if not {"text", "label"} <= set(table.column_names):
-            raise DataError(f"{file}: expected columns text and label, got {few(table.column_names)}")
-        texts, labels = list(table["text"]), list(table["label"])
+        texts, labels = _columns(file)
         for row, (text, label) in enumerate(zip(texts, labels, strict=True), 1):
             if not isinstance(text, str):
                 raise DataError(
@@ -159,6 +149,29 @@ class TextFiles:
         return Texts([words[row] for row in written], np.array([labels[row] for row in written], np.int64))
 
 
+def _columns(file: Path) -> tuple[list[Any], list[Any]]:
+    """Return the columns text and label of a parquet file, read in place: `datasets` makes no copy of a stream.
+
+    Raises:
+        DataError: it cannot be read, or lacks a column.
+    """
+    from datasets import config, load_dataset
+
+    config.HF_UPDATE_DOWNLOAD_COUNTS = False  # else each load is told to a server, that of a local file too
+    texts, labels = [], []
+    try:
+        with TemporaryDirectory() as scratch:  # for a lock that it makes all the same
+            rows = load_dataset("parquet", data_files=str(file), split="train", streaming=True, cache_dir=scratch)
+            for batch in rows.iter(ROWS_AT_ONCE):
+                if not {"text", "label"} <= batch.keys():
+                    raise DataError(f"{file}: expected columns text and label, got {few(list(batch))}")
+                texts += batch["text"]
+                labels += batch["label"]
+    except (OSError, ValueError) as error:  # what Arrow raises is one of them
+        raise DataError(f"{file} is not a readable parquet file: {short(error.__cause__ or error, 200)}") from error
+    return texts, labels
+
+
 def check_parquet(file: Path) -> None:
     """Make sure that a file begins and ends as parquet files do.
 
@@ -173,13 +186,6 @@ def check_parquet(file: Path) -> None:
         raise DataError(f"it is no parquet file: it begins with {first!r}")
     if last != b"PAR1" or file.stat().st_size < 12:
         raise DataError("it is a parquet file without its end")
-
-
-def file_cache(file: Path) -> Path:
-    """Return where `datasets` may keep its copy of `file`."""
-    from benchmark.core.sources import cache_folder
-
-    return cache_folder() / "datasets" / file.parent.name
 
 
 def _digest(digests: Iterable[str]) -> str:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import logging
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from benchmark.core.errors import DataError
 from benchmark.core.identity import source_digest, training_digest
 from benchmark.core.provenance import ModelProvenance, shown
-from benchmark.core.sources import Located, cache_folder
+from benchmark.core.sources import Located
 from benchmark.core.types import Task
 
 if TYPE_CHECKING:
@@ -26,9 +24,9 @@ BUILD_VERSION = 1
 
 def model_path(name: str, recipe: dict[str, Any], located: Located) -> Path:
     """Return where the weights of a task's model are, or will be."""
-    identity = json.dumps([recipe, located.source, located.digest], sort_keys=True)
-    key = hashlib.sha256(identity.encode()).hexdigest()[:16]
-    return cache_folder() / "models" / f"{name}-{key}.safetensors"
+    from benchmark.core.store import MODELS
+
+    return MODELS.path(name, recipe, located.source, located.digest)
 
 
 def explainer_path(method: str, code: str, task: Task, *settings: Any) -> Path:
@@ -36,10 +34,9 @@ def explainer_path(method: str, code: str, task: Task, *settings: Any) -> Path:
 
     `code` is a module whose source trains it, and `settings` are all else that it depends on, as plain data.
     """
-    from benchmark.core.store import key_of
+    from benchmark.core.store import EXPLAINERS
 
-    key = key_of(source_digest(code), training_digest(task), *settings)
-    return cache_folder() / "explainers" / f"{method}-{task.name}-{key}.safetensors"
+    return EXPLAINERS.path(f"{method}-{task.name}", source_digest(code), training_digest(task), *settings)
 
 
 def target_model(

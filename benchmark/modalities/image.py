@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from benchmark.core.errors import Absent
 from benchmark.core.provenance import DataProvenance, Provenance
-from benchmark.core.sources import Located, Source, Sources, cache_folder
+from benchmark.core.sources import Located, Source, Sources
 from benchmark.core.types import Budget, Modality, Split, Task
 from benchmark.data.images import PARTS, ImageSet
 from benchmark.modalities.building import BUILD_VERSION, judged, target_model
@@ -120,13 +120,12 @@ class ImageTask:
         """See `TaskSpec`."""
         import torch
 
-        from benchmark.core.store import kept, key_of
+        from benchmark.core.store import DECODED
         from benchmark.modalities.removal import PixelRemoval
         from benchmark.models.image import image_model, spatial_layer
 
-        key = key_of(self.data.name, self.data.stamp(located), BUILD_VERSION)
-        path = cache_folder() / "data" / f"{self.data.name}-{key}.safetensors"
-        tensors, facts = kept(path, partial(_pixels, self.data, located), "decoded images")
+        path = DECODED.path(self.data.name, self.data.name, self.data.stamp(located), BUILD_VERSION)
+        tensors, facts = DECODED.get(path, partial(_pixels, self.data, located))
         mean, std = (torch.tensor(values).view(1, -1, 1, 1) for values in (self.mean, self.std))
 
         def part(which: str) -> Split:

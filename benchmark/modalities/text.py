@@ -12,7 +12,7 @@ import numpy as np
 from benchmark.core.errors import DataError
 from benchmark.core.provenance import DataProvenance, Provenance
 from benchmark.core.seeding import seed_for
-from benchmark.core.sources import Located, Source, Sources, cache_folder
+from benchmark.core.sources import Located, Source, Sources
 from benchmark.core.types import Budget, Modality, Task
 from benchmark.data.texts import STAND_IN_LENGTH, TextFiles
 from benchmark.data.words import PAD
@@ -94,16 +94,16 @@ class TextTask:
 
     def build(self, located: Located, name: str, device: str) -> Task:
         """See `TaskSpec`."""
-        from benchmark.core.store import kept, key_of
+        from benchmark.core.store import ENCODED
         from benchmark.core.types import Split
         from benchmark.data.words import MASK, Vocabulary
         from benchmark.modalities.removal import TokenRemoval
         from benchmark.models.text import text_model
 
         recipe = self.recipe(located.source)
-        key = key_of(self.data.name, located.digest, recipe["length"], VOCABULARY, EXPLAINED, BUILD_VERSION)
-        path = cache_folder() / "data" / f"{self.data.name}-{key}.safetensors"
-        tensors, facts = kept(path, partial(self._encode, located, recipe["length"]), "encoded texts")
+        identity = self.data.name, located.digest, recipe["length"], VOCABULARY, EXPLAINED, BUILD_VERSION
+        path = ENCODED.path(self.data.name, *identity)
+        tensors, facts = ENCODED.get(path, partial(self._encode, located, recipe["length"]))
         vocabulary = Vocabulary(tuple(facts["words"]))
         train, test = (Split(tensors[f"{part}.x"].long(), tensors[f"{part}.y"]) for part in ("train", "test"))
 

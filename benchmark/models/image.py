@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections import OrderedDict
-from typing import Literal
+from typing import Any, Literal
 
 import timm
 import torch
-from timm.models.efficientnet import _gen_efficientnet, _gen_mobilenet_v2
+from timm.layers import get_act_layer, make_divisible
+from timm.models import EfficientNet
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -30,17 +32,13 @@ def image_model(family: Family, classes: int, channels: int, side: int, reduced:
         case "efficientnet", False:
             model = timm.create_model("efficientnet_b0", num_classes=classes, in_chans=channels, drop_rate=0.2)
         case "efficientnet", True:
-            model = _gen_efficientnet(
-                "efficientnet_b0", 0.25, 0.25, num_classes=classes, in_chans=channels, output_stride=8
-            )
+            model = scaled("efficientnet", classes, channels, width=0.25, depth=0.25, output_stride=8)
         case "mobilenet", False:  # padding and epsilon as in TensorFlow, where the weights come from
             model = timm.create_model(
                 "mobilenetv2_100", num_classes=classes, in_chans=channels, pad_type="same", bn_eps=1e-3
             )
         case "mobilenet", True:
-            model = _gen_mobilenet_v2(
-                "mobilenetv2_100", 0.5, 0.3, num_classes=classes, in_chans=channels, output_stride=8
-            )
+            model = scaled("mobilenet", classes, channels, width=0.5, depth=0.3, output_stride=8)
         case "deit", False:
             model = timm.create_model(
                 "deit_small_patch16_224", num_classes=classes, in_chans=channels, dynamic_img_size=True
@@ -56,6 +54,49 @@ def image_model(family: Family, classes: int, channels: int, side: int, reduced:
         if hasattr(module, "inplace"):
             module.inplace = False  # type: ignore[assignment] # what is changed in place can be neither hooked nor differentiated twice
     return model
+
+
+STAGES = {
+    "efficientnet": (
+        ("ds", 1, 3, 1, 16), ("ir", 2, 3, 2, 24), ("ir", 2, 5, 2, 40), ("ir", 3, 3, 2, 80), ("ir", 3, 5, 1, 112),
+        ("ir", 4, 5, 2, 192), ("ir", 1, 3, 1, 320),
+    ),
+    "mobilenet": (
+        ("ds", 1, 3, 1, 16), ("ir", 2, 3, 2, 24), ("ir", 3, 3, 2, 32), ("ir", 4, 3, 2, 64), ("ir", 3, 3, 1, 96),
+        ("ir", 3, 3, 2, 160), ("ir", 1, 3, 1, 320),
+    ),
+}  # fmt: skip
+"""Stages of EfficientNet-B0 (Tan and Le 2019, table 1) and MobileNetV2 (Sandler et al. 2018, table 2).
+
+Of each: timm's kind of block (depthwise separable, inverted residual), repeats, kernel, stride and channels.
+"""
+
+
+def scaled(
+    family: Literal["efficientnet", "mobilenet"], classes: int, channels: int, width: float, depth: float,
+    output_stride: int = 32,
+) -> EfficientNet:  # fmt: skip
+    """Return an untrained EfficientNet-B0 or MobileNetV2 with `width` times the channels and `depth` times the blocks.
+
+    timm's own functions for these two take neither number.
+    """
+
+    def narrowed(count: float) -> int:
+        return make_divisible(count * width, 8)
+
+    blocks = []
+    for kind, repeats, kernel, stride, out in STAGES[family]:
+        block: dict[str, Any] = {"block_type": kind, "out_chs": out, "dw_kernel_size": kernel, "act_layer": None}
+        if kind == "ir":
+            block |= {"exp_kernel_size": 1, "exp_ratio": 6.0}
+        if family == "efficientnet":
+            block["se_ratio"] = 0.25
+        blocks.append([block | {"stride": 1 if i else stride} for i in range(math.ceil(repeats * depth))])
+    features = narrowed(1280) if family == "efficientnet" else max(1280, narrowed(1280))
+    return EfficientNet(
+        blocks, num_classes=classes, in_chans=channels, num_features=features, output_stride=output_stride,
+        act_layer=get_act_layer("swish" if family == "efficientnet" else "relu6"), round_chs_fn=narrowed,
+    )  # fmt: skip
 
 
 def cnn(classes: int, channels: int) -> nn.Sequential:

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from benchmark.core.errors import Absent, DataError, short
 from benchmark.core.files import file_digest
 from benchmark.core.sources import Sources
-from benchmark.data.download import download
+from benchmark.data.download import WebFile
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+
+LARGEST = 2**30
+"""Bytes of the largest file of weights."""
 
 
 @dataclass(frozen=True)
@@ -42,8 +45,7 @@ class Pretrained:
         if not self.url:
             raise Absent(missing)
         try:
-            fetch = partial(download, self.url, sha256=self.digest)
-            return sources.kept(f"weights/{self.url.rsplit('/', 1)[1]}", fetch, self._check)
+            return sources.downloaded(WebFile(self.url, self.url.rsplit("/", 1)[1], LARGEST), self._check)
         except Absent as why:
             raise Absent(f"{missing}, and {why}") from why
 

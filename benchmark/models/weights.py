@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from benchmark.core.errors import DataError, short
-from benchmark.core.store import Made, Unusable, digest_of, kept
+from benchmark.core.store import MODELS, Made, Unusable, digest_of
 from benchmark.models.training import freeze
 
 
@@ -36,7 +36,7 @@ def trained(
             check(facts)
         fill(model, state)
 
-    state, facts = kept(path, make, "weights file", fits)
+    state, facts = MODELS.get(path, make, fits)
     return freeze(model), facts | {"digest": digest_of(state)}
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from benchmark.core.errors import DataError
 from benchmark.core.files import sweep
-from benchmark.core.sources import Sources, cache_folder
+from benchmark.core.sources import Sources, cache_folder, make_room
 from benchmark.processes.interruption import stop_if_asked
 from benchmark.processes.workers import Workers
 from benchmark.records.store import RecordStore
@@ -48,6 +48,7 @@ def run_all(plans: list[PlannedTask], store: RecordStore, settings: Settings) ->
     unbuilt: list[DataError] = []
     for folder in (store.root, cache_folder()):
         sweep(folder)
+    make_room(cache_folder())
     total = sum(len(plan.cells) for plan in plans)
     shown = sys.stderr.isatty() and log.level < logging.ERROR
     bar = tqdm(total=total, unit="cell", disable=not shown, leave=False)

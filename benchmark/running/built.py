@@ -14,7 +14,7 @@ from benchmark.core.identity import (
     source_digest,
     task_identity,
 )
-from benchmark.core.sources import Located, cache_folder
+from benchmark.core.sources import Located
 from benchmark.core.types import TASKS, Precision, Split, Task
 from benchmark.modalities.building import model_path, refuse_weak
 from benchmark.records.record import Cell
@@ -96,7 +96,7 @@ def evaluator_for(cell: Cell, located: Located, metrics: tuple[str, ...], settin
 def _evaluator(
     task: Task, seed: int, limit: int | None, metrics: tuple[str, ...], precision: Precision, compiled: bool
 ) -> Evaluator:
-    from benchmark.core.store import key_of
+    from benchmark.core.store import SHARED
     from benchmark.models.metering import Cost
     from benchmark.scoring.evaluator import Evaluator
     from benchmark.scoring.shared_predictions import SharedPredictions
@@ -104,11 +104,10 @@ def _evaluator(
     samples = list(range(len(task.test.x)))[:limit]
     device = str(task.test.x.device)
     asked = Split(task.test.x[:limit], task.test.y[:limit])
-    key = key_of(
-        task.name, rows_digest(asked), model_digest(task.model, task.train.x), settings_digest(task), seed,
+    path = SHARED.path(
+        task.name, task.name, rows_digest(asked), model_digest(task.model, task.train.x), settings_digest(task), seed,
         sorted(metrics), precision, compiled, device.partition(":")[0], source_digest("benchmark.scoring.evaluator"),
     )  # fmt: skip
-    path = cache_folder() / "shared" / f"{task.name}-{key}.safetensors"
     shared, costs = SharedPredictions.load(path, device)
     evaluator = Evaluator(task, seed, samples, metrics=metrics, precision=precision, shared=shared)
     if shared is None:

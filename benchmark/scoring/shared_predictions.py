@@ -9,7 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from benchmark.core.store import Unusable, intact, locked, recall, sealed, store, unseal
+from benchmark.core.files import locked
+from benchmark.core.store import SHARED, Unusable, intact, recall, sealed, store, unseal
 from benchmark.scoring.masked_model import Predictions
 
 
@@ -99,7 +100,7 @@ class SharedPredictions:
         # copies: some are views of one tensor, which the file format refuses
         tensors = {key: value.detach().clone() for key, value in self.tensors().items()}
         with locked(path):
-            if intact(path, lambda path: unseal(path, path.name), "shared answers") is None:
+            if intact(path, lambda path: unseal(path, path.name), SHARED.noun) is None:
                 store(path, sealed(tensors, {"costs": costs}, path.name))
 
     @classmethod
@@ -114,4 +115,4 @@ class SharedPredictions:
             except (KeyError, TypeError) as error:
                 raise Unusable("holds no shared answers") from error
 
-        return recall(path, look, "shared answers") or (None, {})
+        return recall(path, look, SHARED.noun) or (None, {})

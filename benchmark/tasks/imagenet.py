@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from benchmark.core.types import TASKS
-from benchmark.data.images import ListedImages
+from benchmark.data.image_folders import ListedImages
 from benchmark.modalities.image import ImageTask
 from benchmark.models.pretrained import Pretrained
 

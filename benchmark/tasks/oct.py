@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from benchmark.core.types import TASKS
-from benchmark.data.images import FolderImages
+from benchmark.data.image_folders import FolderImages
 from benchmark.modalities.image import ImageTask, Training
 from benchmark.models.pretrained import Pretrained
 from benchmark.tasks.imagenet import DEIT, EFFICIENTNET, MEAN, RESNET, STD

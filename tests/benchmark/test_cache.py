@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import multiprocessing
 import os
 import random
@@ -16,12 +17,14 @@ import torch
 from filelock import FileLock
 from torch import nn
 
+from benchmark.cli.parser import main
 from benchmark.core import files, store
 from benchmark.core.errors import DataError
-from benchmark.core.files import sweep, write_atomically
+from benchmark.core.files import entries_in, sweep, write_atomically
 from benchmark.core.parameters import configure
 from benchmark.core.seeding import seeded
-from benchmark.core.store import Unusable, digest_of, kept, sealed, unseal
+from benchmark.core.sources import make_room
+from benchmark.core.store import MODELS, Store, Unusable, digest_of, load_or_make, sealed, unseal
 from benchmark.core.types import METHODS, Split
 from benchmark.modalities.removal import ColumnRemoval
 from benchmark.models.weights import trained
@@ -35,7 +38,7 @@ from tests import toys
 def said(caplog, monkeypatch):
     """What the log says; what is said once a process is said anew."""
     monkeypatch.setattr("logging.Logger.propagate", True, raising=False)
-    monkeypatch.setattr(store, "_said", set())
+    monkeypatch.setattr(files, "_told", set())
     with caplog.at_level("WARNING", "benchmark"):
         yield caplog
 
@@ -63,7 +66,7 @@ def data(folder, made):
         pixels = torch.arange(24, dtype=torch.uint8).reshape(2, 3, 4)
         return {"x": pixels, "y": torch.tensor([0, 1]), "evidence": pixels > 3, "none": torch.zeros(0, 2)}, {}
 
-    tensors, facts = kept(folder / "pixels.safetensors", make, "decoded images")
+    tensors, facts = load_or_make(folder / "pixels.safetensors", make, "decoded images")
     return sorted((key, str(value.dtype), value.tolist()) for key, value in tensors.items()), facts
 
 
@@ -376,7 +379,7 @@ def hold(path, held):
 
 
 def test_waiting_for_another_run_is_said(tmp_path, said, monkeypatch):
-    monkeypatch.setattr(store, "PATIENCE", 0.1)
+    monkeypatch.setattr(files, "PATIENCE", 0.1)
     context = multiprocessing.get_context("fork")
     held = context.Event()
     other = context.Process(target=hold, args=(tmp_path / "net.lock", held))
@@ -460,3 +463,159 @@ def test_a_process_number_used_again_is_another_process(tmp_path):
     again.write_bytes(b"x")
     sweep(tmp_path)
     assert not again.exists()
+
+
+# A cache that is bounded in size
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+    """Return a function that makes an entry of a kind in a cache folder of this test."""
+    monkeypatch.setenv("BENCHMARK_CACHE", str(tmp_path))
+
+    def make(kind, name, hours_ago=0.0, size=1000):
+        path = Store(kind, kind).path(name, name)
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(bytes(size))
+        then = time.time() - 3600 * hours_ago
+        os.utime(path, (then, then))
+        return path
+
+    return make
+
+
+def test_what_was_used_least_recently_goes_first(cache, tmp_path, monkeypatch):
+    oldest, used, newest = cache("models", "a", 3), cache("shared", "b", 2), cache("data", "c", 1)
+    oldest.with_suffix(".pt").write_bytes(b"a checkpoint beside it")
+    os.utime(oldest.with_suffix(".pt"), (1, 1))
+    (tmp_path / "of another program").write_bytes(bytes(5000))
+    changed = used.stat().st_mtime_ns
+    files.mark_used(used)
+    assert used.stat().st_mtime_ns == changed
+    monkeypatch.setenv("BENCHMARK_CACHE_GB", "2.5e-6")
+    path = MODELS.path("new", 1)
+    store.store(path, bytes(1000))
+    assert not oldest.exists()
+    assert not oldest.with_suffix(".pt").exists(), "what belongs to an entry goes with it"
+    assert not newest.exists()
+    assert used.exists(), "it was made before, and used after"
+    assert path.exists()
+    assert (tmp_path / "of another program").exists()
+
+
+def test_reading_counts_as_use(cache, tmp_path, monkeypatch):
+    path = MODELS.path("net", 1)
+    MODELS.get(path, lambda: ({"w": torch.zeros(300)}, {}))
+    os.utime(path, (1, 1))
+    other = cache("models", "other", 5, path.stat().st_size)
+    MODELS.get(path, lambda: pytest.fail("it is there"))
+    monkeypatch.setenv("BENCHMARK_CACHE_GB", str(1.5 * path.stat().st_size / 1e9))
+    make_room(tmp_path)
+    assert path.exists()
+    assert not other.exists()
+
+
+def test_what_was_just_made_stays_though_it_is_larger_than_the_bound(cache, said, monkeypatch):
+    old = cache("models", "old", 3)
+    monkeypatch.setenv("BENCHMARK_CACHE_GB", "1e-7")
+    path = MODELS.path("net", 1)
+    MODELS.get(path, lambda: ({"w": torch.zeros(300)}, {}))
+    assert path.exists()
+    assert not old.exists()
+    (sentence,) = said.messages
+    assert "more than its bound of 1e-07 GB: what is left is in use or cannot be removed" in sentence
+
+
+def test_what_is_locked_or_in_use_stays(cache, tmp_path, said, monkeypatch):
+    locked, held, free = (cache("downloads", name, 3) for name in ("locked", "held", "free"))
+    monkeypatch.setenv("BENCHMARK_CACHE_GB", "1e-9")
+    with FileLock(locked.with_suffix(".lock")):
+        files.hold(held)
+        make_room(tmp_path)
+        assert locked.exists()
+        assert held.exists()
+        assert not free.exists()
+        assert "in use or cannot be removed" in said.text
+    files._held.pop(held).close()
+    make_room(tmp_path)
+    assert not list(tmp_path.rglob("*.safetensors"))
+    assert not list(tmp_path.rglob("*.lock"))
+
+
+def test_what_another_process_holds_stays(cache, tmp_path, monkeypatch):
+    path = cache("downloads", "held", 3)
+    context = multiprocessing.get_context("fork")
+    held, done = context.Event(), context.Event()
+
+    def other():
+        files.hold(path)
+        held.set()
+        done.wait(10)
+
+    process = context.Process(target=other)
+    process.start()
+    assert held.wait(10)
+    monkeypatch.setenv("BENCHMARK_CACHE_GB", "1e-9")
+    make_room(tmp_path)
+    assert path.exists()
+    done.set()
+    process.join()
+    make_room(tmp_path)
+    assert not path.exists()
+
+
+def test_a_cache_in_which_nothing_can_be_removed_costs_no_run(cache, said, read_only, tmp_path, monkeypatch):
+    path = cache("models", "old", 3)
+    monkeypatch.setenv("BENCHMARK_CACHE_GB", "1e-9")
+    read_only()
+    make_room(tmp_path)
+    make_room(tmp_path)
+    assert path.exists()
+    assert len(said.messages) == 1, "it is said once"
+
+
+def test_what_is_being_written_is_no_entry(tmp_path):
+    (tmp_path / f".net.safetensors.{files._writer()}-01234567.part").write_bytes(bytes(10))
+    (tmp_path / "net.lock").touch()
+    assert not entries_in(tmp_path)
+
+
+@pytest.mark.parametrize("text", ["much", "0", "-3", "nan", "inf", "1 GB"])
+def test_a_bound_that_is_no_size_is_refused(text, monkeypatch, capsys):
+    monkeypatch.setenv("BENCHMARK_CACHE_GB", text)
+    assert main(["doctor"]) == 2
+    assert capsys.readouterr().err == (f"error: BENCHMARK_CACHE_GB expects gigabytes, a number over 0, got {text!r}\n")
+
+
+def test_doctor_shows_what_the_cache_holds(cache, capsys):
+    cache("models", "a")
+    cache("models", "b").with_suffix(".lock").touch()
+    cache("shared", "c", size=2_500_000)
+    assert main(["doctor", "--task", "digits_cnn"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert "cache of models              2 entries      2.0 kB" in lines
+    assert "cache of shared              1 entries      2.5 MB" in lines
+    assert main(["doctor", "--task", "digits_cnn", "--json"]) == 0
+    use = {kind["kind"]: kind for kind in json.loads(capsys.readouterr().out)["cache"]}
+    assert use["models"] == {"kind": "models", "entries": 2, "size": 2000}
+    assert use["explainers"]["entries"] == 0
+
+
+def test_doctor_clears_a_kind_or_all_of_it(cache, capsys, tmp_path):
+    one, two, other = cache("models", "a"), cache("models", "b"), cache("shared", "c")
+    (tmp_path / "mine.txt").write_text("of another program")
+    with FileLock(two.with_suffix(".lock")):
+        assert main(["doctor", "--clear", "models"]) == 0
+    assert "1 entries      1.0 kB removed; 1 in use, or not ours to remove, stay" in capsys.readouterr().out
+    assert not one.exists()
+    assert two.exists()
+    assert other.exists()
+    assert main(["doctor", "--clear", "--json"]) == 0
+    cleared = {use["kind"]: use for use in json.loads(capsys.readouterr().out)["cleared"]}
+    assert cleared["models"] == {"kind": "models", "entries": 1, "size": 1000, "left": 0}
+    assert [path.name for path in tmp_path.rglob("*")] == ["mine.txt"]
+
+
+def test_a_kind_that_is_none_is_refused(capsys):
+    assert main(["doctor", "--clear", "model"]) == 2
+    assert "error: --clear: the cache has no kind 'model'; did you mean 'models'?" in capsys.readouterr().err

@@ -2,169 +2,18 @@
 
 from __future__ import annotations
 
-import http.server
 import json
 import socket
 import subprocess
 import sys
-import threading
-import time
 from dataclasses import replace
 
-import pandas as pd
-import pytest
-
 from benchmark.cli.parser import main
-from benchmark.core.errors import DataError
 from benchmark.core.sources import Sources
 from benchmark.core.types import METHODS, TASKS
-from benchmark.data.download import download
 from benchmark.running.presets import PRESETS
-from benchmark.tasks.imdb import IMDB
-
-BODY = bytes(range(256)) * 400
-
-
-class Handler(http.server.BaseHTTPRequestHandler):
-    """Serves `self.server.body`; behaves as the first part of its path says, and honours ranges."""
-
-    def do_GET(self):
-        self.server.asked.append((self.path, self.headers.get("Range")))
-        how, body = self.path.split("/")[1], self.server.body
-        if how == "missing":
-            self.send_error(404)
-            return
-        if how == "other":
-            body = b"<html>please log in</html>"
-        begin = int((self.headers.get("Range") or "bytes=0-")[6:-1]) if how != "whole" else 0
-        if begin >= len(body):
-            self.send_error(416)
-            return
-        self.send_response(206 if begin else 200)
-        self.send_header("Content-Length", str(len(body) - begin))
-        self.end_headers()
-        rest = body[begin:]
-        if how == "cut" and len(self.server.asked) < self.server.good_after:
-            self.wfile.write(rest[: max(1, len(rest) // 3)])
-            return
-        if how == "silent":
-            self.wfile.write(rest[:100])
-            self.wfile.flush()
-            self.server.done.wait(5)
-            return
-        if how == "slow":
-            for at in range(0, len(rest), len(rest) // 8):
-                self.wfile.write(rest[at : at + len(rest) // 8])
-                self.wfile.flush()
-                time.sleep(0.15)
-            return
-        self.wfile.write(rest)
-
-    def log_message(self, *_):
-        pass
-
-
-@pytest.fixture
-def server():
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as made:
-        made.body, made.done, made.asked, made.good_after = BODY, threading.Event(), [], 99
-        thread = threading.Thread(target=made.serve_forever, kwargs={"poll_interval": 0.02})
-        thread.start()
-        made.url = f"http://127.0.0.1:{made.server_address[1]}"
-        yield made
-        made.done.set()
-        made.shutdown()
-        thread.join()
-
-
-def digest(body=BODY):
-    import hashlib
-
-    return hashlib.sha256(body).hexdigest()
-
-
-def test_a_download_arrives_and_is_checked(server, tmp_path):
-    path = tmp_path / "deep" / "file.bin"
-    download(f"{server.url}/good/file.bin", path, digest()[:8])
-    assert path.read_bytes() == BODY
-    assert [file.name for file in path.parent.iterdir() if not file.name.endswith(".lock")] == ["file.bin"]
-    download(f"{server.url}/missing", path, digest())  # it is here: nothing is asked
-    assert len(server.asked) == 1
-
-
-def test_a_slow_server_is_waited_for_while_it_sends(server, tmp_path):
-    download(f"{server.url}/slow/x", tmp_path / "x", digest(), stall=0.6)  # 1.2 s in all, never 0.6 s without a byte
-    assert (tmp_path / "x").read_bytes() == BODY
-
-
-def test_a_download_that_is_cut_off_goes_on_where_it_stopped(server, tmp_path):
-    server.good_after = 3
-    download(f"{server.url}/cut/x", tmp_path / "x", digest())
-    assert (tmp_path / "x").read_bytes() == BODY
-    ranges = [asked for _, asked in server.asked]
-    assert ranges[0] is None
-    assert ranges[1] == f"bytes={len(BODY) // 3}-"
-    assert len(ranges) == 3
-
-
-def test_what_an_earlier_try_left_is_gone_on_from(server, tmp_path):
-    with pytest.raises(DataError, match="cut off after .* the same command goes on from there"):
-        download(f"{server.url}/cut/x", tmp_path / "x", digest())
-    assert not (tmp_path / "x").exists()
-    left = (tmp_path / ".x.part").stat().st_size
-    assert 0 < left < len(BODY)
-    download(f"{server.url}/good/x", tmp_path / "x", digest())
-    assert server.asked[-1][1] == f"bytes={left}-"
-    assert (tmp_path / "x").read_bytes() == BODY
-
-
-def test_a_server_that_knows_no_ranges_begins_anew(server, tmp_path):
-    (tmp_path / ".x.part").write_bytes(BODY[:1000])
-    download(f"{server.url}/whole/x", tmp_path / "x", digest())
-    assert (tmp_path / "x").read_bytes() == BODY
-
-
-def test_a_finished_part_needs_no_more_bytes(server, tmp_path):
-    (tmp_path / ".x.part").write_bytes(BODY)
-    download(f"{server.url}/good/x", tmp_path / "x", digest())
-    assert (tmp_path / "x").read_bytes() == BODY
-
-
-@pytest.mark.parametrize(
-    ("how", "message"),
-    [
-        ("missing", "404"),
-        ("other", "holds something else than expected"),
-        ("silent", "was not there after 0.5 s|timed out"),
-    ],
-)
-def test_a_bad_download_leaves_no_file(server, tmp_path, how, message):
-    start = time.monotonic()
-    with pytest.raises(DataError, match=message):
-        download(f"{server.url}/{how}/x", tmp_path / "x", digest(), stall=0.5)
-    assert time.monotonic() - start < 3
-    assert not (tmp_path / "x").exists()
-    if how == "other":
-        assert not (tmp_path / ".x.part").exists(), "wrong content is not gone on from"
-
 
 # prepare
-
-
-@pytest.fixture
-def hub(server, tmp_path, monkeypatch):
-    """A hub on this machine that serves one small table for every file of IMDb."""
-    table = pd.DataFrame({"text": ["a fine film", "a dull film"] * 40, "label": [1, 0] * 40})
-    path = tmp_path / "table.parquet"
-    table.to_parquet(path)
-    server.body = path.read_bytes()
-    monkeypatch.setenv("BENCHMARK_CACHE", str(tmp_path / "cache"))
-    monkeypatch.delenv("BENCHMARK_DATA", raising=False)
-
-    def behave(how):
-        monkeypatch.setenv("HF_ENDPOINT", f"{server.url}/{how}")
-
-    return behave
 
 
 def test_prepare_that_finds_no_real_data_is_no_success(capsys, monkeypatch):
@@ -177,39 +26,6 @@ def test_prepare_that_finds_no_real_data_is_no_success(capsys, monkeypatch):
     assert "nap_mlp                synthetic data" in captured.out
     assert "breast_cancer_mlp      real data" in captured.out
     assert main([*words, "--source", "synthetic", "--task", "nap_mlp"]) == 0
-
-
-def test_prepare_downloads_and_trains_once(hub, server, capsys, monkeypatch):
-    hub("good")
-    assert main(["prepare", "--task", "imdb_lstm", "--source", "real", "--device", "cpu"]) == 0
-    assert "imdb_lstm" in (out := capsys.readouterr().out)
-    assert "stanfordnlp/imdb at e6281661ce1c on the hub; accuracy" in out
-    assert {path for path, _ in server.asked} == {
-        f"/good/datasets/stanfordnlp/imdb/resolve/{IMDB.revision}/{file}" for file in IMDB.remote.values()
-    }
-    asked = len(server.asked)
-    hub("missing")
-    assert main(["prepare", "--task", "imdb_lstm", "--source", "real", "--offline", "--device", "cpu"]) == 0
-    assert len(server.asked) == asked
-    assert main(["doctor", "--task", "imdb_lstm"]) == 0
-    assert "model trained" in capsys.readouterr().out
-
-
-@pytest.mark.parametrize(("how", "message"), [("missing", "404"), ("cut", "cut off")])
-def test_prepare_says_what_is_missing_and_goes_on(hub, capsys, how, message):
-    hub(how)
-    code = main(["prepare", "--task", "imdb_lstm,breast_cancer_mlp", "--source", "real", "--device", "cpu"])
-    captured = capsys.readouterr()
-    assert code == 3
-    assert message in captured.err
-    assert "put imdb/train.parquet and test.parquet into it, or use --source synthetic" in captured.err
-    assert "breast_cancer_mlp" in captured.out
-
-
-def test_a_page_instead_of_a_table_is_refused(hub, capsys):
-    hub("other")
-    assert main(["prepare", "--task", "imdb_lstm", "--source", "real", "--device", "cpu"]) == 3
-    assert "it is no parquet file: it begins with" in capsys.readouterr().err
 
 
 def test_offline_opens_no_socket(tmp_path, monkeypatch, capsys):

@@ -14,7 +14,6 @@ import pytest
 from benchmark.core.errors import DataError
 from benchmark.core.seeding import seed_for
 from benchmark.core.sources import Sources
-from benchmark.data.download import fetch
 from benchmark.data.split import stratified
 from benchmark.tasks.breast_cancer import BREAST_CANCER
 from benchmark.tasks.nap import NAP
@@ -70,31 +69,6 @@ def server():
         thread.join()
 
 
-def test_fetch(server):
-    assert fetch(f"{server.url}/good") == server.body
-
-
-@pytest.mark.parametrize(
-    ("path", "message"),
-    [
-        ("/missing", "404"),
-        ("/cut", "cut off after 8 of 16 bytes|IncompleteRead"),
-        ("/endless", "too slow|not there after|timed out"),
-        ("/silent", "timed out|not there after"),
-    ],
-)
-def test_fetch_gives_up(server, path, message):
-    start = time.monotonic()
-    with pytest.raises(DataError, match=message):
-        fetch(server.url + path, deadline=0.6)
-    assert time.monotonic() - start < 3
-
-
-def test_fetch_from_nobody():
-    with pytest.raises(DataError, match="could not be fetched"):
-        fetch("http://127.0.0.1:9/x", deadline=2)
-
-
 def frame(data, rows=60, seed=5):
     return data.synthesise(np.random.default_rng(seed)).iloc[:rows]
 
@@ -129,7 +103,7 @@ def test_a_bad_hub_leads_to_the_stand_in_or_a_refusal(server, tmp_path, path):
     assert "using the synthetic stand-in" in located.notes[0]
     with pytest.raises(DataError, match="no real data for wcd: .*--data-dir"):
         data.locate(Sources("real", cache=tmp_path))
-    assert not (tmp_path / "data").exists()
+    assert not list(tmp_path.rglob("*.csv"))
 
 
 def test_other_content_from_the_hub_is_refused(server, tmp_path):
@@ -268,7 +242,7 @@ def test_a_damaged_download_is_set_aside_and_fetched_again(server, tmp_path, cap
     server.body = table.to_csv(index=False).encode()
     data = pinned(WCD, f"{server.url}/good", table)
     data.locate(Sources("real", cache=tmp_path))
-    (kept,) = (tmp_path / "data").glob("*.csv")
+    (kept,) = (tmp_path / "downloads").glob("*.csv")
     whole = kept.read_bytes()
     kept.unlink()
     if spoil == "folder":
@@ -284,21 +258,21 @@ def test_a_damaged_download_is_set_aside_and_fetched_again(server, tmp_path, cap
     assert kept.read_bytes() == whole
     assert f"what was downloaded to {kept} is damaged" in caplog.text
     assert "set aside as" in caplog.text
-    assert (tmp_path / "data" / f"{kept.name}.damaged").exists()
+    assert list((tmp_path / "downloads").glob(f"{kept.name}.damaged-*"))
 
 
 def test_a_damaged_download_that_cannot_be_set_aside_is_named(server, tmp_path, monkeypatch):
     from pathlib import Path
 
     data = pinned(WCD, f"{server.url}/good", frame(WCD))
-    kept = tmp_path / "data" / f"wcd-{data.digest[:16]}.csv"
+    kept = tmp_path / "downloads" / f"wcd-{data.digest[:16]}.csv"
     kept.parent.mkdir()
     kept.write_bytes(b"")
 
     def fail(*_):
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(Path, "replace", fail)
+    monkeypatch.setattr(Path, "rename", fail)
     with pytest.raises(DataError, match=r"is damaged .* and cannot be set aside \(Permission denied\): remove it"):
         data.locate(Sources("real", cache=tmp_path))
 

@@ -13,6 +13,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import timm
 import torch
 from PIL import Image
 from safetensors.torch import save_file
@@ -23,7 +24,7 @@ from benchmark.core.sources import Sources
 from benchmark.data import stand_ins
 from benchmark.data.image_files import read_image
 from benchmark.modalities.image import ImageTask, Training
-from benchmark.models.image import augmented, image_model, spatial_layer
+from benchmark.models.image import augmented, image_model, scaled, spatial_layer
 from benchmark.models.pretrained import Pretrained, load_state
 from benchmark.tasks.imagenet import IMAGENET, MEAN, STD
 from benchmark.tasks.oct import OCT
@@ -397,6 +398,28 @@ def test_models_have_the_right_shapes(family):
         assert model(torch.randn(2, 3, 32, 32)).shape == (2, 4)
     assert not any(getattr(module, "inplace", False) for module in model.modules())
     assert len(seen[0]) == (3 if family == "deit" else 4)
+
+
+@pytest.mark.parametrize(("family", "name"), [("efficientnet", "efficientnet_b0"), ("mobilenet", "mobilenetv2_100")])
+def test_a_scaled_model_of_the_whole_size_is_timm_s_own(family, name):
+    """Equal weights from one seed, and equal outputs: only the numbers of blocks and channels are ours to choose."""
+    with seeded(0):
+        own = scaled(family, 7, 3, width=1.0, depth=1.0).eval()
+    with seeded(0):
+        theirs = timm.create_model(name, num_classes=7, in_chans=3).eval()
+    state, expected = own.state_dict(), theirs.state_dict()
+    assert list(state) == list(expected)
+    assert all(torch.equal(state[key], expected[key]) for key in expected)
+    assert str(own) == str(theirs), "layer by layer"
+    x = torch.randn(2, 3, 64, 64)
+    assert torch.equal(own(x), theirs(x))
+
+
+@pytest.mark.parametrize(("family", "blocks", "parameters"), [("efficientnet", 7, 124_896), ("mobilenet", 8, 420_676)])
+def test_reduced_models_have_fewer_and_narrower_blocks(family, blocks, parameters):
+    model = image_model(family, 4, 3, 32, reduced=True)
+    assert sum(len(stage) for stage in model.blocks) == blocks
+    assert sum(value.numel() for value in model.parameters()) == parameters
 
 
 @pytest.mark.parametrize("family", ["resnet", "efficientnet", "deit", "mobilenet"])

@@ -210,53 +210,6 @@ def test_test_texts_play_no_part_in_what_is_trained(tmp_path, monkeypatch):
     assert first.provenance.model.digest == second.provenance.model.digest
 
 
-LOGIN = b"<html>please log in</html>"
-
-
-@pytest.mark.parametrize(
-    ("spoil", "message"),
-    [
-        (lambda content: LOGIN, r"holds something else than expected: it is no parquet file: it begins with b'<html>"),
-        (lambda content: b"version https://git-lfs.github.com/spec/v1", "it is no parquet file"),
-        (lambda content: content[:-9], "it is a parquet file without its end"),
-        (lambda content: b"", "it is no parquet file"),
-    ],
-)
-def test_what_the_hub_gives_is_looked_at_before_it_is_kept(tmp_path, monkeypatch, spoil, message):
-    folder(tmp_path)
-    content = (tmp_path / "imdb" / "test.parquet").read_bytes()
-
-    def give(_url, begin, take, _stop, _timeout):
-        take(spoil(content)[begin:], False)
-
-    monkeypatch.setattr("benchmark.data.download._read", give)
-    cache = tmp_path / "cache"
-    with pytest.raises(DataError, match=message):
-        IMDB.locate(Sources("real", cache=cache))
-    assert not [path for path in cache.rglob("*") if path.suffix in (".parquet", ".part")]
-    monkeypatch.setattr("benchmark.data.download._read", lambda _u, begin, take, *_: take(content[begin:], False))
-    located = IMDB.locate(Sources("real", cache=cache, verify=True))
-    assert "the revision is pinned and no digest: --verify checks nothing" in located.notes[0]
-    assert len(IMDB.load(located)["test"].words) == 40
-
-
-def test_a_page_kept_by_an_earlier_version_is_set_aside_and_fetched_again(tmp_path, monkeypatch, caplog):
-    monkeypatch.setattr("logging.Logger.propagate", True, raising=False)
-    folder(tmp_path)
-    content = (tmp_path / "imdb" / "test.parquet").read_bytes()
-    kept = tmp_path / "cache" / "data" / "imdb" / IMDB.revision
-    kept.mkdir(parents=True)
-    for part in ("train", "test"):
-        (kept / f"{part}.parquet").write_bytes(LOGIN)
-    with pytest.raises(
-        DataError, match=r"train.parquet is damaged \(it is no parquet file: .*\), and --offline forbids"
-    ):
-        IMDB.locate(Sources("real", cache=tmp_path / "cache", offline=True))
-    monkeypatch.setattr("benchmark.data.download._read", lambda _u, begin, take, *_: take(content[begin:], False))
-    assert len(IMDB.load(IMDB.locate(Sources("real", cache=tmp_path / "cache")))["train"].words) == 40
-    assert caplog.text.count("set aside as") == 2
-
-
 def test_a_damaged_file_is_refused(tmp_path):
     sources = folder(tmp_path)
     (tmp_path / "imdb" / "test.parquet").write_bytes(b"no parquet")

@@ -7,7 +7,7 @@ from torch import nn
 
 from benchmark.core.seeding import seeded
 from benchmark.core.sources import Located, cache_folder
-from benchmark.core.store import kept
+from benchmark.core.store import load_or_make
 from benchmark.core.types import TASKS, Budget, Split, Task
 from benchmark.modalities.removal import ColumnRemoval
 from benchmark.models.weights import trained
@@ -52,7 +52,7 @@ class Stressed:
         return {}
 
     def build(self, located, name, device):
-        data, _ = kept(cache_folder() / "data" / "stressed.safetensors", decode, "decoded data")
+        data, _ = load_or_make(cache_folder() / "data" / "stressed.safetensors", decode, "decoded data")
         x, y = data["x"], data["y"]
         model, _ = trained(cache_folder() / "models" / "stressed.safetensors", net, lambda: train(x[:120], y[:120]))
         return Task(
