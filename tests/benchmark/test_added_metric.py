@@ -20,6 +20,7 @@ def _twin(monkeypatch):
     monkeypatch.setitem(METRICS, "TWIN", replace(METRICS["DEL"], name="TWIN", title="Deletion again", family="TWIN"))
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("_twin")
 def test_it_is_scored_learned_from_and_ranked(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("BENCHMARK_CACHE", str(tmp_path / "cache"))  # prior explanations of ten metrics, and of eleven

@@ -138,6 +138,7 @@ def test_a_stale_record_is_computed_again_unless_never(tmp_path, capsys, monkeyp
     assert "nap_mlp saliency: computed: the model has other weights" in captured.err
 
 
+@pytest.mark.slow
 def test_an_edited_method_is_computed_again_and_reworded_it_is_not(tmp_path, capsys):
     mine = tmp_path / "mine.py"
     text = """

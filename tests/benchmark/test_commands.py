@@ -212,6 +212,7 @@ def test_a_page_instead_of_a_table_is_refused(hub, capsys):
     assert "it is no parquet file: it begins with" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_offline_opens_no_socket(tmp_path, monkeypatch, capsys):
     """In a process of its own, where any use of a socket to reach a host ends it."""
     code = (
