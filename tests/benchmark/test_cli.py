@@ -76,6 +76,7 @@ def test_the_record_says_everything(tmp_path):
     assert set(meta["identity"]) == {"task", "data", "model", "code", "distribution"}
 
 
+@pytest.mark.slow
 def test_bytes_do_not_depend_on_workers_or_on_company(tmp_path):
     assert run(tmp_path / "one", methods=FAST) == 0
     assert run(tmp_path / "two", methods=FAST, jobs="2") == 0

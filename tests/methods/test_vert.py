@@ -248,13 +248,13 @@ def test_the_model_itself_stays_as_it_was(monkeypatch, tmp_path):
 
 
 def test_a_killed_run_goes_on_with_the_round_it_was_in(monkeypatch, tmp_path):
-    import methods.vert
+    from methods import vert_masks
 
     task, method = toys.table(samples=40), VerT(rows=30, rounds=3, steps=3, tuning=5, search=3)
     monkeypatch.setenv("BENCHMARK_CACHE", str(tmp_path / "whole"))
     whole = method.prepare(task, 0)(task.test.x, torch.zeros(40, dtype=torch.long))
     monkeypatch.setenv("BENCHMARK_CACHE", str(tmp_path / "killed"))
-    asked, real = [], methods.vert.masks_for
+    asked, real = [], vert_masks.masks_for
 
     def dies(*given):
         asked.append(given)
@@ -262,7 +262,7 @@ def test_a_killed_run_goes_on_with_the_round_it_was_in(monkeypatch, tmp_path):
             raise KeyboardInterrupt
         return real(*given)
 
-    monkeypatch.setattr(methods.vert, "masks_for", dies)
+    monkeypatch.setattr(vert_masks, "masks_for", dies)
     with pytest.raises(KeyboardInterrupt):
         method.prepare(task, 0)
     again = method.prepare(task, 0)
