@@ -20,6 +20,7 @@ def _twin(monkeypatch):
     monkeypatch.setitem(METRICS, "TWIN", replace(METRICS["DEL"], name="TWIN", title="Deletion again", family="TWIN"))
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("_twin")
 def test_it_is_scored_learned_from_and_ranked(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("BENCHMARK_CACHE", str(tmp_path / "cache"))  # prior explanations of ten metrics, and of eleven
@@ -38,11 +39,7 @@ def test_it_is_scored_learned_from_and_ranked(tmp_path, monkeypatch, capsys):
 
 
 @pytest.mark.usefixtures("_twin")
-def test_an_optimum_is_sought_for_it(capsys):
+def test_optima_are_shown_for_the_metrics_that_have_one(capsys):
     words = ["optimality", "--task", "nap_mlp", "--source", "synthetic", "--limit", "6", "--methods", "occlusion"]
     assert main(words) == 0
-    lines = capsys.readouterr().out.splitlines()
-    columns = lines[2].split()[1:]
-    for line in lines[4:8]:
-        scores = dict(zip(columns, line.split()[-len(columns) :], strict=True))
-        assert scores["TWIN"] == scores["DEL"]
+    assert set(capsys.readouterr().out.splitlines()[2].split()[1:]) == set(METRICS) - {"TWIN"}

@@ -76,6 +76,7 @@ def test_the_record_says_everything(tmp_path):
     assert set(meta["identity"]) == {"task", "data", "model", "code", "distribution"}
 
 
+@pytest.mark.slow
 def test_bytes_do_not_depend_on_workers_or_on_company(tmp_path):
     assert run(tmp_path / "one", methods=FAST) == 0
     assert run(tmp_path / "two", methods=FAST, jobs="2") == 0
@@ -138,6 +139,7 @@ def test_a_stale_record_is_computed_again_unless_never(tmp_path, capsys, monkeyp
     assert "nap_mlp saliency: computed: the model has other weights" in captured.err
 
 
+@pytest.mark.slow
 def test_an_edited_method_is_computed_again_and_reworded_it_is_not(tmp_path, capsys):
     mine = tmp_path / "mine.py"
     text = """

@@ -28,6 +28,7 @@ def test_prepare_that_finds_no_real_data_is_no_success(capsys, monkeypatch):
     assert main([*words, "--source", "synthetic", "--task", "nap_mlp"]) == 0
 
 
+@pytest.mark.slow
 def test_offline_opens_no_socket(tmp_path, monkeypatch, capsys):
     """In a process of its own, where any use of a socket to reach a host ends it."""
     code = (

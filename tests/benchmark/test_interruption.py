@@ -109,7 +109,7 @@ def wait_for_a_record(folder):
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_run_ends_with_130_and_resumes(tmp_path, monkeypatch, number):
     monkeypatch.setenv("BENCHMARK_CACHE", str(tmp_path / "cache"))
-    words = words_for(tmp_path, "saliency,lime[n_samples=2000]")
+    words = words_for(tmp_path, "saliency,lime[n_samples=100]")
     pid = forked(words)
     wait_for_a_record(tmp_path / "out")
     os.kill(pid, number)
@@ -222,6 +222,7 @@ class Dies(Method):
 """
 
 
+@pytest.mark.slow
 def test_a_cell_whose_worker_dies_fails_alone_and_is_computed_by_the_next_run(tmp_path, capsys):
     (tmp_path / "dies.py").write_text(DIES)
     (tmp_path / "once").touch()

@@ -121,6 +121,7 @@ def test_a_bad_method_fails_alone(tmp_path, capsys, method, message):
     assert message in out
 
 
+@pytest.mark.slow
 def test_a_bad_method_fails_in_a_worker_too(tmp_path, capsys):
     assert run(tmp_path, "--include", str(BAD), methods="raises,saliency", jobs="2") == 1
     assert "no luck today" in capsys.readouterr().err
@@ -215,6 +216,7 @@ def test_leaderboard_without_records(tmp_path, capsys):
     assert "run some first" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_exit_codes_reach_the_shell(tmp_path):
     assert command("run", "--task", "x", "--methods", "all", "--out", tmp_path).returncode == 2
     assert command("run", "--task", "nap_mlp", "--methods", "lime", "--data-dir", tmp_path / "no").returncode == 3

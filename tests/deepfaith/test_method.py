@@ -75,6 +75,7 @@ def test_it_leads_the_board(stand_in):
     assert rank <= 2.5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stub", ["random", "constant", "saliency"])
 def test_a_stub_does_not_lead_the_board(stub, stand_in):
     leads, rank = stand_in.leads(METHODS.get(stub)().prepare(stand_in.task, 0))
