@@ -1,7 +1,7 @@
 """The Transformer encoder that learned explainers share: from a task's inputs to a few numbers for each feature.
 
-Tokens are a table's columns, a text's words or an image's square patches; the head of a token gives the numbers of the
-features in it, so that a patch gives one for each of its pixels.
+Tokens are a table's columns, a text's words or an image's square patches; a token's output holds the numbers of
+all its features, so that a patch gives one for each of its pixel sites.
 """
 
 from __future__ import annotations
@@ -23,11 +23,19 @@ PATCHES = 14
 
 @dataclass(frozen=True)
 class Shape:
-    """What an encoder reads and writes: G `features`, `outputs` numbers for each, and the sizes in between.
+    """What an encoder reads and writes, and the sizes in between. What a modality has no use for is 0.
 
-    `words` is the size of a text's vocabulary, of vectors `embedding` wide, whose `pad` is no feature; `channels` and
-    `patch` (pixels a side) are those of an image. What a modality has no use for is 0. A `masked` encoder also sees
-    which features are removed: a zero that is missing is not a zero that is there.
+    Args:
+        modality: of the inputs.
+        features: G.
+        outputs: numbers for each feature.
+        width, depth, heads, dropout: of the Transformer.
+        words: size of a text's vocabulary.
+        embedding: width of its word vectors.
+        pad: the word number of padding, which is no feature.
+        channels: of an image.
+        patch: pixels a side of its patches.
+        masked: the encoder also sees which features are removed: a zero that is removed is not a zero that was given.
     """
 
     modality: Modality
@@ -76,7 +84,11 @@ def embedding_of(task: Task) -> Tensor | None:
 
 
 class Backbone(nn.Module):
-    """Inputs (B, ...) to (B, G, outputs). `extra` (B, T, width) are more tokens to attend to, which say nothing."""
+    """Inputs (B, ...) to (B, G, outputs).
+
+    Args:
+        shape: see `Shape`.
+    """
 
     def __init__(self, shape: Shape) -> None:
         super().__init__()
@@ -107,10 +119,13 @@ class Backbone(nn.Module):
     def forward(
         self, x: Tensor, extra: Tensor | None = None, removed: Tensor | None = None, weights: Tensor | None = None
     ) -> Tensor:
-        """Return (B, G, outputs); padding gets zeros, and columns that are padding in all rows are cut off.
+        """Return (B, G, outputs); padding gets zeros, and is cut off before attention where all rows have it.
 
-        `removed` (B, G) bool is for masked encoders; a text's removed words show by themselves. `weights` (B, tokens)
-        scale what each token says of the input, in 0 to 1: at 0 only its place is left.
+        Args:
+            x: inputs (B, ...).
+            extra: conditioning tokens (B, T, width), which are attended to and give no output.
+            removed: (B, G) bool, for masked encoders; a text's removed words show by themselves.
+            weights: (B, tokens) in [0, 1], the share of each token's content that is seen; at 0 only its place is left.
         """
         real = self._real(x)
         if real is not None:
@@ -126,11 +141,11 @@ class Backbone(nn.Module):
             ignored = None if ignored is None else F.pad(ignored, (0, extra.shape[1]))
         elif ignored is not None:
             ignored[:, 0] = False  # attention needs one key even where all is padding
-        found = self.head(self.encoder(tokens, src_key_padding_mask=ignored)[:, :count])
+        by_token = self.head(self.encoder(tokens, src_key_padding_mask=ignored)[:, :count])
         if real is not None:
-            found = found.masked_fill(~real.unsqueeze(-1), 0.0)
-            return F.pad(found, (0, 0, 0, self.shape.features - count))
-        return self._unpatchify(found) if self.shape.modality == "image" else found
+            by_token = by_token.masked_fill(~real.unsqueeze(-1), 0.0)
+            return F.pad(by_token, (0, 0, 0, self.shape.features - count))
+        return self._unpatchify(by_token) if self.shape.modality == "image" else by_token
 
     def start_from(self, task: Task) -> None:
         """Begin with the word vectors of the model that is to be explained: they know what words mean to it."""
@@ -154,8 +169,8 @@ class Backbone(nn.Module):
                 return (x * ~removed).unsqueeze(-1) * self.scale + removed.unsqueeze(-1) * self.absent
             case "image" if self.shape.masked:
                 assert removed is not None, "a masked encoder has to see what is removed"
-                seen = torch.cat([x, removed.view(len(x), 1, *x.shape[2:]).to(x)], 1)
-                return self.patchify(seen).flatten(2).mT
+                with_mask = torch.cat([x, removed.view(len(x), 1, *x.shape[2:]).to(x)], 1)
+                return self.patchify(with_mask).flatten(2).mT
             case "table":
                 return x.unsqueeze(-1) * self.scale
             case "text":
@@ -163,8 +178,8 @@ class Backbone(nn.Module):
             case _:
                 return self.patchify(x).flatten(2).mT
 
-    def _unpatchify(self, found: Tensor) -> Tensor:
+    def _unpatchify(self, by_patch: Tensor) -> Tensor:
         """Lay out the sites of each patch (B, patches, patch * patch * outputs) in raster order of the image."""
         n, p = self.shape.side // self.shape.patch, self.shape.patch
-        sites = found.view(len(found), n, n, p, p, self.shape.outputs).transpose(2, 3)
-        return sites.reshape(len(found), self.shape.features, self.shape.outputs)
+        sites = by_patch.view(len(by_patch), n, n, p, p, self.shape.outputs).transpose(2, 3)
+        return sites.reshape(len(by_patch), self.shape.features, self.shape.outputs)

@@ -1,4 +1,4 @@
-"""The base of objectives that have no state of their own; it imports no torch."""
+"""What objectives without a state of their own have in common."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any
 
 
 class StatelessObjective:
-    """An objective (see `benchmark.learning.fitting.Objective`) of which a checkpoint has nothing to keep."""
+    """An objective (see `benchmark.learning.fitting.Objective`) of which a checkpoint has nothing to store."""
 
     def state(self) -> dict[str, Any]:
         """See `Objective`."""

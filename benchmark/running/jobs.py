@@ -7,9 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from benchmark.core.errors import RecordError, describe
-from benchmark.core.identity import (
-    method_identity,
-)
+from benchmark.core.identity import method_identity
 from benchmark.core.sources import Located
 from benchmark.core.types import METHODS, Method, Task
 from benchmark.records.record import Cell, Record, stale
@@ -24,7 +22,16 @@ log = logging.getLogger("benchmark")
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a cell: kept (stored before), computed, skipped or failed; why; samples that failed in it."""
+    """What became of a cell.
+
+    Attributes:
+        cell: which.
+        label: its method as the user wrote it.
+        state: `kept` (stored before), `computed`, `skipped` or `failed`.
+        reason: why it was skipped or failed.
+        n_failed: samples that have no score.
+        n_total: samples.
+    """
 
     cell: Cell
     label: str
@@ -41,7 +48,16 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Job:
-    """One cell for a worker, with all it needs to build the task. `why` says why a stored record will not do."""
+    """One cell for a worker, with all that it needs to build the task.
+
+    Attributes:
+        cell: what is computed.
+        choice: its method as the user wrote it.
+        located: where the task's data are.
+        metrics: which are scored.
+        settings: of the run.
+        why: why a stored record will not do, where there is one.
+    """
 
     cell: Cell
     choice: MethodChoice
@@ -103,11 +119,11 @@ def identity_of(task: Task, cell: Cell) -> dict[str, str]:
     Where a method cannot say what it follows from, its code is empty; `_evaluate` meets the same error and keeps it.
     """
     try:
-        own = method_identity(method_of(cell), task.modality, METHODS.entry(cell.method).module)
+        of_method = method_identity(method_of(cell), task.modality, METHODS.entry(cell.method).module)
     except Exception as error:
         log.debug(f"{cell.label}: {describe(error, METHODS.get(cell.method))}")
-        own = {"code": "", "distribution": ""}
-    return identity_of_task(task) | own
+        of_method = {"code": "", "distribution": ""}
+    return identity_of_task(task) | of_method
 
 
 def method_of(cell: Cell) -> Method:

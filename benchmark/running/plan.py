@@ -1,4 +1,7 @@
-"""Lays out cells: which methods with which parameters, on which tasks. Imports no torch."""
+"""From what was asked for to cells: which methods with which parameters, on which tasks.
+
+Importing this needs no torch; planning imports the files of the methods that are chosen, and they do.
+"""
 
 from __future__ import annotations
 
@@ -67,7 +70,15 @@ def method_for(choice: MethodChoice, preset: str = "standard") -> Method:
 
 @dataclass(frozen=True, eq=False)
 class PlannedTask:
-    """A task, where its data are, and the cells to evaluate on it. `skips` says why a method does not apply."""
+    """A task and the cells to evaluate on it.
+
+    Attributes:
+        name: of the task.
+        spec: what the task's file registers.
+        located: where its data are.
+        cells: each with its method as the user wrote it.
+        skips: why a method does not apply, by the key of its cell.
+    """
 
     name: str
     spec: TaskSpec
@@ -87,8 +98,8 @@ class PlannedTask:
         """Return this plan for a task of `rows` test rows: a limit that takes nothing away is none."""
         cells, skips = [], {}
         for cell, choice in self.cells:
-            taken = cell.limit if cell.limit is not None and cell.limit < rows else None
-            bound = dataclasses.replace(cell, limit=taken)
+            limit = cell.limit if cell.limit is not None and cell.limit < rows else None
+            bound = dataclasses.replace(cell, limit=limit)
             cells.append((bound, choice))
             if cell.key in self.skips:
                 skips[bound.key] = self.skips[cell.key]
@@ -106,6 +117,16 @@ def plan_task(
     device: Device = "cpu",
 ) -> PlannedTask:
     """Find a task's data and lay out its cells.
+
+    Args:
+        name: of the task.
+        choices: the methods, each a cell; one that is there twice counts once.
+        sources: where data may come from.
+        seed: of the run.
+        limit: only the first test samples; without it the preset's number.
+        precision: of the forwards.
+        preset: how much work, see `benchmark.running.presets`.
+        device: the class of device.
 
     Raises:
         DataError: its data are missing or damaged.

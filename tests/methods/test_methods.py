@@ -101,6 +101,14 @@ def test_methods_are_listed_without_torch_and_planned_without_captum():
     assert done.returncode == 0, done.stderr
 
 
+def test_what_is_built_in():
+    from benchmark.core.registry import Entry
+
+    assert all(METHODS.entry(name).built_in for name in ("saliency", "deepfaith"))
+    for module in ("included_mine_1234", "methods_of_mine.first", "another.methods"):
+        assert not Entry("mine", module, "", {}).built_in
+
+
 def linear(samples=9):
     weights = torch.tensor([0.03, -0.02, 0.05, 0.01, -0.015], dtype=torch.float64)
     x = torch.rand(samples, 5, dtype=torch.float64) + 0.5
