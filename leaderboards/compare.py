@@ -145,13 +145,13 @@ def compare(before: list[Record], after: list[Record], damaged: tuple[int, int] 
     return Comparison(tuple(moves), only_before, only_after, tuple(refused), tuple(broken), damaged)
 
 
-def unlike(one: Record, other: Record) -> str:
+def unlike(before: Record, after: Record) -> str:
     """Return why two records of a cell cannot be compared, or nothing where they can."""
     parts = ("task", "data", "model")
-    if reason := what_changed(*({part: record.identity[part] for part in parts} for record in (one, other))):
+    if reason := what_changed(*({part: record.identity[part] for part in parts} for record in (before, after))):
         return reason
-    for metric in [name for name in one.metrics if name in other.metrics]:
-        versions = one.metrics[metric]["version"], other.metrics[metric]["version"]
+    for metric in [name for name in before.metrics if name in after.metrics]:
+        versions = before.metrics[metric]["version"], after.metrics[metric]["version"]
         if versions[0] != versions[1]:
             return f"different versions of {metric} ({versions[0]} and {versions[1]})"
     return ""
@@ -185,9 +185,9 @@ class _Pair:
     missing: int
 
 
-def _pairs(name: str, one: Record, other: Record) -> Iterator[_Pair]:
-    columns = [_columns(record) for record in (one, other)]
-    for metric in (metric for metric in one.metrics if metric in other.metrics):
+def _pairs(name: str, first: Record, second: Record) -> Iterator[_Pair]:
+    columns = [_columns(record) for record in (first, second)]
+    for metric in (metric for metric in first.metrics if metric in second.metrics):
         (samples, before, valid), (others, after, still) = (by_metric[metric] for by_metric in columns)
         missing = 0
         if not np.array_equal(samples, others):
@@ -196,7 +196,9 @@ def _pairs(name: str, one: Record, other: Record) -> Iterator[_Pair]:
             before, valid, after, still = before[at], valid[at], after[at_after], still[at_after]
         both = valid & still
         invalid = int((valid & ~still).sum())
-        yield _Pair(name, metric, one.metrics[metric]["higher_is_better"], before[both], after[both], invalid, missing)
+        yield _Pair(
+            name, metric, first.metrics[metric]["higher_is_better"], before[both], after[both], invalid, missing
+        )
 
 
 def _columns(record: Record) -> dict[str, tuple[np.ndarray, np.ndarray, np.ndarray]]:

@@ -1,4 +1,4 @@
-"""Commands about stored records, none of which loads torch: leaderboard, report, compare."""
+"""Commands that read stored records and load no torch: leaderboard, report, compare."""
 
 from __future__ import annotations
 

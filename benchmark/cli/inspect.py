@@ -193,12 +193,12 @@ def doctor_command(arguments: argparse.Namespace) -> int:
         "cache": str(sources.cache),
         "data folder": str(sources.data_dir or "none: set BENCHMARK_DATA or use --data-dir"),
     }
-    found = [readiness(name, sources) for name in names]
+    states = [readiness(name, sources) for name in names]
     if arguments.json:
-        print(json.dumps({"facts": facts, "tasks": [state.plain() for state in found]}, indent=1))
+        print(json.dumps({"facts": facts, "tasks": [state.plain() for state in states]}, indent=1))
     else:
         width = max(map(len, facts))
         print("\n".join(f"{key:<{width}}  {value}" for key, value in facts.items()) + "\n")
-        print("\n".join(state.text() for state in found))
-    asked = arguments.task is not None and not all(state.ready for state in found)
+        print("\n".join(state.text() for state in states))
+    asked = arguments.task is not None and not all(state.ready for state in states)
     return DataError.exit_code if asked else 0

@@ -105,9 +105,9 @@ def audit(
     attributions: dict[str, Tensor] = {}
     names: dict[str, str] = {}
     for label, name, method in methods:
-        found = trial.run(label, method, partial(_attributions, method=method, name=name))
-        if found is not None:
-            attributions[label], names[label] = found, name
+        attribution = trial.run(label, method, partial(_attributions, method=method, name=name))
+        if attribution is not None:
+            attributions[label], names[label] = attribution, name
     trial.require(attributions)
     if len(attributions) < 2:
         raise BenchmarkError(f"{', '.join(attributions)} alone is left, and metrics agree over two methods at least")
