@@ -69,7 +69,7 @@ def _maps(explained: Explained) -> list[dict[str, Any]]:
 
 def _words(explained: Explained) -> list[dict[str, Any]]:
     """Return the words in the colours of each explanation, then in those of how wide intervals are."""
-    planted = None if explained.evidence is None else explained.evidence[explained.valid]
+    planted = (np.zeros_like(explained.valid) if explained.evidence is None else explained.evidence)[explained.valid]
     panels = []
     for explanation in explained.explanations:
         attribution = explanation.attribution[explained.valid]
@@ -80,5 +80,6 @@ def _words(explained: Explained) -> list[dict[str, Any]]:
         panels.append((explanation.label, words(explained.names, attribution, notes, planted, faint=0.0)))
     for title, width in interval_widths(explained):
         wide = width[explained.valid]
-        panels.append((title, [Word(name, grey(w), f"{w:.2f}") for name, w in zip(explained.names, wide, strict=True)]))
+        texts = zip(explained.names, wide, planted, strict=True)
+        panels.append((title, [Word(name, grey(share), f"{share:.2f}", bool(here)) for name, share, here in texts]))
     return [{"title": title, "words": items} for title, items in panels]
