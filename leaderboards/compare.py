@@ -230,8 +230,9 @@ def _moves(pairs: list[_Pair]) -> list[Move]:
         largest = float(np.abs(difference).max())
         means = float(pair.before.mean()), float(pair.after.mean())
         differ = int((~near).sum())
-        moves.append(Move(pair.cell, pair.metric, *means, low, high, bool(better), largest, differ, pair.invalid,
-                          pair.missing))  # fmt: skip
+        moves.append(
+            Move(pair.cell, pair.metric, *means, low, high, bool(better), largest, differ, pair.invalid, pair.missing)
+        )
     return moves
 
 
@@ -257,10 +258,17 @@ def table_of(comparison: Comparison) -> TextTable:
     """Return what moved as a table; what did not is counted."""
     moved = sorted((move for move in comparison.moves if move.moved), key=lambda move: (move.cell, move.metric))
     rows = [
-        [move.cell, move.metric, number(move.before, 4), number(move.after, 4), f"{move.change:+.4f}",
-         f"{move.low:+.4f} to {move.high:+.4f}", "better" if move.better else "worse"]
+        [
+            move.cell,
+            move.metric,
+            number(move.before, 4),
+            number(move.after, 4),
+            f"{move.change:+.4f}",
+            f"{move.low:+.4f} to {move.high:+.4f}",
+            "better" if move.better else "worse",
+        ]
         for move in moved
-    ]  # fmt: skip
+    ]
     lines = [
         "change: of the mean over samples, paired; intervals are Student's, widened (Bonferroni) so that in 95 % of "
         "comparisons none of the scores that did not move leaves out 0.",

@@ -121,8 +121,11 @@ def overall(rankings: list[Ranking], tested: str | None = None) -> Overall:
         low, high = np.fmin(low, means), np.fmax(high, means)
         columns = (means, low, high, chance_to_be_best(draws), groups(draws, means))
         for label, mean, least, most, best, group in zip(everywhere, *columns, strict=True):
-            rows.append(OverallRow(label, kind[label], cells[label], float(mean), float(least), float(most),
-                                   float(best), int(group)))  # fmt: skip
+            rows.append(
+                OverallRow(
+                    label, kind[label], cells[label], float(mean), float(least), float(most), float(best), int(group)
+                )
+            )
     rows.sort(key=lambda row: (row.mean_rank, row.method))
     rows += [OverallRow(label, kind.get(label, ""), cells[label]) for label in elsewhere]
     tests, pairs = _tests(observed, everywhere, tested)

@@ -15,8 +15,9 @@ from benchmark.scoring.metrics import METRICS
 
 def page(explained: Explained) -> str:
     """Return HTML that draws each explanation and lists the scores of all."""
-    environment = Environment(loader=PackageLoader("benchmark.inspection"), autoescape=True, trim_blocks=True,
-                              lstrip_blocks=True)  # fmt: skip
+    environment = Environment(
+        loader=PackageLoader("benchmark.inspection"), autoescape=True, trim_blocks=True, lstrip_blocks=True
+    )
     columns = strongest(np.stack([strength(explanation.attribution) for explanation in explained.explanations]))
     draw = {"image": _maps, "text": _words, "table": _bars}[explained.task.modality]
     picture, planted = explained.pixels, explained.evidence
@@ -58,8 +59,9 @@ def _maps(explained: Explained) -> list[dict[str, Any]]:
     """Return a heat map for each explanation, then how wide intervals are, where there are any."""
     assert explained.pixels is not None
     shape = explained.pixels.shape[:2]
-    panels = [{"title": e.label, "map": overlay(strength(e.attribution).reshape(shape))}
-              for e in explained.explanations]  # fmt: skip
+    panels = [
+        {"title": e.label, "map": overlay(strength(e.attribution).reshape(shape))} for e in explained.explanations
+    ]
     for title, width in interval_widths(explained):
         pixels = np.full((*shape, 4), 64, np.uint8)
         pixels[..., 3] = (width.reshape(shape) * 235).round()
