@@ -132,8 +132,10 @@ def render(ablation: Ablation, form: str) -> str:
         return in_json(asdict(ablation) | {"variants": [asdict(v) | {"rank": v.rank} for v in ablation.variants]})
     if form == "csv":
         header = ["variant", "method", "seeds", "rank", "rank_spread", *ablation.board.metrics]
-        return in_csv(header, [[v.name, v.label, len(v.ranks), v.rank, v.rank_spread, *v.means.values()]
-                               for v in ablation.variants])  # fmt: skip
+        return in_csv(
+            header,
+            [[v.name, v.label, len(v.ranks), v.rank, v.rank_spread, *v.means.values()] for v in ablation.variants],
+        )
     header, rows = cells(ablation)
     rivals = f"{len(ablation.rivals)} other methods ({', '.join(ablation.rivals)})"
     lines = [

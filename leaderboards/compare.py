@@ -145,13 +145,13 @@ def compare(before: list[Record], after: list[Record], damaged: tuple[int, int] 
     return Comparison(tuple(moves), only_before, only_after, tuple(refused), tuple(broken), damaged)
 
 
-def unlike(one: Record, other: Record) -> str:
+def unlike(before: Record, after: Record) -> str:
     """Return why two records of a cell cannot be compared, or nothing where they can."""
     parts = ("task", "data", "model")
-    if reason := what_changed(*({part: record.identity[part] for part in parts} for record in (one, other))):
+    if reason := what_changed(*({part: record.identity[part] for part in parts} for record in (before, after))):
         return reason
-    for metric in [name for name in one.metrics if name in other.metrics]:
-        versions = one.metrics[metric]["version"], other.metrics[metric]["version"]
+    for metric in [name for name in before.metrics if name in after.metrics]:
+        versions = before.metrics[metric]["version"], after.metrics[metric]["version"]
         if versions[0] != versions[1]:
             return f"different versions of {metric} ({versions[0]} and {versions[1]})"
     return ""
@@ -185,9 +185,9 @@ class _Pair:
     missing: int
 
 
-def _pairs(name: str, one: Record, other: Record) -> Iterator[_Pair]:
-    columns = [_columns(record) for record in (one, other)]
-    for metric in (metric for metric in one.metrics if metric in other.metrics):
+def _pairs(name: str, first: Record, second: Record) -> Iterator[_Pair]:
+    columns = [_columns(record) for record in (first, second)]
+    for metric in (metric for metric in first.metrics if metric in second.metrics):
         (samples, before, valid), (others, after, still) = (by_metric[metric] for by_metric in columns)
         missing = 0
         if not np.array_equal(samples, others):
@@ -196,7 +196,9 @@ def _pairs(name: str, one: Record, other: Record) -> Iterator[_Pair]:
             before, valid, after, still = before[at], valid[at], after[at_after], still[at_after]
         both = valid & still
         invalid = int((valid & ~still).sum())
-        yield _Pair(name, metric, one.metrics[metric]["higher_is_better"], before[both], after[both], invalid, missing)
+        yield _Pair(
+            name, metric, first.metrics[metric]["higher_is_better"], before[both], after[both], invalid, missing
+        )
 
 
 def _columns(record: Record) -> dict[str, tuple[np.ndarray, np.ndarray, np.ndarray]]:
@@ -228,8 +230,9 @@ def _moves(pairs: list[_Pair]) -> list[Move]:
         largest = float(np.abs(difference).max())
         means = float(pair.before.mean()), float(pair.after.mean())
         differ = int((~near).sum())
-        moves.append(Move(pair.cell, pair.metric, *means, low, high, bool(better), largest, differ, pair.invalid,
-                          pair.missing))  # fmt: skip
+        moves.append(
+            Move(pair.cell, pair.metric, *means, low, high, bool(better), largest, differ, pair.invalid, pair.missing)
+        )
     return moves
 
 
@@ -255,10 +258,17 @@ def table_of(comparison: Comparison) -> TextTable:
     """Return what moved as a table; what did not is counted."""
     moved = sorted((move for move in comparison.moves if move.moved), key=lambda move: (move.cell, move.metric))
     rows = [
-        [move.cell, move.metric, number(move.before, 4), number(move.after, 4), f"{move.change:+.4f}",
-         f"{move.low:+.4f} to {move.high:+.4f}", "better" if move.better else "worse"]
+        [
+            move.cell,
+            move.metric,
+            number(move.before, 4),
+            number(move.after, 4),
+            f"{move.change:+.4f}",
+            f"{move.low:+.4f} to {move.high:+.4f}",
+            "better" if move.better else "worse",
+        ]
         for move in moved
-    ]  # fmt: skip
+    ]
     lines = [
         "change: of the mean over samples, paired; intervals are Student's, widened (Bonferroni) so that in 95 % of "
         "comparisons none of the scores that did not move leaves out 0.",

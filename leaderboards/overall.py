@@ -68,22 +68,22 @@ class Overall:
     critical: float
 
 
-def overalls(rankings: Iterable[Ranking], one: str | None = None) -> list[Overall]:
-    """Return an overall board for each kind of rankings that has several tasks; see `overall` for `one`.
+def overalls(rankings: Iterable[Ranking], tested: str | None = None) -> list[Overall]:
+    """Return an overall board for each kind of rankings that has several tasks; see `overall` for `tested`.
 
     A task of fewer test samples than a limit stands with those that are limited, too: all of its samples were taken.
     """
     kinds: dict[tuple[str, ...], dict[int | None, dict[str, Ranking]]] = defaultdict(lambda: defaultdict(dict))
     for ranking in rankings:
         kinds[_kind(ranking)][ranking.board.limit][ranking.board.task] = ranking
-    found = []
+    made = []
     for _, by_limit in sorted(kinds.items()):
         for limit, by_task in sorted(by_limit.items(), key=lambda item: str(item[0])):
             whole = by_limit.get(None, {}) if limit is not None else {}
             fitting = {task: ranking for task, ranking in whole.items() if ranking.board.samples <= (limit or 0)}
             together = fitting | by_task
-            found += [overall(list(together.values()), one)] if len(together) > 1 else []
-    return found
+            made += [overall(list(together.values()), tested)] if len(together) > 1 else []
+    return made
 
 
 def _kind(ranking: Ranking) -> tuple[str, ...]:
@@ -91,12 +91,12 @@ def _kind(ranking: Ranking) -> tuple[str, ...]:
     return board.source, board.precision, board.device, board.preset
 
 
-def overall(rankings: list[Ranking], one: str | None = None) -> Overall:
+def overall(rankings: list[Ranking], tested: str | None = None) -> Overall:
     """Rank methods over several tasks.
 
     Args:
         rankings: one a task, of one source, precision, device, preset and limit.
-        one: label of the method that is tested against each other; deepfaith by default, where it is there.
+        tested: label of the method that is tested against each other; by default deepfaith, if it is among the methods.
 
     Raises:
         BenchmarkError: fewer than two tasks, or rankings of different kinds.
@@ -121,11 +121,14 @@ def overall(rankings: list[Ranking], one: str | None = None) -> Overall:
         low, high = np.fmin(low, means), np.fmax(high, means)
         columns = (means, low, high, chance_to_be_best(draws), groups(draws, means))
         for label, mean, least, most, best, group in zip(everywhere, *columns, strict=True):
-            rows.append(OverallRow(label, kind[label], cells[label], float(mean), float(least), float(most),
-                                   float(best), int(group)))  # fmt: skip
+            rows.append(
+                OverallRow(
+                    label, kind[label], cells[label], float(mean), float(least), float(most), float(best), int(group)
+                )
+            )
     rows.sort(key=lambda row: (row.mean_rank, row.method))
     rows += [OverallRow(label, kind.get(label, ""), cells[label]) for label in elsewhere]
-    tests, pairs = _tests(observed, everywhere, one)
+    tests, pairs = _tests(observed, everywhere, tested)
     critical = critical_difference(len(everywhere), len(by_task)) if len(everywhere) > 1 else float("nan")
     return Overall(rankings[0].board.source, tuple(by_task), tuple(rows), tests, pairs, critical)
 
@@ -201,7 +204,7 @@ def _draws(ranking: Ranking, methods: list[str]) -> np.ndarray:
     return ranking.uncertainty.ranks[:, [ranking.scores.methods.index(method) for method in methods]]
 
 
-def _tests(observed: np.ndarray, methods: list[str], one: str | None) -> tuple[tuple[str, ...], tuple[Pair, ...]]:
+def _tests(observed: np.ndarray, methods: list[str], tested: str | None) -> tuple[tuple[str, ...], tuple[Pair, ...]]:
     """Return what tests of mean ranks (T, M) say, in sentences, and the pairs tested."""
     omnibus = friedman(observed)
     if isinstance(omnibus, str):
@@ -211,13 +214,15 @@ def _tests(observed: np.ndarray, methods: list[str], one: str | None) -> tuple[t
         sentence = (
             f"Friedman's test over {len(observed)} tasks and {len(methods)} methods: chi2 {statistic:.2f}, p {p:.2g}"
         )
-    if one is None and DEFAULT not in methods:
+    if tested is None and DEFAULT not in methods:
         return (sentence,), ()
-    one = one or DEFAULT
-    pairs = one_against_each(observed, methods, one)
+    tested = tested or DEFAULT
+    pairs = one_against_each(observed, methods, tested)
     if isinstance(pairs, str):
-        return (sentence, f"{one} against each: {pairs}"), ()
-    sentences = [f"{one} against {pair.other}: p {pair.p:.2g} after Holm, effect {pair.effect:+.2f}" for pair in pairs]
+        return (sentence, f"{tested} against each: {pairs}"), ()
+    sentences = [
+        f"{tested} against {pair.other}: p {pair.p:.2g} after Holm, effect {pair.effect:+.2f}" for pair in pairs
+    ]
     return (sentence, *sentences), tuple(pairs)
 
 

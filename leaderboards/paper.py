@@ -78,11 +78,10 @@ def mean_ranks(records: list[Record], partial: bool = False) -> tuple[list[TextT
             TextTable(
                 f"{title(board)} · beside the paper",
                 ["method", "rank here", "95 % interval", "rank in the paper"],
-                [[row.method, number(row.mean_rank, 1), between(row.low, row.high), theirs]
-                 for row, theirs in rows],
+                [[row.method, number(row.mean_rank, 1), between(row.low, row.high), theirs] for row, theirs in rows],
                 [f"ranked among these {len(rows)} methods; {in_words(alike)}"],
             )
-        )  # fmt: skip
+        )
     return tables, agreements
 
 

@@ -63,7 +63,16 @@ def name_of(board: Board) -> str:
 
 
 def publish(board: Board, records: list[Record], folder: Path) -> list[Path]:
-    """Write a board as .csv, .md and .png into `folder`, and return the paths. `records` are those it was made from."""
+    """Write a board as .csv, .md and .png.
+
+    Args:
+        board: what is written.
+        records: those that it was made from.
+        folder: where to; made where there is none.
+
+    Returns:
+        The paths of the three files.
+    """
     from leaderboards.figures import intervals_figure, save
 
     lines = heading(board, records)

@@ -141,9 +141,12 @@ def _refusal(record: Record, gaps: dict[str, list[str]]) -> str:
 
 
 def _rows(
-    scores: ScoreArray, expected: np.ndarray, uncertainty: RankUncertainty | None, done: list[Record],
+    scores: ScoreArray,
+    expected: np.ndarray,
+    uncertainty: RankUncertainty | None,
+    done: list[Record],
     gaps: dict[str, list[str]],
-) -> list[Row]:  # fmt: skip
+) -> list[Row]:
     """Return a row for each method, in the order of `scores`; `expected` (M,) counts the scores there should be."""
     sample_ranks = mean_over(mean_over(scores.sample_ranks, (1, 2)), 1)
     valid = np.isfinite(scores.scores).sum((1, 2, 3))
@@ -217,9 +220,7 @@ def _mean(values: list[float]) -> float:
     return float(np.mean(values)) if values else float("nan")
 
 
-def _board(
-    records: list[Record], done: list[Record], rows: list[Row], scores: ScoreArray, notes: list[str]
-) -> Board:  # fmt: skip
+def _board(records: list[Record], done: list[Record], rows: list[Row], scores: ScoreArray, notes: list[str]) -> Board:
     first = done[0]
     return Board(
         source=first.cell.source,

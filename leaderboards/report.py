@@ -47,9 +47,11 @@ class ScoreCell:
 
 
 def page(
-    rankings: Sequence[Ranking], examples: Examples, overalls: Sequence[Overall] = (),
+    rankings: Sequence[Ranking],
+    examples: Examples,
+    overalls: Sequence[Overall] = (),
     ablations: Sequence[Ablation] = (),
-) -> str:  # fmt: skip
+) -> str:
     """Return the page about some rankings; the same records give the same bytes.
 
     Args:

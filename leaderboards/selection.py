@@ -23,12 +23,13 @@ def told_apart(records: list[Record]) -> list[Record]:
         ways[record.label].setdefault(_way(record), record)
     names: dict[tuple[str, str], str] = {}
     for label, firsts in ways.items():
-        params = [one.cell.params for one in firsts.values()]
-        keys = {key for own in params for key in own}
-        differing = sorted(key for key in keys if len({repr(own.get(key)) for own in params}) > 1)
-        codes = [part for part in ("code", "distribution") if len({one.identity[part] for one in firsts.values()}) > 1]
-        for way, one in firsts.items():
-            names[label, way] = label if len(firsts) == 1 else _labelled(label, one, differing, codes)
+        params = [record.cell.params for record in firsts.values()]
+        keys = {key for values in params for key in values}
+        differing = sorted(key for key in keys if len({repr(values.get(key)) for values in params}) > 1)
+        digests = {part: {record.identity[part] for record in firsts.values()} for part in ("code", "distribution")}
+        parts = [part for part, values in digests.items() if len(values) > 1]
+        for way, record in firsts.items():
+            names[label, way] = label if len(firsts) == 1 else _labelled(label, record, differing, parts)
     return [replace(record, label=names[record.label, _way(record)]) for record in records]
 
 
@@ -38,14 +39,15 @@ def _way(record: Record) -> str:
     return json.dumps(parts, sort_keys=True)
 
 
-def _labelled(label: str, record: Record, differing: list[str], codes: list[str]) -> str:
+def _labelled(label: str, record: Record, differing: list[str], parts: list[str]) -> str:
+    """Return a label with the parameters and the parts of the identity by which a record differs from its like."""
     head, _, given = label.removesuffix("]").partition("[")
-    said = [item for item in given.split(",") if item]
-    named = {item.partition("=")[0].strip() for item in said}
-    said += [f"{key}={record.cell.params.get(key)}" for key in differing if key not in named]
+    items = [item for item in given.split(",") if item]
+    named = {item.partition("=")[0].strip() for item in items}
+    items += [f"{key}={record.cell.params.get(key)}" for key in differing if key not in named]
     texts = {"code": f"code {record.identity['code'][:8]}", "distribution": record.identity["distribution"] or "a file"}
-    more = ", ".join(texts[part] for part in codes)
-    return head + (f"[{','.join(said)}]" if said else "") + (f" ({more})" if more else "")
+    more = ", ".join(texts[part] for part in parts)
+    return head + (f"[{','.join(items)}]" if items else "") + (f" ({more})" if more else "")
 
 
 def check_same(records: list[Record]) -> None:
@@ -56,11 +58,11 @@ def check_same(records: list[Record]) -> None:
     """
     task = records[0].cell.task
     for part, what in (("data", "on different data"), ("model", "with different models"), ("task", "as other tasks")):
-        found: dict[str, list[str]] = defaultdict(list)
+        by_digest: dict[str, set[str]] = defaultdict(set)
         for record in records:
-            found[record.identity[part]].append(record.label)
-        if len(found) > 1:
-            groups = "; ".join(f"{digest[:8]}: {', '.join(sorted(set(own))[:5])}" for digest, own in found.items())
+            by_digest[record.identity[part]].add(record.label)
+        if len(by_digest) > 1:
+            groups = "; ".join(f"{digest[:8]}: {', '.join(sorted(names)[:5])}" for digest, names in by_digest.items())
             raise BenchmarkError(
                 f"records of {task} were made {what} ({groups}): run them again, or keep each in an --out of its own"
             )

@@ -67,15 +67,15 @@ def chosen_tasks(arguments: argparse.Namespace, store: RecordStore) -> list[str]
         UsageError: there are none.
     """
     what = _what(arguments)
-    there = store.tasks(None if arguments.source == "auto" else arguments.source)
-    if not there:
+    stored = store.tasks(None if arguments.source == "auto" else arguments.source)
+    if not stored:
         raise UsageError(f"no {what} in {str(arguments.out)!r}: run some first, or name another --out")
-    named = [task for task in TASKS.names() if task not in there]
-    tasks = set(select_labels(arguments.task, [*there, *named], "task"))
-    if not tasks & set(there):
+    named = [task for task in TASKS.names() if task not in stored]
+    tasks = set(select_labels(arguments.task, [*stored, *named], "task"))
+    if not tasks & set(stored):
         raise UsageError(f"no {what} of {arguments.task} in {str(arguments.out)!r}: there are those of "
-                         f"{', '.join(there)}; run some first")  # fmt: skip
-    return [task for task in there if task in tasks]
+                         f"{', '.join(stored)}; run some first")  # fmt: skip
+    return [task for task in stored if task in tasks]
 
 
 def _what(arguments: argparse.Namespace) -> str:

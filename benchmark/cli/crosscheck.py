@@ -40,14 +40,14 @@ def regress_command(arguments: argparse.Namespace) -> int:
         require_cuda()
     new = arguments.update and arguments.golden is not None and not path.exists()
     golden = regress.Golden({}, {}) if new else regress.read(path)
-    found = regress.measure(arguments.device)
-    changes = regress.compare(golden.values, found, arguments.device)
+    measured = regress.measure(arguments.device)
+    changes = regress.compare(golden.values, measured, arguments.device)
     if arguments.update:
-        regress.write(regress.renewed(golden, found, arguments.device), path)
+        regress.write(regress.renewed(golden, measured, arguments.device), path)
     if arguments.json:
         print(json.dumps([{"where": change.where, **vars(change)} for change in changes], indent=1))
     else:
-        print(regress.render(changes, found, "changed" if arguments.update else "moved"))
+        print(regress.render(changes, measured, "changed" if arguments.update else "moved"))
     if not arguments.update:
         regress.check(golden)
     return int(bool(changes) and not arguments.update)

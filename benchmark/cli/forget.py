@@ -22,15 +22,15 @@ log = logging.getLogger("benchmark")
 
 Verb = Callable[[str, Callable[[argparse.Namespace], int], str], argparse.ArgumentParser]
 KINDS = ("limit", "seed", "preset", "precision", "device")
-"""Choices that only a record that can be read answers to."""
+"""Choices that need a record which can be read."""
 
 
 @dataclass(frozen=True)
-class Found:
+class Chosen:
     """A record that was chosen: what its run.json held (None: there is none), and a line that says what it is."""
 
     folder: Path
-    seen: bytes | None
+    content: bytes | None
     label: str
     line: str
 
@@ -54,39 +54,39 @@ def forget_command(arguments: argparse.Namespace) -> int:
 
     store = RecordStore(arguments.out)
     tasks = chosen_tasks(arguments, store)
-    found = [each for task in tasks for each in _found(store, task, arguments)]
+    chosen = [record for task in tasks for record in _chosen(store, task, arguments)]
     what = "damaged record" if arguments.damaged else "failed record" if arguments.failed else "record"
-    if not found:
+    if not chosen:
         raise UsageError(f"no {what} of {', '.join(tasks)} answers to these choices in {str(arguments.out)!r}: "
                          "nothing was removed")  # fmt: skip
-    labels = set(select_labels(arguments.methods, [each.label for each in found]))
-    found = [each for each in found if each.label in labels]
-    number = f"{len(found)} {what}{'s' if len(found) > 1 else ''}"
-    print("\n".join(each.line for each in found))
+    labels = set(select_labels(arguments.methods, [record.label for record in chosen]))
+    chosen = [record for record in chosen if record.label in labels]
+    number = f"{len(chosen)} {what}{'s' if len(chosen) > 1 else ''}"
+    print("\n".join(record.line for record in chosen))
     if arguments.dry_run:
         print(f"{number} would be removed from {store.root}")
         return 0
     if not arguments.yes:
         _confirm(number, _narrowed(arguments), store.root)
-    busy = [each for each in found if not store.forget(each.folder, each.seen)]
-    for each in busy:
-        log.error(f"left alone, since another run computes it or has just done so: {each.line}")
-    print(f"{len(found) - len(busy)} of {number} removed from {store.root}")
+    busy = [record for record in chosen if not store.forget(record.folder, record.content)]
+    for record in busy:
+        log.error(f"left alone, since another run computes it or has just done so: {record.line}")
+    print(f"{len(chosen) - len(busy)} of {number} removed from {store.root}")
     return int(bool(busy))
 
 
-def _found(store: RecordStore, task: str, arguments: argparse.Namespace) -> list[Found]:
+def _chosen(store: RecordStore, task: str, arguments: argparse.Namespace) -> list[Chosen]:
     """Return the records of a task that are of the kind that was chosen, whatever their method."""
     from benchmark.records.store import RecordError, stored
 
-    found = []
+    chosen = []
     for folder in store.folders(None if arguments.source == "auto" else arguments.source, task):
-        seen = stored(folder)
+        content = stored(folder)
         try:
             record = store.read(folder)
         except RecordError as error:
             if arguments.damaged:
-                found.append(Found(folder, seen, folder.name.rpartition("-")[0] or folder.name, str(error)))
+                chosen.append(Chosen(folder, content, folder.name.rpartition("-")[0] or folder.name, str(error)))
             continue
         if arguments.damaged or (arguments.failed and record.status != "failed") or not of_kind(record, arguments):
             continue
@@ -95,11 +95,11 @@ def _found(store: RecordStore, task: str, arguments: argparse.Namespace) -> list
             f"{cell.source} {task} {record.label}, seed {cell.seed}, limit {cell.limit or 'all'}, {cell.preset}, "
             f"{cell.precision}, {cell.device}: {state}"
         )
-        found.append(Found(folder, seen, record.label, line))
+        chosen.append(Chosen(folder, content, record.label, line))
     if arguments.damaged and (given := [f"--{name}" for name in KINDS if getattr(arguments, name) is not None]):
         raise UsageError(f"--damaged cannot be chosen by {', '.join(given)}: what cannot be read does not tell; choose "
                          "with --task, --methods or --source")  # fmt: skip
-    return found
+    return chosen
 
 
 def _narrowed(arguments: argparse.Namespace) -> bool:

@@ -10,18 +10,12 @@ import sys
 import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from benchmark.cli.arguments import add_allow_weak, add_out, add_sources, natural, positive
 from benchmark.cli.boards import add_boards
 from benchmark.cli.crosscheck import regress_command, verify_command
 from benchmark.cli.forget import add_forget
-from benchmark.cli.inspect import (
-    audit_command,
-    doctor_command,
-    explain_command,
-    prepare_command,
-)
+from benchmark.cli.inspect import audit_command, doctor_command, explain_command, prepare_command
 from benchmark.cli.process import INTERRUPTED, SENTENCE, lost_output, refuse_foreign_packages
 from benchmark.cli.run import list_command, run_command, show_command
 from benchmark.cli.studies import add_studies
@@ -29,9 +23,6 @@ from benchmark.core.errors import BenchmarkError, UsageError
 from benchmark.core.types import METHODS, PACKAGES, TASKS
 from benchmark.processes.allocation import keep_freed_memory
 from benchmark.running.presets import PRESETS
-
-if TYPE_CHECKING:
-    pass
 
 LOST = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF)
 """Why what is printed cannot be written."""

@@ -7,9 +7,7 @@ import json
 import logging
 from typing import TYPE_CHECKING, Any
 
-from benchmark.cli.inspect import (
-    chosen_sources,
-)
+from benchmark.cli.inspect import chosen_sources
 from benchmark.core.errors import DataError, RecordError, UsageError
 from benchmark.core.types import METHODS, PACKAGES, TASKS
 from benchmark.processes.interruption import held, stop_on_signals
@@ -152,7 +150,7 @@ def _passed_over(outcomes: list[Outcome]) -> list[str]:
 
 
 def list_command(arguments: argparse.Namespace) -> int:
-    """List what there is."""
+    """List tasks, methods or metrics."""
     if arguments.what == "metrics":
         rows = [{"name": m.name, "summary": m.title, "better": _better(m.higher_is_better)} for m in METRICS.values()]
     else:
@@ -168,7 +166,7 @@ def list_command(arguments: argparse.Namespace) -> int:
 
 
 def show_command(arguments: argparse.Namespace) -> int:
-    """Show one card."""
+    """Show the card of a task, method or metric."""
     from benchmark.inspection.cards import card, metrics_document
 
     if arguments.name == "metrics":

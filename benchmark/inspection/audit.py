@@ -84,9 +84,13 @@ def _plain(frame: pd.DataFrame) -> dict[Any, dict[Any, Any]]:
 
 
 def audit(
-    task: Task, methods: Iterable[tuple[str, str, Method]], samples: int, seeds: int, value_table: bool,
+    task: Task,
+    methods: Iterable[tuple[str, str, Method]],
+    samples: int,
+    seeds: int,
+    value_table: bool,
     build: Callable[[], Task] | None = None,
-) -> Audit:  # fmt: skip
+) -> Audit:
     """Explain test samples by every method once, those that fail left out, and score them under several seeds.
 
     Args:
@@ -105,9 +109,9 @@ def audit(
     attributions: dict[str, Tensor] = {}
     names: dict[str, str] = {}
     for label, name, method in methods:
-        found = trial.run(label, method, partial(_attributions, method=method, name=name))
-        if found is not None:
-            attributions[label], names[label] = found, name
+        attribution = trial.run(label, method, partial(_attributions, method=method, name=name))
+        if attribution is not None:
+            attributions[label], names[label] = attribution, name
     trial.require(attributions)
     if len(attributions) < 2:
         raise BenchmarkError(f"{', '.join(attributions)} alone is left, and metrics agree over two methods at least")
@@ -199,9 +203,17 @@ def heat_map(result: Audit, path: Path) -> Path:
 
     figure, axes = plt.subplots(figsize=(7.2, 6))
     sns.heatmap(
-        result.agreement, vmin=-1, vmax=1, cmap="vlag", annot=True, fmt=".2f", square=True, linewidths=0.5, ax=axes,
+        result.agreement,
+        vmin=-1,
+        vmax=1,
+        cmap="vlag",
+        annot=True,
+        fmt=".2f",
+        square=True,
+        linewidths=0.5,
+        ax=axes,
         cbar_kws={"label": "Spearman over methods, mean over samples"},
-    )  # fmt: skip
+    )
     data = "SYNTHETIC data" if result.source == "synthetic" else "real data"
     axes.set_title(f"Do the metrics agree? {result.task}, {data}, {result.samples} samples")
     axes.tick_params(axis="y", rotation=0)

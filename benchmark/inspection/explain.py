@@ -96,9 +96,12 @@ def interval_widths(explained: Explained) -> list[tuple[str, np.ndarray]]:
 
 
 def explain(
-    task: Task, sample: int, methods: Iterable[tuple[str, str, Method]], seed: int,
+    task: Task,
+    sample: int,
+    methods: Iterable[tuple[str, str, Method]],
+    seed: int,
     build: Callable[[], Task] | None = None,
-) -> Explained:  # fmt: skip
+) -> Explained:
     """Explain test sample `sample` by methods, those that fail left out.
 
     Args:

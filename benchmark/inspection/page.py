@@ -15,8 +15,9 @@ from benchmark.scoring.metrics import METRICS
 
 def page(explained: Explained) -> str:
     """Return HTML that draws each explanation and lists the scores of all."""
-    environment = Environment(loader=PackageLoader("benchmark.inspection"), autoescape=True, trim_blocks=True,
-                              lstrip_blocks=True)  # fmt: skip
+    environment = Environment(
+        loader=PackageLoader("benchmark.inspection"), autoescape=True, trim_blocks=True, lstrip_blocks=True
+    )
     columns = strongest(np.stack([strength(explanation.attribution) for explanation in explained.explanations]))
     draw = {"image": _maps, "text": _words, "table": _bars}[explained.task.modality]
     picture, planted = explained.pixels, explained.evidence
@@ -58,8 +59,9 @@ def _maps(explained: Explained) -> list[dict[str, Any]]:
     """Return a heat map for each explanation, then how wide intervals are, where there are any."""
     assert explained.pixels is not None
     shape = explained.pixels.shape[:2]
-    panels = [{"title": e.label, "map": overlay(strength(e.attribution).reshape(shape))}
-              for e in explained.explanations]  # fmt: skip
+    panels = [
+        {"title": e.label, "map": overlay(strength(e.attribution).reshape(shape))} for e in explained.explanations
+    ]
     for title, width in interval_widths(explained):
         pixels = np.full((*shape, 4), 64, np.uint8)
         pixels[..., 3] = (width.reshape(shape) * 235).round()
@@ -69,7 +71,7 @@ def _maps(explained: Explained) -> list[dict[str, Any]]:
 
 def _words(explained: Explained) -> list[dict[str, Any]]:
     """Return the words in the colours of each explanation, then in those of how wide intervals are."""
-    planted = None if explained.evidence is None else explained.evidence[explained.valid]
+    planted = (np.zeros_like(explained.valid) if explained.evidence is None else explained.evidence)[explained.valid]
     panels = []
     for explanation in explained.explanations:
         attribution = explanation.attribution[explained.valid]
@@ -80,5 +82,6 @@ def _words(explained: Explained) -> list[dict[str, Any]]:
         panels.append((explanation.label, words(explained.names, attribution, notes, planted, faint=0.0)))
     for title, width in interval_widths(explained):
         wide = width[explained.valid]
-        panels.append((title, [Word(name, grey(w), f"{w:.2f}") for name, w in zip(explained.names, wide, strict=True)]))
+        texts = zip(explained.names, wide, planted, strict=True)
+        panels.append((title, [Word(name, grey(share), f"{share:.2f}", bool(here)) for name, share, here in texts]))
     return [{"title": title, "words": items} for title, items in panels]

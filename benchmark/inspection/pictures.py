@@ -28,7 +28,12 @@ STYLE: dict[Any, Any] = {"font.family": "DejaVu Sans", "svg.hashsalt": "explain"
 
 
 def save(explained: Explained, path: Path) -> None:
-    """Write a picture of explanations to `path`, whose ending says which kind: .png, .svg or .html."""
+    """Write explanations of a sample as a figure or a page.
+
+    Args:
+        explained: from `benchmark.inspection.explain.explain`.
+        path: ends in .png, .svg or .html; its folder is made where there is none.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.suffix == ".html":
         path.write_text(page(explained), encoding="utf-8")

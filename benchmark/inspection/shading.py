@@ -76,9 +76,12 @@ def grey(width: float) -> str:
 
 
 def words(
-    texts: Sequence[str], attribution: np.ndarray, notes: Sequence[str], planted: np.ndarray | None = None,
+    texts: Sequence[str],
+    attribution: np.ndarray,
+    notes: Sequence[str],
+    planted: np.ndarray | None = None,
     faint: float = FAINT,
-) -> list[Word]:  # fmt: skip
+) -> list[Word]:
     """Return the words of a text in the colours of their attribution (G,).
 
     Args:
@@ -97,9 +100,11 @@ def words(
 
 
 def bars(
-    names: Sequence[str], attribution: np.ndarray, columns: np.ndarray,
+    names: Sequence[str],
+    attribution: np.ndarray,
+    columns: np.ndarray,
     interval: tuple[np.ndarray, np.ndarray] | None = None,
-) -> list[Bar]:  # fmt: skip
+) -> list[Bar]:
     """Return the bars of some `columns` (indices) of a table; `attribution` and the ends of its interval are (G,)."""
     shares = np.round(100 * strength(attribution)).astype(int)
     ends = [np.round(100 * np.clip(end / scale(attribution), -1, 1)).astype(int) for end in interval or ()]
