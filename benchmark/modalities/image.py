@@ -10,6 +10,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from benchmark.core.errors import Absent
+from benchmark.core.identity import source_digest
 from benchmark.core.sources import Located, Source, Sources
 from benchmark.core.types import Budget, Modality, Split, Task
 from benchmark.data.images import PARTS, ImageSet
@@ -123,7 +124,8 @@ class ImageTask:
         from benchmark.modalities.removal import PixelRemoval
         from benchmark.models.image import image_model, spatial_layer
 
-        path = DECODED.path(self.data.name, self.data.name, self.data.stamp(located), BUILD_VERSION)
+        code = [source_digest(module) for module in ("benchmark.data.image_files", "benchmark.data.stand_ins")]
+        path = DECODED.path(self.data.name, self.data.name, self.data.stamp(located), BUILD_VERSION, code)
         tensors, facts = DECODED.get(path, partial(_pixels, self.data, located))
         mean, std = (torch.tensor(values).view(1, -1, 1, 1) for values in (self.mean, self.std))
 

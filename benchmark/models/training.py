@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -14,7 +15,9 @@ from torch.nn import functional as F
 from tqdm import tqdm
 
 from benchmark.core.seeding import seeded
-from benchmark.core.types import Split
+
+if TYPE_CHECKING:
+    from benchmark.core.types import Split
 
 BUCKET = 50
 """Texts of this many batches are sorted by length, so that those in one batch are about equally long."""
