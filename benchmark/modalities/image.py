@@ -88,21 +88,21 @@ class ImageTask:
         Raises:
             DataError: real data or weights were asked for and are missing.
         """
-        found = self.data.locate(sources)
-        if found.source == "synthetic" or self.weights is None:
-            return found
+        images = self.data.locate(sources)
+        if images.source == "synthetic" or self.weights is None:
+            return images
         weights = self.weights
 
         def real() -> Located:
             path = weights.locate(sources)
-            digest = hashlib.sha256(f"{found.digest} {weights.digest_of(path)}".encode()).hexdigest()
-            return replace(found, digest=digest, weights=str(path))
+            digest = hashlib.sha256(f"{images.digest} {weights.digest_of(path)}".encode()).hexdigest()
+            return replace(images, digest=digest, weights=str(path))
 
         if self.training is not None:
             try:
                 return real()
             except Absent as why:
-                return replace(found, notes=(*found.notes, f"no pretrained weights ({why}); trained from nothing"))
+                return replace(images, notes=(*images.notes, f"no pretrained weights ({why}); trained from nothing"))
         hint = f"Put the weights of timm's {weights.name} into a data folder as weights/{weights.file}"
         stand_in = partial(self.data.locate, replace(sources, kind="synthetic"))
         return sources.locate(f"{self.data.name} with {weights.name}", real, stand_in, hint)

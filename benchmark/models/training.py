@@ -136,9 +136,9 @@ def accuracies(model: nn.Module, data: Split, classes: int, batch: int = 1024) -
     predicted = predict(model, data.x, batch)
     recalls: list[Tensor] = []
     for label in range(classes):
-        own = data.y == label
-        if own.any():
-            recalls.append((predicted[own] == label).double().mean())
+        members = data.y == label
+        if members.any():
+            recalls.append((predicted[members] == label).double().mean())
     return {
         "accuracy": (predicted == data.y).double().mean().item(),
         "balanced_accuracy": torch.stack(recalls).mean().item(),
