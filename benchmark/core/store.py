@@ -40,6 +40,10 @@ class Store:
     """Entries of one kind in the cache folder: tensors with plain facts, under keys that hash what they follow from.
 
     `kind` is the folder, one of `benchmark.core.sources.KINDS`; `noun` is what sentences call an entry.
+
+    Example:
+        >>> path = EXPLAINERS.path("mine-nap_mlp", source_digest("mine"), training_digest(task), {"rate": 1e-3}, seed)
+        >>> weights, report = EXPLAINERS.get(path, train)  # calls train() where there is no such entry yet
     """
 
     kind: str

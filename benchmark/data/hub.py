@@ -28,18 +28,13 @@ class HubFile(Download):
         return f"{self.name} of {self.repo}"
 
     def find(self, folder: Path) -> Path | None:
-        """See `Download`."""
-        from huggingface_hub import hf_hub_download
-        from huggingface_hub.errors import LocalEntryNotFoundError
+        """See `Download`. Opens no connection, as `hf_hub_download` may even with `local_files_only`."""
+        from huggingface_hub import try_to_load_from_cache
 
-        try:
-            path = hf_hub_download(
-                self.repo, self.name, repo_type="dataset", revision=self.revision, cache_dir=_cache(folder),
-                local_files_only=True,
-            )  # fmt: skip
-        except LocalEntryNotFoundError:
-            return None
-        return Path(path)
+        path = try_to_load_from_cache(
+            self.repo, self.name, cache_dir=_cache(folder), revision=self.revision, repo_type="dataset"
+        )
+        return Path(path) if isinstance(path, str) else None  # an object of its own says that the hub has no such file
 
     def fetch(self, folder: Path) -> Path:
         """See `Download`. Without an answer of the hub it is given up after ten seconds.

@@ -34,10 +34,10 @@ def sentences(
             words += ["the", rng.choice(ADJECTIVES), rng.choice(NOUNS), rng.choice(VERBS), "the", rng.choice(NOUNS)]
         words = words[: longest - 6]
         marks = [False] * len(words)
-        own = rng.choice(evidence[classes[label]], int(rng.integers(2, 5)))
+        signs = rng.choice(evidence[classes[label]], int(rng.integers(2, 5)))
         others = [c for c in range(len(classes)) if c != label]
-        strange = rng.choice(evidence[classes[rng.choice(others)]], int(rng.random() < 0.5))
-        for word, mark in [(w, True) for w in own] + [(w, False) for w in strange]:
+        distractors = rng.choice(evidence[classes[rng.choice(others)]], int(rng.random() < 0.5))
+        for word, mark in [(w, True) for w in signs] + [(w, False) for w in distractors]:
             at = int(rng.integers(0, len(words) + 1))
             words.insert(at, str(word))
             marks.insert(at, mark)
@@ -59,7 +59,7 @@ def images(
     labels = rng.integers(0, classes, rows)
     yy, xx = np.mgrid[0:side, 0:side]
     py, px = np.mgrid[0:patch, 0:patch]
-    found = np.empty((rows, channels, side, side), np.uint8)
+    pixels = np.empty((rows, channels, side, side), np.uint8)
     planted = np.zeros((rows, side, side), bool)
     board = np.where((py // 2 + px // 2) % 2 == 0, 1.0, -1.0)
     for row, label in enumerate(labels):
@@ -76,5 +76,5 @@ def images(
         image[:, top : top + patch, left : left + patch] += 70 * stripes
         image[:, other_top : other_top + patch, other_left : other_left + patch] += 50 * board
         planted[row, top : top + patch, left : left + patch] = True
-        found[row] = image.clip(0, 255).round()
-    return found, labels, planted.reshape(rows, -1)
+        pixels[row] = image.clip(0, 255).round()
+    return pixels, labels, planted.reshape(rows, -1)

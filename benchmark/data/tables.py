@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import io
+from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
@@ -24,7 +25,7 @@ WITHIN = "a number within reach of the others of its column, which scaled by the
 
 
 @dataclass(frozen=True, kw_only=True)
-class Table:
+class Table(ABC):
     """A table with a label. `classes` maps each label in the data to its name, in class order.
 
     `digest` is that of the parsed content (see `content_digest`), so it does not depend on how a file is written.
@@ -41,20 +42,24 @@ class Table:
     synthesise: Callable[[np.random.Generator], pd.DataFrame]
 
     @property
+    @abstractmethod
     def origin(self) -> str:
         """Return where real data come from, for the task's card."""
-        raise AssertionError("each kind of table says where it comes from")
 
+    @abstractmethod
     def locate(self, sources: Sources) -> Located:
-        """Find the table and check it."""
-        raise AssertionError("each kind of table knows where to look")
+        """Find the table and check it, or take the stand-in where these sources allow it."""
 
+    @abstractmethod
     def read(self, located: Located) -> pd.DataFrame:
         """Return the real table that was located."""
-        raise AssertionError("each kind of table knows how it is read")
 
     def load(self, located: Located) -> tuple[np.ndarray, np.ndarray]:
-        """Return features (N, G) float64 and class numbers (N,) int64."""
+        """Return features (N, G) float64 and class numbers (N,) int64.
+
+        Raises:
+            DataError: a column is missing, or a cell holds no finite number or no known label.
+        """
         synthetic = located.source == "synthetic"
         frame = self._synthetic() if synthetic else self.read(located)
         return self._parse(frame, located.origin)
@@ -226,10 +231,10 @@ def _refuse(bad: np.ndarray, cells: pd.Series, origin: str, expected: str, hint:
     """
     if bad.any():
         row = int(bad.argmax())
-        found = "no value" if pd.isna(cells.iloc[row]) else repr(short(cells.iloc[row]))
+        value = "no value" if pd.isna(cells.iloc[row]) else repr(short(cells.iloc[row]))
         more = f" ({int(bad.sum()):,} such cells)" if bad.sum() > 1 else ""
         raise DataError(
-            f"{origin}, data row {row + 1}, column {cells.name}: expected {expected}, got {found}{more}; {hint}"
+            f"{origin}, data row {row + 1}, column {cells.name}: expected {expected}, got {value}{more}; {hint}"
         )
 
 

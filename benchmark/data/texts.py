@@ -113,7 +113,7 @@ class TextFiles:
         words, labels, evidence = stand_ins.sentences(rng, self.stand_in, STAND_IN_ROWS, STAND_IN_LENGTH)
         cut = STAND_IN_ROWS - 400
         rows = {"train": slice(0, cut), "test": slice(cut, None)}
-        return {part: Texts(words[own], labels[own], evidence[own]) for part, own in rows.items()}
+        return {part: Texts(words[some], labels[some], evidence[some]) for part, some in rows.items()}
 
     def load(self, located: Located) -> dict[str, Texts]:
         """Return the texts of the training and the test part.
@@ -141,7 +141,7 @@ class TextFiles:
                     f"{file}, row {row}, column label: expected labels 0 to {most}, got {short(repr(label))}"
                 )
         words = [split_words(text) for text in texts]
-        written = [row for row, found in enumerate(words) if found]
+        written = [row for row in range(len(words)) if words[row]]
         if not written:
             raise DataError(f"{file}: expected texts with words, got {len(texts)} without any")
         if len(written) < len(texts):

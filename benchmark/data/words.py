@@ -49,8 +49,8 @@ class Vocabulary:
         """
         ids = np.full((len(texts), length), PAD, np.int64)
         for row, words in zip(ids, texts, strict=True):
-            found = [self.number.get(word, UNKNOWN) for word in words[-length:]]
-            row[: len(found)] = found
+            numbers = [self.number.get(word, UNKNOWN) for word in words[-length:]]
+            row[: len(numbers)] = numbers
         return ids
 
     def decode(self, ids: Iterable[int]) -> list[str]:

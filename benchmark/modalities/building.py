@@ -20,19 +20,34 @@ log = logging.getLogger("benchmark")
 
 BUILD_VERSION = 1
 """Raised when the way tasks are made changes, so that no cached model outlives it."""
+MAKERS = ("benchmark.models.mlp", "benchmark.models.text", "benchmark.models.image", "benchmark.models.training")
+"""Modules whose source, with what it imports, says what a model is before it is trained, and how it is trained."""
 
 
 def model_path(name: str, recipe: dict[str, Any], located: Located) -> Path:
-    """Return where the weights of a task's model are, or will be."""
+    """Return where the weights of a task's model are, or will be.
+
+    The name hashes the recipe, the digest of the data and the source of `MAKERS`; that the model was trained on the
+    rows that the data give now is checked when it is loaded.
+
+    Args:
+        name: of the task.
+        recipe: every setting that the model depends on, as plain data.
+        located: the task's data.
+    """
     from benchmark.core.store import MODELS
 
-    return MODELS.path(name, recipe, located.source, located.digest)
+    return MODELS.path(name, recipe, located.source, located.digest, [source_digest(module) for module in MAKERS])
 
 
 def explainer_path(method: str, code: str, task: Task, *settings: Any) -> Path:
-    """Return where what `method` trains for a task is, or will be.
+    """Return where the explainer that a method trains for a task is, or will be.
 
-    `code` is a module whose source trains it, and `settings` are all else that it depends on, as plain data.
+    Args:
+        method: its name.
+        code: the module whose source trains it.
+        task: the task, of which the test rows play no part.
+        settings: all else that it depends on, as plain data.
     """
     from benchmark.core.store import EXPLAINERS
 
@@ -41,26 +56,31 @@ def explainer_path(method: str, code: str, task: Task, *settings: Any) -> Path:
 
 def target_model(
     name: str, recipe: dict[str, Any], located: Located, build: Callable[[], nn.Module],
-    fit: Callable[[], tuple[nn.Module, dict[str, Any]]], rows: str = "",
+    fit: Callable[[], tuple[nn.Module, dict[str, Any]]], rows: str,
 ) -> tuple[nn.Module, dict[str, Any]]:  # fmt: skip
-    """Return the frozen model of a task, trained by `fit` where no weights are cached, and what `fit` said of it.
+    """Return the frozen model of a task, trained where no weights are cached, and facts about it.
 
-    `rows` is a digest of the data's content, where that of `located` does not hold all of it: a model of other rows is
-    set aside and trained again.
+    Args:
+        name: of the task.
+        recipe: every setting that the model depends on, as plain data.
+        located: the task's data.
+        build: returns the untrained model.
+        fit: returns the trained model and facts about it, as plain data.
+        rows: a digest of the rows that it is trained on; a cached model of other rows is set aside and trained again.
     """
     from benchmark.core.store import Unusable
     from benchmark.models.weights import trained
 
     def train() -> tuple[nn.Module, dict[str, Any]]:
         model, facts = fit()
-        return model, facts | ({"rows": rows} if rows else {})
+        return model, facts | {"rows": rows}
 
     def check(facts: dict[str, Any]) -> None:
-        if rows and facts.get("rows") != rows:
+        if facts.get("rows") != rows:
             raise Unusable("was trained on other rows than the data hold now")
 
     model, facts = trained(model_path(name, recipe, located), build, train, check)
-    facts.pop("rows", None)
+    del facts["rows"]
     return model, facts
 
 

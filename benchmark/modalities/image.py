@@ -10,6 +10,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from benchmark.core.errors import Absent
+from benchmark.core.identity import source_digest
 from benchmark.core.provenance import DataProvenance, Provenance
 from benchmark.core.sources import Located, Source, Sources
 from benchmark.core.types import Budget, Modality, Split, Task
@@ -88,21 +89,21 @@ class ImageTask:
         Raises:
             DataError: real data or weights were asked for and are missing.
         """
-        found = self.data.locate(sources)
-        if found.source == "synthetic" or self.weights is None:
-            return found
+        images = self.data.locate(sources)
+        if images.source == "synthetic" or self.weights is None:
+            return images
         weights = self.weights
 
         def real() -> Located:
             path = weights.locate(sources)
-            digest = hashlib.sha256(f"{found.digest} {weights.digest_of(path)}".encode()).hexdigest()
-            return replace(found, digest=digest, weights=str(path))
+            digest = hashlib.sha256(f"{images.digest} {weights.digest_of(path)}".encode()).hexdigest()
+            return replace(images, digest=digest, weights=str(path))
 
         if self.training is not None:
             try:
                 return real()
             except Absent as why:
-                return replace(found, notes=(*found.notes, f"no pretrained weights ({why}); trained from nothing"))
+                return replace(images, notes=(*images.notes, f"no pretrained weights ({why}); trained from nothing"))
         hint = f"Put the weights of timm's {weights.name} into a data folder as weights/{weights.file}"
         stand_in = partial(self.data.locate, replace(sources, kind="synthetic"))
         return sources.locate(f"{self.data.name} with {weights.name}", real, stand_in, hint)
@@ -124,7 +125,8 @@ class ImageTask:
         from benchmark.modalities.removal import PixelRemoval
         from benchmark.models.image import image_model, spatial_layer
 
-        path = DECODED.path(self.data.name, self.data.name, self.data.stamp(located), BUILD_VERSION)
+        code = [source_digest(module) for module in ("benchmark.data.image_files", "benchmark.data.stand_ins")]
+        path = DECODED.path(self.data.name, self.data.name, self.data.stamp(located), BUILD_VERSION, code)
         tensors, facts = DECODED.get(path, partial(_pixels, self.data, located))
         mean, std = (torch.tensor(values).view(1, -1, 1, 1) for values in (self.mean, self.std))
 

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from benchmark.core.errors import DataError
+from benchmark.core.identity import rows_digest
 from benchmark.core.provenance import DataProvenance, Provenance
 from benchmark.core.seeding import seed_for
 from benchmark.core.sources import Located, Source, Sources
@@ -125,7 +126,7 @@ class TableTask:
             recipe = TrainingRecipe(self.epochs, self.batch, self.rate, self.decay, self.weighted)
             return train(blank, training, classes, recipe), {}
 
-        model, facts = target_model(name, self.recipe(located.source), located, blank, fit)
+        model, facts = target_model(name, self.recipe(located.source), located, blank, fit, rows_digest(training))
         facts |= accuracies(model, test, classes)
         return Task(
             name=name,

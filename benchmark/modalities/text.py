@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from benchmark.core.errors import DataError
+from benchmark.core.identity import rows_digest, source_digest
 from benchmark.core.provenance import DataProvenance, Provenance
 from benchmark.core.seeding import seed_for
 from benchmark.core.sources import Located, Source, Sources
@@ -101,8 +102,9 @@ class TextTask:
         from benchmark.models.text import text_model
 
         recipe = self.recipe(located.source)
-        identity = self.data.name, located.digest, recipe["length"], VOCABULARY, EXPLAINED, BUILD_VERSION
-        path = ENCODED.path(self.data.name, *identity)
+        code = [source_digest(module) for module in ("benchmark.data.words", "benchmark.data.stand_ins")]
+        settings = [recipe["length"], VOCABULARY, EXPLAINED, BUILD_VERSION]
+        path = ENCODED.path(self.data.name, self.data.name, located.digest, settings, code)
         tensors, facts = ENCODED.get(path, partial(self._encode, located, recipe["length"]))
         vocabulary = Vocabulary(tuple(facts["words"]))
         train, test = (Split(tensors[f"{part}.x"].long(), tensors[f"{part}.y"]) for part in ("train", "test"))
@@ -115,7 +117,7 @@ class TextTask:
             model = _fit(blank, train, len(self.data.classes), recipe, device)
             return model, _quality(model, test, len(self.data.classes)) | {"words": facts["words"]}
 
-        model, quality = target_model(name, recipe, located, blank, fit)
+        model, quality = target_model(name, recipe, located, blank, fit, rows_digest(train))
         if quality.pop("words") != facts["words"]:
             raise DataError(f"the weights of {name} belong to another vocabulary than the texts in {path}; delete both")
         rows = tensors["explained"]

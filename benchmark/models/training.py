@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -14,7 +15,9 @@ from torch.nn import functional as F
 from tqdm import tqdm
 
 from benchmark.core.seeding import seeded
-from benchmark.core.types import Split
+
+if TYPE_CHECKING:
+    from benchmark.core.types import Split
 
 BUCKET = 50
 """Texts of this many batches are sorted by length, so that those in one batch are about equally long."""
@@ -133,9 +136,9 @@ def accuracies(model: nn.Module, data: Split, classes: int, batch: int = 1024) -
     predicted = predict(model, data.x, batch)
     recalls: list[Tensor] = []
     for label in range(classes):
-        own = data.y == label
-        if own.any():
-            recalls.append((predicted[own] == label).double().mean())
+        members = data.y == label
+        if members.any():
+            recalls.append((predicted[members] == label).double().mean())
     return {
         "accuracy": (predicted == data.y).double().mean().item(),
         "balanced_accuracy": torch.stack(recalls).mean().item(),

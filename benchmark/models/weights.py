@@ -19,8 +19,14 @@ def trained(
 ) -> tuple[nn.Module, dict[str, Any]]:  # fmt: skip
     """Return the frozen model whose weights are at `path`, training it first if they are not, and facts about it.
 
-    The facts are what `train` gave, and the digest of the weights. `check` raises `Unusable` where they are those of
-    another model than is wanted.
+    Args:
+        path: where the weights are, or will be.
+        build: returns the untrained model.
+        train: returns a trained model and facts about it, as plain data.
+        check: is given the facts, and raises `Unusable` where they are those of another model than is asked for.
+
+    Returns:
+        The model, in eval mode; what `train` said of it, and the digest of its weights.
 
     Raises:
         DataError: `train` gave other weights than the model's.
@@ -28,8 +34,8 @@ def trained(
     model = build()
 
     def make() -> Made:
-        found, facts = train()
-        return found.state_dict(), facts
+        trained_model, facts = train()
+        return trained_model.state_dict(), facts
 
     def fits(state: dict[str, Tensor], facts: dict[str, Any]) -> None:
         if check is not None:

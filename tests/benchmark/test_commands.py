@@ -173,5 +173,5 @@ def test_sources_are_offline_in_doctor(monkeypatch):
     def refuse(*_args, **_words):
         raise AssertionError("doctor must not download")
 
-    monkeypatch.setattr("benchmark.data.texts.download", refuse)
+    monkeypatch.setattr("benchmark.data.hub.HubFile.fetch", refuse)
     assert not readiness("imdb_lstm", Sources("real", offline=True)).ready

@@ -245,3 +245,48 @@ def test_settled_statistics_are_those_of_the_inputs():
     torch.testing.assert_close(settled[0].running_var, parts)
     assert not settled.training
     assert not any(module.training for module in settled.modules())
+
+
+@pytest.mark.parametrize("module", ["benchmark.models.mlp", "benchmark.models.training", "benchmark.core.seeding"])
+def test_a_model_s_name_follows_from_data_recipe_and_source(module, monkeypatch):
+    """So that weights may be kept for as long as one likes, between runs of these tests too."""
+    from benchmark.core import identity
+    from benchmark.modalities.building import model_path
+
+    spec = TASKS.get("nap_mlp")()
+    located = spec.locate(Sources("synthetic"))
+    recipe = spec.recipe("synthetic")
+    before = model_path("nap_mlp", recipe, located)
+    assert model_path("nap_mlp", recipe, located) == before
+    assert model_path("nap_mlp", recipe | {"epochs": 1}, located) != before
+    assert model_path("nap_mlp", recipe, replace(located, digest="other rows")) != before
+    real = identity._file
+
+    def changed(name):
+        return Path(__file__) if name == module else real(name)
+
+    monkeypatch.setattr(identity, "_file", changed)
+    identity.source_digest.cache_clear()
+    try:
+        assert model_path("nap_mlp", recipe, located) != before
+    finally:
+        identity.source_digest.cache_clear()
+
+
+def test_a_model_of_other_rows_is_trained_again(tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr("logging.Logger.propagate", True, raising=False)
+    monkeypatch.setenv("BENCHMARK_CACHE", str(tmp_path))
+    spec = replace(TASKS.get("nap_mlp")(), epochs=1)
+    located = spec.locate(Sources("synthetic"))
+    first = spec.build(located, "nap_mlp", "cpu")
+    rows = type(spec).rows
+
+    def fewer(self, located):
+        train, test = rows(self, located)
+        return type(train)(train.x[:-64], train.y[:-64]), test
+
+    monkeypatch.setattr(type(spec), "rows", fewer)
+    second = spec.build(located, "nap_mlp", "cpu")
+    assert "was trained on other rows than the data hold now: set aside" in caplog.text
+    assert first.provenance["model"]["digest"] != second.provenance["model"]["digest"]
+    assert "rows" not in second.provenance["model"]
