@@ -147,7 +147,7 @@ def priors_for(modality: Modality, preset: str = "standard") -> list[Prior]:
     found = []
     for name in METHODS.names():
         entry = METHODS.entry(name)
-        own = entry.module.startswith("methods.") and entry.facts.get("kind") == "baseline"
+        own = entry.builtin and entry.facts.get("kind") == "baseline"
         if own and modality in entry.facts["modalities"]:
             cls = METHODS.get(name)
             found.append((name, configure(cls, name, PRESETS[preset].given(cls, {}))))

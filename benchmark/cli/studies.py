@@ -119,7 +119,7 @@ def ablate_command(arguments: argparse.Namespace) -> int:
 def _is_rival(choice: MethodChoice) -> bool:
     """Tell whether a method is one of the benchmark's own baselines and controls, whatever else is included."""
     entry = METHODS.entry(choice.name)
-    return entry.module.startswith("methods.") and entry.facts.get("kind") in ("baseline", "control")
+    return entry.builtin and entry.facts.get("kind") in ("baseline", "control")
 
 
 def plot_command(arguments: argparse.Namespace) -> int:

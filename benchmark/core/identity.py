@@ -19,14 +19,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchmark.core.errors import DataError, UsageError
+from benchmark.core.registry import OURS
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from benchmark.core.types import Method, Modality, Removal, Split, Task
 
-OURS = ("benchmark", "methods", "deepfaith")
-"""Packages whose source counts; `leaderboards` only reads records."""
 CHANGED = {
     "data": "the data changed",
     "model": "the model has other weights or other code",

@@ -125,7 +125,7 @@ def deterministic() -> list[str]:
         if name not in CHANCE
         and METHODS.entry(name).facts.get("kind") != "learned"
         and "table" in METHODS.entry(name).facts.get("modalities", ())
-        and METHODS.entry(name).module.startswith("methods.")
+        and METHODS.entry(name).builtin
     ]
 
 
