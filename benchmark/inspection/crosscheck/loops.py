@@ -165,10 +165,8 @@ def irof(sample: Sample) -> float:
 ALONE: dict[str, Callable[[Sample], float]] = {
     "FE": fe, "MC": mc, "DEL": deletion, "INS": insertion, "NEG": negative, "POS": positive, "RP": region, "IROF": irof,
 }  # fmt: skip
-ORDERED = ("DEL", "INS", "NEG", "POS", "RP", "IROF")
-"""Metrics that depend on the order of the features; where attributions tie, a loop takes them as they stand."""
 ON_SUBSETS = {"FC": "fixed", "INF": "bernoulli"}
-"""The kind of subsets of each metric that has any."""
+"""The kind of subsets of each metric that has any: said here again, so that a wrong probe in our table is noticed."""
 
 
 def all_scores(

@@ -20,7 +20,10 @@ from benchmark.inspection.crosscheck.against_others import by_others
 from benchmark.inspection.crosscheck.cases import CASES, IMAGE_CASE, TEXT_CASE, Case, real_rows
 from benchmark.inspection.crosscheck.checks import TOLERANCE, Check, masks_of, subsets_of
 from benchmark.scoring.evaluator import Evaluator
+from benchmark.scoring.metrics import METRICS
 
+ORDERED = ("morf", "lerf", "insert")
+"""Kinds of probe that depend on the order of the features; where attributions tie, a loop takes them as they stand."""
 CHANCE = 0.2
 """How far the agreement of subsets drawn independently may be from chance; that of equal ones is 1."""
 WORD = 10
@@ -53,7 +56,7 @@ def _from_loops(case: Case) -> Iterator[tuple[str, float]]:
         for s, a, b in zip(real_attributions, ours[name].tolist(), column, strict=True):
             if not bool(s.isfinite().all()):
                 yield name, _apart(a, math.nan)
-            elif name not in loops.ORDERED or len(s.unique()) == len(s):
+            elif METRICS[name].probe.kind not in ORDERED or len(s.unique()) == len(s):
                 yield name, _apart(a, b)
 
 
