@@ -10,7 +10,7 @@ from pathlib import Path
 
 
 class BenchmarkError(Exception):
-    """Something a user can mend; `exit_code` is what the command line returns for it."""
+    """An error that a user can do something about; `exit_code` is what the command line returns for it."""
 
     exit_code = 1
 
@@ -28,7 +28,7 @@ class DataError(BenchmarkError):
 
 
 class Absent(Exception):  # noqa: N818 - no error: the next source is tried
-    """What was looked for is not here; the text says why, for a sentence that goes on."""
+    """A source does not have what was looked for. The text says why, without a full stop, for a longer sentence."""
 
 
 class RecordError(BenchmarkError):
@@ -36,19 +36,29 @@ class RecordError(BenchmarkError):
 
 
 def describe(error: BaseException, made: Callable[..., object]) -> str:
-    """Return one line that says what was raised and where in the file of the class or function `made`.
+    """Return one line that says what was raised, and where.
 
-    Example: "ValueError: no (mine.py, line 3)".
+    Args:
+        error: what was raised.
+        made: the class or function at fault: of the traceback, the last line in its file is named.
+
+    Returns:
+        Such as "ValueError: no (mine.py, line 3)".
     """
     file = getattr(sys.modules.get(made.__module__), "__file__", None)
     frames = traceback.extract_tb(error.__traceback__)
-    own = [frame for frame in frames if frame.filename == file] or frames
-    place = f" ({Path(own[-1].filename).name}, line {own[-1].lineno})" if own else ""
+    last = ([frame for frame in frames if frame.filename == file] or frames)[-1:]
+    place = "".join(f" ({Path(frame.filename).name}, line {frame.lineno})" for frame in last)
     return f"{type(error).__name__}: {printable(short(error, 400))}{place}"
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """Return the end of an error sentence: the nearest known name, then all of them."""
+    """Return the end of an error sentence: the nearest known name, then all of them.
+
+    Example:
+        >>> "unknown metric 'DLE'" + did_you_mean("DLE", ["DEL", "FC"])
+        "unknown metric 'DLE'; did you mean 'DEL'? known: DEL, FC"
+    """
     known = list(known)
     lowered = {name.lower(): name for name in known}
     near = difflib.get_close_matches(word.lower(), lowered, n=1)
@@ -57,17 +67,22 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
 
 
 def printable(text: str) -> str:
-    """Return a text with its control characters spelt out, such as a stranger's record or error may hold."""
+    """Return a text with its control characters spelt out: a record or an error from elsewhere may hold some."""
     return "".join(letter if letter.isprintable() else letter.encode("unicode_escape").decode() for letter in text)
 
 
 def few(names: Sequence[object], most: int = 8) -> str:
-    """Return the first names of a list that may be long, and how many more there are; "none" where there are none."""
+    """Return the first names of a list that may be long, and how many more there are; "none" where there are none.
+
+    Example:
+        >>> few(["a", "b", "c"], most=2)
+        'a, b and 1 more'
+    """
     more = f" and {len(names) - most:,} more" if len(names) > most else ""
     return ", ".join(short(name) for name in names[:most]) + more or "none"
 
 
-def short(thing: object, most: int = 80) -> str:
-    """Return a thing as text on one line, cut where it is long."""
-    text = " ".join(str(thing).split())
+def short(value: object, most: int = 80) -> str:
+    """Return a value as text on one line, cut after `most` letters."""
+    text = " ".join(str(value).split())
     return text if len(text) <= most else f"{text[:most]}... ({len(text):,} characters)"

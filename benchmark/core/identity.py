@@ -20,14 +20,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchmark.core.errors import DataError, UsageError
+from benchmark.core.registry import OURS
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from benchmark.core.types import Method, Modality, Removal, Split, Task
 
-OURS = ("benchmark", "methods", "deepfaith")
-"""Packages whose source counts; `leaderboards` only reads records."""
 CHANGED = {
     "data": "the data changed",
     "model": "the model has other weights or other code",
@@ -68,7 +67,7 @@ def method_identity(method: Method, modality: Modality, registered: str = "") ->
 
 def what_changed(before: Mapping[str, str], now: Mapping[str, str]) -> str | None:
     """Return the sentence for the first part of an identity that is not the same, or None where all are."""
-    return next((said for part, said in CHANGED.items() if before.get(part) != now.get(part)), None)
+    return next((sentence for part, sentence in CHANGED.items() if before.get(part) != now.get(part)), None)
 
 
 def tensors_digest(named: Mapping[str, Tensor]) -> str:
@@ -118,8 +117,8 @@ def _answers(model: nn.Module, x: Tensor) -> list[list[str]]:
     import torch
 
     with torch.no_grad():
-        found = model.forward(x)
-    probabilities = found.double().softmax(-1) if isinstance(found, torch.Tensor) else torch.zeros(0, 0)
+        logits = model.forward(x)
+    probabilities = logits.double().softmax(-1) if isinstance(logits, torch.Tensor) else torch.zeros(0, 0)
     return [[f"{value:.3f}" for value in row] for row in probabilities.tolist()]
 
 
@@ -130,7 +129,7 @@ def _is_opaque(module: nn.Module) -> bool:
     inner = type(module).__module__
     if isinstance(module, (torch.jit.ScriptModule, torch.fx.GraphModule)) or "quantized" in inner:
         return True
-    own = {name: value for name, value in vars(module).items() if name not in vars(torch.nn.Module())}
+    attributes = {name: value for name, value in vars(module).items() if name not in vars(torch.nn.Module())}
     return any(
         not (_is_plain(value) or isinstance(value, (torch.Tensor, torch.nn.Module, torch.device, torch.dtype)))
         and not (callable(value) or type(value).__module__.partition(".")[0] in ("torch", "timm", "weakref"))
@@ -138,7 +137,7 @@ def _is_opaque(module: nn.Module) -> bool:
             isinstance(value, (list, tuple))
             and all(isinstance(item, torch.Tensor | weakref.ref | str) for item in value)
         )
-        for value in own.values()
+        for value in attributes.values()
     )
 
 
@@ -172,8 +171,8 @@ def settings_digest(task: Task) -> str:
     evidence = {} if task.evidence is None else {"evidence": task.evidence}
     kind = type(task.removal)
     code = source_digest(kind.__module__) if _counts(kind.__module__) else ""
-    said = {name: repr(value) for name, value in plain.items()}
-    words = [task.modality, asdict(task.budget), kind.__qualname__, said, list(task.class_names), code]
+    removal_settings = {name: repr(value) for name, value in plain.items()}
+    words = [task.modality, asdict(task.budget), kind.__qualname__, removal_settings, list(task.class_names), code]
     words += [] if task.spatial is None else [task.spatial]
     return _hash([*words, tensors_digest(tensors | evidence)])
 
@@ -234,19 +233,19 @@ def source_digest(module: str) -> str:
     Raises:
         UsageError: the module has no readable source.
     """
-    top, seen, left = module.partition(".")[0], dict[str, str](), [module]
-    while left:
-        name = left.pop()
-        if name in seen:
+    top, digests, to_read = module.partition(".")[0], dict[str, str](), [module]
+    while to_read:
+        name = to_read.pop()
+        if name in digests:
             continue
         path = _file(name)
         if path is None:
             raise UsageError(f"the source of {name!r} cannot be read: a result must be bound to the code that made it")
         tree = ast.parse(path.read_bytes())
-        seen[name] = _hash(_plain(tree))
-        left += [other for other in _imports(tree, name) if _counts(other, top) and _file(other) is not None]
-    root = seen.pop(module)  # by its content: the file of a person is not called as it was on another machine
-    return _hash([root, sorted(seen.items())])
+        digests[name] = _hash(_plain(tree))
+        to_read += [other for other in _imports(tree, name) if _counts(other, top) and _file(other) is not None]
+    root = digests.pop(module)  # by its content: the file of a person is not called as it was on another machine
+    return _hash([root, sorted(digests.items())])
 
 
 def _counts(module: str, top: str = "") -> bool:

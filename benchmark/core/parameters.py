@@ -18,7 +18,22 @@ def bounded(
     default: Any, low: float | None = None, high: float | None = None, among: tuple[Any, ...] = (),
     above: float | None = None,
 ) -> Any:  # fmt: skip
-    """Return a dataclass field whose value must lie in a range or a set: at least `low`, more than `above`."""
+    """Return a dataclass field whose value must lie in a range or a set.
+
+    Args:
+        default: the value where none is given.
+        low: the least value.
+        high: the largest.
+        among: all values that there are.
+        above: a bound that the value must exceed.
+
+    Example:
+        >>> @dataclasses.dataclass(frozen=True)
+        ... class Smoothing:
+        ...     steps: int = bounded(20, low=1)
+        >>> configure(Smoothing, "smoothing", {"steps": "5"})
+        Smoothing(steps=5)
+    """
     return dataclasses.field(default=default, metadata={"low": low, "high": high, "among": among, "above": above})
 
 
@@ -27,7 +42,12 @@ KINDS = {int: "a whole number", float: "a number", bool: "true or false", str: "
 
 
 def configure(cls: type[T], name: str, given: Mapping[str, str]) -> T:
-    """Build the frozen dataclass `cls` from text parameters, checked for name, type and range.
+    """Return an instance of a frozen dataclass from parameters as text, checked for name, type and range.
+
+    Args:
+        cls: the dataclass.
+        name: what it is called in sentences.
+        given: text by parameter; the others have their defaults.
 
     Raises:
         UsageError: an unknown parameter, a value of another type, one out of range, or what the class itself refuses.
@@ -42,7 +62,12 @@ def configure(cls: type[T], name: str, given: Mapping[str, str]) -> T:
 
 
 def configured(cls: type[T], name: str, values: Mapping[str, Any]) -> T:
-    """Build the frozen dataclass `cls` from values, checked for name, type and range.
+    """Return an instance of a frozen dataclass from values, checked for name, type and range.
+
+    Args:
+        cls: the dataclass.
+        name: what it is called in sentences.
+        values: by parameter; the others have their defaults.
 
     Raises:
         UsageError: an unknown parameter, a value of another type, one out of range, or what the class itself refuses.
@@ -54,15 +79,15 @@ def configured(cls: type[T], name: str, values: Mapping[str, Any]) -> T:
         where = f"{name}[{key}]"
         kinds = _kinds(cls, where, key)
         if type(value) not in kinds and not (float in kinds and type(value) is int):
-            raise UsageError(f"{where} expects {_said(kinds)}, got {value!r}")
+            raise UsageError(f"{where} expects {_alternatives(kinds)}, got {value!r}")
         _check_range(where, fields[key], value)
     try:
         return cls(**values)
     except UsageError:
         raise
     except Exception as error:
-        said = ",".join(f"{key}={value}" for key, value in values.items())
-        raise UsageError(f"{name}[{said}] is refused: {describe(error, cls)}") from error
+        given_text = ",".join(f"{key}={value}" for key, value in values.items())
+        raise UsageError(f"{name}[{given_text}] is refused: {describe(error, cls)}") from error
 
 
 def fields_of(cls: type) -> dict[str, dataclasses.Field[Any]]:
@@ -84,15 +109,15 @@ def _check_range(where: str, field: dataclasses.Field[Any], value: Any) -> None:
         raise UsageError(f"{where} expects {span}, got {value}")
 
 
-def parameters(thing: Any) -> dict[str, Any]:
+def parameters(instance: Any) -> dict[str, Any]:
     """Return the parameters of a dataclass's instance by name: with these its class makes it again."""
-    return {field.name: getattr(thing, field.name) for field in dataclasses.fields(thing) if field.init}
+    return {field.name: getattr(instance, field.name) for field in dataclasses.fields(instance) if field.init}
 
 
-def with_defaults(thing: T, usual: Mapping[str, Any]) -> T:
-    """Return a dataclass's instance with its parameters that are None taken from `usual`, as far as they are there."""
-    left = {key: usual[key] for key, value in parameters(thing).items() if value is None and key in usual}
-    return dataclasses.replace(thing, **left)  # type: ignore[type-var]
+def with_defaults(instance: T, defaults: Mapping[str, Any]) -> T:
+    """Return a dataclass's instance in which `defaults` replace parameters that are None."""
+    filled_in = {key: defaults[key] for key, value in parameters(instance).items() if value is None and key in defaults}
+    return dataclasses.replace(instance, **filled_in)  # type: ignore[type-var]
 
 
 def _kinds(cls: type, where: str, key: str) -> set[Any]:
@@ -103,8 +128,10 @@ def _kinds(cls: type, where: str, key: str) -> set[Any]:
         raise UsageError(f"{where} cannot be given: its type is not known ({error})") from error
     kinds = set(typing.get_args(hint)) if typing.get_origin(hint) in (typing.Union, types.UnionType) else {hint}
     if not kinds <= set(KINDS):
-        said = hint.__name__ if isinstance(hint, type) and not typing.get_args(hint) else hint
-        raise UsageError(f"{where} cannot be given: its type is {said}, expected one of {', '.join(KINDS.values())}")
+        type_name = hint.__name__ if isinstance(hint, type) and not typing.get_args(hint) else hint
+        raise UsageError(
+            f"{where} cannot be given: its type is {type_name}, expected one of {', '.join(KINDS.values())}"
+        )
     return kinds
 
 
@@ -122,8 +149,8 @@ def _parse(where: str, text: str, kinds: set[Any]) -> Any:
                 continue  # another kind may do, or the message below is due
             if not isinstance(value, float) or math.isfinite(value):
                 return value
-    raise UsageError(f"{where} expects {_said(kinds)}, got {text!r}")
+    raise UsageError(f"{where} expects {_alternatives(kinds)}, got {text!r}")
 
 
-def _said(kinds: set[Any]) -> str:
-    return " or ".join(said for kind, said in KINDS.items() if kind in kinds)
+def _alternatives(kinds: set[Any]) -> str:
+    return " or ".join(words for kind, words in KINDS.items() if kind in kinds)

@@ -26,9 +26,9 @@ from benchmark.core.errors import UsageError, describe, did_you_mean
 from benchmark.core.parameters import fields_of, parameters
 from benchmark.core.selection import chosen
 
-BUILT_IN = ("benchmark", "methods", "deepfaith")
-"""Our own packages that register objects."""
 T = TypeVar("T")
+OURS = ("benchmark", "methods", "deepfaith")
+"""Packages of this program whose source decides what a score is; `leaderboards` only reads records."""
 Rule = Callable[[Any], "str | None"]
 """Says what a fact should be where it is not."""
 
@@ -43,11 +43,11 @@ def a_text(value: Any) -> str | None:
     return None if isinstance(value, str) else f"expects text, got {value!r}"
 
 
-def one_of(*words: str) -> Rule:
+def one_of(*words: Any) -> Rule:
     """Return the rule of a fact that is one of `words`."""
 
     def problem(value: Any) -> str | None:
-        return None if value in words else f"expects one word, got {value!r}{did_you_mean(str(value), words)}"
+        return None if value in words else f"expects one word, got {value!r}{did_you_mean(str(value), map(str, words))}"
 
     return problem
 
@@ -66,7 +66,14 @@ def some_of(*words: str) -> Rule:
 
 @dataclass(frozen=True)
 class Entry:
-    """What the source text says of a registered object, without importing it."""
+    """What the source text says of a registered object, without importing it.
+
+    Attributes:
+        name: what it is registered as.
+        module: the module that registers it.
+        summary: the first line of its docstring.
+        facts: the keyword arguments of `register`.
+    """
 
     name: str
     module: str
@@ -76,7 +83,7 @@ class Entry:
     @property
     def built_in(self) -> bool:
         """Tell whether it is ours, and not of a file or package of the user's."""
-        return self.module.partition(".")[0] in BUILT_IN
+        return self.module.partition(".")[0] in OURS
 
 
 class _FromSource(SourceFileLoader):
@@ -87,10 +94,21 @@ class _FromSource(SourceFileLoader):
 
 
 class Registry(Generic[T]):
-    """Objects by name. `variable` is the name under which files import this registry.
+    """Objects by name.
 
-    With a `base`, objects are dataclasses derived from it, whose parameters all have defaults. `facts` are the rules of
-    the facts that may be said of an object.
+    Args:
+        noun: what an object is called in sentences.
+        variable: the name under which files import this registry: decorators that spell it are found in source text.
+        base: where there is one, objects are dataclasses derived from it, whose parameters all have defaults.
+        facts: the rules of the facts that `register` takes, by name; None where any may be given.
+
+    Example:
+        >>> COLOURS = Registry("colour", "COLOURS", facts={"warm": one_of(True, False)})
+        >>> @COLOURS.register("red", warm=True)
+        ... def red():
+        ...     "The colour of tomatoes."
+        >>> COLOURS.names(), COLOURS.entry("red").summary, COLOURS.get("red") is red
+        (['red'], 'The colour of tomatoes.', True)
     """
 
     def __init__(
@@ -99,27 +117,31 @@ class Registry(Generic[T]):
         self.noun, self.variable, self.base, self.facts = noun, variable, base, facts
         self._entries: dict[str, Entry] = {}
         self._objects: dict[str, T] = {}
-        self._sound: dict[str, T] = {}
+        self._checked: dict[str, T] = {}
 
     def register(self, name: str, **facts: Any) -> Callable[[T], T]:
-        """Register the decorated object under `name`; `facts` must be literals.
+        """Return a decorator that registers an object and returns it unchanged.
+
+        Args:
+            name: up to 64 letters, digits, spaces, '_', '-', '+' and '.', and not `all`.
+            facts: what can be known of the object without importing it, as literals.
 
         Raises:
             ValueError: another object has the name already.
-            UsageError: it cannot be called so, or a fact is none that can be said of it.
+            UsageError: the name or a fact is not allowed.
         """
         self._check_facts(name, facts)
 
-        def put(thing: T) -> T:
-            module = getattr(thing, "__module__", "")
+        def decorate(decorated: T) -> T:
+            module = getattr(decorated, "__module__", "")
             if name in self._objects or (name in self._entries and self._entries[name].module != module):
                 raise ValueError(f"two {self.noun}s are called {name!r}: rename one of them")
-            summary = (getattr(thing, "__doc__", None) or "").strip().splitlines()
-            self._objects[name] = thing
+            summary = (getattr(decorated, "__doc__", None) or "").strip().splitlines()
+            self._objects[name] = decorated
             self._entries.setdefault(name, Entry(name, module, summary[0] if summary else "", facts))
-            return thing
+            return decorated
 
-        return put
+        return decorate
 
     def discover(self, *packages: str) -> None:
         """Read the files of `packages` for registrations, without importing them."""
@@ -155,10 +177,11 @@ class Registry(Generic[T]):
         except (Exception, SystemExit) as error:
             del sys.modules[module]
             self._entries, self._objects = before
-            said = str(error) if isinstance(error, UsageError) else f"{type(error).__name__}: {error}"
-            raise UsageError(f"--include {path} failed to import: {said}") from error
+            reason = str(error) if isinstance(error, UsageError) else f"{type(error).__name__}: {error}"
+            raise UsageError(f"--include {path} failed to import: {reason}") from error
 
     def _read(self, path: Path, module: str) -> None:
+        """Make an entry for each registration in a file's source text."""
         for node in ast.parse(path.read_text(encoding="utf-8")).body:
             if not isinstance(node, (ast.ClassDef, ast.FunctionDef)):
                 continue
@@ -169,9 +192,9 @@ class Registry(Generic[T]):
                         args=[ast.Constant(value=str(name))],
                         keywords=keywords,
                     ):
-                        seen = self._entries.get(name)
-                        if seen is not None and seen.module != module:
-                            raise ValueError(f"two {self.noun}s are called {name!r}: {seen.module}, {module}")
+                        other = self._entries.get(name)
+                        if other is not None and other.module != module:
+                            raise ValueError(f"two {self.noun}s are called {name!r}: {other.module}, {module}")
                         facts = {word.arg: ast.literal_eval(word.value) for word in keywords if word.arg}
                         self._check_facts(name, facts)
                         summary = (ast.get_docstring(node) or "").splitlines()
@@ -200,12 +223,12 @@ class Registry(Generic[T]):
         entry = self.entry(name)
         if name not in self._objects:
             importlib.import_module(entry.module)
-        thing = self._objects[name]
-        if self._sound.get(name) is not thing:
-            if (problem := self._problem(thing)) is not None:
+        registered = self._objects[name]
+        if self._checked.get(name) is not registered:
+            if (problem := self._problem(registered)) is not None:
                 raise UsageError(f"the {self.noun} {name!r} cannot be used: {problem}")
-            self._sound[name] = thing
-        return thing
+            self._checked[name] = registered
+        return registered
 
     def matching(self, item: str) -> list[str]:
         """Return the names that one item of a selection means: a name, a glob, a group, or `all`.
@@ -218,9 +241,9 @@ class Registry(Generic[T]):
         if item in self._entries:
             return [item]
         group = None if item == "all" else item
-        found = [name for name, entry in self._entries.items() if entry.facts.get("group") == group]
-        found = found or [name for name in self._entries if fnmatchcase(name, item)]
-        return found or [self.entry(item).name]  # which raises, with the nearest name
+        members = [name for name, entry in self._entries.items() if entry.facts.get("group") == group]
+        names = members or [name for name in self._entries if fnmatchcase(name, item)]
+        return names or [self.entry(item).name]  # which raises, with the nearest name
 
     def select(self, text: str) -> list[str]:
         """Return the names that a selection chooses (see `benchmark.core.selection`), in its order.
@@ -236,17 +259,21 @@ class Registry(Generic[T]):
         Raises:
             UsageError: it chooses none, or several.
         """
-        found = self.select(text)
-        if len(found) > 1:
-            raise UsageError(f"expected one {self.noun}, got {text!r}, which is {len(found)}: {', '.join(found)}")
-        return found[0]
+        names = self.select(text)
+        if len(names) > 1:
+            raise UsageError(f"expected one {self.noun}, got {text!r}, which is {len(names)}: {', '.join(names)}")
+        return names[0]
 
     def _check_facts(self, name: str, facts: Mapping[str, Any]) -> None:
-        """Make sure that an object can be called so, and that what is said of it can be said."""
+        """Check a name and facts against the rules.
+
+        Raises:
+            UsageError: the name or a fact is not allowed.
+        """
         if not is_name(name) or name == "all":
-            said = name[:64] if isinstance(name, str) else name
+            shown = name[:64] if isinstance(name, str) else name
             raise UsageError(
-                f"no {self.noun} can be called {said!r}: expected up to 64 letters, digits, spaces, '_', '-', '+' and "
+                f"no {self.noun} can be called {shown!r}: expected up to 64 letters, digits, spaces, '_', '-', '+' and "
                 "'.', and not 'all'"
             )
         if self.facts is None:
@@ -257,26 +284,26 @@ class Registry(Generic[T]):
             if (problem := self.facts[key](value)) is not None:
                 raise UsageError(f"the {self.noun} {name!r}: {key} {problem}")
 
-    def _problem(self, thing: Any) -> str | None:
-        """Return why a registered object is of no use, or None where it is."""
+    def _problem(self, registered: Any) -> str | None:
+        """Return why a registered object cannot be used, or None where it can."""
         if self.base is None:
             return None
         kind = f"{self.base.__module__}.{self.base.__name__}"
-        if not isinstance(thing, type):
-            return f"expected a class derived from {kind}, got {thing!r}"
-        if not issubclass(thing, self.base):
-            return f"its class {thing.__name__} is not derived from {kind}"
-        if missing := sorted(getattr(thing, "__abstractmethods__", ())):
-            return f"its class {thing.__name__} has no {' and no '.join(missing)}"
-        if "__dataclass_fields__" not in vars(thing):
-            return f"its class {thing.__name__} is no dataclass: write @dataclass(frozen=True) right above it"
-        for field in fields_of(thing).values():
+        if not isinstance(registered, type):
+            return f"expected a class derived from {kind}, got {registered!r}"
+        if not issubclass(registered, self.base):
+            return f"its class {registered.__name__} is not derived from {kind}"
+        if missing := sorted(getattr(registered, "__abstractmethods__", ())):
+            return f"its class {registered.__name__} has no {' and no '.join(missing)}"
+        if "__dataclass_fields__" not in vars(registered):
+            return f"its class {registered.__name__} is no dataclass: write @dataclass(frozen=True) right above it"
+        for field in fields_of(registered).values():
             if field.default is field.default_factory is dataclasses.MISSING:
                 return f"its parameter {field.name!r} has no default"
         try:
-            values = parameters(thing())
+            values = parameters(registered())
         except Exception as error:
-            return f"making it with its defaults fails: {describe(error, thing)}"
+            return f"making it with its defaults fails: {describe(error, registered)}"
         for key, value in values.items():
             try:
                 json.dumps(value, allow_nan=False)

@@ -35,7 +35,7 @@ def items_of(text: str) -> list[str]:
     return [item.strip() for item in items if item.strip()]
 
 
-def wanted_and_unwanted(text: str) -> tuple[list[str], list[str]]:
+def added_and_removed(text: str) -> tuple[list[str], list[str]]:
     """Return the items that add, which are `all` where none does, and those that take away.
 
     Raises:
@@ -44,8 +44,8 @@ def wanted_and_unwanted(text: str) -> tuple[list[str], list[str]]:
     items = items_of(text)
     if not items:
         raise UsageError(f"expected names separated by commas, got {text!r}")
-    wanted = [item for item in items if not item.startswith("!")]
-    return wanted or ["all"], [item[1:].strip() for item in items if item.startswith("!")]
+    added = [item for item in items if not item.startswith("!")]
+    return added or ["all"], [item[1:].strip() for item in items if item.startswith("!")]
 
 
 def chosen(text: str, matching: Callable[[str], Iterable[T]], noun: str) -> list[T]:
@@ -54,18 +54,18 @@ def chosen(text: str, matching: Callable[[str], Iterable[T]], noun: str) -> list
     Raises:
         UsageError: there is no item, or nothing is left.
     """
-    wanted, unwanted = wanted_and_unwanted(text)
-    away: set[T] = set()
-    for item in unwanted:
+    added, removed = added_and_removed(text)
+    excluded: set[T] = set()
+    for item in removed:
         try:
-            away |= set(matching(item))
+            excluded |= set(matching(item))
         except UsageError:
             if not set(item) & set("*?"):  # a pattern may take away nothing, a name is one that there is
                 raise
-    found = dict.fromkeys(each for item in wanted for each in matching(item) if each not in away)
-    if not found:
+    matched = dict.fromkeys(each for item in added for each in matching(item) if each not in excluded)
+    if not matched:
         raise UsageError(f"{text!r} leaves no {noun}")
-    return list(found)
+    return list(matched)
 
 
 def select_labels(text: str, labels: Iterable[str], noun: str = "method", place: str = " here") -> list[str]:
@@ -85,13 +85,13 @@ def select_labels(text: str, labels: Iterable[str], noun: str = "method", place:
         if item.lower() == "all":
             return set(known)
         glob = item.replace("[", "[[]")  # brackets belong to labels here
-        found = {label for label in known if fnmatchcase(label, glob) or fnmatchcase(name_of(label), glob)}
-        if not found:
+        matched = {label for label in known if fnmatchcase(label, glob) or fnmatchcase(name_of(label), glob)}
+        if not matched:
             raise UsageError(f"unknown {noun} {item!r}{place}{did_you_mean(item, known)}")
-        return found
+        return matched
 
-    found = chosen(text, matches, noun)
-    return [label for label in known if label in found]
+    matched = chosen(text, matches, noun)
+    return [label for label in known if label in matched]
 
 
 def name_of(label: str) -> str:

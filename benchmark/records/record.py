@@ -29,7 +29,16 @@ SOURCES = ("real", "synthetic")
 class Cell:
     """One unit of work: a method with its parameters, on a task, from a source, under a seed, on some samples.
 
-    `params` are all parameters, defaults filled in. `limit` is the number of test samples, or None for all there are.
+    Attributes:
+        source: of the data, `real` or `synthetic`.
+        task: its name.
+        method: its name.
+        params: all parameters by name, defaults filled in.
+        seed: the user's.
+        limit: number of test samples, the first ones; None for all.
+        precision: of forwards.
+        device: class of device.
+        preset: what bounds samples, budget and methods (see `benchmark.running.presets`).
     """
 
     source: str
@@ -56,17 +65,31 @@ class Cell:
 
 @dataclass(frozen=True)
 class Record:
-    """What a cell gave. `status` is done or failed, `reason` says why.
+    """What a cell gave.
 
-    `identity` is what computed it (see `benchmark.core.identity`). `label` is the method with its given parameters,
-    `kind` baseline, control, oracle or learned, `explains` the modalities it is for (empty: all). `facts` is what a
-    board says of the task: `modality`, `origin` of the data, `rows` (test rows there are), `accuracy` and
-    `balanced_accuracy` (None where not known), `weak`. `metrics` holds `version`, `higher_is_better`, `family`, `order`
-    (of columns) and `title` by name. `costs` has forwards, backwards (rows of the model) and seconds by phase: prepare,
-    attribute, probe and shared (what all methods of the task use together). `scores` is empty unless the cell is done.
-    What is not `comparable` never enters a board with others. `evidence` is the mean share of the positive attribution
-    that lies on planted evidence, where there is any. `report` is what a trained explainer says of its training;
-    `problems` says what of it could not be kept as it was. Nothing relies on what `provenance` holds.
+    Attributes:
+        cell: what was asked for.
+        status: `done` or `failed`.
+        reason: why it failed, or what is wrong with what it gave.
+        identity: digests of what computed it (see `benchmark.core.identity`).
+        label: the method with the parameters that the user gave for it.
+        kind: of the method: baseline, control, oracle or learned.
+        explains: the modalities that the method is for; empty for all.
+        facts: what a board says of the task: `modality`, `origin` of the data, `rows` of the test split, `accuracy` and
+            `balanced_accuracy` of the model (None where not known), `weak`.
+        metrics: by name: `version`, `higher_is_better`, `family`, `order` (of columns) and `title`.
+        n_total: samples.
+        n_failed: those whose attribution is not finite.
+        repeats: seeds that the scores are averaged over.
+        costs: `forwards`, `backwards` (rows of the model) and `seconds` by phase: prepare, attribute, probe, and shared
+            (what all methods of the task use together).
+        provenance: where data, model, code and machine come from; no board is made from it.
+        comparable: whether it may enter a board with others.
+        evidence: the mean share of the positive attribution that lies on planted evidence, in [0, 1]; None where none
+            was planted.
+        report: what a trained explainer says of its training.
+        problems: what of the report could not be kept as it was.
+        scores: a row a sample and metric, see `SCORES_SCHEMA`; empty unless the cell is done.
     """
 
     cell: Cell
@@ -163,10 +186,13 @@ _COST: dict[str, Any] = {"forwards": _NUMBER, "backwards": _NUMBER, "seconds": _
 
 
 def check_plain(meta: Mapping[str, Any]) -> None:
-    """Make sure that what stands in a run.json has the kinds that boards rely on.
+    """Check the types and ranges of what a run.json holds.
+
+    Args:
+        meta: as parsed, without the digest.
 
     Raises:
-        RecordError: it has not; the sentence names the first place.
+        RecordError: something is not what a record holds; the sentence names the first place.
     """
     _check(meta, _KINDS, "run.json")
     _check(meta["cell"], _CELL, "cell")
@@ -194,11 +220,11 @@ def check_plain(meta: Mapping[str, Any]) -> None:
         raise RecordError("costs: expected those of prepare, attribute and probe")
 
 
-def _check(found: Any, kinds: Mapping[str, Any], where: str) -> None:
-    if not isinstance(found, dict):
-        raise RecordError(f"{where}: expected names and values, got {type(found).__name__}")
+def _check(values: Any, kinds: Mapping[str, Any], where: str) -> None:
+    if not isinstance(values, dict):
+        raise RecordError(f"{where}: expected names and values, got {type(values).__name__}")
     for name, kind in kinds.items():
-        value = found.get(name, kinds)
+        value = values.get(name, kinds)
         real = isinstance(value, kind) and not (isinstance(value, bool) and kind is not bool)
         if not real or (isinstance(value, str) and not value.isprintable() and name not in ("reason", "origin")):
             what = "nothing" if value is kinds else f"{value!r}"[:60]

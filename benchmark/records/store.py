@@ -35,7 +35,20 @@ SET_ASIDE = "_set_aside"
 
 
 class RecordStore:
-    """The records under one folder."""
+    """The records under one folder.
+
+    Args:
+        root: the folder; `open` makes it.
+
+    Example:
+        >>> import tempfile
+        >>> store = RecordStore(Path(tempfile.mkdtemp())).open()
+        >>> cell = Cell("real", "nap_mlp", "saliency", {}, seed=0, limit=None)
+        >>> store.folder(cell).relative_to(store.root).as_posix()
+        'real/nap_mlp/saliency-bdd23a135a'
+        >>> store.scan()  # records, and what is wrong with the rest
+        ([], [])
+    """
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -97,8 +110,8 @@ class RecordStore:
         except RecordError as error:
             raise RecordError(f"{folder}: {printable(str(error))}") from error
         except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, pa.ArrowException) as error:
-            said = printable(f"{type(error).__name__}: {error}"[:400])
-            raise RecordError(f"{folder}: not a readable record ({said})") from error
+            reason = printable(f"{type(error).__name__}: {error}"[:400])
+            raise RecordError(f"{folder}: not a readable record ({reason})") from error
 
     def examples(self, record: Record) -> list[dict[str, Any]]:
         """Return the samples that were kept with their explanations, none for a record that has none.
@@ -109,11 +122,11 @@ class RecordStore:
         folder = self.folder(record.cell)
         path = folder / EXAMPLES
         try:
-            wanted = json.loads((folder / "run.json").read_text(encoding="utf-8"))["examples_digest"]
-            if wanted is None:
+            digest = json.loads((folder / "run.json").read_text(encoding="utf-8"))["examples_digest"]
+            if digest is None:
                 return []
             content = path.read_bytes()
-            if hashlib.sha256(content).hexdigest() != wanted:
+            if hashlib.sha256(content).hexdigest() != digest:
                 raise RecordError(f"{path} is not what run.json says it is")
             return json.loads(content)
         except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
@@ -122,7 +135,13 @@ class RecordStore:
     def write(self, record: Record, examples: list[dict[str, Any]] | None = None) -> Path:
         """Write `record`, scores first, so that a kill at any moment leaves the old record, the new or none.
 
-        `examples` (see `benchmark.running.kept_samples`) go into a file of their own, which no board reads.
+        Args:
+            record: what a cell gave.
+            examples: a few samples with their explanations (see `benchmark.running.kept_samples`), for a file beside
+                it that no board reads.
+
+        Returns:
+            The record's folder.
 
         Raises:
             BenchmarkError: the disk is full or fails.
@@ -157,8 +176,12 @@ class RecordStore:
             ) from error
         return folder
 
-    def forget(self, folder: Path, seen: bytes | None) -> bool:
-        """Remove what is in `folder`, if its run.json still holds `seen` (None: it has none).
+    def forget(self, folder: Path, content_before: bytes | None) -> bool:
+        """Remove a record, unless it has changed.
+
+        Args:
+            folder: of the record.
+            content_before: what its run.json held (see `stored`) when it was decided to remove it.
 
         Returns:
             False, and nothing is removed, where a run holds the cell's lock or has stored something else meanwhile.
@@ -168,7 +191,7 @@ class RecordStore:
         """
         try:
             with self._lock(folder).acquire(timeout=0):
-                if stored(folder) != seen:
+                if stored(folder) != content_before:
                     return False
                 (folder / "run.json").unlink(missing_ok=True)  # first: what is half removed was never finished
                 shutil.rmtree(folder)
@@ -183,7 +206,12 @@ class RecordStore:
         return sorted({folder.parts[-2] for folder in self._folders(source or "*", "*")})
 
     def scan(self, source: str | None = None, task: str | None = None) -> tuple[list[Record], list[str]]:
-        """Return all readable records, and one sentence for each folder that holds none."""
+        """Return all readable records, and one sentence for each folder that holds none.
+
+        Args:
+            source: `real` or `synthetic`; None for both.
+            task: its name; None for all.
+        """
         records, problems = [], []
         for folder in self.folders(source, task):
             try:

@@ -19,8 +19,14 @@ SAMPLES = 3
 def break_even(evaluator: Evaluator, evaluation: Evaluation) -> dict[str, Any]:
     """Return what one explanation of the rival costs, and how many make up for the training of what was evaluated.
 
-    `samples` by wall time and `samples by rows` by rows of the model, forward and backward; None where an explanation
-    costs no less than the rival's, so that training never pays.
+    Args:
+        evaluator: of the task; the rival explains its first samples.
+        evaluation: of a trained explainer.
+
+    Returns:
+        `rival`, its name; `rival ms` and `rival rows`, milliseconds and rows of the model (forward and backward) of one
+        of its explanations; `samples` and `samples by rows`, the number of explanations after which training has cost
+        no more time, or rows, than the rival; None where training never pays.
     """
     rival, meter = METHODS.get(RIVAL)(), Meter()
     explain = rival.prepare(evaluator.task, evaluator.seed)
@@ -28,17 +34,18 @@ def break_even(evaluator: Evaluator, evaluation: Evaluation) -> dict[str, Any]:
     explain(x[:1], target[:1])  # the first call loads what it needs
     with meter.phase("rival", evaluator.task.model) as asked:
         explain(x, target)
-    training, own = (evaluation.meter.phases[phase] for phase in ("prepare", "attribute"))
+    training, explaining = (evaluation.meter.phases[phase] for phase in ("prepare", "attribute"))
     count = len(evaluation.samples)
     seconds, rows = asked.seconds / len(x), (asked.forwards + asked.backwards) / len(x)
+    training_rows, explaining_rows = (cost.forwards + cost.backwards for cost in (training, explaining))
     return {
         "rival": RIVAL,
         "rival ms": 1000 * seconds,
         "rival rows": rows,
-        "samples": _even(training.seconds, own.seconds / count, seconds),
-        "samples by rows": _even(training.forwards + training.backwards, (own.forwards + own.backwards) / count, rows),
+        "samples": _even(training.seconds, explaining.seconds / count, seconds),
+        "samples by rows": _even(training_rows, explaining_rows / count, rows),
     }
 
 
-def _even(training: float, own: float, rival: float) -> int | None:
-    return math.ceil(training / (rival - own)) if own < rival else None
+def _even(training: float, explaining: float, rival: float) -> int | None:
+    return math.ceil(training / (rival - explaining)) if explaining < rival else None

@@ -25,12 +25,12 @@ def examples(evaluator: Evaluator, evaluation: Evaluation) -> list[dict[str, Any
     `kind` is table (`names`, `values`), text (`words`) or image (`image`, a PNG in base 64; the attribution is a square
     map in raster order, `side` cells a side).
     """
-    task, found = evaluator.task, []
+    task, descriptions = evaluator.task, []
     assert evaluation.attributions is not None
     for at, sample in enumerate(evaluation.samples[:EXAMPLES]):
         x, valid = evaluator.x[at], evaluator.valid[at].cpu().numpy()
         attribution = evaluation.attributions[at].double().cpu().numpy()
-        seen: dict[str, Any] = {
+        description: dict[str, Any] = {
             "sample": int(sample),
             "kind": task.modality,
             "predicted": task.class_names[evaluation.target[at]],
@@ -39,15 +39,15 @@ def examples(evaluator: Evaluator, evaluation: Evaluation) -> list[dict[str, Any
         }
         match task.modality:
             case "table":
-                seen |= {"names": list(task.feature_names), "values": _short(x.cpu().numpy())}
+                description |= {"names": list(task.feature_names), "values": _short(x.cpu().numpy())}
             case "text":
                 attribution = attribution[valid]
-                seen |= {"words": task.words(x) if task.words else list(np.array(task.feature_names)[valid])}
+                description |= {"words": task.words(x) if task.words else list(np.array(task.feature_names)[valid])}
             case "image":
                 attribution = pooled(attribution.reshape(x.shape[-2:]))
-                seen |= {"image": png(x.cpu().numpy()), "side": len(attribution)}
-        found.append(seen | {"attribution": _short(attribution.reshape(-1))})
-    return found
+                description |= {"image": png(x.cpu().numpy()), "side": len(attribution)}
+        descriptions.append(description | {"attribution": _short(attribution.reshape(-1))})
+    return descriptions
 
 
 def pooled(heat: np.ndarray) -> np.ndarray:

@@ -34,10 +34,10 @@ def run_task(plan: PlannedTask, store: RecordStore, settings: Settings, pool: Wo
     """
     settings = settings.settled()
     prepare_process(settings)
-    wanted = [item for item in plan.cells if item[0].key not in plan.skips]
+    applicable = [item for item in plan.cells if item[0].key not in plan.skips]
     task = None
-    if wanted:
-        task = task_for(wanted[0][0], plan.located, settings)
+    if applicable:
+        task = task_for(applicable[0][0], plan.located, settings)
         plan = plan.bound(len(task.test.x))
     jobs: list[Job] = []
     for item in pending(plan, store, settings, task):

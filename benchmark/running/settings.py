@@ -44,9 +44,9 @@ class Settings:
 
         if self.device == "cuda":
             require_cuda()
-        there = self.device != "cpu" and torch.cuda.is_available()
-        jobs = self.jobs or (1 if there else joblib.cpu_count())
-        return replace(self, device="cuda" if there else "cpu", jobs=jobs)
+        on_gpu = self.device != "cpu" and torch.cuda.is_available()
+        jobs = self.jobs or (1 if on_gpu else joblib.cpu_count())
+        return replace(self, device="cuda" if on_gpu else "cpu", jobs=jobs)
 
 
 def require_cuda() -> None:

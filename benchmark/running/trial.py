@@ -23,7 +23,7 @@ def reason_of(error: BaseException, method: Method) -> str:
 
 
 def refuse_non_finite(evaluation: Evaluation) -> Evaluation:
-    """Return an evaluation in which something is to be seen.
+    """Return an evaluation unchanged, if any of its attributions is finite.
 
     Raises:
         BenchmarkError: the attribution of every sample is not finite.
@@ -48,7 +48,13 @@ class Trial:
         self.failed: list[str] = []
 
     def run(self, label: str, method: Method, work: Callable[[Evaluator], T]) -> T | None:
-        """Return what `work` gives, or None where it raises, which is said in a sentence."""
+        """Return what `work` returns, or None where it raises, which is logged in a sentence.
+
+        Args:
+            label: the method with its parameters, for the sentence.
+            method: that is at work.
+            work: is given the evaluator.
+        """
         try:
             return work(self.evaluator)
         except (Exception, SystemExit) as error:
@@ -60,10 +66,13 @@ class Trial:
             return None
 
     def require(self, left: object) -> None:
-        """Make sure that something is left.
+        """Check that not all methods failed.
+
+        Args:
+            left: what the others gave.
 
         Raises:
-            BenchmarkError: nothing is.
+            BenchmarkError: it is empty.
         """
         if not left:
             raise BenchmarkError(f"no method is left: {', '.join(self.failed)} failed")

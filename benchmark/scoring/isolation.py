@@ -127,8 +127,8 @@ class Guard:
         for name, layer in self._layers.items():
             if what := layer.changed(now[name]):
                 return f"{what} of the model" + (f" (layer {name})" if name else "")
-        found = [name for name in self._rows.keys() | rows.keys() if self._rows.get(name) != rows.get(name)]
-        return f"the {sorted(found)[0]} of the task" if found else None
+        changed_rows = [name for name in self._rows.keys() | rows.keys() if self._rows.get(name) != rows.get(name)]
+        return f"the {sorted(changed_rows)[0]} of the task" if changed_rows else None
 
     def _shared(self) -> dict[str, Tensor]:
         """Return the tensors that methods share with the evaluator, by what they are."""
@@ -227,11 +227,11 @@ class _Layer:
             _refill(vars(module)[name], hooks)
 
 
-def _refill(named: dict[str, Any], wanted: dict[str, Any]) -> None:
+def _refill(named: dict[str, Any], former: dict[str, Any]) -> None:
     """Give a dictionary that others hold, too, the content it had."""
-    if _names(named) != _names(wanted):
+    if _names(named) != _names(former):
         named.clear()
-        named.update(wanted)
+        named.update(former)
 
 
 def _names(named: dict[str, Any]) -> list[tuple[str, int]]:

@@ -16,7 +16,7 @@ TOLERANCE: dict[Precision, float] = {"fp32": 1e-4, "bf16": 2e-2}
 
 
 def check_task(task: Task) -> None:
-    """Make sure that a task's rows are tensors and its model is in eval mode.
+    """Check that a task's rows are tensors and that its model is in eval mode.
 
     Raises:
         DataError: they are not; the sentence says what to do.
@@ -37,9 +37,9 @@ def check_task(task: Task) -> None:
 
 
 def check_model(task: Task, x: Tensor, precision: Precision = "fp32") -> None:
-    """Make sure that a model gives logits, leaves its input alone, and answers a row alike whenever it is asked.
+    """Check that a model gives logits, leaves its input as it is, and answers a row alike whenever it is asked.
 
-    Its forwards pass the hooks on the model by, so that no meter counts them.
+    Its forwards run without the hooks on the model, so that no meter counts them.
 
     Args:
         task: with the model.

@@ -66,13 +66,15 @@ def by_others() -> list[Check]:
     references.load_quantus()
     checks = []
     for dtype, tolerance in TOLERANCE.items():
-        found: dict[Line, list[float]] = {}
+        differences: dict[Line, list[float]] = {}
         for case in CASES:
             for line, difference in _compare(case, dtype) if case.others else ():
-                found.setdefault(line, []).append(difference)
+                differences.setdefault(line, []).append(difference)
         for line in LINES:
-            worst = float(np.max(found[line]))  # NaN stays NaN, and fails
-            checks.append(Check(line.metric, line.name, str(dtype).split(".")[1], len(found[line]), worst, tolerance))
+            worst = float(np.max(differences[line]))  # NaN stays NaN, and fails
+            checks.append(
+                Check(line.metric, line.name, str(dtype).split(".")[1], len(differences[line]), worst, tolerance)
+            )
     return checks
 
 

@@ -60,7 +60,9 @@ def masks_of(evaluator: Evaluator, kind: str) -> Tensor:
 
 def subsets_of(evaluator: Evaluator, kind: str) -> list[list[list[int]]]:
     """Return the removal sets of each sample as numbers of features."""
-    return [[mask.nonzero().flatten().tolist() for mask in own] for own in masks_of(evaluator, kind)]
+    return [
+        [mask.nonzero().flatten().tolist() for mask in masks_of_sample] for masks_of_sample in masks_of(evaluator, kind)
+    ]
 
 
 def render(checks: list[Check]) -> str:

@@ -25,7 +25,7 @@ class Sample:
 
     def __init__(self, task: Task, x: Tensor, attribution: Tensor) -> None:
         self.task, self.x = task, x
-        self.features = [i for i, there in enumerate(task.removal.valid(x.unsqueeze(0))[0]) if there]
+        self.features = [i for i, inserted in enumerate(task.removal.valid(x.unsqueeze(0))[0]) if inserted]
         self.s = [float(value) for value in attribution]
         self.order = sorted(self.features, key=lambda i: -self.s[i])
         self.steps = min(task.budget.steps, len(self.features))
@@ -54,7 +54,7 @@ class Sample:
         exps = [math.exp(value - top) for value in logits]
         return exps[self.target] / sum(exps)
 
-    def kept(self, removed: Features) -> bool:
+    def same_class(self, removed: Features) -> bool:
         """Tell whether no class has a higher logit than the target: a tie is no change of class."""
         logits = self.logits(removed)
         return logits[self.target] == max(logits)
@@ -80,7 +80,7 @@ class Sample:
         curve = []
         for k in range(1, self.steps + 1):
             curve.append(self.v(removed_at(k)))
-            if not self.kept(removed_at(k)):
+            if not self.same_class(removed_at(k)):
                 break
         return curve
 
@@ -137,8 +137,8 @@ def insertion(sample: Sample) -> float:
     """INS."""
     values = []
     for k in range(1, sample.steps + 1):
-        there = set(sample.most_relevant(k))
-        values.append(sample.v([i for i in sample.features if i not in there], "insertion"))
+        inserted = set(sample.most_relevant(k))
+        values.append(sample.v([i for i in sample.features if i not in inserted], "insertion"))
     return mean(values)
 
 
@@ -165,10 +165,8 @@ def irof(sample: Sample) -> float:
 ALONE: dict[str, Callable[[Sample], float]] = {
     "FE": fe, "MC": mc, "DEL": deletion, "INS": insertion, "NEG": negative, "POS": positive, "RP": region, "IROF": irof,
 }  # fmt: skip
-ORDERED = ("DEL", "INS", "NEG", "POS", "RP", "IROF")
-"""Metrics that depend on the order of the features; where attributions tie, a loop takes them as they stand."""
 ON_SUBSETS = {"FC": "fixed", "INF": "bernoulli"}
-"""The kind of subsets of each metric that has any."""
+"""The kind of subsets of each metric that has any: said here again, so that a wrong probe in our table is noticed."""
 
 
 def all_scores(
@@ -179,8 +177,8 @@ def all_scores(
     `subsets[kind][sample]` lists sets of feature numbers.
     """
     columns: dict[str, list[float]] = {name: [] for name in [*ALONE, *ON_SUBSETS]}
-    for row, (one, attribution) in enumerate(zip(x, attributions, strict=True)):
-        sample = Sample(task, one, attribution)
+    for row, (row_x, attribution) in enumerate(zip(x, attributions, strict=True)):
+        sample = Sample(task, row_x, attribution)
         for name, metric in ALONE.items():
             columns[name].append(metric(sample))
         for name, kind in ON_SUBSETS.items():

@@ -136,7 +136,7 @@ class Sample:
         return steps
 
 
-def _put(values: np.ndarray) -> Callable[..., np.ndarray]:
+def _writing(values: np.ndarray) -> Callable[..., np.ndarray]:
     """Return a `perturb_func` for Quantus that writes `values` at the given places."""
 
     def perturb(arr: np.ndarray, indices: Any = None, mask: np.ndarray | None = None, **_: Any) -> np.ndarray:
@@ -190,7 +190,7 @@ def _options(sample: Sample, insertion: bool = False, back: bool = False) -> dic
         "abs": False,
         "return_aggregate": False,
         "disable_warnings": True,
-        "perturb_func": _put(values),
+        "perturb_func": _writing(values),
         "perturb_baseline": 0.0,
     }
 
@@ -270,10 +270,10 @@ def irof(sample: Sample) -> float:
     segments = groups.reshape(sample.shape[2:])
     metric = load_quantus().IROF(**_options(sample))
     with mock.patch("quantus.helpers.utils.get_superpixel_segments", lambda **_: segments):
-        given = float(_ask(metric, sample, sample.s))
+        by_quantus = float(_ask(metric, sample, sample.s))
     v0 = sample.without(np.array([], dtype=int))[sample.target]
     first, last = (sample.without(sample.order[:k])[sample.target] / v0 for k in (sample.step, sample.n))
-    return float((given - (first + last) / 2) / (sample.n // sample.step))
+    return float((by_quantus - (first + last) / 2) / (sample.n // sample.step))
 
 
 def _pearson(masses: list[float], drops: list[float]) -> float:
@@ -322,11 +322,11 @@ def infidelity_by_captum(sample: Sample) -> float:
     def perturb(inputs: Tensor, *_: Any) -> tuple[Tensor, Tensor]:
         return masks, torch.where(masks > 0, base, inputs)
 
-    found = infidelity(
+    squared_error = infidelity(
         lambda v: model(v).softmax(-1), perturb, values, torch.as_tensor(sample.s, dtype=kind).unsqueeze(0),
         target=sample.target, n_perturb_samples=len(masks),
     )  # fmt: skip
-    return float(found)
+    return float(squared_error)
 
 
 def infidelity_by_quantus(sample: Sample) -> float:

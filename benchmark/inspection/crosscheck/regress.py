@@ -162,11 +162,11 @@ def _rows(*meters: Meter) -> Columns:
     return {f"rows {phase}": [cost.forwards, cost.backwards] for phase, cost in costs.items()}
 
 
-def compare(golden: Values, found: Values, device: str = "cpu") -> list[Change]:
+def compare(golden: Values, measured: Values, device: str = "cpu") -> list[Change]:
     """Return what moved beyond its tolerance; counts and targets may not move at all."""
     changes = []
-    for case in golden | found:
-        before, after = golden.get(case, {}), found.get(case, {})
+    for case in golden | measured:
+        before, after = golden.get(case, {}), measured.get(case, {})
         for column in before | after:
             old, new = before.get(column, []), after.get(column, [])
             exact = column == "target" or column.startswith("rows ")
@@ -187,14 +187,15 @@ def _moved(a: float | None, b: float | None, allowed: float) -> bool:
 
 def digests(values: Values) -> dict[str, dict[str, str]]:
     """Return the digest of each metric's scores in each case: {metric: {case: digest}}."""
-    found: dict[str, dict[str, str]] = {name: {} for name in METRICS}
+    digests_by_metric: dict[str, dict[str, str]] = {name: {} for name in METRICS}
     for case, columns in values.items():
         if case.startswith(("method ", "table ")):
             continue  # methods and data have no versions
         for name in METRICS:
-            own = {column: scores for column, scores in columns.items() if column.split()[0] == name}
-            found[name][case] = hashlib.sha256(json.dumps(own, sort_keys=True).encode()).hexdigest()[:16]
-    return found
+            of_metric = {column: scores for column, scores in columns.items() if column.split()[0] == name}
+            content = json.dumps(of_metric, sort_keys=True).encode()
+            digests_by_metric[name][case] = hashlib.sha256(content).hexdigest()[:16]
+    return digests_by_metric
 
 
 def check(golden: Golden) -> None:
@@ -218,14 +219,14 @@ def check(golden: Golden) -> None:
             )
 
 
-def renewed(golden: Golden, found: Values, device: str = "cpu") -> Golden:
-    """Return golden values with what moved, or is new, from `found`; what did not move stays to the last digit.
+def renewed(golden: Golden, measured: Values, device: str = "cpu") -> Golden:
+    """Return golden values with what moved, or is new, from `measured`; what did not move stays to the last digit.
 
     Raises:
         BenchmarkError: scores of a metric moved, or are gone, in a case that is recorded under its version.
     """
     settled = {name: golden.history.get(name, {}).get(str(metric.version), {}) for name, metric in METRICS.items()}
-    moved = compare(golden.values, found, device)
+    moved = compare(golden.values, measured, device)
     for change in moved:
         name = change.column.split()[0]
         if change.case in settled.get(name, {}):
@@ -235,7 +236,7 @@ def renewed(golden: Golden, found: Values, device: str = "cpu") -> Golden:
             )
     gone = {(change.case, change.column) for change in moved}
     values: Values = {}
-    for case, columns in found.items():
+    for case, columns in measured.items():
         old = {column: scores for column, scores in golden.values.get(case, {}).items() if (case, column) not in gone}
         values[case] = {column: old.get(column, scores) for column, scores in columns.items()}
     history = {
@@ -255,17 +256,17 @@ def read(path: Path = GOLDEN) -> Golden:
     """
     hint = "restore it, or remove it and make it anew with regress --golden FILE --update"
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        parsed = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
         raise DataError(f"golden values {path} cannot be read ({error}): {hint}") from error
-    if not _golden(found):
+    if not _golden(parsed):
         raise DataError(f"{path} holds no golden values: expected values by case and column, and their history; {hint}")
-    return Golden(found["values"], found["history"])
+    return Golden(parsed["values"], parsed["history"])
 
 
-def _golden(found: object) -> bool:
+def _golden(parsed: object) -> bool:
     """Tell whether parsed JSON has the structure of golden values."""
-    match found:
+    match parsed:
         case {"values": dict(values), "history": dict(history)}:
             numbers = all(
                 isinstance(columns, dict)
@@ -297,9 +298,9 @@ def write(golden: Golden, path: Path = GOLDEN) -> None:
     write_atomically(path, text.encode())
 
 
-def render(changes: list[Change], found: Values, verb: str) -> str:
+def render(changes: list[Change], measured: Values, verb: str) -> str:
     """Return what changed, a hundred lines at most, and how much of how much."""
     lines = [str(change) for change in changes[:100]] or ["nothing moved"]
-    values = sum(len(values) for columns in found.values() for values in columns.values())
+    values = sum(len(values) for columns in measured.values() for values in columns.values())
     more = ["..."] if len(changes) > 100 else []
     return "\n".join([*lines, *more, f"{len(changes)} of {values} golden values {verb}"])

@@ -20,7 +20,10 @@ from benchmark.inspection.crosscheck.against_others import by_others
 from benchmark.inspection.crosscheck.cases import CASES, IMAGE_CASE, TEXT_CASE, Case, real_rows
 from benchmark.inspection.crosscheck.checks import TOLERANCE, Check, masks_of, subsets_of
 from benchmark.scoring.evaluator import Evaluator
+from benchmark.scoring.metrics import METRICS
 
+ORDERED = ("morf", "lerf", "insert")
+"""Kinds of probe that depend on the order of the features; where attributions tie, a loop takes them as they stand."""
 CHANCE = 0.2
 """How far the agreement of subsets drawn independently may be from chance; that of equal ones is 1."""
 WORD = 10
@@ -48,19 +51,19 @@ def _from_loops(case: Case) -> Iterator[tuple[str, float]]:
     attributions, evaluator = case.attributions(task), case.evaluator(task)
     ours = evaluator.score(attributions).scores
     subsets = {kind: subsets_of(evaluator, kind) for kind in loops.ON_SUBSETS.values()}
-    own = [row[valid] for row, valid in zip(attributions, evaluator.valid, strict=True)]
+    real_attributions = [row[valid] for row, valid in zip(attributions, evaluator.valid, strict=True)]
     for name, column in loops.all_scores(task, evaluator.x, attributions, subsets).items():
-        for s, a, b in zip(own, ours[name].tolist(), column, strict=True):
+        for s, a, b in zip(real_attributions, ours[name].tolist(), column, strict=True):
             if not bool(s.isfinite().all()):
                 yield name, _apart(a, math.nan)
-            elif name not in loops.ORDERED or len(s.unique()) == len(s):
+            elif METRICS[name].probe.kind not in ORDERED or len(s.unique()) == len(s):
                 yield name, _apart(a, b)
 
 
-def _gathered(found: Iterable[tuple[str, str, Case, float]]) -> list[Check]:
+def _gathered(differences: Iterable[tuple[str, str, Case, float]]) -> list[Check]:
     """Return one check for all differences of a metric and reference under the same tolerance, in float64."""
     lines: dict[tuple[str, str, float], list[float]] = {}
-    for metric, reference, case, apart in found:
+    for metric, reference, case, apart in differences:
         lines.setdefault((metric, reference, case.tolerance), []).append(apart)
     return [
         Check(metric, reference + (", few digits" if loose else ""), "float64", len(all_), max(all_),
@@ -71,7 +74,7 @@ def _gathered(found: Iterable[tuple[str, str, Case, float]]) -> list[Check]:
 
 def by_rules(cases: Iterable[Case]) -> list[Check]:
     """Return the checks of what must hold of any scores: that they know no scale, no place, no company, no memory."""
-    return _gathered(("all", *found) for case in cases if not case.others for found in _of_scores(case))
+    return _gathered(("all", *difference) for case in cases if not case.others for difference in _of_scores(case))
 
 
 def of_draws(name: str, kind: str) -> list[Check]:
@@ -158,12 +161,12 @@ def of_saliency() -> list[Check]:
         task = case.task()
         real = task.removal.valid(task.test.x)
         target = task.model(task.test.x).argmax(1)
-        found = METHODS.get("saliency")().prepare(task, 0)(task.test.x, target)
+        attributions = METHODS.get("saliency")().prepare(task, 0)(task.test.x, target)
         for i, x in enumerate(task.test.x):
             extra = (real[i : i + 1],) if case is TEXT_CASE else ()
             leaf = (task.model.embed(x) if extra else x).detach().clone().requires_grad_()  # type: ignore[operator]
             task.model(leaf.unsqueeze(0), *extra)[0, target[i]].backward()
             assert leaf.grad is not None
             parts = leaf.grad.unbind(-1) if extra else leaf.grad.flatten(1)
-            apart.append(float((sum(part.abs() for part in parts) - found[i]).abs().max()))
+            apart.append(float((sum(part.abs() for part in parts) - attributions[i]).abs().max()))
     return [Check("saliency", "loop over slopes", "float64", len(apart), max(apart), TOLERANCE[torch.float64])]
