@@ -8,6 +8,8 @@ import subprocess
 import sys
 from dataclasses import replace
 
+import pytest
+
 from benchmark.cli.parser import main
 from benchmark.core.sources import Sources
 from benchmark.core.types import METHODS, TASKS
