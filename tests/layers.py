@@ -17,6 +17,7 @@ COLUMN = {
     "benchmark.core": 0,
     "benchmark.processes": 2,
     "benchmark.data": -0.5,
+    "benchmark.statistics": -1,
     "benchmark.records": 0.5,
     "benchmark.models": 0,
     "benchmark.scoring": -1,
