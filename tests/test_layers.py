@@ -38,7 +38,7 @@ def name_of(path):
     return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
 
 
-MODULES = {name_of(path): path for top in ("benchmark", *BESIDE) for path in sorted((ROOT / top).rglob("*.py"))}
+MODULES = {name_of(path): path for top in ("benchmark", *sorted(BESIDE)) for path in sorted((ROOT / top).rglob("*.py"))}
 
 
 def imports(path):
