@@ -19,9 +19,10 @@ from benchmark.core.types import METHODS, Budget, Method, Modality, Removal, Spl
 from benchmark.modalities.removal import ColumnRemoval, PixelRemoval
 from benchmark.models.batching import Batching
 from deepfaith.fitted import Fitted
+from deepfaith.hyperparameters import Hyperparameters
 from deepfaith.method import DeepFaith, explanations_path, plain_prior, priors_for
 from deepfaith.supervision import Prior, PriorPath
-from deepfaith.training import Hyperparameters, train
+from deepfaith.training import train
 
 log = logging.getLogger("benchmark")
 

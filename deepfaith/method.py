@@ -18,9 +18,10 @@ from benchmark.modalities.building import explainer_path
 from benchmark.running.presets import PRESETS
 from deepfaith.drawing import Drawing
 from deepfaith.fitted import Fitted, fitted
+from deepfaith.hyperparameters import Hyperparameters
 from deepfaith.schedule import DYNAMIC, Schedule
 from deepfaith.supervision import Prior
-from deepfaith.training import Hyperparameters, train
+from deepfaith.training import train
 
 OUTPUTS = ("signed", "unit")
 CONDITIONING = ("margin", "class", "nothing")

@@ -14,64 +14,21 @@ from torch import Tensor
 from benchmark.core.seeding import seed_for, seeded
 from benchmark.core.types import Split, Task
 from benchmark.learning.encoder import shape_of
-from benchmark.learning.fitting import Fitting, fit
+from benchmark.learning.fitting import fit
 from benchmark.models.metering import Meter
 from benchmark.scoring.evaluator import Evaluator
 from benchmark.scoring.masked_model import MaskedModel
 from benchmark.scoring.metrics import TEN
-from deepfaith.drawing import Drawing, Drawn
+from deepfaith.drawing import Drawn
 from deepfaith.explainer import OUTPUTS, Explainer, margins
+from deepfaith.hyperparameters import Hyperparameters
 from deepfaith.losses import local_correlation, pattern_consistency
-from deepfaith.schedule import Schedule
 from deepfaith.supervision import Prior, PriorPath, Supervision, supervise
 
 VALIDATION_ROWS, VALIDATION_SUBSETS = 64, 64
 NEGLIGIBLE = 1e-12
 QUICK_DEVICES = ("cuda",)
 """Where bfloat16 and torch.compile pay."""
-
-
-@dataclass(frozen=True)
-class Hyperparameters:
-    """Everything that makes an explainer but the task and the seed.
-
-    Args:
-        fitting: the training loop.
-        drawing: inputs and removal sets for L_LC.
-        schedule: how alpha moves.
-        width, depth, heads, dropout: of the encoder.
-        output, conditioning: see `Explainer`.
-        rows: training inputs that prior methods explain.
-        similarity: delta; explanations whose cosine is at least this are one (section 3.3).
-        quantile: p; explanations below this quantile in any metric are not copied (section 3.3).
-        batch: inputs a step for L_LC.
-        copies: chosen explanations a step for L_PC.
-        held_out: share of the explained rows, and of all training inputs, though not more than 64, that validates.
-        mixed: computes in bfloat16, on a GPU alone.
-        compiled: goes through torch.compile, on a GPU alone.
-    """
-
-    fitting: Fitting
-    drawing: Drawing
-    schedule: Schedule
-    width: int
-    depth: int
-    heads: int
-    dropout: float
-    output: str
-    conditioning: str
-    rows: int
-    similarity: float
-    quantile: float
-    batch: int
-    copies: int
-    held_out: float = 0.1
-    mixed: bool = True
-    compiled: bool = False
-
-    def plain(self) -> dict[str, Any]:
-        """Return this recipe as plain data."""
-        return asdict(self)
 
 
 @dataclass(frozen=True, eq=False)
