@@ -86,7 +86,8 @@ def single_removals(task: Task, players: Players, x: Tensor) -> tuple[Tensor, Te
             return log_probabilities(players.remove(repeated[rows], removed))[:, target]
 
         answers = torch.zeros(players.count, dtype=torch.float64, device=x.device)
-        answers[real] = batching.ask(repeated, ask)
+        if len(real):
+            answers[real] = batching.ask(repeated, ask)
         return answers
 
     with torch.no_grad():

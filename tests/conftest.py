@@ -42,7 +42,7 @@ def forget_registered():
     def forget():
         for registry, names in known.items():
             for name in set(registry.names()) - names:
-                registry._entries.pop(name), registry._objects.pop(name, None), registry._sound.pop(name, None)
+                registry._entries.pop(name), registry._objects.pop(name, None), registry._checked.pop(name, None)
                 forget_tasks()
         for module in [name for name in sys.modules if name.startswith("included_") and name not in modules]:
             del sys.modules[module]

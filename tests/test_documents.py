@@ -16,7 +16,6 @@ from pathlib import Path
 import pytest
 import yaml
 
-from benchmark.core.types import METHODS, TASKS
 from benchmark.records.store import RecordStore
 from benchmark.scoring.metrics import METRICS
 from tests.leaderboards.generated import several
@@ -44,11 +43,8 @@ def test_python_in_pages_runs(page, capsys):
 
 
 @pytest.fixture
-def example(tmp_path, monkeypatch):
+def example(tmp_path):
     """Return a file with the examples of a method, a task and a metric, which are forgotten afterwards."""
-    for registry in (METHODS, TASKS):
-        for kind in ("_entries", "_objects"):
-            monkeypatch.setattr(registry, kind, dict(getattr(registry, kind)))
     (tmp_path / "example.py").write_text("\n\n".join(blocks("CONTRIBUTING.md", "python")))
     yield tmp_path / "example.py"
     METRICS.pop("LEAST", None)

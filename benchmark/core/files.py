@@ -157,20 +157,38 @@ class Entry:
         return True
 
 
-ENTRY = re.compile(r"^\.?(?P<name>.*-[0-9a-f]{16}|[^.]+)(\.|$)")
-"""What the names of an entry's files begin with: up to the hash of its key, or else up to the first dot."""
+ENTRY = re.compile(r"^\.?(?P<name>.*-[0-9a-f]{16})\.")
+"""What the names of an entry's files begin with: up to the hash of its key."""
+TAGGED = re.compile(r"^\.?(?P<name>[^.]+)(\.|$)")
+"""The same in a folder whose files have names of their own, up to the first dot."""
+TAG = "CACHEDIR.TAG"
+"""A file that says that all of a folder is ours to remove, by which backups know a cache, too."""
+SIGNATURE = "Signature: 8a477f597d28d172789f06886806bc55\n# Downloads of the faithfulness benchmark.\n"
+IN_USE = 1800.0
+"""Seconds for which nothing goes that was used: a run may be about to read it, or a download be under way."""
+
+
+def tag(folder: Path) -> None:
+    """Make `folder` and say that all that it holds is ours to remove, if it is not there yet."""
+    if not folder.is_dir():
+        folder.mkdir(parents=True)
+        (folder / TAG).write_text(SIGNATURE)
 
 
 def entries_in(folder: Path) -> list[Entry]:
-    """Return what lies in `folder` and below, one entry a key.
+    """Return what this program has stored in `folder` and below, one entry a key.
 
-    Links and what is being written are not listed, nor are locks of which nothing else is left.
+    What has no key in its name is listed only where a tag says that the folder is ours. Links are not followed, and
+    neither they nor what is being written are listed, nor are locks of which nothing else is left.
     """
+    if folder.is_symlink():
+        return []
+    pattern = TAGGED if (folder / TAG).is_file() else ENTRY
     files_by_key: dict[tuple[str, str], list[Path]] = {}
     for place, _, names in os.walk(folder):
         for name in names:
-            match = ENTRY.match(name)
-            if match and not PART.search(name) and name != "CACHEDIR.TAG":  # by which backups know a cache
+            match = pattern.match(name)
+            if match and not PART.search(name) and name != TAG:
                 files_by_key.setdefault((place, match["name"]), []).append(Path(place, name))
     entries = []
     for files in files_by_key.values():
@@ -185,21 +203,25 @@ def entries_in(folder: Path) -> list[Entry]:
 def bound(folders: Sequence[Path], most: int, spared: Path | None = None) -> None:
     """Keep what lies in `folders` and below within `most` bytes together: the least recently used entries are removed.
 
-    What is locked or held stays, and so does the entry of the file `spared`, which has just been made.
+    What was used in the last half hour, is locked or held stays, and so does the entry of the file `spared`, which has
+    just been made.
     """
     entries = sorted((entry for folder in folders for entry in entries_in(folder)), key=lambda entry: entry.used)
     size = sum(entry.size for entry in entries)
     for entry in entries:
         if size <= most:
             return
-        if spared not in entry.files and entry.remove():
-            log.info(f"{entry.files[0]} was used least recently and is removed: the cache is over its bound")
+        recent = time.time_ns() - entry.used < IN_USE * 1e9
+        if not recent and spared not in entry.files and entry.remove():
+            log.info(
+                f"{min(entry.files, key=lambda path: path.suffix == '.lock')} was used least recently and is removed: the cache is over its bound"
+            )
             size -= entry.size
     if size > most:
         sentence = (
             f"the cache holds {size / 1e9:.2g} GB, more than its bound of {most / 1e9:.2g} GB: what is left is in "
         )
-        _say_once("bound", folders[0].parent, sentence + "use or cannot be removed")
+        _say_once("bound", folders[0].parent, sentence + "use, was used just now or cannot be removed")
 
 
 def mark_used(path: Path) -> None:

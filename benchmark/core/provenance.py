@@ -7,6 +7,7 @@ its field when it is set, so that a record cannot hold an accuracy that is no nu
 from __future__ import annotations
 
 import math
+import numbers
 import types
 import typing
 from collections.abc import Mapping
@@ -29,6 +30,9 @@ class Checked:
         """
         for name, hint in typing.get_type_hints(type(self)).items():
             value, kinds = getattr(self, name), _kinds(hint)
+            if float in kinds and isinstance(value, numbers.Real) and not isinstance(value, (bool, int)):
+                value = float(value)  # numpy's, too
+                object.__setattr__(self, name, value)
             fits = type(value) in kinds or (float in kinds and type(value) is int) or _is_instance(value, kinds)
             if not fits or (isinstance(value, float) and not math.isfinite(value)):
                 expected = " or ".join(_NAMES.get(kind) or f"a {kind.__name__}" for kind in kinds)

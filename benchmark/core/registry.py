@@ -168,15 +168,17 @@ class Registry(Generic[T]):
         spec = importlib.util.spec_from_file_location(module, path, loader=loader)
         assert spec is not None
         sys.modules[module] = loaded = importlib.util.module_from_spec(spec)
-        before = dict(self._entries), dict(self._objects)
+        known = self._entries.keys() | set()
         try:
             loader.exec_module(loaded)
-            for name in self._entries.keys() - before[0].keys():
+            for name in self._entries.keys() - known:
                 self.get(name)
                 self._entries[name] = dataclasses.replace(self._entries[name], module=module)  # whoever made the class
         except (Exception, SystemExit) as error:
             del sys.modules[module]
-            self._entries, self._objects = before
+            for name in self._entries.keys() - known:  # others, that it imported, stay: no second import registers them
+                del self._entries[name]
+                self._objects.pop(name, None)
             reason = str(error) if isinstance(error, UsageError) else f"{type(error).__name__}: {error}"
             raise UsageError(f"--include {path} failed to import: {reason}") from error
 

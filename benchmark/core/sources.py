@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Literal, Protocol
 
 from benchmark.core.errors import Absent, DataError, UsageError, short
-from benchmark.core.files import bound, hold, mark_used, reason_of, set_aside
+from benchmark.core.files import bound, hold, mark_used, reason_of, set_aside, tag
 
 Source = Literal["real", "synthetic"]
 log = logging.getLogger("benchmark")
@@ -167,6 +167,7 @@ class Sources:
             Absent: it cannot be downloaded or written, or is something else.
         """
         try:
+            tag(folder)
             path = what.fetch(folder)
             hold(path)
             try:

@@ -42,8 +42,13 @@ class Store:
     `kind` is the folder, one of `benchmark.core.sources.KINDS`; `noun` is what sentences call an entry.
 
     Example:
-        >>> path = EXPLAINERS.path("mine-nap_mlp", source_digest("mine"), training_digest(task), {"rate": 1e-3}, seed)
-        >>> weights, report = EXPLAINERS.get(path, train)  # calls train() where there is no such entry yet
+        >>> import os, tempfile, torch
+        >>> os.environ["BENCHMARK_CACHE"], before = tempfile.mkdtemp(), os.environ.get("BENCHMARK_CACHE", "")
+        >>> path = EXPLAINERS.path("mine-nap_mlp", {"rate": 1e-3}, 0)  # all that it follows from
+        >>> weights, report = EXPLAINERS.get(path, lambda: ({"weight": torch.ones(2)}, {"loss": 0.5}))
+        >>> EXPLAINERS.get(path, lambda: 1 / 0)[1]  # it is there, so nothing is made
+        {'loss': 0.5}
+        >>> os.environ["BENCHMARK_CACHE"] = before
     """
 
     kind: str

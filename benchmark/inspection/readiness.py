@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmark.core.errors import DataError, UsageError, did_you_mean
-from benchmark.core.files import entries_in, sweep
+from benchmark.core.files import TAG, entries_in, sweep
 from benchmark.core.sources import KINDS, Sources
 from benchmark.core.types import TASKS
 from benchmark.modalities.building import model_path
@@ -112,10 +112,12 @@ def clear_cache(cache: Path, kind: str) -> tuple[CacheUse, int]:
     entries = entries_in(cache / kind)
     removed = [entry for entry in entries if entry.remove()]
     sweep(cache / kind)
-    for place, _, names in os.walk(cache / kind, topdown=False):
-        with suppress(OSError):  # a folder that is not empty stays
-            for path in (Path(place, name) for name in names):
-                if path.is_symlink() and not path.exists():
-                    path.unlink()
-            Path(place).rmdir()
+    if (cache / kind / TAG).is_file():  # the hub's links to what is gone
+        for path in (Path(place, name) for place, _, names in os.walk(cache / kind) for name in names):
+            if path.is_symlink() and not path.exists():
+                path.unlink()
+    folders = {folder for entry in removed for folder in entry.files[0].parents if folder.is_relative_to(cache / kind)}
+    for folder in sorted(folders, reverse=True):  # those below first
+        with suppress(OSError):  # one that is not empty stays
+            folder.rmdir()
     return CacheUse(kind, len(removed), sum(entry.size for entry in removed)), len(entries) - len(removed)

@@ -43,9 +43,15 @@ class MaskedModel:
     """A task's model, queried about removal sets; rows of all samples are packed into full forwards.
 
     Example:
+        >>> from benchmark.inspection.crosscheck.cases import CASES  # small tasks, made by formula
+        >>> from benchmark.scoring.removal_sets import MaskSets
+        >>> task = CASES[0].task()
         >>> masked_model = MaskedModel(task)
         >>> target, clean = masked_model.clean(task.test.x)
-        >>> masked_model.query(task.test.x, target, sets).prob  # (B, S)
+        >>> masks = torch.ones(2, len(target), task.n_features, dtype=torch.bool)  # (S, B, G)
+        >>> sets = MaskSets(masks, len(target))
+        >>> masked_model.query(task.test.x, target, sets).prob.shape  # (B, S)
+        torch.Size([6, 2])
 
     Args:
         task: model, and how its features are removed.

@@ -523,7 +523,7 @@ def test_what_was_just_made_stays_though_it_is_larger_than_the_bound(cache, said
     assert path.exists()
     assert not old.exists()
     (sentence,) = said.messages
-    assert "more than its bound of 1e-07 GB: what is left is in use or cannot be removed" in sentence
+    assert "more than its bound of 1e-07 GB: what is left is in use, was used just now or cannot be removed" in sentence
 
 
 def test_what_is_locked_or_in_use_stays(cache, tmp_path, said, monkeypatch):
@@ -535,7 +535,7 @@ def test_what_is_locked_or_in_use_stays(cache, tmp_path, said, monkeypatch):
         assert locked.exists()
         assert held.exists()
         assert not free.exists()
-        assert "in use or cannot be removed" in said.text
+        assert "in use, was used just now or cannot be removed" in said.text
     files._held.pop(held).close()
     make_room(tmp_path)
     assert not list(tmp_path.rglob("*.safetensors"))
@@ -572,6 +572,46 @@ def test_a_cache_in_which_nothing_can_be_removed_costs_no_run(cache, said, read_
     make_room(tmp_path)
     assert path.exists()
     assert len(said.messages) == 1, "it is said once"
+
+
+def test_what_is_not_ours_stays(cache, tmp_path, monkeypatch):
+    """A cache folder named in haste, with files of the user's and a link that leads out of it."""
+    names = (
+        "data/cohort/patients.csv downloads/thesis.pdf data/real/run.json elsewhere/net-0123456789abcdef.safetensors"
+    )
+    theirs = [tmp_path / name for name in names.split()]
+    for path in theirs:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(bytes(100))
+        os.utime(path, (1, 1))
+    (tmp_path / "models").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "data" / "gone").symlink_to(tmp_path / "unmounted")
+    (tmp_path / "data" / "empty").mkdir()
+    ours = cache("data", "ours", 3)
+    monkeypatch.setenv("BENCHMARK_CACHE_GB", "1e-9")
+    make_room(tmp_path)
+    assert not ours.exists()
+    assert main(["doctor", "--clear"]) == 0
+    assert all(path.exists() for path in theirs)
+    assert (tmp_path / "data" / "gone").is_symlink()
+    assert (tmp_path / "data" / "empty").is_dir()
+
+
+def test_what_was_used_just_now_stays(cache, tmp_path, monkeypatch):
+    """A worker is about to read it, or a download by a library goes on in it."""
+    files.tag(tmp_path / "downloads")
+    part = tmp_path / "downloads" / "hub" / "0123.incomplete"
+    part.parent.mkdir()
+    part.write_bytes(bytes(100))
+    recent, old = cache("models", "recent", 0.1), cache("models", "old", 3)
+    monkeypatch.setenv("BENCHMARK_CACHE_GB", "1e-9")
+    make_room(tmp_path)
+    assert part.exists()
+    assert recent.exists()
+    assert not old.exists()
+    os.utime(part, (1, 1))
+    make_room(tmp_path)
+    assert not part.exists(), "a folder with our tag holds nothing of others"
 
 
 def test_what_is_being_written_is_no_entry(tmp_path):

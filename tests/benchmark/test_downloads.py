@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import http.server
+import os
 import subprocess
 import sys
 import threading
@@ -175,9 +176,10 @@ def test_downloads_that_cannot_be_written_are_said(server, tmp_path):
 
 
 def test_downloads_make_room_and_are_in_use(server, tmp_path, monkeypatch):
-    old = tmp_path / "models" / "old.safetensors"
+    old = tmp_path / "models" / "old-0123456789abcdef.safetensors"
     old.parent.mkdir()
     old.write_bytes(bytes(1000))
+    os.utime(old, (1, 1))
     monkeypatch.setenv("BENCHMARK_CACHE_GB", "1e-9")
     sources, first = Sources(cache=tmp_path), WebFile(f"{server.url}/good/x", "x")
     path = sources.downloaded(first, lambda _path: None)

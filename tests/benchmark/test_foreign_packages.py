@@ -12,7 +12,7 @@ import pytest
 from benchmark.cli.process import BESIDE
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-SCRIPT = ["-P", "-c", "import sys; from benchmark.cli.process import entry; sys.exit(entry())"]
+SCRIPT = ["-P", "-c", "import sys; from benchmark.cli.start import entry; sys.exit(entry())"]
 """What the console script runs, which does not look into the working folder."""
 
 

@@ -288,5 +288,5 @@ def test_a_model_of_other_rows_is_trained_again(tmp_path, monkeypatch, caplog):
     monkeypatch.setattr(type(spec), "rows", fewer)
     second = spec.build(located, "nap_mlp", "cpu")
     assert "was trained on other rows than the data hold now: set aside" in caplog.text
-    assert first.provenance["model"]["digest"] != second.provenance["model"]["digest"]
-    assert "rows" not in second.provenance["model"]
+    assert first.provenance.model.digest != second.provenance.model.digest
+    assert not hasattr(second.provenance.model, "rows")
