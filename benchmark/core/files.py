@@ -213,9 +213,8 @@ def bound(folders: Sequence[Path], most: int, spared: Path | None = None) -> Non
             return
         recent = time.time_ns() - entry.used < IN_USE * 1e9
         if not recent and spared not in entry.files and entry.remove():
-            log.info(
-                f"{min(entry.files, key=lambda path: path.suffix == '.lock')} was used least recently and is removed: the cache is over its bound"
-            )
+            file = min(entry.files, key=lambda path: path.suffix == ".lock")
+            log.info(f"{file} was used least recently and is removed: the cache is over its bound")
             size -= entry.size
     if size > most:
         sentence = (

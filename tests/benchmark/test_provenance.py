@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+import numpy as np
 import pytest
 
 from benchmark.core.errors import RecordError
@@ -69,6 +70,7 @@ def test_a_value_of_another_type_is_refused_in_a_sentence(change, sentence):
 
 def test_a_whole_number_is_a_number():
     assert ModelProvenance(accuracy=1).accuracy == 1
+    assert type(ModelProvenance(accuracy=np.float32(0.5)).accuracy) is float
 
 
 def test_this_process_says_all_of_itself():
