@@ -153,6 +153,7 @@ def test_the_glossary_has_the_words_of_records_and_boards():
     assert kinds <= known
 
 
+@pytest.mark.slow
 def test_python_in_the_page_on_deepfaith_runs(tmp_path, monkeypatch, capsys):
     (code,) = blocks("docs/deepfaith.md", "python")
     monkeypatch.chdir(tmp_path)

@@ -6,11 +6,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests.stress.report import PARTS
 
 ROOT = Path(__file__).parent.parent
 
 
+@pytest.mark.slow
 def test_the_suites_are_collected():
     files = [*(f"tests/stress/{part}.py" for part in PARTS), "tests/performance"]
     words = ["-q", "--collect-only", "--benchmark-only", "-p", "no:cacheprovider", *files]

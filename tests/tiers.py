@@ -10,7 +10,7 @@ from collections.abc import Iterable
 
 import pytest
 
-QUICK_TASKS = ("nap_mlp", "wcd_mlp", "breast_cancer_mlp", "imdb_lstm")
+QUICK_TASKS = ("nap_mlp", "breast_cancer_mlp", "imdb_lstm")
 """Their models are trained within seconds."""
 
 

@@ -38,6 +38,7 @@ def test_it_is_scored_learned_from_and_ranked(tmp_path, monkeypatch, capsys):
     assert "TWIN" in (tmp_path / "page.html").read_text()
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("_twin")
 def test_optima_are_shown_for_the_metrics_that_have_one(capsys):
     words = ["optimality", "--task", "nap_mlp", "--source", "synthetic", "--limit", "6", "--methods", "occlusion"]

@@ -18,6 +18,8 @@ sys.modules.update(dict.fromkeys(BLOCKED))  # which Python then does not find
 from benchmark.core.sources import Sources
 from benchmark.records.record import scores_bytes
 from benchmark.running.record_making import score_table
+
+import pytest
 from benchmark.scoring.evaluator import Evaluator
 from benchmark.tasks.nap import nap_mlp
 
@@ -49,6 +51,7 @@ def test_a_tensor_is_scored_without_what_methods_images_and_boards_need():
     assert len(done.stdout.split()) == 10
 
 
+@pytest.mark.slow
 def test_what_is_blocked_is_missed():
     done = run({"safetensors"})
     assert done.returncode == 1

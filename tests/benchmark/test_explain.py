@@ -133,6 +133,7 @@ def test_intervals_are_drawn(name):
             assert " to " in re.search('title="([^"]*)"', text).group(1)
 
 
+@pytest.mark.slow
 def test_the_page_draws_each_kind_with_its_evidence_and_intervals():
     """Bars with their intervals, words with their notes, images with their outline; no picture of a figure."""
     for name in ("nap_mlp", "agnews_lstm", "digits_cnn"):

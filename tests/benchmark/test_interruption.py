@@ -106,6 +106,7 @@ def wait_for_a_record(folder):
     wait_until(lambda: list(folder.rglob("run.json")), 60)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_run_ends_with_130_and_resumes(tmp_path, monkeypatch, number):
     monkeypatch.setenv("BENCHMARK_CACHE", str(tmp_path / "cache"))

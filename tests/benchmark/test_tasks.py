@@ -121,6 +121,7 @@ def test_all_is_the_paper_s_twelve():
     assert set(ALL) == twelve | {"breast_cancer_mlp", "digits_cnn", "imagenet_mobilenet"}
 
 
+@pytest.mark.slow
 def test_real_models_are_good_enough(real_data):
     quality = {name: build(name, "real", real_data)[2].provenance.model for name in ("nap_mlp", "wcd_mlp")}
     assert quality["nap_mlp"].balanced_accuracy >= 0.62
@@ -131,6 +132,7 @@ def weights_file(name):
     return next((Path(os.environ["BENCHMARK_CACHE"]) / "models").glob(f"{name}-*.safetensors"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("spoil", ["extra", "missing", "truncated", "shape"])
 def test_weights_that_do_not_fit_are_made_again(spoil, tmp_path, monkeypatch, caplog):
     monkeypatch.setenv("BENCHMARK_CACHE", str(tmp_path))

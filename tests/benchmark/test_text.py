@@ -131,6 +131,7 @@ def test_sentences_hold_what_they_promise():
     assert (np.bincount(labels) > 40).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["imdb_lstm", "agnews_transformer"])
 def test_removing_words_stays_in_distribution(name):
     spec = TASKS.get(name)()

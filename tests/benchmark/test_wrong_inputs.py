@@ -152,6 +152,7 @@ def test_a_method_for_another_modality_is_skipped_with_its_reason(tmp_path, caps
     assert "skipped: nap_mlp for_images: explains image, not table" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_weights_that_do_not_fit(tmp_path, capsys, monkeypatch):
     import torch
 

@@ -96,6 +96,7 @@ def run(out, *words, methods=WORDS):
                  "--jobs", "1", "--out", str(out), "--device", "cpu", *words])  # fmt: skip
 
 
+@pytest.mark.slow
 def test_a_record_says_how_the_explainer_was_trained(tmp_path, monkeypatch):
     monkeypatch.setenv("BENCHMARK_CACHE", str(tmp_path / "cache"))
     assert run(tmp_path / "a") == 0
@@ -132,6 +133,7 @@ def test_a_training_that_diverges_fails_its_cell_alone(tmp_path, capsys):
     assert "not finite at iteration" in out
 
 
+@pytest.mark.slow
 def test_variants_share_prior_explanations(stand_in):
     task = stand_in.task
     lime, saliency = METHODS.get("lime"), METHODS.get("saliency")

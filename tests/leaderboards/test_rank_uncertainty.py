@@ -205,6 +205,7 @@ def test_unequal_samples_are_refused():
         board(records)
 
 
+@pytest.mark.slow
 def test_it_is_fast():
     records, _ = several(13, 20, 3, 256)
     start = time.process_time()

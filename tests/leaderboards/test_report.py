@@ -60,6 +60,7 @@ def text(records):
     return page(rankings(records), kept, [overall(rankings(records))])
 
 
+@pytest.mark.slow
 def test_the_same_records_give_the_same_page(records, text):
     assert page(rankings(records), kept, [overall(rankings(records))]) == text
     assert page(rankings(records[::-1]), kept, [overall(rankings(records[::-1]))]) == text
@@ -106,6 +107,7 @@ def test_synthetic_data_are_named(records):
     assert "SYNTHETIC" not in page(rankings(records), kept)
 
 
+@pytest.mark.slow
 def test_a_page_that_is_too_large_shows_fewer_samples(records, monkeypatch):
     whole = len(page(rankings(records), kept).encode())
     bare = len(page(rankings(records), lambda _: []).encode())

@@ -281,6 +281,7 @@ def test_cams_need_a_spatial_layer():
             explained(name, task, target)
 
 
+@pytest.mark.slow
 def test_grad_cam_on_a_transformer_looks_at_places_that_matter():
     spec = TASKS.get("oct_deit")()
     task = spec.build(spec.locate(Sources("synthetic")), "oct_deit", "cpu")

@@ -110,6 +110,7 @@ def test_the_closed_form_is_what_enumeration_gives():
     torch.testing.assert_close(product_exact(x), exact, atol=1e-5, rtol=0)
 
 
+@pytest.mark.slow
 def test_the_product_game_is_learned():
     found, exact = product_game()
     assert passes(found, exact), judge(found, exact)
