@@ -8,6 +8,8 @@ import sys
 import tomllib
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).resolve().parents[2]
 CORE = {"filelock", "numpy", "pandas", "pyarrow", "safetensors", "torch", "tqdm"}
 MODULES = {"pillow": "PIL", "scikit-learn": "sklearn"}
@@ -18,8 +20,6 @@ sys.modules.update(dict.fromkeys(BLOCKED))  # which Python then does not find
 from benchmark.core.sources import Sources
 from benchmark.records.record import scores_bytes
 from benchmark.running.record_making import score_table
-
-import pytest
 from benchmark.scoring.evaluator import Evaluator
 from benchmark.tasks.nap import nap_mlp
 
