@@ -136,8 +136,7 @@ def explain_command(arguments: argparse.Namespace) -> int:
 
 def prepare_command(arguments: argparse.Namespace) -> int:
     """Get data, weights and target models ready; a task that cannot be is said and passed over."""
-    from tqdm import tqdm
-
+    from benchmark.processes.progress import tqdm
     from benchmark.running.settings import require_cuda, single_threaded
 
     names = TASKS.select(arguments.task)

@@ -14,13 +14,13 @@ from pathlib import Path, PurePath
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
 from benchmark.core.errors import Absent, DataError, few, short
 from benchmark.core.seeding import seed_for
 from benchmark.core.sources import Located, Sources
 from benchmark.data.image_files import SUFFIXES, Files, decoded
 from benchmark.data.images import PARTS, Images, ImageSet
+from benchmark.processes.progress import tqdm
 
 log = logging.getLogger("benchmark")
 

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from tqdm import tqdm
 
 from benchmark.core.seeding import seeded
+from benchmark.processes.progress import tqdm
 
 if TYPE_CHECKING:
     from benchmark.core.types import Split

@@ -41,8 +41,9 @@ def planned(
 
 def run_all(plans: list[PlannedTask], store: RecordStore, settings: Settings) -> tuple[list[Outcome], list[DataError]]:
     """Run all cells; a task that cannot be built is said and passed over."""
-    from tqdm import tqdm
     from tqdm.contrib.logging import logging_redirect_tqdm
+
+    from benchmark.processes.progress import tqdm
 
     outcomes: list[Outcome] = []
     unbuilt: list[DataError] = []

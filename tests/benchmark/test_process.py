@@ -84,3 +84,16 @@ def test_a_signal_while_torch_is_imported_is_no_traceback(tmp_path, number):
     assert child.wait(timeout=60) == 130
     assert "interrupted; what is finished is stored" in rest
     assert "Traceback" not in rest
+
+
+def test_a_killed_process_holds_no_progress_bar_of_another():
+    from benchmark.processes.progress import tqdm
+
+    child = os.fork()
+    if not child:
+        tqdm.get_lock().acquire()
+        os.kill(os.getpid(), signal.SIGKILL)
+    os.waitpid(child, 0)
+    free = tqdm.get_lock().acquire(blocking=False)
+    assert free
+    tqdm.get_lock().release()
