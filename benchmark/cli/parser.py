@@ -1,4 +1,4 @@
-"""The parser of the command line, the only module that imports methods and leaderboards, both when needed."""
+"""The parser of the command line; commands import leaderboards and deepfaith when they run."""
 
 from __future__ import annotations
 

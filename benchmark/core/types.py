@@ -26,7 +26,7 @@ Baseline = Literal["removal", "insertion"]
 """What takes a removed feature's place: the removal baseline, or, for INS, the insertion baseline."""
 
 VALUE_TABLE_LIMIT = 12
-"""Up to this many features every removal set of a sample is asked once and looked up ever after."""
+"""Up to this many features, without padding, every removal set of a sample is asked once and looked up ever after."""
 
 Attribute = Callable[["Tensor", "Tensor"], "Tensor"]
 """Maps inputs (B, ...) and targets (B,) to attributions (B, G): float, finite, signed, larger = more support."""

@@ -1,6 +1,7 @@
 """Asks a model about many rows, in forwards that fit the memory; every row is answered once.
 
-Whoever asks a task's model without gradients asks through this: the evaluator, perturbation methods, training loops.
+The evaluator, perturbation methods and the training of explainers ask a task's model through this. Only checks of a few
+rows, and the training of the model itself, ask it directly.
 """
 
 from __future__ import annotations

@@ -29,7 +29,7 @@ class Outcome:
         label: its method as the user wrote it.
         state: `kept` (stored before), `computed`, `skipped` or `failed`.
         reason: why it was skipped or failed.
-        n_failed: samples that have no score.
+        n_failed: samples whose attribution is not finite.
         n_total: samples.
     """
 
@@ -116,7 +116,7 @@ def compare(record: Record, job: Job, task: Task | None) -> Outcome | Job:
 def identity_of(task: Task, cell: Cell) -> dict[str, str]:
     """Return what a cell's result on `task` follows from, but for what the cell says itself.
 
-    Where a method cannot say what it follows from, its code is empty; `_evaluate` meets the same error and keeps it.
+    Where a method cannot say what it follows from, its code is empty; `make_record` meets the same error and keeps it.
     """
     try:
         of_method = method_identity(method_of(cell), task.modality, METHODS.entry(cell.method).module)

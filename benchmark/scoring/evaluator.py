@@ -2,10 +2,11 @@
 
 The way of a score, and where each part of it is:
 
-1. What no method changes is asked once (`_share`): whole and empty inputs, random subsets (shared_queries.py).
+1. What no method changes is asked once (`_share`): whole and empty inputs, random subsets (shared_queries.py, whose
+   sets are those of random_sets.py).
 2. A method is prepared (`_prepare`) and explains the samples (`_attribute`).
-3. Its attributions become removal sets (ordered_sets.py, random_sets.py), and these become predictions of the model
-   (ordered_queries.py, by `MaskedModel.query`): `_respond`.
+3. Its attributions become removal sets (ordered_sets.py), and these become predictions of the model
+   (ordered_queries.py, by `MaskedModel.query`); those of random subsets are looked up: `_respond`.
 4. Metrics fold predictions and attributions into scores (metrics.py): `_score_batch`.
 
 Rows of the model asked for N samples of G features, K steps, R subsets and M methods:

@@ -1,7 +1,7 @@
 """What each method changes: predictions for the removal sets that follow from the order of its attribution.
 
 `OrderedQueries.respond` is called by the evaluator for a batch of samples and all methods that are scored together.
-Only here and in shared_queries.py do removal sets become predictions, by `MaskedModel.query`.
+Only here and in shared_queries.py does an evaluation ask `MaskedModel.query` for predictions.
 
 With K = 4 groups g1 to g4 the four ordered probes need predictions without these:
 

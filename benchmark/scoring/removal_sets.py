@@ -1,11 +1,12 @@
 """Removal sets: which features of a sample are removed together; and how they are held in memory.
 
-This is where a mask comes from. There are four ways to hold removal sets, and `MaskedModel.query` takes each of them:
+This is where a mask comes from. `MaskedModel.query` takes removal sets in any of the first three forms, and those that
+DeepFaith draws while it trains (deepfaith/drawing.py); `RandomSets.draw` makes one of the first two:
 
 - `MaskSets`: masks, (S, B, G) bool;
 - `PackedSets`: the same as bits, an eighth of the memory;
 - `OrderedSets` (ordered_sets.py): an order of the features and two bounds a set;
-- `RandomSets` (random_sets.py): a seed, from which `draw` makes one of the first two.
+- `RandomSets` (random_sets.py): a seed, and how many.
 """
 
 from __future__ import annotations
