@@ -11,12 +11,12 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from benchmark.core.store import EXPLANATIONS, Made, Unusable
 from benchmark.core.types import Method, Split, Task
 from benchmark.models.batching import Batching
 from benchmark.models.metering import Cost, charge, spent
+from benchmark.processes.progress import tqdm
 from benchmark.scoring.evaluator import Evaluator
 from benchmark.scoring.metrics import METRICS, TEN
 

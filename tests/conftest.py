@@ -13,6 +13,7 @@ import torch
 from benchmark.core.types import METHODS, PACKAGES, TASKS
 from benchmark.running.built import forget_tasks
 from tests import model_cache
+from tests.web_server import server  # noqa: F401 - a fixture
 
 torch.set_num_threads(1)
 os.environ["OMP_NUM_THREADS"] = "1"  # for training, too, and for what tests start

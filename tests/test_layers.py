@@ -85,3 +85,9 @@ def test_quantus_stays_out_of_the_core():
     for name, path in MODULES.items():
         if name != "benchmark.inspection.crosscheck.references":  # reached by verify-metrics alone
             assert "quantus" not in {found.split(".")[0] for found in imports(path)}, path
+
+
+def test_progress_bars_are_those_of_one_process():
+    for name, path in MODULES.items():
+        if name != "benchmark.processes.progress":  # which gives tqdm a lock of this process alone
+            assert "tqdm" not in set(imports(path)), path

@@ -100,9 +100,8 @@ def locked(path: Path) -> Iterator[None]:
                 log.warning(f"waiting for another run that makes {path}")
                 stack.enter_context(lock.acquire())
         except (OSError, NotImplementedError) as error:  # at worst two runs make the same
-            if os.path.lexists(
-                lock.lock_file
-            ):  # where none could be made, `unwritable` says that nothing can be written
+            # where none could be made, `unwritable` says that nothing can be written
+            if os.path.lexists(lock.lock_file):
                 sentence = f"{lock.lock_file} cannot be used ({reason_of(error)}): going on without it"
                 _say_once("lock", path.parent, sentence)
         yield
@@ -118,13 +117,13 @@ def unwritable(folder: Path) -> Iterator[None]:
         _say_once("folder", folder, sentence)
 
 
-_told: set[tuple[str, Path]] = set()
+_reported: set[tuple[str, Path]] = set()
 """Kinds of trouble and folders of which this process has spoken."""
 
 
 def _say_once(kind: str, folder: Path, sentence: str) -> None:
-    if (kind, folder) not in _told:
-        _told.add((kind, folder))
+    if (kind, folder) not in _reported:
+        _reported.add((kind, folder))
         log.warning(sentence)
 
 

@@ -12,11 +12,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from tqdm import tqdm
-
 from benchmark.core.errors import DataError
 from benchmark.core.files import locked
 from benchmark.core.sources import Download
+from benchmark.processes.progress import tqdm
 
 DEADLINE = 10.0
 """Seconds without an answer or a new byte after which a server is given up."""

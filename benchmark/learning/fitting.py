@@ -15,12 +15,12 @@ from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from benchmark.core.errors import BenchmarkError
 from benchmark.core.seeding import seeded
 from benchmark.core.store import Unusable, discard, intact, key_of, store
 from benchmark.models.metering import Cost, charge, spent
+from benchmark.processes.progress import tqdm
 
 CHECKPOINT_SECONDS = 20.0
 """Seconds between checkpoints: what a kill may cost."""

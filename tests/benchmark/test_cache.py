@@ -38,7 +38,7 @@ from tests import toys
 def said(caplog, monkeypatch):
     """What the log says; what is said once a process is said anew."""
     monkeypatch.setattr("logging.Logger.propagate", True, raising=False)
-    monkeypatch.setattr(files, "_told", set())
+    monkeypatch.setattr(files, "_reported", set())
     with caplog.at_level("WARNING", "benchmark"):
         yield caplog
 

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import http.server
-import threading
-import time
 from dataclasses import replace
 
 import numpy as np
@@ -18,55 +15,6 @@ from benchmark.data.split import stratified
 from benchmark.tasks.breast_cancer import BREAST_CANCER
 from benchmark.tasks.nap import NAP
 from benchmark.tasks.wcd import WCD
-
-
-class Handler(http.server.BaseHTTPRequestHandler):
-    """Behaves as its path says."""
-
-    def do_GET(self):
-        body = self.server.body
-        match self.path:
-            case "/missing":
-                self.send_error(404)
-                return
-            case "/other":
-                body = b"<html>please log in</html>"
-            case "/endless":
-                body = b"x" * 100
-        self.send_response(200)
-        self.send_header("Content-Length", str(len(body) * (2 if self.path == "/cut" else 1)))
-        self.end_headers()
-        if self.path in ("/slow", "/endless"):
-            for byte in body:
-                if self.server.done.is_set():
-                    return
-                try:
-                    self.wfile.write(bytes([byte]))
-                    self.wfile.flush()
-                except OSError:
-                    return
-                time.sleep(0.05)
-            return
-        if self.path == "/silent":
-            self.server.done.wait(5)
-            return
-        self.wfile.write(body)
-
-    def log_message(self, *_):
-        pass
-
-
-@pytest.fixture
-def server():
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as made:
-        made.body, made.done = b"a,b\n1,2\n", threading.Event()
-        thread = threading.Thread(target=made.serve_forever, kwargs={"poll_interval": 0.02})
-        thread.start()
-        made.url = f"http://127.0.0.1:{made.server_address[1]}"
-        yield made
-        made.done.set()
-        made.shutdown()
-        thread.join()
 
 
 def frame(data, rows=60, seed=5):
