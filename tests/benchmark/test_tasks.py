@@ -137,8 +137,8 @@ def weights_file(name):
 def test_weights_that_do_not_fit_are_made_again(spoil, tmp_path, monkeypatch, caplog):
     monkeypatch.setenv("BENCHMARK_CACHE", str(tmp_path))
     monkeypatch.setattr("logging.Logger.propagate", True, raising=False)
-    whole = build("nap_mlp")[2].provenance.model
-    path = weights_file("nap_mlp")
+    whole = build("breast_cancer_mlp")[2].provenance.model
+    path = weights_file("breast_cancer_mlp")
     state, facts = unseal(path)
     if spoil == "extra":
         state["more"] = torch.zeros(1)
@@ -152,13 +152,13 @@ def test_weights_that_do_not_fit_are_made_again(spoil, tmp_path, monkeypatch, ca
     spoilt = path.read_bytes()
     caplog.clear()
     with caplog.at_level("WARNING", "benchmark"):
-        assert build("nap_mlp")[2].provenance.model == whole
+        assert build("breast_cancer_mlp")[2].provenance.model == whole
     reason = "cannot be read" if spoil == "truncated" else "does not fit the model"
     assert f"weights file {path} {reason}" in caplog.text
     (aside,) = path.parent.glob(f"{path.name}.damaged-*")
     assert aside.read_bytes() == spoilt
     caplog.clear()
-    assert build("nap_mlp")[2].provenance.model == whole
+    assert build("breast_cancer_mlp")[2].provenance.model == whole
     assert not caplog.messages, "what was made again is whole"
 
 
