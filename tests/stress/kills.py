@@ -75,15 +75,21 @@ def die_at_write(number, moment):
     os.fsync, Path.replace = sync, replace
 
 
-def one_kill(way, place, took, writes, rng):
-    """Start a run and kill it; return whether it was still at work, and whether no process outlived it."""
+def one_kill(way, place, took, writes, rng, halfway):
+    """Start a run and kill it; return whether it was still at work, and whether no process outlived it.
+
+    With `halfway`, the moment is drawn from when a part of the work is there: workers take long to start.
+    """
     jobs = 2 if "two" in way else 1
     if "at a write" in way:
         number, moment = rng.randint(1, writes), rng.choice(["before", "within", "after"])
         code = place.run(before=lambda: die_at_write(number, moment))
         return code == -signal.SIGKILL, True
     pid = place.start(jobs=jobs)
-    time.sleep(rng.uniform(0, took[jobs]))
+    end = time.monotonic() + took[jobs]
+    while halfway and not place.half_done() and time.monotonic() < end:
+        time.sleep(0.01)
+    time.sleep(rng.uniform(0, 0.2 if halfway else 1.0) * took[jobs])
     workers = children(pid)
     if "one of two" in way:
         end = time.monotonic() + took[2]
@@ -116,7 +122,7 @@ def test_kills_change_no_byte(way, whole, tmp_path, kills, figures):
     at_work = partial = 0
     for index in range(count):
         place = Place(tmp_path / f"{index}")
-        working, none_left = one_kill(way, place, took, writes, rng)
+        working, none_left = one_kill(way, place, took, writes, rng, halfway="two" in way and index % 2 == 1)
         half = place.half_done()
         at_work, partial = at_work + working, partial + half
         assert none_left, "a process outlived its parent"

@@ -52,7 +52,8 @@ Made by `tox -e stress -- --write` (`python -m tests.stress.report --write`); `-
 and does all else in proportion; `--part` and `-k` choose tests, and only their sections are renewed. A run here is a
 small task with trained weights, decoded data, five methods, two of which train an explainer, and a checkpoint four
 times a second. A whole one takes some seconds. Kills come at uniformly random moments of its length, or at a random
-one of its writes. "Part of the work" is some records, a checkpoint or a half-written file."""
+one of its writes; with two workers, which take long to start, every other one comes once a part of the work is there:
+some records, a checkpoint or a half-written file."""
 MEANING = {
     "killed runs, resumed": """Held: the scores and examples of the resumed run are those of an undisturbed run, byte
 for byte, and so is run.json but for times; no process lives on, no half-written file is left, nothing was set
