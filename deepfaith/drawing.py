@@ -45,7 +45,7 @@ class Drawing:
 
     def _share(self, most: float, x: Tensor, generator: torch.Generator) -> Tensor:
         """Return a share for each row, (B, 1): up to `most` where features are many, else just that."""
-        if x[0].nelement() < FEW:
+        if x[0].nelement() < VARYING_FROM:
             return torch.full((len(x), 1), most, device=x.device)
         return most * torch.rand(len(x), 1, generator=generator, device=x.device)
 
@@ -58,7 +58,7 @@ class Drawing:
         return Drawn(masks & task.removal.valid(x).unsqueeze(1))
 
 
-FEW = 13
+VARYING_FROM = 13
 """From this many numbers on the share of features that is mixed or hidden differs from row to row."""
 
 

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from benchmark.statistics.correlation import is_constant, pearson
 
-HELD = 2**26
+CHUNK_NUMBERS = 2**26
 """Numbers of removal sets that exist as floats at a time."""
 
 
@@ -22,7 +22,7 @@ def local_correlation(scores: Tensor, removed: Tensor, drops: Tensor) -> Tensor:
         removed: random removal sets (B, k, G) bool.
         drops: v_0 - v_I, how much each lowers the target's probability, (B, k).
     """
-    rows = max(1, HELD // removed[0].numel())
+    rows = max(1, CHUNK_NUMBERS // removed[0].numel())
     parts = zip(removed.split(rows), scores.split(rows), strict=True)
     mass = torch.cat([(sets.to(part) @ part.unsqueeze(-1)).squeeze(-1) for sets, part in parts])  # (B, k)
     return (1 - _mean_correlation(mass, drops)) / 2

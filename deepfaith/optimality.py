@@ -55,13 +55,13 @@ def optimum(table: Predictions, budget: Budget) -> dict[str, Tensor]:
     size = max(budget.subset_minimum, round(budget.subset_fraction * features))
     clean = table.prob[:, 0]
     drops = table.prob[:, :1] - table.prob
-    silent = drops.abs().amax(1) == 0
+    constant = drops.abs().amax(1) == 0
     best = {
         "FC": _best_correlation(table, of_size(features, min(size, features))),
         "INF": _best_correlation(table, bernoulli(features, 0.5)),
     }
     for name in PERFECT:
-        best[name] = torch.ones_like(clean).masked_fill(silent, float("nan"))
+        best[name] = torch.ones_like(clean).masked_fill(constant, float("nan"))
     deletion = best_path(table.prob, lowest=True)
     insertion = best_path(table.prob.flip(1), lowest=False)  # flipped: what is removed is what is not yet inserted
     best["DEL"], best["INS"] = deletion / features, insertion / features

@@ -27,7 +27,7 @@ from deepfaith.supervision import Prior, PriorPath, Supervision, supervise
 
 VALIDATION_ROWS, VALIDATION_SUBSETS = 64, 64
 NEGLIGIBLE = 1e-12
-QUICK_DEVICES = ("cuda",)
+ACCELERATED = ("cuda",)
 """Where bfloat16 and torch.compile pay."""
 
 
@@ -120,8 +120,8 @@ class Joint:
             self.copied, self.attributions = supervision.x, supervision.attributions
             self.copied_output = self.query(supervision.x)
         forward = explainer.forward
-        self.quick = self.device.type in QUICK_DEVICES
-        self.forward = torch.compile(forward) if recipe.compiled and self.quick else forward
+        self.accelerated = self.device.type in ACCELERATED
+        self.forward = torch.compile(forward) if recipe.compiled and self.accelerated else forward
         generator = torch.Generator(self.device).manual_seed(seed_for(seed, "validation"))
         drawing = replace(recipe.drawing, subsets=VALIDATION_SUBSETS)
         removed = drawing.removals(task, validation, generator)
@@ -142,7 +142,7 @@ class Joint:
 
     def explain(self, x: Tensor, target: Tensor, margin: Tensor) -> Tensor:
         """Return attributions (B, G) in float32, on a GPU computed in bfloat16 where the recipe is mixed."""
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.recipe.mixed and self.quick):
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.recipe.mixed and self.accelerated):
             scores = self.forward(x, target, margin)
         return scores.float()
 

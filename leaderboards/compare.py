@@ -15,7 +15,7 @@ from benchmark.core.errors import BenchmarkError
 from benchmark.core.identity import what_changed
 from benchmark.records.record import Record
 from leaderboards.board import Kind, kind_of
-from leaderboards.selection import told_apart
+from leaderboards.selection import distinctly_labelled
 from leaderboards.tables import TextTable, number
 
 LEVEL = 0.05
@@ -161,7 +161,7 @@ def _by_name(records: list[Record]) -> dict[str, Record]:
     kinds: dict[Kind, list[Record]] = defaultdict(list)
     for record in records:
         kinds[kind_of(record)].append(record)
-    return {_name(record): record for group in kinds.values() for record in told_apart(group)}
+    return {_name(record): record for group in kinds.values() for record in distinctly_labelled(group)}
 
 
 def _name(record: Record) -> str:

@@ -14,7 +14,7 @@ from benchmark.records.record import Record
 from leaderboards.board import Board, GapError, Kind, Row, kind_of
 from leaderboards.bootstrap import DRAWS, RankUncertainty, rank_uncertainty, resampled
 from leaderboards.score_array import LEFT_OUT, ScoreArray, mean_over, score_array
-from leaderboards.selection import check_same, told_apart
+from leaderboards.selection import check_same, distinctly_labelled
 
 LARGE = 10.0
 """A mean that holds scores beyond this may be that of few samples: a board counts them."""
@@ -87,7 +87,7 @@ def rank(records: list[Record], partial: bool = False, draws: int = DRAWS) -> Ra
         GapError: see `rankings`.
         BenchmarkError: see `rankings`.
     """
-    records = told_apart(records)
+    records = distinctly_labelled(records)
     check_same(records)
     done = [record for record in records if record.status == "done"]
     if not done:

@@ -13,7 +13,7 @@ from benchmark.scoring.metrics import METRICS
 from leaderboards.score_array import metric_facts_of
 
 
-def told_apart(records: list[Record]) -> list[Record]:
+def distinctly_labelled(records: list[Record]) -> list[Record]:
     """Return records of one board, those that claim one label though made otherwise labelled with what differs.
 
     Such are records of one method with other parameters (a default that changed, say) or of other code.

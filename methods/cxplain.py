@@ -34,7 +34,7 @@ DEFAULTS: dict[Modality, dict[str, int]] = {
 }
 LEAST = 1e-7
 """What a removal that lowers the loss counts as."""
-SILENT = 1e-4
+LEAST_TOTAL = 1e-4
 """Inputs whose removals together raise the loss by less than this are noise, and dropped."""
 LEVEL = 0.9
 """The share of ensemble members between the ends of an interval, as quantiles of a line through them."""
@@ -63,7 +63,7 @@ def causal_targets(whole: Tensor, without: Tensor, valid: Tensor) -> tuple[Tenso
         )
     delta = (whole.unsqueeze(1) - without).clamp(min=LEAST).masked_fill(~valid, 0.0)
     total = delta.sum(1, keepdim=True)
-    return delta / total.clamp(min=LEAST), total.squeeze(1) > SILENT
+    return delta / total.clamp(min=LEAST), total.squeeze(1) > LEAST_TOTAL
 
 
 def single_removals(task: Task, players: Players, x: Tensor) -> tuple[Tensor, Tensor]:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 OUTPUTS = ("logit", "probability")
 SAMPLES: dict[Modality, int] = {"table": 100, "text": 400, "image": 1000}
-HELD = 2**22
+CHUNK_FEATURES = 2**22
 """Features of perturbed inputs that exist at a time, whatever their number."""
 GRID = 14
 """An image's players are the cells of a 14 x 14 grid, or its pixels where it has fewer a side."""
@@ -106,7 +106,7 @@ def _slide(task: Task, output: str, window: int) -> Attribute:
             strides,
             baselines=0,
             additional_forward_args=(x, target),
-            perturbations_per_eval=max(1, min(task.n_features, HELD // (task.n_features * len(x)))),
+            perturbations_per_eval=max(1, min(task.n_features, CHUNK_FEATURES // (task.n_features * len(x)))),
         )
         return falls.flatten(1)
 
@@ -207,7 +207,7 @@ def _regress(
                 torch.ones(1, count, device=x.device),
                 baselines=0,
                 n_samples=n_samples,
-                perturbations_per_eval=min(n_samples, max(1, HELD // task.n_features)),
+                perturbations_per_eval=min(n_samples, max(1, CHUNK_FEATURES // task.n_features)),
             )[0]
         size = torch.bincount(column, minlength=count).clamp(min=1) if task.modality == "image" else 1
         return (weights / size)[column].masked_fill(player < 0, 0.0)

@@ -81,7 +81,7 @@ def scaled(
     timm's own functions for these two take neither number.
     """
 
-    def narrowed(count: float) -> int:
+    def scaled_channels(count: float) -> int:
         return make_divisible(count * width, 8)
 
     blocks = []
@@ -92,10 +92,10 @@ def scaled(
         if family == "efficientnet":
             block["se_ratio"] = 0.25
         blocks.append([block | {"stride": 1 if i else stride} for i in range(math.ceil(repeats * depth))])
-    features = narrowed(1280) if family == "efficientnet" else max(1280, narrowed(1280))
+    features = scaled_channels(1280) if family == "efficientnet" else max(1280, scaled_channels(1280))
     return EfficientNet(
         blocks, num_classes=classes, in_chans=channels, num_features=features, output_stride=output_stride,
-        act_layer=get_act_layer("swish" if family == "efficientnet" else "relu6"), round_chs_fn=narrowed,
+        act_layer=get_act_layer("swish" if family == "efficientnet" else "relu6"), round_chs_fn=scaled_channels,
     )  # fmt: skip
 
 

@@ -53,13 +53,13 @@ def train(
     (N,) batches hold texts of like length. Progress is shown on a terminal.
     """
     with seeded(recipe.seed):
-        home = data.x.device if device is None else torch.device(device)
-        model = build().to(home).train()
-        mixed = recipe.mixed and home.type == "cuda"
+        model_device = data.x.device if device is None else torch.device(device)
+        model = build().to(model_device).train()
+        mixed = recipe.mixed and model_device.type == "cuda"
         weight = None
         if recipe.weighted:
             counts = torch.bincount(data.y, minlength=classes).clamp(min=1)
-            weight = (len(data.y) / (classes * counts.double())).float().to(home)
+            weight = (len(data.y) / (classes * counts.double())).float().to(model_device)
         optimiser = torch.optim.AdamW(model.parameters(), lr=recipe.rate, weight_decay=recipe.decay)
         batches = max(1, len(data.x) // recipe.batch)
         total = recipe.epochs * batches
@@ -67,12 +67,12 @@ def train(
         with tqdm(total=total, desc="training", unit="batch", disable=not sys.stderr.isatty(), leave=False) as bar:
             for _ in range(recipe.epochs):
                 for rows in _batches(len(data.x), batches, recipe.batch, lengths, data.x.device):
-                    x = data.x[rows].to(home)
+                    x = data.x[rows].to(model_device)
                     x = x if augment is None else augment(x)
                     optimiser.zero_grad()
-                    with torch.autocast(home.type, torch.bfloat16, enabled=mixed):
+                    with torch.autocast(model_device.type, torch.bfloat16, enabled=mixed):
                         logits = model(x)
-                    labels = data.y[rows].to(home)
+                    labels = data.y[rows].to(model_device)
                     F.cross_entropy(logits.float(), labels, weight, label_smoothing=recipe.smoothing).backward()
                     if recipe.clip:
                         nn.utils.clip_grad_norm_(model.parameters(), MAX_NORM)
@@ -102,9 +102,9 @@ def settle(model: nn.Module, x: Tensor, batch: int = 32) -> nn.Module:
         layer.reset_running_stats()
         layer.momentum = None  # a plain mean over batches
         layer.train()
-    home = next(model.parameters()).device
+    model_device = next(model.parameters()).device
     for rows in x.split(batch) if layers else ():
-        model(rows.to(home))
+        model(rows.to(model_device))
     return freeze(model)
 
 
@@ -127,8 +127,8 @@ def all_threads() -> Iterator[None]:
 @torch.inference_mode()
 def predict(model: nn.Module, x: Tensor, batch: int = 1024) -> Tensor:
     """Return the predicted class (N,) of each row of x, on the device of x."""
-    home = next(model.parameters()).device
-    return torch.cat([model(part.to(home)).argmax(-1).to(x.device) for part in x.split(batch)])
+    model_device = next(model.parameters()).device
+    return torch.cat([model(part.to(model_device)).argmax(-1).to(x.device) for part in x.split(batch)])
 
 
 def accuracies(model: nn.Module, data: Split, classes: int, batch: int = 1024) -> dict[str, float]:

@@ -51,9 +51,9 @@ def test_local_correlation_knows_its_ends():
 def test_parts_of_a_batch_change_nothing(monkeypatch):
     scores, removed, drops = cases()
     whole = local_correlation(scores, removed, drops)
-    monkeypatch.setattr("deepfaith.losses.HELD", 2 * removed[0].numel())
+    monkeypatch.setattr("deepfaith.losses.CHUNK_NUMBERS", 2 * removed[0].numel())
     torch.testing.assert_close(local_correlation(scores, removed, drops), whole, atol=1e-14, rtol=0)
-    monkeypatch.setattr("deepfaith.losses.HELD", 1)
+    monkeypatch.setattr("deepfaith.losses.CHUNK_NUMBERS", 1)
     torch.testing.assert_close(local_correlation(scores, removed, drops), whole, atol=1e-14, rtol=0)
 
 

@@ -301,7 +301,7 @@ def test_what_a_gpu_would_do_differently(monkeypatch):
         types.append(found.dtype)
         return found
 
-    monkeypatch.setattr("deepfaith.training.QUICK_DEVICES", ("cpu",))
+    monkeypatch.setattr("deepfaith.training.ACCELERATED", ("cpu",))
     monkeypatch.setattr(torch, "compile", compiler)
     monkeypatch.setattr(Explainer, "forward", watched)
     mixed, _ = train(task, replace(recipe, compiled=True), 0, [])
