@@ -115,8 +115,12 @@ class Place:
         """Start a run in a fork and return its process id; `before` is called in it first."""
         prepare()
         self.folder.mkdir(parents=True, exist_ok=True)
+        signal.pthread_sigmask(
+            signal.SIG_BLOCK, {signal.SIGTERM}
+        )  # which waits until the child is a process of its own
         pid = os.fork()
         if pid:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
             return pid
         code = 97
         try:
@@ -134,6 +138,7 @@ class Place:
             logging.getLogger().handlers.clear()
             signal.signal(signal.SIGINT, signal.default_int_handler)  # as in a new process
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
             torch.set_num_threads(1)
             benchmark.processes.workers.subprocess = type(
                 "Forking", (), {"Popen": ForkedWorker, "PIPE": subprocess.PIPE}
