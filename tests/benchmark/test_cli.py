@@ -47,6 +47,7 @@ def test_run_prints_a_board_and_says_what_data_it_used(tmp_path, capsys):
         assert arrow in captured.out
 
 
+@pytest.mark.slow
 def test_a_second_run_computes_nothing(tmp_path):
     assert run(tmp_path) == 0
     before = files(tmp_path, "run.json")

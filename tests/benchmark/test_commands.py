@@ -157,6 +157,7 @@ def test_a_weak_model_is_refused_on_the_command_line(tmp_path, capsys, replace_t
     assert "WEAK: under the task's floor" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_boards_say_how_much_lies_on_planted_evidence(tmp_path, capsys):
     quick(tmp_path, "--preset", "quick", task="agnews_lstm", methods="integrated_gradients,constant")
     out = capsys.readouterr().out

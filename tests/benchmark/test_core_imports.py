@@ -42,6 +42,7 @@ def run(blocked):
     return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=False)
 
 
+@pytest.mark.slow
 def test_a_tensor_is_scored_without_what_methods_images_and_boards_need():
     assert dependencies() > CORE
     blocked = {MODULES.get(name, name) for name in dependencies() - CORE}

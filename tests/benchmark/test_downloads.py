@@ -222,6 +222,7 @@ def test_a_damaged_file_of_the_hub_is_set_aside_and_fetched_again(hub, server, t
     assert path.read_bytes() == server.body
 
 
+@pytest.mark.slow
 def test_texts_are_read_in_place_and_without_the_network(hub, tmp_path):
     """No second copy is made in the folder of `datasets`, and no host is asked; in a process of its own."""
     (tmp_path / "imdb").mkdir()

@@ -150,6 +150,7 @@ def test_variants_share_prior_explanations(stand_in):
     assert len({base, *others}) == 5
 
 
+@pytest.mark.slow
 def test_what_an_explainer_is_kept_under(stand_in, monkeypatch):
     task = stand_in.task
     recipe, priors = DeepFaith(**TINY).recipe("table"), priors_for("table")
@@ -209,6 +210,7 @@ def test_saved_and_loaded(modality, tmp_path):
     torch.testing.assert_close(again.attribute(x[3:5]), found[3:5], atol=1e-5, rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_an_explainer_without_conditioning_needs_no_model(tmp_path):
     explainer, x, _ = fitted(conditioning="nothing")
     explainer.save(tmp_path / "e.safetensors")

@@ -49,6 +49,7 @@ def learn(value, x, classes, steps, draw=None, **changes):
 # F1: a linear game
 
 
+@pytest.mark.slow
 def test_a_linear_game_has_its_closed_form():
     generator = torch.Generator().manual_seed(0)
     weights, base = torch.randn(8, 3, generator=generator), torch.randn(8, generator=generator)

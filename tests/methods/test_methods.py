@@ -91,6 +91,7 @@ def test_a_default_follows_the_modality(name, modality):
     assert torch.equal(left.resolved(task).prepare(task, 1)(x, target), found)
 
 
+@pytest.mark.slow
 def test_methods_are_listed_without_torch_and_planned_without_captum():
     code = (
         "import sys; from benchmark.core.types import METHODS; METHODS.discover('methods', 'deepfaith');"
