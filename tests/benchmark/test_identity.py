@@ -74,6 +74,7 @@ def test_a_digest_follows_imports_inside_functions_but_not_those_for_types():
     assert {*identity._imports(tree, "methods.lime")} == {"b", "methods", "methods.c", "d", "d.e", "d.e.g"}
 
 
+@pytest.mark.slow
 def test_every_method_has_a_digest_and_families_differ():
     ours = [name for name in METHODS.names() if METHODS.entry(name).module.startswith(("methods.", "deepfaith."))]
     found = {name: identity.method_digest(METHODS.get(name)(), "table") for name in ours}
@@ -285,6 +286,7 @@ def test_an_included_file_is_known_by_its_content_wherever_it_is(included):
         ("deepfaith", "methods.perturbation"),
     ],
 )
+@pytest.mark.slow
 def test_tables_of_defaults_are_code_that_counts(name, module, tmp_path, monkeypatch, reread_sources):
     """SAMPLES, USUAL, SIZES and PRESETS: one number in the source of `module` is another."""
     method = METHODS.get(name)()
