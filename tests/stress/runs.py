@@ -115,9 +115,8 @@ class Place:
         """Start a run in a fork and return its process id; `before` is called in it first."""
         prepare()
         self.folder.mkdir(parents=True, exist_ok=True)
-        signal.pthread_sigmask(
-            signal.SIG_BLOCK, {signal.SIGTERM}
-        )  # which waits until the child is a process of its own
+        # a signal waits until the child is a process of its own
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
         pid = os.fork()
         if pid:
             signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
