@@ -171,9 +171,11 @@ class FeatureAblation(Method):
 
         def explain(x: Tensor, target: Tensor) -> Tensor:
             whole = torch.ones(len(x), task.n_features, device=x.device)
-            return explainer.attribute(
+            falls = explainer.attribute(
                 whole, baselines=0, additional_forward_args=(x, target), perturbations_per_eval=task.n_features
             )
+            # to remove padding changes nothing, but another row of a batch may be rounded otherwise
+            return falls.masked_fill(~task.removal.valid(x), 0.0)
 
         return explain
 

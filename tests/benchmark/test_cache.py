@@ -32,6 +32,7 @@ from benchmark.scoring.masked_model import Predictions
 from benchmark.scoring.shared_predictions import SharedPredictions
 from deepfaith.supervision import supervise
 from tests import toys
+from tests.processes import ended
 
 
 @pytest.fixture
@@ -386,7 +387,7 @@ def test_waiting_for_another_run_is_said(tmp_path, said, monkeypatch):
     other.start()
     assert held.wait(10)
     weights(tmp_path, [])
-    other.join()
+    other.join(60)
     assert said.messages == [f"waiting for another run that makes {tmp_path / 'net.safetensors'}"]
 
 
@@ -410,7 +411,7 @@ def test_writers_of_one_process_number_do_not_disturb_each_other(tmp_path):
     for writer in writers:
         writer.start()
     for writer in writers:
-        writer.join()
+        writer.join(60)
     assert not failed
     assert [file.name for file in tmp_path.iterdir()] == ["f"]
 
@@ -425,7 +426,7 @@ def test_leftovers_of_killed_runs_are_swept(tmp_path):
     inner = tmp_path / "a" / "b"
     child = multiprocessing.get_context("fork").Process(target=killed_while_writing, args=(inner / "run.json",))
     child.start()
-    child.join()
+    child.join(60)
     (dead,) = inner.iterdir()
     assert dead.suffix == ".part"
     mine = inner / f".run.json.{files._writer()}-01234567.part"
@@ -453,7 +454,7 @@ def test_a_dead_process_that_nobody_waited_for_writes_no_more(tmp_path):
     os.waitid(os.P_PID, child, os.WEXITED | os.WNOWAIT)
     assert list(tmp_path.iterdir())
     sweep(tmp_path)
-    os.waitpid(child, 0)
+    assert ended(child) == 9
     assert not list(tmp_path.iterdir())
 
 
@@ -559,7 +560,7 @@ def test_what_another_process_holds_stays(cache, tmp_path, monkeypatch):
     make_room(tmp_path)
     assert path.exists()
     done.set()
-    process.join()
+    process.join(60)
     make_room(tmp_path)
     assert not path.exists()
 

@@ -230,8 +230,9 @@ def test_show(name, capsys):
 @pytest.mark.slow
 def test_controls_stand_last_and_banzhaf_first_on_inf(tmp_path, capsys):
     explained = [name for name in METHODS.names() if "table" in METHODS.entry(name).facts.get("modalities", ("table",))]
-    for task in ("nap_mlp", "wcd_mlp"):
-        assert run(tmp_path, "--json", "--limit", "80", task=task, methods="all,!deepfaith", jobs="2") == 0
+    for task, preset in (("nap_mlp", "standard"), ("wcd_mlp", "quick")):  # two trainings of all would take minutes
+        words = ["--json", "--limit", "80", "--preset", preset]
+        assert run(tmp_path, *words, task=task, methods="all,!deepfaith", jobs="2") == 0
         rows = json.loads(capsys.readouterr().out)["boards"][0]["rows"]
         ranked = [row["method"] for row in rows]
         assert sorted([*ranked, "deepfaith"]) == sorted(explained)

@@ -22,6 +22,7 @@ from benchmark.inspection.crosscheck import regress, verify
 from benchmark.inspection.crosscheck.cases import CASES
 from benchmark.inspection.crosscheck.checks import DIFFERENCES, Check
 from benchmark.scoring.metrics import METRICS
+from tests.processes import ended
 
 SOURCE = Path(regress.__file__).parent.parent
 
@@ -359,7 +360,7 @@ def caught(mutation, notices=moved):
             traceback.print_exc()
         finally:
             os._exit(code)
-    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    return ended(pid)
 
 
 @pytest.mark.slow

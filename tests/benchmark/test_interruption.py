@@ -20,6 +20,7 @@ from benchmark.processes.workers import Workers
 from benchmark.records.store import RecordStore
 from tests.benchmark.test_cli import FAST, files
 from tests.benchmark.test_cli import run as run_here
+from tests.processes import ended
 
 
 def forked(words):
@@ -53,7 +54,7 @@ def test_kills_change_no_byte(tmp_path, monkeypatch):
     methods = FAST + ",integrated_gradients,lime,kernel_shap[n_samples=50]"
     monkeypatch.setenv("BENCHMARK_CACHE", str(tmp_path / "whole" / "cache"))
     start = time.monotonic()
-    assert os.waitpid(forked(words_for(tmp_path / "whole", methods)), 0)[1] == 0
+    assert ended(forked(words_for(tmp_path / "whole", methods))) == 0
     whole_run = time.monotonic() - start
     expected = files(tmp_path / "whole" / "out")
     assert len(expected) == 8
@@ -69,14 +70,14 @@ def test_kills_change_no_byte(tmp_path, monkeypatch):
         pid = forked(words_for(folder, methods))
         time.sleep(rng.uniform(0.02, 1.0 if kill % 2 else 0.5) * whole_run)
         os.kill(pid, signal.SIGKILL)
-        done = os.waitpid(pid, 0)[1] == 0
+        done = ended(pid) == 0
         finished, met = finished + done, met + (not done)
         so_far = files(folder / "out") if folder.exists() else {}
         assert all(expected[name] == content for name, content in so_far.items())
         halfway += 0 < len(so_far) < len(expected)
     assert met > 3, "kills that come after the end say nothing"
     assert halfway, "nor do those that come before the first record"
-    assert os.waitpid(forked(words_for(folder, methods)), 0)[1] == 0
+    assert ended(forked(words_for(folder, methods))) == 0
     assert files(folder / "out") == expected
     records, problems = RecordStore(folder / "out").scan()
     assert (len(records), problems) == (8, [])
@@ -114,9 +115,9 @@ def test_an_interrupted_run_ends_with_130_and_resumes(tmp_path, monkeypatch, num
     pid = forked(words)
     wait_for_a_record(tmp_path / "out")
     os.kill(pid, number)
-    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 130
+    assert ended(pid) == 130
     (finished,) = files(tmp_path / "out").items()
-    assert os.waitstatus_to_exitcode(os.waitpid(forked(words), 0)[1]) == 0
+    assert ended(forked(words)) == 0
     resumed = files(tmp_path / "out")
     assert len(resumed) == 2
     assert resumed[finished[0]] == finished[1]
@@ -163,7 +164,7 @@ def test_no_worker_outlives_its_parent(doing):
     workers = wait_until(lambda: len(found := children(parent.pid)) == 2 and found)
     time.sleep(0.2)
     parent.kill()
-    parent.wait()
+    parent.wait(60)
     wait_until(lambda: not any(map(alive, workers)), 3.0)
 
 
@@ -307,7 +308,7 @@ def test_a_run_removes_what_killed_runs_left_half_written(tmp_path):
         if not pid:
             os.fsync = lambda _file: os._exit(0)
             write_atomically(folder / "run.json", b"half")
-        os.waitpid(pid, 0)
+        ended(pid)
     left = [path for place in (tmp_path, cache) for path in place.rglob("*.part")]
     assert len(left) == 2
     assert run_here(tmp_path) == 0

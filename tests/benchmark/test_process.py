@@ -12,6 +12,7 @@ import pytest
 
 from benchmark.cli.parser import main
 from tests.benchmark.test_cli import BAD, command
+from tests.processes import ended
 
 
 def test_the_version_and_no_verb(capsys):
@@ -93,7 +94,7 @@ def test_a_killed_process_holds_no_progress_bar_of_another():
     if not child:
         tqdm.get_lock().acquire()
         os.kill(os.getpid(), signal.SIGKILL)
-    os.waitpid(child, 0)
+    assert ended(child) == -signal.SIGKILL
     free = tqdm.get_lock().acquire(blocking=False)
     assert free
     tqdm.get_lock().release()

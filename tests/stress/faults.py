@@ -9,7 +9,8 @@ import subprocess
 
 import pytest
 
-from tests.stress.runs import Place, ended
+from tests.processes import ended
+from tests.stress.runs import Place
 
 GROUP = "disks and folders"
 

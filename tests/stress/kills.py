@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.stress.runs import CELLS, Place, all_end, children, ended, prepare
+from tests.processes import ended
+from tests.stress.runs import CELLS, Place, all_end, children, prepare
 
 KILLED, STOPPED = "killed runs, resumed", "runs ended by SIGTERM, resumed"
 WAYS = {

@@ -24,6 +24,7 @@ from benchmark.cli.parser import main
 from benchmark.learning import fitting
 from benchmark.processes.workers import serve
 from benchmark.running.built import forget_tasks
+from tests.processes import ended
 
 TASK = Path(__file__).with_name("task.py")
 LEARNED = "fastshap[iterations=20],cxplain[iterations=8,members=2]"
@@ -174,11 +175,6 @@ class Place:
         """Tell whether a part of the work is here: some records, a checkpoint, or a file half written."""
         some = 0 < len(self.records()) < CELLS
         return some or any(self.folder.rglob("*.part")) or any(self.cache.glob("explainers/*.pt"))
-
-
-def ended(pid: int) -> int:
-    """Wait for a process and return its exit code, negative for a signal."""
-    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
 
 def lasting(path: Path) -> object:
