@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from benchmark.core.types import METHODS, PACKAGES, TASKS
+from benchmark.modalities.removals import REMOVALS
 from benchmark.running.built import forget_tasks
 from tests import model_cache
 from tests.web_server import server  # noqa: F401 - a fixture
@@ -37,7 +38,7 @@ def _session_cache(tmp_path_factory):
 @pytest.fixture(autouse=True)
 def forget_registered():
     """Return a function that forgets what a test has registered so far; it is called after every test, too."""
-    known = {registry: set(registry.names()) for registry in (TASKS, METHODS)}
+    known = {registry: set(registry.names()) for registry in (TASKS, METHODS, REMOVALS)}
     modules = set(sys.modules)
 
     def forget():
