@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ast
 import dataclasses
+import importlib.util
+import inspect
 import os
 import re
 import subprocess
@@ -14,10 +16,14 @@ from importlib import metadata
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 
+import benchmark as fb
+from benchmark.core.seeding import seeded
 from benchmark.records.store import RecordStore
 from benchmark.scoring.metrics import METRICS
+from tests import gallery
 from tests.leaderboards.generated import several
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -35,11 +41,59 @@ def test_the_first_screen_has_the_two_commands():
     ]
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/usage.md"])
-def test_python_in_pages_runs(page, capsys):
-    (code,) = blocks(page, "python")
-    exec(compile(code, page, "exec"), {})
-    assert "'IROF': 0." in capsys.readouterr().out
+@pytest.fixture
+def names():
+    """Return what examples call the reader's own: a model, inputs, attributions, a callable."""
+    with seeded(0):
+        model = torch.nn.Sequential(torch.nn.Linear(5, 8), torch.nn.Tanh(), torch.nn.Linear(8, 3))
+        x, x_train = torch.randn(12, 5), torch.randn(50, 5)
+    own = {"model": model, "x": x, "x_train": x_train, "attributions": x * 2}
+    return own | {"any_callable": lambda x, target: x - x_train.mean(0)}
+
+
+@pytest.mark.parametrize(
+    ("page", "shown"),
+    [
+        ("README.md", "random (control)"),
+        ("docs/usage.md", ""),
+        ("docs/api.md", "['mean', 'zero', 'value', 'blur', 'marginal']"),
+    ],
+)
+def test_python_in_pages_runs(page, shown, names, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    for code in blocks(page, "python"):
+        exec(compile(code, page, "exec"), names)
+    assert shown in capsys.readouterr().out
+    if page != "README.md":
+        assert RecordStore(tmp_path / "results").tasks()
+
+
+def test_the_interface_and_its_page_hold_the_same_names():
+    text = (ROOT / "docs/api.md").read_text()
+    parts = re.split(r"^## ", re.sub(r"```.*?```", "", text, flags=re.DOTALL), flags=re.MULTILINE)[1:]
+    sections = {name: part for part in parts for name in re.findall(r"`fb\.(\w+)`", part.splitlines()[0])}
+    assert set(sections) == set(fb.__all__)
+    for name, part in sections.items():
+        exported = getattr(fb, name)
+        if inspect.isfunction(exported) and not name.startswith("list_"):
+            listed = re.search(rf"`fb\.{name}\(([^`]*)\)", part)[1]
+            stated = re.findall(r"\w+", re.sub(r"=[^,]*", "", listed))
+            assert stated == list(inspect.signature(exported).parameters), name
+    members = {*fb.Result.__dataclass_fields__, *(name for name in vars(fb.Result) if not name.startswith("_"))}
+    assert [name for name in members - {"examples"} if f"`{name}" not in sections["Result"]] == []
+
+
+@pytest.mark.parametrize("page", sorted(gallery.GALLERY.glob("*.md")), ids=lambda page: page.stem)
+def test_pages_of_the_gallery_run_and_are_short(page, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    missing = tuple(name for name in ("shap", "transformers") if importlib.util.find_spec(name) is None)
+    examples = [block for block in gallery.blocks(page) if "import benchmark as fb" in block or "fb." in block]
+    assert examples
+    assert all(gallery.lines_of(block) <= gallery.MOST_LINES for block in examples)
+    gallery.run(page, without=missing)
+    if (shown := capsys.readouterr().out) == "" and missing:
+        pytest.skip(f"needs {', '.join(name for name in missing if f'import {name}' in page.read_text())}")
+    assert "random (control)" in shown
 
 
 @pytest.fixture
@@ -104,7 +158,7 @@ def headings(path):
 
 
 def test_links_between_documents_lead_somewhere():
-    for path in [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")]:
+    for path in [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").rglob("*.md")]:
         for target, anchor in re.findall(r"\]\(([^)#]*)#?([^)]*)\)", path.read_text()):
             if "://" not in target:
                 page = path.parent / target if target else path
@@ -127,7 +181,7 @@ def defined(path):
 def test_files_and_names_in_pages_exist():
     """`folder/file.py` is a file of the project; one or more `name` after it, between commas, are defined there."""
     places = 0
-    for path in [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")]:
+    for path in [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").rglob("*.md")]:
         text = re.sub(r"```.*?```", "", path.read_text(), flags=re.DOTALL)
         for file, names in re.findall(r"`(\w+/[\w/]+\.py)`((?:,?\s+`[A-Za-z_][\w.]*`)*)", text):
             assert (ROOT / file).is_file(), f"{path.name} names {file}"
@@ -173,7 +227,7 @@ def test_python_in_the_page_on_leaderboards_runs(tmp_path, monkeypatch, capsys):
     assert "Friedman" in out
 
 
-PAGES = ["CONTRIBUTING.md", *sorted(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md"))]
+PAGES = ["CONTRIBUTING.md", *sorted(str(path.relative_to(ROOT)) for path in (ROOT / "docs").rglob("*.md"))]
 
 
 @pytest.mark.parametrize("page", PAGES)

@@ -38,9 +38,8 @@ def tensor_of(given: Any, what: str) -> Tensor:
     try:
         array = given.to_numpy() if hasattr(given, "to_numpy") else np.asarray(given)
     except Exception as error:  # numpy's of ragged lists, and those of objects that only look like arrays
-        kind = type(given).__name__
         raise UsageError(
-            f"{what} expects an array, got a {kind} that makes none: are its rows of one length?"
+            f"{what} expects an array, got a {type(given).__name__} that makes none: are all its rows of one length?"
         ) from error
     if not _is_real(array.dtype):
         raise UsageError(

@@ -41,7 +41,7 @@ def removal_of(given: Any, inputs: Inputs) -> Removal:
     if values.dim() > 1 or (values.dim() == 1 and len(values) != width):
         what = "channels" if inputs.modality == "image" else "columns"
         raise UsageError(f"removal expects a name, a number or a row of {width} {what}, got {tuple(values.shape)}")
-    return inputs.replaced_by(values.expand(width).clone())
+    return inputs.replaced_by(inputs.like(0.0) + values)
 
 
 def _named(text: str, inputs: Inputs) -> Removal:

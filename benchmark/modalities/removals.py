@@ -50,7 +50,7 @@ class Inputs:
 
     def like(self, value: float) -> Tensor:
         """Return one number for each column or channel."""
-        return torch.full_like(self.background[0] if self.background.dim() == 2 else self.background[0, :, 0, 0], value)
+        return self.background.new_full((self.background.shape[1],), value)
 
 
 class RemovalSpec(ABC):

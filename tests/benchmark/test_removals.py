@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 import pytest
 import torch
 
+import benchmark as fb
 from benchmark.core.errors import UsageError
 from benchmark.core.identity import settings_digest
 from benchmark.core.types import Budget
@@ -43,6 +44,14 @@ def test_removed_features_take_one_value(name, settings, table, channels):
     image = make(name, "image", **settings)
     assert torch.equal(image.baseline(IMAGE)[0, :, 3, 4], channels)
     assert image.shares_baseline == (name != "mean")
+
+
+@pytest.mark.parametrize("removal", ["mean", "zero", "value[value=1]", "blur", "marginal", 0, [0.5]])
+def test_images_of_one_channel_are_scored(removal):
+    grey = IMAGE[:, :1]
+    task = fb.task(torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 3)), grey, removal=removal)
+    result = fb.evaluate(task, {"mine": grey}, metrics="DEL,INS")
+    assert result.scores["DEL"]["mine"].between(0, 1).all()
 
 
 def test_images_of_the_mean_are_inserted_into_a_blur_as_those_of_the_benchmark():
