@@ -168,13 +168,14 @@ def settings_digest(task: Task) -> str:
         DataError: the removal holds something that is neither a tensor nor plain data.
     """
     plain, tensors = removal_state(task.removal)
-    evidence = {} if task.evidence is None else {"evidence": task.evidence}
+    optional = {"evidence": task.evidence, "target": task.target}
+    given = {name: tensor for name, tensor in optional.items() if tensor is not None}
     kind = type(task.removal)
     code = source_digest(kind.__module__) if _counts(kind.__module__) else ""
     removal_settings = {name: repr(value) for name, value in plain.items()}
     words = [task.modality, asdict(task.budget), kind.__qualname__, removal_settings, list(task.class_names), code]
     words += [] if task.spatial is None else [task.spatial]
-    return _hash([*words, tensors_digest(tensors | evidence)])
+    return _hash([*words, tensors_digest(tensors | given)])
 
 
 def removal_state(removal: Removal) -> tuple[dict[str, Any], dict[str, Tensor]]:

@@ -105,6 +105,8 @@ class Task:
     """Where the evidence was planted in each test row (N, G) bool: only stand-ins know."""
     words: Callable[[Tensor], list[str]] | None = None
     """The words of one text (G,), padding left out."""
+    target: Tensor | None = None
+    """The class explained for each test row (N,) int64; None for the one that the model predicts."""
     spatial: str | None = None
     """The submodule of an image model whose output is its last map of places: what CAM methods look at."""
 
@@ -168,6 +170,8 @@ class Method(ABC):
 
     repeats: ClassVar[int] = 1
     """How many seeds a record averages over; more than one only for controls that are pure chance."""
+    only_predicted: ClassVar[bool] = False
+    """Whether it explains the class that the model predicts, whichever is asked for: it is refused another target."""
 
     def unsupported(self, spec: TaskSpec) -> str | None:
         """Return why this method cannot explain the task, or None where it can."""

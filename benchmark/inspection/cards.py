@@ -80,8 +80,8 @@ def metrics_document() -> str:
     parts = [
         "# The ten metrics",
         "Made by `python -m benchmark show metrics`. v_I is the target's probability with the features of I removed, "
-        "v_0 with none removed; the target is the class predicted on the whole input; s is the attribution. Features "
-        "are sorted by descending attribution and cut into K groups. "
+        "v_0 with none removed; the target is the class predicted on the whole input, unless the task says which; s is "
+        "the attribution. Features are sorted by descending attribution and cut into K groups. "
         f"Baseline of all: {BASELINE}.",
     ]
     for metric in METRICS.values():

@@ -50,7 +50,7 @@ class Evaluation:
 
     Attributes:
         samples: row numbers of the test split.
-        target: the class explained, of each sample: the one that the model predicts.
+        target: the class explained, of each sample: the one that the model predicts, unless the task says which.
         scores: a score a sample by metric, (N,) float64; NaN where it is undefined.
         reasons: a reason code a sample by metric, (N,) int8: 0, or a key of `benchmark.scoring.metrics.REASONS`.
         meter: costs by phase: `prepare`, `attribute` and `probe`.
@@ -161,7 +161,14 @@ class Evaluator:
         Raises:
             BadAttributionError: the method returned another shape than (B, G), or no real numbers.
             ChangedTaskError: it left the task in another state than it found it in.
+            UsageError: it explains the class predicted alone, and the task asks for another.
         """
+        predicted = self.shared.predicted
+        if method.only_predicted and predicted is not None and not torch.equal(predicted, self.shared.target):
+            raise UsageError(
+                f"{name} explains the class that the model predicts, and other classes are asked for: leave it out, or "
+                "give no target"
+            )
         meter = Meter()
         attributions: list[Tensor] = []
         report: dict[str, Any] = {}

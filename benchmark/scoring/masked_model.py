@@ -19,7 +19,8 @@ BLOCK = 2**23
 class Predictions:
     """What a model predicts for S removal sets of B samples.
 
-    `prob` (B, S) float64: the target's probability; `same_class` (B, S) bool: the predicted class is the target.
+    `prob` (B, S) float64: the target's probability; `same_class` (B, S) bool: the class that is predicted for the whole
+    input is still predicted.
     """
 
     prob: Tensor
@@ -77,42 +78,57 @@ class MaskedModel:
         return self.raw_logits(x).double()
 
     @torch.inference_mode()
-    def clean(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the predicted class (B,) and its probability (B,) float64 on whole inputs."""
+    def clean(self, x: Tensor, target: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Return the classes to watch and the target's probability (B,) float64 on whole inputs.
+
+        Args:
+            x: inputs (B, ...).
+            target: the classes explained (B,); None for those that the model predicts.
+
+        Returns:
+            The classes that `query` takes: (B,), or (B, 2) where a target is given; and the probability.
+        """
         logits = self._all_logits(x)
-        target = logits.argmax(-1)
-        return target, predictions_in_parts(logits, target).prob
+        classes = watched(logits, target)
+        return classes, predictions_in_parts(logits, classes).prob
 
     @torch.inference_mode()
-    def clean_and_empty(self, x: Tensor) -> tuple[Tensor, Tensor, Predictions]:
+    def clean_and_empty(self, x: Tensor, target: Tensor | None = None) -> tuple[Tensor, Tensor, Predictions]:
         """Return what `clean` does, and the predictions (B, 1) where every feature is removed."""
         emptied = self.task.remove(x, self.task.removal.valid(x))
         whole, empty = self._all_logits(torch.cat([x, emptied])).chunk(2)
-        target = whole.argmax(-1)
-        return target, predictions_in_parts(whole, target).prob, predictions_in_parts(empty, target)[:, None]
+        classes = watched(whole, target)
+        return classes, predictions_in_parts(whole, classes).prob, predictions_in_parts(empty, classes)[:, None]
 
     def _all_logits(self, x: Tensor) -> Tensor:
         return self.batching.ask(x, lambda rows: self.logits(x[rows]))
 
     @torch.inference_mode()
-    def query(self, x: Tensor, target: Tensor, removals: RemovalSets, kind: Baseline = "removal") -> Predictions:
-        """Return the predictions (B, S) for every removal set that exists; the others get 0 and False."""
+    def query(self, x: Tensor, classes: Tensor, removals: RemovalSets, kind: Baseline = "removal") -> Predictions:
+        """Return the predictions (B, S) for every removal set that exists; the others get 0 and False.
+
+        Args:
+            x: inputs (B, ...).
+            classes: the target (B,), which is also the class predicted; or (B, 2), target and class predicted.
+            removals: which features are removed.
+            kind: what takes their place.
+        """
         batch, sets = removals.shape
         baseline = self.task.removal.baseline(x, kind)
         buffer = _LogitBuffer(x.device)
         if removals.exists is None:
-            self._query_blocks(x, target, removals, baseline, buffer)
+            self._query_blocks(x, classes, removals, baseline, buffer)
             by_set = buffer.result().view(sets, batch)
             return Predictions(by_set.prob.T.contiguous(), by_set.same_class.T.contiguous())
         rows = removals.exists.flatten().nonzero().squeeze(1)
-        self._query_pairs(x, target, removals, baseline, rows, buffer)
+        self._query_pairs(x, classes, removals, baseline, rows, buffer)
         existing = buffer.result()
         prob = existing.prob.new_zeros(batch * sets).scatter(0, rows, existing.prob)
         same_class = existing.same_class.new_zeros(batch * sets).scatter(0, rows, existing.same_class)
         return Predictions(prob, same_class).view(batch, sets)
 
     def _query_blocks(
-        self, x: Tensor, target: Tensor, removals: RemovalSets, baseline: Tensor, buffer: _LogitBuffer
+        self, x: Tensor, classes: Tensor, removals: RemovalSets, baseline: Tensor, buffer: _LogitBuffer
     ) -> None:
         """Ask about whole sets, all samples each, or where samples are too many, about some of them at a time."""
         batch, sets = removals.shape
@@ -125,10 +141,10 @@ class MaskedModel:
                 masks = self.task.removal.expand(masks.flatten(0, 1)).unflatten(0, masks.shape[:2])
                 base = baseline if len(baseline) == 1 else baseline[samples]
                 rows = substitute(x[samples], base, masks).flatten(0, 1)
-                self._forward(rows, target[samples].expand(len(masks), -1).flatten(), buffer)
+                self._forward(rows, classes[samples].repeat(len(masks), *[1] * (classes.dim() - 1)), buffer)
 
     def _query_pairs(
-        self, x: Tensor, target: Tensor, removals: RemovalSets, baseline: Tensor, rows: Tensor, buffer: _LogitBuffer
+        self, x: Tensor, classes: Tensor, removals: RemovalSets, baseline: Tensor, rows: Tensor, buffer: _LogitBuffer
     ) -> None:
         """Ask about chosen pairs of sample and set, `rows` = sample * sets + set."""
         at_once = max(self.batching.rows_per_forward(x), BLOCK // x[:1].nbytes)
@@ -137,22 +153,22 @@ class MaskedModel:
             masks = self.task.removal.expand(removals.removed(sample, which))
             base = baseline if len(baseline) == 1 else baseline.index_select(0, sample)
             masked = substitute(x.index_select(0, sample), base, masks)
-            self._forward(masked, target.index_select(0, sample), buffer)
+            self._forward(masked, classes.index_select(0, sample), buffer)
 
-    def _forward(self, x: Tensor, target: Tensor, buffer: _LogitBuffer) -> None:
+    def _forward(self, x: Tensor, classes: Tensor, buffer: _LogitBuffer) -> None:
         """Ask about rows x (n, ...) in forwards of equal size."""
         done = 0
         for logits in self.batching.answers(x, lambda rows: self.raw_logits(x[rows])):
-            buffer.append(logits, target[done : done + len(logits)])
+            buffer.append(logits, classes[done : done + len(logits)])
             done += len(logits)
 
-    def value_table(self, x: Tensor) -> tuple[Tensor, Predictions]:
-        """Return the predicted class (B,) and predictions for all 2^G removal sets (B, 2^G), as in `all_subsets`."""
-        target, clean = self.clean(x)
+    def value_table(self, x: Tensor, target: Tensor | None = None) -> tuple[Tensor, Predictions]:
+        """Return the classes of `clean` and predictions for all 2^G removal sets (B, 2^G), as in `all_subsets`."""
+        classes, clean = self.clean(x, target)
         masks = all_subsets(self.task.n_features, x.device).unsqueeze(1)
-        rest = self.query(x, target, MaskSets(masks[1:], len(x)))
+        rest = self.query(x, classes, MaskSets(masks[1:], len(x)))
         prob = torch.cat([clean.unsqueeze(1), rest.prob], 1)
-        return target, Predictions(prob, torch.cat([torch.ones_like(rest.same_class[:, :1]), rest.same_class], 1))
+        return classes, Predictions(prob, torch.cat([torch.ones_like(rest.same_class[:, :1]), rest.same_class], 1))
 
 
 class _LogitBuffer:
@@ -170,9 +186,9 @@ class _LogitBuffer:
         self.size = 0
         self.parts: list[Predictions] = []
 
-    def append(self, logits: Tensor, target: Tensor) -> None:
-        """Append the logits (n, C) and target classes (n,) of the next rows."""
-        self.pending.append((logits, target))
+    def append(self, logits: Tensor, classes: Tensor) -> None:
+        """Append the logits (n, C) and the classes to watch, (n,) or (n, 2), of the next rows."""
+        self.pending.append((logits, classes))
         self.size += logits.nelement()
         if self.size >= self.MIN_LOGITS:
             self._flush()
@@ -181,15 +197,15 @@ class _LogitBuffer:
         """Return the logits and classes of all that is pending."""
         if len(self.pending) == 1:
             return self.pending[0]
-        logits, target = zip(*self.pending, strict=True)
-        return torch.cat(logits), torch.cat(target)
+        logits, classes = zip(*self.pending, strict=True)
+        return torch.cat(logits), torch.cat(classes)
 
     def _flush(self) -> None:
         try:
             predictions = [to_predictions(*self._joined())]
         except torch.OutOfMemoryError:  # nothing was added yet: go on in smaller parts
             torch.cuda.empty_cache()
-            predictions = [predictions_in_parts(logits, target) for logits, target in self.pending]
+            predictions = [predictions_in_parts(logits, classes) for logits, classes in self.pending]
         self.parts += predictions
         self.pending, self.size = [], 0
 
@@ -221,32 +237,47 @@ def substitute(x: Tensor, base: Tensor, masks: Tensor) -> Tensor:
     return torch.addcmul(bits, base.view(kind) - bits, made, out=made).view(x.dtype)
 
 
-def to_predictions(logits: Tensor, target: Tensor) -> Predictions:
-    """Return the probability of `target` (n,) under logits (n, C), in float64, and whether no class has a higher logit.
+def watched(logits: Tensor, target: Tensor | None) -> Tensor:
+    """Return the classes to watch: those predicted (n,) from logits (n, C) of whole inputs; with a target, (n, 2)."""
+    predicted = logits.argmax(-1)
+    return predicted if target is None else torch.stack([target, predicted], 1)
+
+
+def to_predictions(logits: Tensor, classes: Tensor) -> Predictions:
+    """Return the target's probability under logits, float64, and whether the class predicted is still the highest.
 
     The probability is NaN where any logit is not finite, that of another class too. Few classes are summed along the
     long axis, which is 5 times faster.
+
+    Args:
+        logits: (n, C).
+        classes: the target (n,), which is also the class predicted; or (n, 2), target and class predicted.
     """
+    target, predicted = (classes, classes) if classes.dim() == 1 else classes.unbind(1)
     along = 0 if logits.shape[1] <= 32 else 1
-    classes = logits if along else logits.T
-    classes, watched = classes.to(torch.float64, memory_format=torch.contiguous_format), target.unsqueeze(along)
-    highest, own = classes.amax(along), classes.gather(along, watched).squeeze(along)
-    prob = classes.softmax(along).gather(along, watched).squeeze(along)
-    unknown = ~(highest + classes.amin(along)).isfinite()
+    by_class = logits if along else logits.T
+    by_class = by_class.to(torch.float64, memory_format=torch.contiguous_format)
+    highest = by_class.amax(along)
+    own = by_class.gather(along, predicted.unsqueeze(along)).squeeze(along)
+    prob = by_class.softmax(along).gather(along, target.unsqueeze(along)).squeeze(along)
+    unknown = ~(highest + by_class.amin(along)).isfinite()
     return Predictions(prob.masked_fill_(unknown, float("nan")), highest <= own)
 
 
-def predictions_in_parts(logits: Tensor, target: Tensor) -> Predictions:
+def predictions_in_parts(logits: Tensor, classes: Tensor) -> Predictions:
     """Return what `to_predictions` does, in as many parts as memory asks for."""
     try:
-        return to_predictions(logits, target)
+        return to_predictions(logits, classes)
     except torch.OutOfMemoryError:
         if len(logits) == 1:
             raise
         torch.cuda.empty_cache()
     middle = len(logits) // 2
     return concatenated(
-        [predictions_in_parts(logits[:middle], target[:middle]), predictions_in_parts(logits[middle:], target[middle:])]
+        [
+            predictions_in_parts(logits[:middle], classes[:middle]),
+            predictions_in_parts(logits[middle:], classes[middle:]),
+        ]
     )
 
 

@@ -61,7 +61,7 @@ class Response:
 
     Attributes:
         prob: the target's probability under each removal, v, (M, B, S) float64.
-        same_class: whether the predicted class is still the target, (M, B, S) bool.
+        same_class: whether the class predicted for the whole input is still predicted, (M, B, S) bool.
         clean: the target's probability on the whole input, v_0, (B,) float64.
         exists: (M, B, S) bool, False where a sample has fewer sets than its neighbours; None where all have S.
         mass: attribution summed over what is removed, (M, B, S) float64; None for curves.

@@ -14,14 +14,20 @@ from benchmark.core.store import SHARED, Unusable, intact, recall, sealed, store
 from benchmark.scoring.masked_model import Predictions
 
 
+def target_and_predicted(classes: Tensor) -> tuple[Tensor, Tensor | None]:
+    """Return the two of the classes (n, 2) that `MaskedModel` watches; of (n,), the target is what is predicted."""
+    return (classes, None) if classes.dim() == 1 else (classes[:, 0], classes[:, 1])
+
+
 @dataclass(frozen=True, eq=False)
 class SharedPredictions:
     """Predictions that no method changes, for N samples. What the chosen metrics do not need is None.
 
     Attributes:
         samples: row numbers (N,) of the test split.
-        target: the predicted class (N,) of the whole input.
-        clean: its probability (N,) float64, v_0.
+        target: the class explained (N,).
+        predicted: the class predicted (N,) of the whole input; None where it is the target.
+        clean: the target's probability (N,) float64, v_0.
         empty: predictions (N, 1) where everything is removed.
         fixed: those (N, R) for the random subsets of FC.
         bernoulli: those (N, R) for the random subsets of INF.
@@ -32,6 +38,7 @@ class SharedPredictions:
     samples: Tensor
     target: Tensor
     clean: Tensor
+    predicted: Tensor | None = None
     empty: Predictions | None = None
     fixed: Predictions | None = None
     bernoulli: Predictions | None = None
@@ -40,8 +47,13 @@ class SharedPredictions:
 
     @property
     def nothing_removed(self) -> Predictions:
-        """Return the predictions (N, 1) for whole inputs, whose predicted class is the target."""
+        """Return the predictions (N, 1) for whole inputs."""
         return Predictions(self.clean.unsqueeze(1), torch.ones_like(self.clean, dtype=torch.bool).unsqueeze(1))
+
+    @property
+    def classes(self) -> Tensor:
+        """Return what `MaskedModel.query` watches: the target (N,), or (N, 2), target and class predicted."""
+        return self.target if self.predicted is None else torch.stack([self.target, self.predicted], 1)
 
     @property
     def everything_removed(self) -> Predictions:

@@ -15,7 +15,7 @@ from benchmark.scoring.masked_model import MaskedModel, Predictions
 from benchmark.scoring.metrics import Metric, Response, Scores, flagged
 from benchmark.scoring.random_sets import RandomSets, subset_sizes
 from benchmark.scoring.removal_sets import MaskSets, PackedSets, all_subsets, subset_mass
-from benchmark.scoring.shared_predictions import SharedPredictions
+from benchmark.scoring.shared_predictions import SharedPredictions, target_and_predicted
 from benchmark.statistics.correlation import is_constant
 from benchmark.statistics.linear_pearson import LinearPearson
 
@@ -65,26 +65,33 @@ class SharedQueries:
 
     def _query_table(self, rows: slice) -> SharedPredictions:
         """Ask about all 2^G removal sets; INF takes them all, FC those of its size."""
-        target, table = self.model.value_table(self.x[rows])
+        classes, table = self.model.value_table(self.x[rows], self._given(rows))
         random = dict.fromkeys(self.kinds & set(RANDOM), table)
         if "fixed" in random:
             random["fixed"] = table.gather(self._all_sets("fixed", rows).codes())
-        return SharedPredictions(self.indices[rows], target, table.prob[:, 0], table[:, -1:], **random, table=table)
+        target, predicted = target_and_predicted(classes)
+        clean, empty = table.prob[:, 0], table[:, -1:]
+        return SharedPredictions(self.indices[rows], target, clean, predicted, empty, **random, table=table)
 
     def _query_each(self, rows: slice) -> SharedPredictions:
         """Ask about whole and empty inputs, random subsets, and single features where each is a group."""
         x = self.x[rows]
         asked: dict[str, Predictions] = {}
         if self.kinds & {"morf", "lerf", "insert"}:
-            target, clean, asked["empty"] = self.model.clean_and_empty(x)
+            classes, clean, asked["empty"] = self.model.clean_and_empty(x, self._given(rows))
         else:
-            target, clean = self.model.clean(x)
+            classes, clean = self.model.clean(x, self._given(rows))
         for kind in sorted(self.kinds & set(RANDOM)):
-            asked[kind] = self.model.query(x, target, self.subsets(kind, rows))
+            asked[kind] = self.model.query(x, classes, self.subsets(kind, rows))
         if "groups" in self.kinds and self.task.budget.steps >= self.task.n_features and self.unpadded:
             single = torch.eye(self.task.n_features, dtype=torch.bool, device=x.device)
-            asked["singles"] = self.model.query(x, target, MaskSets(single.unsqueeze(1), len(x)))
-        return SharedPredictions(self.indices[rows], target, clean, **asked)
+            asked["singles"] = self.model.query(x, classes, MaskSets(single.unsqueeze(1), len(x)))
+        target, predicted = target_and_predicted(classes)
+        return SharedPredictions(self.indices[rows], target, clean, predicted, **asked)
+
+    def _given(self, rows: slice) -> Tensor | None:
+        """Return the classes (B,) that are to be explained, where the task says so."""
+        return None if self.task.target is None else self.task.target[self.indices[rows]]
 
     def subsets(self, kind: str, rows: slice) -> MaskSets | PackedSets:
         """Return the removal sets of FC (`fixed`) or INF (`bernoulli`): all there are where there is a value table."""
