@@ -42,7 +42,8 @@ class Explained:
         task: whose sample it is.
         sample: the number of its row among the test samples.
         label: name of its class in the data.
-        predicted: name of the class that the model predicts, the target.
+        target: name of the class explained.
+        predicted: name of the class that the model predicts.
         probability: of the target, 0 to 1.
         explanations: one a method.
         valid: (G,) bool, False for padding.
@@ -56,6 +57,7 @@ class Explained:
     task: Task
     sample: int
     label: str
+    target: str
     predicted: str
     probability: float
     explanations: list[Explanation]
@@ -71,9 +73,13 @@ class Explained:
         """Return one line that says what is explained."""
         data = "synthetic stand-in" if self.task.source == "synthetic" else "real data"
         weak = ", WEAK model" if self.task.provenance.model.weak else ""
+        usual = self.target == self.predicted
+        explained, also = (
+            (f"predicted {self.target}", "") if usual else (f"target {self.target}", f", predicted {self.predicted}")
+        )
         return (
-            f"{self.task.name} ({data}{weak}), sample {self.sample}: predicted {self.predicted} "
-            f"({self.probability:.0%}), labelled {self.label}"
+            f"{self.task.name} ({data}{weak}), sample {self.sample}: {explained} "
+            f"({self.probability:.0%}){also}, labelled {self.label}"
         )
 
     def best(self) -> dict[str, float]:
@@ -124,13 +130,14 @@ def explain(
         explanation = trial.run(label, method, partial(_explanation, label, name, method))
         explanations += [] if explanation is None else [explanation]
     trial.require(explanations)
-    x, target = task.test.x[sample], int(evaluator.shared.target[0])
+    x, classes = task.test.x[sample], evaluator.shared.classes[0].view(-1).tolist()
     image, text = task.modality == "image", task.modality == "text"
     return Explained(
         task=task,
         sample=sample,
         label=task.class_names[int(task.test.y[sample])],
-        predicted=task.class_names[target],
+        target=task.class_names[classes[0]],
+        predicted=task.class_names[classes[-1]],
         probability=float(evaluator.shared.clean[0]),
         explanations=explanations,
         valid=evaluator.valid[0].cpu().numpy(),

@@ -22,8 +22,8 @@ DIGITS = 4
 def examples(evaluator: Evaluator, evaluation: Evaluation) -> list[dict[str, Any]]:
     """Return the first samples, each with what was seen, what was predicted and the attribution, as plain data.
 
-    `kind` is table (`names`, `values`), text (`words`) or image (`image`, a PNG in base 64; the attribution is a square
-    map in raster order, `side` cells a side).
+    `probability` is that of the target. `kind` is table (`names`, `values`), text (`words`) or image (`image`, a PNG in
+    base 64; the attribution is a square map in raster order, `side` cells a side).
     """
     task, descriptions = evaluator.task, []
     assert evaluation.attributions is not None
@@ -33,7 +33,8 @@ def examples(evaluator: Evaluator, evaluation: Evaluation) -> list[dict[str, Any
         description: dict[str, Any] = {
             "sample": int(sample),
             "kind": task.modality,
-            "predicted": task.class_names[evaluation.target[at]],
+            "target": task.class_names[evaluation.target[at]],
+            "predicted": task.class_names[int(evaluator.shared.classes.view(len(evaluator.x), -1)[at, -1])],
             "probability": round(float(evaluator.shared.clean[at]), DIGITS),
             "label": task.class_names[int(task.test.y[sample])],
         }

@@ -164,7 +164,7 @@ class Evaluator:
             UsageError: it explains the class predicted alone, and the task asks for another.
         """
         predicted = self.shared.predicted
-        if method.only_predicted and predicted is not None and not torch.equal(predicted, self.shared.target):
+        if predicted is not None and method.only_predicted and not torch.equal(predicted, self.shared.target):
             raise UsageError(
                 f"{name} explains the class that the model predicts, and other classes are asked for: leave it out, or "
                 "give no target"

@@ -10,15 +10,18 @@ import torch
 
 from benchmark.core.errors import DataError, UsageError
 from benchmark.core.identity import settings_digest, training_digest
-from benchmark.core.types import Method
+from benchmark.core.types import METHODS, Method
 from benchmark.inspection.crosscheck import loops
 from benchmark.inspection.crosscheck.cases import CASES
 from benchmark.inspection.crosscheck.checks import subsets_of
+from benchmark.inspection.explain import explain
+from benchmark.running.kept_samples import examples
 from benchmark.scoring.evaluator import Evaluator
 from benchmark.scoring.isolation import for_methods
 from benchmark.scoring.masked_model import MaskedModel
 from benchmark.scoring.metrics import METRICS
 from benchmark.scoring.shared_predictions import SharedPredictions
+from tests import toys
 
 TOLERANCE = 1e-9
 WAYS = [case.name for case in CASES]
@@ -152,3 +155,16 @@ def test_a_method_for_the_predicted_class_alone_is_refused_others():
     Evaluator(replace(task, target=predicted(task))).evaluate(Narrow(), "narrow")
     with pytest.raises(UsageError, match="narrow explains the class that the model predicts, and other classes are"):
         Evaluator(replace(task, target=others(task))).evaluate(Narrow(), "narrow")
+
+
+def test_samples_say_what_is_explained_and_what_is_predicted():
+    task = replace(toys.table(), class_names=("c0", "c1", "c2"))
+    target, first = others(task), predicted(task)
+    evaluator = Evaluator(replace(task, target=target), metrics=["DEL"])
+    (seen, *_) = examples(evaluator, evaluator.score(toys.scores(task)))
+    assert (seen["target"], seen["predicted"]) == (f"c{target[0]}", f"c{first[0]}")
+    probability = float(task.model(task.test.x[:1]).softmax(1)[0, target[0]])
+    assert seen["probability"] == pytest.approx(probability, abs=1e-4)
+    explained = explain(replace(task, target=target), 0, [("random", "random", METHODS.get("random")())], 0)
+    assert f"target c{target[0]} (" in explained.title
+    assert f"predicted c{first[0]}" in explained.title
