@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -37,6 +38,13 @@ class Predictions:
     def view(self, *shape: int) -> Predictions:
         """View both alike."""
         return Predictions(self.prob.view(shape), self.same_class.view(shape))
+
+
+class Buffer(Protocol):
+    """Keeps what is wanted of answers, forward by forward."""
+
+    def append(self, logits: Tensor, target: Tensor) -> None:
+        """Take the logits (n, C) and target classes (n,) of the next rows."""
 
 
 class MaskedModel:
@@ -98,22 +106,35 @@ class MaskedModel:
     def query(self, x: Tensor, target: Tensor, removals: RemovalSets, kind: Baseline = "removal") -> Predictions:
         """Return the predictions (B, S) for every removal set that exists; the others get 0 and False."""
         batch, sets = removals.shape
-        baseline = self.task.removal.baseline(x, kind)
         buffer = _LogitBuffer(x.device)
-        if removals.exists is None:
-            self._query_blocks(x, target, removals, baseline, buffer)
+        rows = self.ask(x, target, removals, buffer, kind)
+        if rows is None:
             by_set = buffer.result().view(sets, batch)
             return Predictions(by_set.prob.T.contiguous(), by_set.same_class.T.contiguous())
-        rows = removals.exists.flatten().nonzero().squeeze(1)
-        self._query_pairs(x, target, removals, baseline, rows, buffer)
         existing = buffer.result()
         prob = existing.prob.new_zeros(batch * sets).scatter(0, rows, existing.prob)
         same_class = existing.same_class.new_zeros(batch * sets).scatter(0, rows, existing.same_class)
         return Predictions(prob, same_class).view(batch, sets)
 
-    def _query_blocks(
-        self, x: Tensor, target: Tensor, removals: RemovalSets, baseline: Tensor, buffer: _LogitBuffer
-    ) -> None:
+    @torch.inference_mode()
+    def ask(
+        self, x: Tensor, target: Tensor, removals: RemovalSets, buffer: Buffer, kind: Baseline = "removal"
+    ) -> Tensor | None:
+        """Ask about every removal set that exists, and let `buffer` keep of each answer what it wants.
+
+        Returns:
+            None where all sets exist: the rows that went into the buffer are all samples of set 0, of set 1 and so on.
+            Else the places (rows,) of the rows, sample * S + set.
+        """
+        baseline = self.task.removal.baseline(x, kind)
+        if removals.exists is None:
+            self._query_blocks(x, target, removals, baseline, buffer)
+            return None
+        rows = removals.exists.flatten().nonzero().squeeze(1)
+        self._query_pairs(x, target, removals, baseline, rows, buffer)
+        return rows
+
+    def _query_blocks(self, x: Tensor, target: Tensor, removals: RemovalSets, baseline: Tensor, buffer: Buffer) -> None:
         """Ask about whole sets, all samples each, or where samples are too many, about some of them at a time."""
         batch, sets = removals.shape
         at_once = max(self.batching.rows_per_forward(x), BLOCK // x[:1].nbytes)
@@ -128,7 +149,7 @@ class MaskedModel:
                 self._forward(rows, target[samples].expand(len(masks), -1).flatten(), buffer)
 
     def _query_pairs(
-        self, x: Tensor, target: Tensor, removals: RemovalSets, baseline: Tensor, rows: Tensor, buffer: _LogitBuffer
+        self, x: Tensor, target: Tensor, removals: RemovalSets, baseline: Tensor, rows: Tensor, buffer: Buffer
     ) -> None:
         """Ask about chosen pairs of sample and set, `rows` = sample * sets + set."""
         at_once = max(self.batching.rows_per_forward(x), BLOCK // x[:1].nbytes)
@@ -139,7 +160,7 @@ class MaskedModel:
             masked = substitute(x.index_select(0, sample), base, masks)
             self._forward(masked, target.index_select(0, sample), buffer)
 
-    def _forward(self, x: Tensor, target: Tensor, buffer: _LogitBuffer) -> None:
+    def _forward(self, x: Tensor, target: Tensor, buffer: Buffer) -> None:
         """Ask about rows x (n, ...) in forwards of equal size."""
         done = 0
         for logits in self.batching.answers(x, lambda rows: self.raw_logits(x[rows])):
