@@ -36,7 +36,7 @@ def positive(text: str) -> int:
 def add_metrics(parser: argparse.ArgumentParser, default: str, what: str) -> None:
     """Add which metrics are meant."""
     parser.add_argument("--metrics", default=default,
-                        help=f"names, groups such as ten or stability, globs, all, !name (default: {what})")  # fmt: skip
+                        help=f"names, groups such as ten, globs, all, !name (default: {what})")  # fmt: skip
 
 
 def natural(text: str) -> int:

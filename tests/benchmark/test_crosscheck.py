@@ -208,20 +208,20 @@ def test_damaged_golden_values(text, tmp_path, capsys):
 # Wrong edits: (file, what stands there, what it becomes)
 
 MUTATIONS = {
-    "drop has the wrong sign": ("scoring.metrics", "return r.clean.unsqueeze(-1) - r.prob", "return r.prob - r.clean.unsqueeze(-1)"),
-    "DEL counts the end twice": ("scoring.metrics", "return _unflagged(values.mean(-1))", "return _unflagged((values.sum(-1) + values[..., -1]) / (values.shape[-1] + 1))"),
-    "RP divides by K": ("scoring.metrics", "return _unflagged(values.sum(-1) / (values.shape[-1] + 1))", "return _unflagged(values.mean(-1))"),
-    "k = 0 is counted": ("scoring.metrics", '"""Score by the mean over k = 1..K of effects (M, B, K)."""', 'values = values + r.clean.unsqueeze(-1) / values.shape[-1]'),
-    "the flip itself is left out": ("scoring.metrics", "until = (flips.cumsum(-1) - flips.long()) == 0", "until = (flips.cumsum(-1) == 0) | (flips.cumsum(-1).cumsum(-1) == flips.cumsum(-1)) & (flips.long().cumsum(-1) < 0)"),
-    "POS is never cut": ("scoring.metrics", "until = (flips.cumsum(-1) - flips.long()) == 0", "until = flips.cumsum(-1) >= 0"),
-    "IROF is not relative": ("scoring.metrics", "return 1 - r.prob / r.clean.clamp(min=EPS).unsqueeze(-1)", "return 1 - r.prob"),
-    "MC takes signed mass": ("scoring.metrics", "_correlation(spearman, mass_of(r).abs(), values, r)", "_correlation(spearman, mass_of(r), values, r)"),
-    "MC is not squared": ("scoring.metrics", "r.clean.clamp(min=EPS).unsqueeze(-1)) ** 2", "r.clean.clamp(min=EPS).unsqueeze(-1))"),
-    "MC averages over the batch": ("scoring.metrics", "r.clean.clamp(min=EPS).unsqueeze(-1)) ** 2", "r.clean.clamp(min=EPS).unsqueeze(-1)).pow(2).mean(-2, keepdim=True).expand_as(r.prob)"),
-    "MC is Pearson": ("scoring.metrics", "_correlation(spearman, mass_of(r).abs(), values, r)", "_correlation(pearson, mass_of(r).abs(), values, r)"),
-    "INS reads the MoRF curve": ("scoring.metrics", 'title="Insertion", probe=INSERT', 'title="Insertion", probe=MORF'),
-    "NEG reads the MoRF curve": ("scoring.metrics", 'title="Negative perturbation", probe=LERF', 'title="Negative perturbation", probe=MORF'),
-    "FC reads the Bernoulli subsets": ("scoring.metrics", 'title="Faithfulness correlation", probe=FIXED', 'title="Faithfulness correlation", probe=BERNOULLI'),
+    "drop has the wrong sign": ("scoring.metrics.effects", "return r.clean.unsqueeze(-1) - r.prob", "return r.prob - r.clean.unsqueeze(-1)"),
+    "DEL counts the end twice": ("scoring.metrics.aggregates", "return _unflagged(values.mean(-1))", "return _unflagged((values.sum(-1) + values[..., -1]) / (values.shape[-1] + 1))"),
+    "RP divides by K": ("scoring.metrics.aggregates", "return _unflagged(values.sum(-1) / (values.shape[-1] + 1))", "return _unflagged(values.mean(-1))"),
+    "k = 0 is counted": ("scoring.metrics.aggregates", '"""Score by the mean over k = 1..K of effects (M, B, K)."""', 'values = values + r.clean.unsqueeze(-1) / values.shape[-1]'),
+    "the flip itself is left out": ("scoring.metrics.aggregates", "until = (flips.cumsum(-1) - flips.long()) == 0", "until = (flips.cumsum(-1) == 0) | (flips.cumsum(-1).cumsum(-1) == flips.cumsum(-1)) & (flips.long().cumsum(-1) < 0)"),
+    "POS is never cut": ("scoring.metrics.aggregates", "until = (flips.cumsum(-1) - flips.long()) == 0", "until = flips.cumsum(-1) >= 0"),
+    "IROF is not relative": ("scoring.metrics.effects", "return 1 - r.prob / r.clean.clamp(min=EPS).unsqueeze(-1)", "return 1 - r.prob"),
+    "MC takes signed mass": ("scoring.metrics.aggregates", "_correlation(spearman, mass_of(r).abs(), values, r)", "_correlation(spearman, mass_of(r), values, r)"),
+    "MC is not squared": ("scoring.metrics.effects", "r.clean.clamp(min=EPS).unsqueeze(-1)) ** 2", "r.clean.clamp(min=EPS).unsqueeze(-1))"),
+    "MC averages over the batch": ("scoring.metrics.effects", "r.clean.clamp(min=EPS).unsqueeze(-1)) ** 2", "r.clean.clamp(min=EPS).unsqueeze(-1)).pow(2).mean(-2, keepdim=True).expand_as(r.prob)"),
+    "MC is Pearson": ("scoring.metrics.aggregates", "_correlation(spearman, mass_of(r).abs(), values, r)", "_correlation(pearson, mass_of(r).abs(), values, r)"),
+    "INS reads the MoRF curve": ("scoring.metrics.ten", 'title="Insertion", probe=INSERT', 'title="Insertion", probe=MORF'),
+    "NEG reads the MoRF curve": ("scoring.metrics.ten", 'title="Negative perturbation", probe=LERF', 'title="Negative perturbation", probe=MORF'),
+    "FC reads the Bernoulli subsets": ("scoring.metrics.ten", 'title="Faithfulness correlation", probe=FIXED', 'title="Faithfulness correlation", probe=BERNOULLI'),
     "ranks are an argsort": ("statistics.correlation", "return torch.zeros_like(x).scatter(-1, order, shared)", "return x.masked_fill(~mask, float('inf')).argsort(-1).to(x.dtype)"),
     "ties are ranked in order": ("statistics.correlation", "shared = (first_of_run + last_of_run).to(x.dtype) / 2 + 1", "shared = place.to(x.dtype) + 1"),
     "eps inside the roots": ("statistics.correlation", "spread.masked_fill(constant, 1.0).sqrt()", "(spread.masked_fill(constant, 1.0) + 1e-5).sqrt()"),
@@ -255,7 +255,7 @@ MUTATIONS = {
     "a millionth is constant": ("statistics.correlation", "CONSTANT = 1e-12", "CONSTANT = 1e-6"),
     "a billionth is constant": ("statistics.correlation", "CONSTANT = 1e-12", "CONSTANT = 1e-9"),
     "rounding is not constant": ("statistics.correlation", "CONSTANT = 1e-12", "CONSTANT = 0.0"),
-    "IROF divides by a tenth at least": ("scoring.metrics", "1 - r.prob / r.clean.clamp(min=EPS)", "1 - r.prob / r.clean.clamp(min=0.1)"),
+    "IROF divides by a tenth at least": ("scoring.metrics.effects", "1 - r.prob / r.clean.clamp(min=EPS)", "1 - r.prob / r.clean.clamp(min=0.1)"),
     "subsets ignore the seed": ("scoring.shared_queries", "seed_for(self.seed, self.task.name, purpose)", "seed_for(0, self.task.name, purpose)"),
     "subsets are drawn by place": ("scoring.shared_queries", "random_bits(base, self.indices[rows])", "random_bits(base, torch.arange(len(self.indices))[rows])"),
     "ties fall by the seeds of FC": ("scoring.ordered_queries", 'self.common.seeds("ties", rows)', 'self.common.seeds("fixed", rows)'),
@@ -270,8 +270,8 @@ MUTATIONS = {
     "small answers are not constant": ("scoring.shared_queries", "is_constant(predictions.prob, None, floor=1.0)", "is_constant(predictions.prob, None)"),
     "constant answers are those of the first batch": ("scoring.shared_queries", "key = kind, rows.start, rows.stop", "key = kind"),
     "covariances are those of the first batch": ("scoring.shared_queries", "key = metric.name, rows.start, rows.stop", "key = metric.name"),
-    "constant attributions go before constant answers": ("scoring.metrics", "undefined = _required(r.constant_response)\n    zero = (_required(r.constant_attribution) | constant_mass) & ~undefined", "zero = _required(r.constant_attribution) | constant_mass\n    undefined = _required(r.constant_response) & ~zero"),
-    "constant attributions have no reason": ("scoring.metrics", "reasons.masked_fill(zero, CONSTANT_ATTRIBUTION)", "reasons"),
+    "constant attributions go before constant answers": ("scoring.metrics.aggregates", "undefined = _required(r.constant_response)\n    zero = (_required(r.constant_attribution) | constant_mass) & ~undefined", "zero = _required(r.constant_attribution) | constant_mass\n    undefined = _required(r.constant_response) & ~zero"),
+    "constant attributions have no reason": ("scoring.metrics.aggregates", "reasons.masked_fill(zero, CONSTANT_ATTRIBUTION)", "reasons"),
     "garbage at padding counts": ("scoring.evaluator", "(attributions.isfinite() | ~valid).all(-1)", "attributions.isfinite().all(-1)"),
     "ranks count padding": ("statistics.correlation", "mid_ranks(a, mask), mid_ranks(b, mask), mask", "mid_ranks(a, None), mid_ranks(b, None), mask"),
     "subsets have no least size": ("scoring.random_sets", "round().long().clamp(min=budget.subset_minimum)", "round().long().clamp(min=1)"),
@@ -370,7 +370,7 @@ def caught(mutation, notices=moved):
 def test_a_mutation_that_changes_nothing_is_not_caught(notices):
     assert (
         caught(
-            ("scoring.metrics", '"""Score by the mean over k = 1..K of effects (M, B, K)."""', '"""The same."""'),
+            ("scoring.metrics.aggregates", '"""Score by the mean over k = 1..K of effects (M, B, K)."""', '"""The same."""'),
             notices,
         )
         == 0
