@@ -149,7 +149,8 @@ def _reasons(record: Record, metric: str) -> set[str]:
 
 def _excused(record: Record, metric: str) -> bool:
     """Tell whether a record has no score in a metric because it cannot have one: that is a dash, and no gap."""
-    return record.status == "done" and _reasons(record, metric) <= EXCUSES
+    reasons = _reasons(record, metric) if record.status == "done" else set()
+    return bool(reasons) and reasons <= EXCUSES
 
 
 def _undefined(records: list[Record]) -> dict[str, int]:

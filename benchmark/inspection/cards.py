@@ -94,7 +94,7 @@ def metrics_document() -> str:
         "Made by `python -m benchmark show metrics`. v_I is the target's probability with the features of I removed, "
         "v_0 with none removed; the target is the class predicted on the whole input; s is the attribution. Features "
         "are sorted by descending attribution and cut into K groups. "
-        f"Baseline of all: {BASELINE}.",
+        f"Baseline of all that remove features: {BASELINE}.",
     ]
     ours = [name for name in METRICS if METRICS.entry(name).built_in]
     for group in dict.fromkeys(map(METRICS.group, ours)):

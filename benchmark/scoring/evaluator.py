@@ -33,7 +33,7 @@ from benchmark.core.seeding import seed_for
 from benchmark.core.types import Attribute, Method, Precision, Task, TrainedExplainer
 from benchmark.models.metering import Cost, Meter
 from benchmark.scoring.access.explainer import PHASE, Explaining
-from benchmark.scoring.access.responses import OtherQueries, is_fast
+from benchmark.scoring.access.responses import OtherQueries, is_fast, scored
 from benchmark.scoring.evaluation import Evaluation, averaged
 from benchmark.scoring.isolation import Guard, check_attribution, for_methods
 from benchmark.scoring.masked_model import MaskedModel
@@ -42,10 +42,8 @@ from benchmark.scoring.metrics import (
     MODEL_NON_FINITE,
     NON_FINITE,
     NOT_APPLICABLE,
-    OK,
     PROBABILITY,
     TEN,
-    UNDEFINED,
     ExplainerMetric,
     ProbeMetric,
     Response,
@@ -316,12 +314,11 @@ class Evaluator:
                 reasons = torch.full_like(values, NOT_APPLICABLE, dtype=torch.int8)
             elif not is_fast(*asked):
                 answered = known & others[asked].prob.sum(-1).isfinite()
-                values, reasons = metric.score(others[asked])
+                values, reasons = scored(metric, others[asked], scores.shape[:2])
             elif self._is_linear(metric):
                 values, reasons = self.queries.score_linearly(metric, responses[metric.probe.kind], scores, rows)
             else:
-                values, reasons = metric.score(responses[metric.probe.kind])
-            reasons = reasons.masked_fill(values.isnan() & (reasons == OK), UNDEFINED)
+                values, reasons = scored(metric, responses[metric.probe.kind], scores.shape[:2])
             values = values.masked_fill(~(finite & answered), float("nan"))
             reasons = reasons.masked_fill(~finite, NON_FINITE).masked_fill(~answered, MODEL_NON_FINITE)
             columns[name] = values, reasons

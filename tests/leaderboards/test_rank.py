@@ -15,6 +15,7 @@ from benchmark.records.record import Cell, Record
 from benchmark.running.plan import metric_facts
 from benchmark.scoring.metrics import CONSTANT_RESPONSE, METRICS, MODEL_NON_FINITE, NON_FINITE, REASONS
 from leaderboards.board import GapError
+from leaderboards.check import differences
 from leaderboards.selection import choose
 from leaderboards.tables import render
 from tests.leaderboards.generated import FACTS, IDENTITY, board, boards
@@ -272,10 +273,18 @@ def test_tasks_and_metrics_that_are_not_known_here_are_shown():
         scores = made.scores[made.scores["metric"] == "FC"].assign(metric="MINE", score=mean)
         return replace(made, metrics=made.metrics | {"MINE": facts}, scores=pd.concat([made.scores, scores]))
 
-    made = board([unknown("a", 2.0), unknown("b", 1.0)])
-    assert list(made.metrics.items())[-1] == ("MINE", False)
+    records = [unknown("a", 2.0), unknown("b", 1.0)]
+    ten, made = boards(records)
+    assert "MINE" not in ten.metrics
+    assert ten.rows == board([record(method, (0.5, 0.5, 0.5), task="nobody_knows") for method in "ab"]).rows
+    assert (made.metrics, made.group) == ({"MINE": False}, "own")
     assert made.rows[0].method == "b"
     assert "MINE↓" in render([made], "md")
+    assert "nobody_knows · own metrics: MINE · " in render([made], "md")
+    (paper, csv) = render([ten], "csv"), render([ten, made], "csv")
+    assert differences(paper, csv) == []  # a board of the ten is the same beside others
+    older = "\n".join(line.rpartition(",")[0] for line in paper.splitlines())
+    assert differences(older, csv) == []
 
 
 def test_a_model_that_answered_no_number_is_left_out_for_every_method_and_said():

@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from benchmark.core.errors import UsageError
+from benchmark.core.errors import BenchmarkError, UsageError
 from benchmark.scoring.access.answers import Answers, read, read_clean
-from benchmark.scoring.metrics import PROBABILITY, OrderedProbe, Probe, ProbeMetric, Reading, Response, Samples
+from benchmark.scoring.metrics import (
+    OK,
+    PROBABILITY,
+    UNDEFINED,
+    OrderedProbe,
+    Probe,
+    ProbeMetric,
+    Reading,
+    Response,
+    Samples,
+    Scores,
+)
 from benchmark.scoring.metrics.probes import Curve, SharedProbe, Subsets
 from benchmark.scoring.ordered_queries import ordering_of
 from benchmark.scoring.removal_sets import WORKING_SET, MaskSets, RemovalSets
@@ -107,10 +119,11 @@ class OtherQueries:
         common = self.common
         target = shared.target.repeat(len(x) // len(shared.target))
         looked_up = probe.baseline == "removal" or common.task.removal.shares_baseline
-        if reading == PROBABILITY and shared.table is not None and looked_up and sets.exists is None:
+        if reading == PROBABILITY and shared.table is not None and looked_up:
             codes = codes_of(sets).view(-1, len(shared.target), sets.shape[1])
             found = shared.table.gather(codes)
-            return {"prob": found.prob.flatten(0, 1), "same_class": found.same_class.flatten(0, 1)}
+            parts = {"prob": found.prob.flatten(0, 1), "same_class": found.same_class.flatten(0, 1)}
+            return parts if sets.exists is None else {name: part * sets.exists for name, part in parts.items()}
         return read(common.model, x, target, sets, reading, probe.baseline)
 
     def _shared_sets(self, probe: SharedProbe, rows: slice) -> RemovalSets:
@@ -141,6 +154,25 @@ class OtherQueries:
         features = sets.block(slice(0, 1), slice(0, 1)).shape[-1]
         if features != self.common.task.n_features:
             raise UsageError(f"{probe}: expected masks of {self.common.task.n_features} features, got {features}")
+
+
+def scored(metric: ProbeMetric, response: Response, shape: Sequence[int]) -> Scores:
+    """Return a metric's scores (M, B) and reason codes, those of a tensor alone being 0; NaN always has a reason.
+
+    Raises:
+        BenchmarkError: the metric gave something else.
+    """
+    made: Any = metric.score(response)
+    values, reasons = made if isinstance(made, tuple) else (made, None)
+    if not isinstance(values, Tensor) or tuple(values.shape) != tuple(shape) or not values.is_floating_point():
+        got = tuple(values.shape) if isinstance(values, Tensor) else type(values).__name__
+        raise BenchmarkError(
+            f"the metric {metric.name}: expected scores of shape {tuple(shape)} (methods, samples), got {got}: take "
+            "them along the last axis of the response"
+        )
+    values = values.double()
+    reasons = torch.zeros_like(values, dtype=torch.int8) if reasons is None else reasons
+    return values, reasons.masked_fill(values.isnan() & (reasons == OK), UNDEFINED)
 
 
 def _chosen(answers: Answers, start: str) -> Answers:

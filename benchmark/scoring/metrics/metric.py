@@ -77,8 +77,8 @@ class ProbeMetric(Metric, ABC):
         return self.reading
 
     @abstractmethod
-    def score(self, response: Response) -> Scores:
-        """Return the scores (M, B) float64 and their reason codes (M, B) int8, keys of `REASONS`.
+    def score(self, response: Response) -> Scores | Tensor:
+        """Return the scores (M, B) float64 and their reason codes (M, B) int8, keys of `REASONS`; or scores alone.
 
         Aggregates such as `benchmark.scoring.metrics.mean` give both. What is NaN without a reason is marked as
         undefined.
@@ -94,6 +94,7 @@ class EffectMetric(ProbeMetric):
         aggregate: makes of effects and response one score a sample.
 
     Example:
+        >>> from benchmark.scoring.metrics import METRICS
         >>> METRICS["DEL"].probe.kind, METRICS["DEL"].higher_is_better
         ('morf', False)
     """
