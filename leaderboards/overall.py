@@ -78,6 +78,8 @@ def overalls(rankings: Iterable[Ranking], tested: str | None = None) -> list[Ove
     """
     kinds: dict[tuple[str, ...], dict[int | None, dict[str, Ranking]]] = defaultdict(lambda: defaultdict(dict))
     for ranking in rankings:
+        if not ranking.scores.metrics and ranking.board.group != PAPER:
+            continue  # the metrics of this group are not for this task
         kinds[_kind(ranking)][ranking.board.limit][ranking.board.task] = ranking
     made = []
     for _, by_limit in sorted(kinds.items()):

@@ -112,7 +112,7 @@ def rank(records: list[Record], partial: bool = False, draws: int = DRAWS, group
     if any(gaps.values()) and not partial:
         raise GapError(_refusal(records[0], gaps))
     uncertainty = None
-    if draws and _several(scores):
+    if draws and _several(scores) and scores.metrics:
         uncertainty = rank_uncertainty(resampled(scores, draws), scores.higher, mean_over(scores.ranks, 1))
     rows = _rows(scores, asked.expected.sum((1, 2, 3)), uncertainty, done, gaps)
     notes = _notes(asked, scores, rows) + _unasked(done, elsewhere)

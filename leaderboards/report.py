@@ -67,7 +67,7 @@ def page(
     Raises:
         BenchmarkError: the page is too large without samples.
     """
-    parts = [_task(ranking, examples) for ranking in rankings]
+    parts = [_task(ranking, examples) for ranking in rankings if ranking.scores.metrics or ranking.board.group == PAPER]
     environment = Environment(
         loader=ChoiceLoader([PackageLoader("leaderboards"), PackageLoader("benchmark.inspection")]),
         autoescape=True,

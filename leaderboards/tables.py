@@ -77,7 +77,11 @@ def title(board: Board) -> str:
     preset = "" if board.preset == "standard" else f" · preset {board.preset}"
     preset += "" if board.comparable else ", NOT COMPARABLE"
     quality += ", WEAK: under the task's floor" if board.weak else ""
-    group = "" if board.group == PAPER else f" · {board.group} metrics: {', '.join(board.metrics)}"
+    group = (
+        ""
+        if board.group == PAPER
+        else f" · {board.group} metrics: {', '.join(board.metrics) or 'none is defined here'}"
+    )
     return f"{board.task}{group} · {data} · {rows} · {seeds}{precision}{preset} · model: {quality}"
 
 
