@@ -37,6 +37,7 @@ from benchmark.scoring.metrics import (
     probability,
 )
 from benchmark.scoring.removal_sets import MaskSets
+from benchmark.scoring.shared_predictions import SharedPredictions
 from tests import references, toys
 
 CASE = next(case for case in CASES if case.name.startswith("mlp10"))
@@ -399,6 +400,30 @@ def test_a_sample_that_the_model_does_not_answer_is_marked_for_others_alone_wher
     both = Evaluator(task, metrics=["DEL", "MINE"], value_table=False).score(attributions)
     assert both.reasons["MINE"].eq(MODEL_NON_FINITE).all()
     assert both.reasons["DEL"].eq(OK).all()
+
+
+def test_what_others_share_is_stored_and_read_again(tmp_path):
+    task = CASE.task()
+    add("PAIRS", composed(Pairs()))
+    names = ["DEL", "KL", "PAIRS"]
+    first = Evaluator(task, metrics=names)
+    first.shared.save(tmp_path / "shared", first.meter.summary())
+    shared, costs = SharedPredictions.load(tmp_path / "shared", "cpu")
+    again = Evaluator(task, metrics=names, shared=shared)
+    assert again.meter.phases == {}
+    assert costs["shared"]["forwards"] == first.meter.phases["shared"].forwards
+    attributions = CASE.attributions(task)
+    for name in names:
+        assert same(first.score(attributions).scores[name], again.score(attributions).scores[name])
+
+
+def test_a_record_of_before_metrics_had_groups_is_read_and_ranked():
+    from leaderboards.selection import group_of
+
+    facts = {"version": 1, "higher_is_better": True, "family": "x", "order": 3, "title": "x"}
+    assert [group_of("DEL", facts), group_of("MINE", facts)] == ["ten", "own"]
+    assert group_of("MINE", facts | {"group": "ten"}) == "own"
+    assert group_of("MINE", facts | {"group": "stability"}) == "stability"
 
 
 # The explainer
