@@ -55,7 +55,7 @@ class Pairs(SharedProbe):
     kind, mass = "pairs", True
 
     def sets(self, samples):
-        one = torch.eye(samples.valid.shape[1], dtype=torch.bool)
+        one = torch.eye(samples.valid.shape[1], dtype=torch.bool, device=samples.valid.device)
         masks = (one[:-1] | one[1:]).expand(len(samples.valid), -1, -1)
         return MaskSets.of(masks, (samples.valid.unsqueeze(1) | ~masks).all(-1))
 

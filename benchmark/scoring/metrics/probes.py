@@ -97,7 +97,7 @@ class SharedProbe(Probe):
         ...     kind, mass = "pairs", True
         ...     def sets(self, samples):
         ...         features = samples.valid.shape[1]
-        ...         one = torch.eye(features, dtype=torch.bool)
+        ...         one = torch.eye(features, dtype=torch.bool, device=samples.valid.device)
         ...         pairs = (one[:-1] | one[1:]).expand(len(samples.valid), -1, -1)
         ...         return MaskSets.of(pairs, (samples.valid.unsqueeze(1) | ~pairs).all(-1))
     """
