@@ -13,6 +13,7 @@ from jinja2 import ChoiceLoader, Environment, PackageLoader
 from benchmark.core.errors import BenchmarkError
 from benchmark.inspection.shading import background, bars, overlay, strength, strongest, words
 from benchmark.records.record import Record
+from benchmark.scoring.metrics import PAPER
 from leaderboards import overall
 from leaderboards.ablation import Ablation
 from leaderboards.ablation import cells as ablation_cells
@@ -66,7 +67,7 @@ def page(
     Raises:
         BenchmarkError: the page is too large without samples.
     """
-    parts = [_task(ranking, examples) for ranking in rankings]
+    parts = [_task(ranking, examples) for ranking in rankings if ranking.scores.metrics or ranking.board.group == PAPER]
     environment = Environment(
         loader=ChoiceLoader([PackageLoader("leaderboards"), PackageLoader("benchmark.inspection")]),
         autoescape=True,
@@ -92,8 +93,9 @@ def _task(ranking: Ranking, examples: Examples) -> dict[str, Any]:
     """Return what the template shows of one board."""
     board = ranking.board
     return {
-        "id": f"{board.source}-{board.task}-{board.preset}-{board.precision}-{board.device}-{board.limit or 'all'}",
-        "name": board.task,
+        "id": f"{board.source}-{board.task}-{board.preset}-{board.precision}-{board.device}-{board.limit or 'all'}"
+        + ("" if board.group == PAPER else f"-{board.group}"),
+        "name": board.task if board.group == PAPER else f"{board.task}, {board.group} metrics",
         "synthetic": board.source == "synthetic",
         "title": title(board),
         "footer": footer(board),
@@ -107,8 +109,9 @@ def _task(ranking: Ranking, examples: Examples) -> dict[str, Any]:
         ),
         "cost": _cost(board),
         "agreement": _agreement(ranking),
-        "losses": _losses(ranking),
-        "samples": _samples(ranking, examples),
+        # what no metric changes stands once, with the board of the ten
+        "losses": _losses(ranking) if board.group == PAPER else "",
+        "samples": _samples(ranking, examples) if board.group == PAPER else [],
     }
 
 

@@ -9,6 +9,7 @@ import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from benchmark.scoring.metrics import PAPER
 from leaderboards.board import Board, Row
 
 RANKS = ("method", "rank", "95 % interval", "best", "tie")
@@ -76,7 +77,12 @@ def title(board: Board) -> str:
     preset = "" if board.preset == "standard" else f" · preset {board.preset}"
     preset += "" if board.comparable else ", NOT COMPARABLE"
     quality += ", WEAK: under the task's floor" if board.weak else ""
-    return f"{board.task} · {data} · {rows} · {seeds}{precision}{preset} · model: {quality}"
+    group = (
+        ""
+        if board.group == PAPER
+        else f" · {board.group} metrics: {', '.join(board.metrics) or 'none is defined here'}"
+    )
+    return f"{board.task}{group} · {data} · {rows} · {seeds}{precision}{preset} · model: {quality}"
 
 
 def footer(board: Board) -> list[str]:
@@ -215,11 +221,12 @@ def to_csv(boards: list[Board]) -> str:
             board.preset,
             board.device,
             board.limit or "all",
+            board.group,
         ]
         for board in boards
         for row in board.rows
     ]
-    about = ["kind", "source", "samples", "seeds", "precision", "preset", "device", "limit"]
+    about = ["kind", "source", "samples", "seeds", "precision", "preset", "device", "limit", "metric_group"]
     return in_csv(["task", "method", "mean_rank", *metrics, *COLUMNS, *about], rows)
 
 

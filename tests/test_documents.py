@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import dataclasses
+import json
 import os
 import re
 import subprocess
@@ -17,7 +18,7 @@ import pytest
 import yaml
 
 from benchmark.records.store import RecordStore
-from benchmark.scoring.metrics import METRICS
+from benchmark.scoring.metrics import METRICS, ProbeMetric
 from tests.leaderboards.generated import several
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -46,8 +47,7 @@ def test_python_in_pages_runs(page, capsys):
 def example(tmp_path):
     """Return a file with the examples of a method, a task and a metric, which are forgotten afterwards."""
     (tmp_path / "example.py").write_text("\n\n".join(blocks("CONTRIBUTING.md", "python")))
-    yield tmp_path / "example.py"
-    METRICS.pop("LEAST", None)
+    return tmp_path / "example.py"
 
 
 def test_the_examples_of_a_method_a_task_and_a_metric_run(example, tmp_path, capsys):
@@ -60,6 +60,25 @@ def test_the_examples_of_a_method_a_task_and_a_metric_run(example, tmp_path, cap
     assert "waves · real data · 5 test samples (limit 5)" in board
     assert "gradient_x_input" in board
     assert "LEAST↓" in board
+
+
+def test_the_metrics_of_ones_own_run(tmp_path, capsys):
+    from benchmark.cli.parser import main
+
+    first, *others = blocks("docs/own_metrics.md", "python")
+    assert len([line for line in first.splitlines() if line.strip()]) <= 10
+    file = tmp_path / "first.py"
+    file.write_text("\n\n".join([first, *others]))
+    words = ["run", "--task", "nap_mlp", "--source", "synthetic", "--methods", "saliency,random",
+             "--metrics", "ten,own", "--limit", "5", "--jobs", "1", "--include", str(file),
+             "--out", str(tmp_path / "results")]  # fmt: skip
+    assert main(words) == 0
+    ten, own = capsys.readouterr().out.split("\nnap_mlp · own metrics: ")
+    assert own.startswith("FIRST, PAIRS, NEGATED · ")
+    assert "IROF↑" in ten
+    assert "FIRST" not in ten
+    assert main(["show", "first", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["group"] == "own"
 
 
 def test_metric_cards_are_those_of_the_registry():
@@ -149,7 +168,8 @@ def test_the_glossary_has_the_words_of_records_and_boards():
     words = [part.name for kind in (Record, Cell) for part in dataclasses.fields(kind)]
     words += [*SCORES_SCHEMA.names, *CHANGED, *tables.COLUMNS, *tables.COSTS, *tables.TRAINING]
     assert not [word for word in words if word not in known]
-    kinds = {metric.probe.kind for metric in METRICS.values()}
+    kinds = {metric.probe.kind for metric in METRICS.values() if isinstance(metric, ProbeMetric)}
+    assert set(METRICS.groups()) | {"own"} <= known
     assert kinds <= known
 
 

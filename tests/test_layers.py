@@ -19,6 +19,7 @@ LAYERS = [  # a folder imports from those above it in this list, and from itself
     "benchmark.models",
     "benchmark.records",
     "benchmark.scoring",
+    "benchmark.metrics",
     "benchmark.modalities",
     "benchmark.tasks",
     "benchmark.learning",

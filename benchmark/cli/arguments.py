@@ -33,6 +33,12 @@ def positive(text: str) -> int:
     return _whole(text, 1)
 
 
+def add_metrics(parser: argparse.ArgumentParser, default: str, what: str) -> None:
+    """Add which metrics are meant."""
+    parser.add_argument("--metrics", default=default,
+                        help=f"names, groups such as ten, globs, all, !name (default: {what})")  # fmt: skip
+
+
 def natural(text: str) -> int:
     """Parse a whole number of at least 0."""
     return _whole(text, 0)

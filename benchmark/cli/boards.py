@@ -10,11 +10,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from benchmark.cli.arguments import add_out
+from benchmark.cli.arguments import add_metrics, add_out
 from benchmark.cli.choices import add_choice, chosen_records
 from benchmark.core.errors import BenchmarkError, UsageError
 from benchmark.core.selection import select_labels
-from benchmark.scoring.metrics import select_metrics
+from benchmark.scoring.metrics import PAPER
 
 if TYPE_CHECKING:
     from benchmark.records.record import Record
@@ -32,7 +32,7 @@ def add_boards(verb: Verb) -> None:
     """Add the commands to the parser."""
     board = verb("leaderboard", leaderboard_command, "Print mean-rank boards made from stored records.")
     add_choice(board)
-    board.add_argument("--metrics", default="all", help="names separated by commas (default: all ten)")
+    add_metrics(board, "all", "all that the records have, each group on a board of its own")
     board.add_argument("--format", choices=FORMS, default="table")
     board.add_argument("--partial", action="store_true", help="show boards with gaps, and the gaps")
     board.add_argument("--one", metavar="METHOD",
@@ -47,6 +47,7 @@ def add_boards(verb: Verb) -> None:
 
     report = verb("report", report_command, "Make one self-contained page from stored records.")
     add_choice(report)
+    add_metrics(report, "all", "all that the records have, each group on a board of its own")
     report.add_argument("--page", type=Path, default=Path("report.html"), metavar="FILE.html",
                         help="where to write it (default: report.html)")  # fmt: skip
     report.add_argument("--partial", action="store_true", help="show boards with gaps, and the gaps")
@@ -64,13 +65,10 @@ def leaderboard_command(arguments: argparse.Namespace) -> int:
     from leaderboards.overall import overalls
     from leaderboards.overall import table_of as overall_table
     from leaderboards.rank import rankings
-    from leaderboards.selection import narrowed
+    from leaderboards.selection import with_metrics
     from leaderboards.tables import in_json, render, write
 
-    records = chosen_records(arguments)
-    if arguments.metrics != "all":
-        metrics = select_metrics(arguments.metrics)
-        records = [narrowed(record, metrics) for record in records]
+    records = with_metrics(chosen_records(arguments), arguments.metrics)
     if arguments.compare:
         return _beside_the_paper(records, arguments)
     ranked = rankings(records, arguments.partial)
@@ -110,7 +108,9 @@ def _one(text: str | None, records: list[Record]) -> str | None:
 def _pairs(ranking: Ranking) -> TextTable:
     from leaderboards.significance import all_pairs, table_of
 
-    return table_of(f"{ranking.board.task}, {ranking.board.source} data", all_pairs(ranking.scores))
+    board = ranking.board
+    group = "" if board.group == PAPER else f", {board.group} metrics"
+    return table_of(f"{board.task}{group}, {board.source} data", all_pairs(ranking.scores))
 
 
 def _beside_the_paper(records: list[Record], arguments: argparse.Namespace) -> int:
@@ -168,10 +168,11 @@ def report_command(arguments: argparse.Namespace) -> int:
     from leaderboards.overall import overalls
     from leaderboards.rank import rankings
     from leaderboards.report import page
+    from leaderboards.selection import with_metrics
 
     if arguments.page.suffix != ".html":
         raise UsageError(f"--page expects a file that ends in .html, got {str(arguments.page)!r}")
-    records, store = chosen_records(arguments), RecordStore(arguments.out)
+    records, store = with_metrics(chosen_records(arguments), arguments.metrics), RecordStore(arguments.out)
     labels = {name: MethodChoice("deepfaith", tuple(sorted(given.items()))).label for name, given in VARIANTS.items()}
     variants = {label for label in labels.values() if label != "deepfaith"}
     ranked = rankings(

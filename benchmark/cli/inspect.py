@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Literal
 from benchmark.core.errors import DataError, UsageError
 from benchmark.core.provenance import shown
 from benchmark.core.types import METHODS, TASKS
+from benchmark.scoring.metrics import select_metrics
 
 if TYPE_CHECKING:
     from benchmark.core.sources import Sources
@@ -73,6 +74,7 @@ def audit_command(arguments: argparse.Namespace) -> int:
     from benchmark.running.plan import parse_methods, plan_task
     from benchmark.running.settings import single_threaded
 
+    metrics = select_metrics(arguments.metrics)
     plan = plan_task(TASKS.one(arguments.task), parse_methods(arguments.methods), chosen_sources(arguments), 0, None)
     methods = applicable(plan, arguments.methods)
     if len(methods) < 2:
@@ -85,7 +87,7 @@ def audit_command(arguments: argparse.Namespace) -> int:
     build = partial(plan.spec.build, plan.located, plan.name, "cpu")
     task = build()
     refuse_weak(task, arguments.allow_weak_model)
-    result = audit(task, methods, arguments.limit, arguments.seeds, not arguments.sampled, build)
+    result = audit(task, methods, arguments.limit, arguments.seeds, not arguments.sampled, build, metrics)
     path = heat_map(result, arguments.out / "audit" / f"{result.source}-{result.task}-agreement.png")
     if arguments.json:
         print(json.dumps(result.plain() | {"figure": str(path)}, indent=1))
@@ -101,7 +103,7 @@ def explain_command(arguments: argparse.Namespace) -> int:
 
     endings = (".png", ".svg", ".html")
     check_file("--out", arguments.out, endings)
-    choices = parse_methods(arguments.methods)
+    choices, metrics = parse_methods(arguments.methods), select_metrics(arguments.metrics)
     plan = plan_task(
         TASKS.one(arguments.task), choices, chosen_sources(arguments), arguments.seed, None,
         preset=arguments.preset,
@@ -125,7 +127,7 @@ def explain_command(arguments: argparse.Namespace) -> int:
 
     task = build()
     refuse_weak(task, arguments.allow_weak_model)
-    explained = explain(task, arguments.sample, methods, arguments.seed, build)
+    explained = explain(task, arguments.sample, methods, arguments.seed, build, metrics)
     try:
         save(explained, arguments.out)
     except OSError as error:

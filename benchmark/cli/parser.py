@@ -11,7 +11,7 @@ import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from benchmark.cli.arguments import add_allow_weak, add_out, add_sources, natural, positive
+from benchmark.cli.arguments import add_allow_weak, add_metrics, add_out, add_sources, natural, positive
 from benchmark.cli.boards import add_boards
 from benchmark.cli.crosscheck import regress_command, verify_command
 from benchmark.cli.forget import add_forget
@@ -102,7 +102,7 @@ def build_parser() -> argparse.ArgumentParser:
         sub = verbs.add_parser(name, help=text, description=text)
         sub.set_defaults(command=command)
         sub.add_argument("--include", type=Path, action="append", default=[], metavar="FILE.py",
-                         help="a file of yours that registers methods (may be given several times)")  # fmt: skip
+                         help="a file of yours that registers methods, tasks or metrics (may be repeated)")  # fmt: skip
         sub.add_argument("-v", "--verbose", action="count", default=0, help="say more")
         sub.add_argument("-q", "--quiet", action="count", default=0, help="say less")
         return sub
@@ -110,7 +110,7 @@ def build_parser() -> argparse.ArgumentParser:
     run = verb("run", run_command, "Evaluate methods on tasks; what is stored already is kept.")
     run.add_argument("--task", required=True, help="names, globs or all, separated by commas")
     run.add_argument("--methods", required=True, help="names, globs, all, !name, name[parameter=value]")
-    run.add_argument("--metrics", default="all", help="names separated by commas (default: all ten)")
+    add_metrics(run, "ten", "the ten")
     run.add_argument("--preset", choices=tuple(PRESETS), default="standard",
                      help="quick: few samples, steps and subsets, for a look, never on a board with others; "
                      "standard (default); paper: all test samples, LIME and KernelSHAP as released")  # fmt: skip
@@ -152,6 +152,7 @@ def build_parser() -> argparse.ArgumentParser:
     audit = verb("audit", audit_command, "Examine the metrics themselves on a task, and draw how they agree.")
     audit.add_argument("--task", required=True)
     audit.add_argument("--methods", default="all", help="names, globs, all, !name, name[parameter=value]")
+    add_metrics(audit, "ten", "the ten")
     audit.add_argument("--limit", type=positive, default=100, metavar="N", help="test samples (default: 100)")
     audit.add_argument("--seeds", type=positive, default=5, metavar="N", help="seeds of subsets and ties (default: 5)")
     audit.add_argument("--sampled", action="store_true", help="draw subsets even where all can be enumerated")
@@ -164,6 +165,7 @@ def build_parser() -> argparse.ArgumentParser:
     explain.add_argument("--task", required=True)
     explain.add_argument("--sample", type=natural, default=0, metavar="I", help="which test sample (default: 0)")
     explain.add_argument("--methods", default="all", help="names, globs, all, !name, name[parameter=value]")
+    add_metrics(explain, "ten", "the ten")
     explain.add_argument("--seed", type=natural, default=0, help="base of every random draw (default: 0)")
     explain.add_argument("--preset", choices=tuple(PRESETS), default="standard", help="what methods may spend")
     explain.add_argument("--out", type=Path, required=True, metavar="FILE", help="a .png, .svg or .html file")

@@ -14,6 +14,7 @@ from benchmark.processes.interruption import held, stop_on_signals
 from benchmark.scoring.metrics import METRICS, select_metrics
 
 if TYPE_CHECKING:
+    from benchmark.core.registry import Entry
     from benchmark.records.store import RecordStore
     from benchmark.running.jobs import Outcome
     from benchmark.running.plan import PlannedTask
@@ -152,7 +153,7 @@ def _passed_over(outcomes: list[Outcome]) -> list[str]:
 def list_command(arguments: argparse.Namespace) -> int:
     """List tasks, methods or metrics."""
     if arguments.what == "metrics":
-        rows = [{"name": m.name, "summary": m.title, "better": _better(m.higher_is_better)} for m in METRICS.values()]
+        rows = [_metric_row(METRICS.entry(name)) for name in METRICS]
     else:
         registry: Any = TASKS if arguments.what == "tasks" else METHODS
         rows = [{"name": e.name, "summary": e.summary, **e.facts} for e in map(registry.entry, registry.names())]
@@ -160,7 +161,8 @@ def list_command(arguments: argparse.Namespace) -> int:
         print(json.dumps(rows, indent=1))
     else:
         for row in rows:
-            extra = row.get("better") or row.get("kind") or row.get("modality")
+            extra = row.get("better") or row.get("kind") or row.get("modality") or ""
+            extra += f" {row['group']:<12}" if arguments.what == "metrics" else ""
             print(f"{row['name']:<22} {extra:<9} {row['summary']}")
     return 0
 
@@ -181,5 +183,8 @@ def show_command(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _better(higher: bool) -> str:
-    return "higher" if higher else "lower"
+def _metric_row(entry: Entry) -> dict[str, Any]:
+    """Return what a list says of a metric, which need not be imported."""
+    higher = entry.facts.get("higher_is_better")
+    better = "" if higher is None else "higher" if higher else "lower"
+    return {"name": entry.name, "summary": entry.summary, "better": better, "group": METRICS.group(entry.name)}

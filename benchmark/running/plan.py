@@ -171,6 +171,7 @@ def metric_facts(names: list[str]) -> dict[str, dict[str, Any]]:
             "version": METRICS[name].version,
             "higher_is_better": METRICS[name].higher_is_better,
             "family": METRICS[name].family,
+            "group": METRICS[name].group,
             "order": order.index(name),
             "title": METRICS[name].title,
         }

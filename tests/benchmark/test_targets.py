@@ -19,7 +19,7 @@ from benchmark.running.kept_samples import examples
 from benchmark.scoring.evaluator import Evaluator
 from benchmark.scoring.isolation import for_methods
 from benchmark.scoring.masked_model import MaskedModel
-from benchmark.scoring.metrics import METRICS
+from benchmark.scoring.metrics import TEN
 from benchmark.scoring.shared_predictions import SharedPredictions
 from tests import toys
 
@@ -55,7 +55,7 @@ def test_the_predicted_class_given_is_the_predicted_class(name):
     alone = evaluator(task).score(attributions)
     given = evaluator(replace(task, target=predicted(task))).score(attributions)
     assert given.target == alone.target
-    for metric in METRICS:
+    for metric in TEN:
         assert same(given.scores[metric], alone.scores[metric]), metric
         assert torch.equal(given.reasons[metric], alone.reasons[metric])
 

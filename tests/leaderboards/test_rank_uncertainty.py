@@ -338,7 +338,7 @@ def test_an_overall_board_needs_two_tasks_of_one_kind():
     with pytest.raises(BenchmarkError, match="two tasks at least"):
         overall(rankings([r for r in records if r.cell.task == "t00"]))
     mixed = [replace(r, cell=replace(r.cell, source="synthetic")) if r.cell.task == "t01" else r for r in records]
-    with pytest.raises(BenchmarkError, match="different source, precision, device, preset or limit"):
+    with pytest.raises(BenchmarkError, match="different source, precision, device, preset, limit or group of metrics"):
         overall(rankings(mixed))
 
 
