@@ -68,7 +68,7 @@ def test_another_target_by_loops(name):
     found = evaluator.score(attributions)
     assert found.target == target.tolist()
     subsets = {kind: subsets_of(evaluator, kind) for kind in loops.ON_SUBSETS.values()}
-    expected = loops.all_scores(task, evaluator.x, attributions, subsets, target.tolist())
+    expected = loops.all_scores(task, evaluator.x, attributions, subsets, targets=target.tolist())
     without = loops.all_scores(task, evaluator.x, attributions, subsets)
     for metric, column in expected.items():
         rows = [i for i, s in enumerate(attributions) if comparable(s[evaluator.valid[i]], metric)]
