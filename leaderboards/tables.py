@@ -36,6 +36,10 @@ class TextTable:
     rows: list[list[str]]
     lines: list[str]
 
+    def __str__(self) -> str:
+        """Return the table aligned for a terminal."""
+        return in_text(self)
+
 
 def render(boards: list[Board], form: str) -> str:
     """Return boards as text.
