@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
-from benchmark.core.errors import UsageError
+from benchmark.bridges.scores import Scores
+from benchmark.core.errors import UsageError, few
 from leaderboards.board import Board
 from leaderboards.tables import TextTable, number, table_of
-
-if TYPE_CHECKING:
-    from benchmark.bridges.scores import Scores
 
 ARROWS = {"higher": "↑", "lower": "↓"}
 
@@ -32,9 +31,25 @@ def beside(board: Board | Any, *theirs: Scores) -> TextTable:
         UsageError: nothing is given, or two are of one source and metric.
     """
     ours: Board = board if isinstance(board, Board) else board.board
+    table, extra = table_of(ours), only_theirs(ours, *theirs)
+    dashes = ["–"] * (len(table.header) - 1)
+    rows = [*table.rows, *([row[0], *dashes] for row in extra.rows[len(table.rows) :])]
+    return TextTable(
+        table.heading,
+        [*table.header, *extra.header[1:]],
+        [[*row, *more[1:]] for row, more in zip(rows, extra.rows, strict=True)],
+        [*table.lines, *extra.lines],
+    )
+
+
+def only_theirs(board: Board, *theirs: Scores) -> TextTable:
+    """Return the mean scores of others for the methods of a board, then for those that only others scored.
+
+    Raises:
+        UsageError: see `beside`.
+    """
     if not theirs:
         raise UsageError("expected scores of others to put beside the board, got none")
-    table = table_of(ours)
     columns: dict[str, dict[str, float]] = {}
     for scores in theirs:
         for metric, means in scores.means().items():
@@ -42,16 +57,26 @@ def beside(board: Board | Any, *theirs: Scores) -> TextTable:
             if name in columns:
                 raise UsageError(f"two of the given hold {metric} by {scores.source}: keep one")
             columns[name] = means
-    labels = [row.method for row in ours.rows]
-    more = [method for method in dict.fromkeys(m for scores in theirs for m in scores.methods) if method not in labels]
-    rows = [*table.rows, *([f"{method} (not scored here)", *["–"] * (len(table.header) - 1)] for method in more)]
-    nan = float("nan")
-    rows = [
-        [*row, *(number(means.get(method, nan), 3) for means in columns.values())]
-        for row, method in zip(rows, [*labels, *more], strict=True)
-    ]
-    lines = [*table.lines, *(f"[{scores.source}]: {scores.about()}." for scores in theirs)]
+    labels = [row.method for row in board.rows]
+    named = {label: label for label in labels}
+    for method in (method for scores in theirs for method in scores.methods):
+        named.setdefault(method, f"{method} (not scored here)")
+    rows = [[text, *(number(means.get(key), 3) for means in columns.values())] for key, text in named.items()]
+    lines = [f"[{scores.source}]: {scores.about()}." for scores in theirs]
     lines.append(
         "Columns in brackets are theirs, as they computed them: no rank, interval or mean of this board counts them."
     )
-    return replace(table, header=[*table.header, *columns], rows=rows, lines=lines)
+    return TextTable(f"Scores by others on {board.task}", ["method", *columns], rows, lines)
+
+
+def board_of(boards: Sequence[Board], paths: Sequence[Path]) -> tuple[Board, list[Scores]]:
+    """Return the one board that files of scores are put beside, and the scores.
+
+    Raises:
+        UsageError: there are several boards, and the files do not say which they are of.
+        DataError: a file holds something else.
+    """
+    if len(boards) != 1:
+        names = few([f"{board.task} ({board.source})" for board in boards])
+        raise UsageError(f"--beside expects one board, got {len(boards)} ({names}): choose with --task and --source")
+    return boards[0], [Scores.load(path) for path in paths]

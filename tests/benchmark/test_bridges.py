@@ -28,6 +28,7 @@ from benchmark.bridges import (
     write_dataset,
 )
 from benchmark.bridges.latec import METHODS, METRICS
+from benchmark.cli.parser import main
 from benchmark.core.errors import BenchmarkError, DataError, UsageError
 from benchmark.records.store import RecordStore
 from leaderboards.tables import in_markdown, table_of
@@ -131,6 +132,27 @@ def test_scores_beside_a_board_change_nothing_of_it():
     assert set(table.rows[-1][1:-2]) == {"–"}, "without a rank"
     assert "[Quantus]: scores by Quantus: means over 2 samples; 1 of 4 scores are no finite number" in str(table)
     assert "no rank, interval or mean of this board counts them" in in_markdown(table)
+
+
+def test_boards_and_pages_show_scores_of_others(tmp_path, capsys):
+    store = RecordStore(tmp_path / "results").open()
+    for record in several(2, 3, 1, 8)[0]:
+        store.write(record)
+    theirs = Scores.of("Quantus <b>", THEIRS).save(tmp_path / "theirs.parquet")
+    words = ["--out", str(store.root), "--beside", str(theirs)]
+    assert main(["leaderboard", "--task", "t00", *words]) == 0
+    assert "ROAD [Quantus <b>]" in capsys.readouterr().out
+    for form in ("csv", "json"):
+        assert main(["leaderboard", "--task", "t00", "--format", form, *words]) == 0
+        assert "ROAD [Quantus <b>]" in capsys.readouterr().out
+    page = tmp_path / "page.html"
+    assert main(["report", "--task", "t00", "--page", str(page), *words]) == 0
+    assert '<span class="badge">NOT OURS</span>' in page.read_text()
+    assert "ROAD [Quantus &lt;b&gt;]" in page.read_text()
+    assert main(["report", "--task", "t00", "--page", str(page), "--out", str(store.root)]) == 0
+    assert "NOT OURS" not in page.read_text()
+    assert main(["leaderboard", *words]) == 2
+    assert "--beside expects one board, got 2 (t00 (real), t01 (real))" in capsys.readouterr().err
 
 
 def test_beside_refuses_what_it_cannot_tell_apart():
