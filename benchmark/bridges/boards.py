@@ -8,7 +8,7 @@ from typing import Any
 
 from benchmark.bridges.scores import Scores
 from benchmark.core.errors import UsageError, few
-from leaderboards.board import Board
+from leaderboards.board import Board, kind_of
 from leaderboards.tables import TextTable, number, table_of
 
 ARROWS = {"higher": "↑", "lower": "↓"}
@@ -76,7 +76,7 @@ def board_of(boards: Sequence[Board], paths: Sequence[Path]) -> tuple[Board, lis
         UsageError: there are several boards, and the files do not say which they are of.
         DataError: a file holds something else.
     """
-    if len(boards) != 1:
+    if len({kind_of(board) for board in boards}) != 1:
         names = few([f"{board.task} ({board.source})" for board in boards])
         raise UsageError(f"--beside expects one board, got {len(boards)} ({names}): choose with --task and --source")
     return boards[0], [Scores.load(path) for path in paths]
