@@ -10,8 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from benchmark.cli.arguments import add_out
-from benchmark.cli.choices import add_choice, chosen_records
+from benchmark.cli.arguments import add_choice, add_out, chosen_records
 from benchmark.core.errors import BenchmarkError, UsageError
 from benchmark.core.selection import select_labels
 from benchmark.scoring.metrics import select_metrics
