@@ -1,0 +1,133 @@
+"""The command `score`: a model, inputs and attributions from files, to records, a board and a page."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from benchmark.cli.arguments import add_out, natural
+from benchmark.cli.boards import Verb
+from benchmark.core.errors import DataError, UsageError, did_you_mean
+
+if TYPE_CHECKING:
+    import numpy as np
+
+log = logging.getLogger("benchmark")
+FILES = "a .npy, .npz, .safetensors, .parquet or .csv file; FILE:KEY chooses one of several arrays"
+
+
+def add_score(verb: Verb) -> None:
+    """Add the command to the parser."""
+    score = verb(
+        "score", score_command, "Score attributions from files on a model of your own, and methods beside them."
+    )
+    score.add_argument("--model", required=True, metavar="FILE.py:NAME",
+                       help="a module, an estimator, a function of a batch, or what builds one without arguments")  # fmt: skip
+    score.add_argument("--inputs", required=True, metavar="FILE", help=f"what is explained, (N, ...): {FILES}")
+    score.add_argument("--attributions", nargs="+", default=[], metavar="FILE",
+                       help="(N, G), (N, H, W) or (N, C, H, W) each, called as the file or as its KEY")  # fmt: skip
+    score.add_argument("--methods", default="", help="names, globs, !name, name[parameter=value], beside them")
+    score.add_argument(
+        "--background", metavar="FILE", help="other rows, such as those of training: what removal fills in"
+    )
+    score.add_argument("--labels", metavar="FILE", help="a class for each input, (N,) whole numbers from 0")
+    score.add_argument("--target", default="predicted", metavar="WHAT",
+                       help="the class that is explained: predicted (default), label, or a number for all")  # fmt: skip
+    score.add_argument("--removal", metavar="NAME", help="how features are removed (default: what the modality has)")
+    score.add_argument("--modality", choices=("table", "text", "image"), help="of the inputs (default: by their shape)")
+    score.add_argument(
+        "--output", choices=("logits", "probabilities"), help="what the model gives (default: found out)"
+    )
+    score.add_argument("--metrics", default="ten", help="names separated by commas (default: all ten)")
+    score.add_argument("--name", default="own", help="of the task, in records and headings (default: own)")
+    score.add_argument("--seed", type=natural, default=0, help="base of every random draw (default: 0)")
+    score.add_argument("--page", type=Path, metavar="FILE.html", help="also write a report of what was scored")
+    add_out(score)
+
+
+def score_command(arguments: argparse.Namespace) -> int:
+    """Score attributions of files."""
+    from benchmark.api import evaluate, task
+    from benchmark.data.arrays import read
+    from benchmark.models.loading import load_model
+
+    if not arguments.attributions and not arguments.methods:
+        raise UsageError("expected --attributions FILE ... or --methods NAMES, got neither: say what is to be scored")
+    if arguments.page is not None and arguments.page.suffix != ".html":
+        raise UsageError(f"--page expects a file that ends in .html, got {str(arguments.page)!r}")
+    target = _target(arguments)
+    scored = _named(arguments.attributions)
+    inputs = read(arguments.inputs, finite=True, dims=(2, 3, 4))
+    background = None if arguments.background is None else read(arguments.background, finite=True)
+    labels = None if arguments.labels is None else _labels(read(arguments.labels, finite=True), len(inputs), arguments)
+    what: dict[str, Any] = {label: _attributions(read(file), file, inputs) for label, file in scored.items()}
+    for label, method in _methods(arguments.methods).items():
+        if label in what:
+            raise UsageError(f"{label!r} is both a file of --attributions and one of --methods: rename the file")
+        what[label] = method
+    made = task(
+        load_model(arguments.model), inputs, background=background, labels=labels, target=target,
+        modality=arguments.modality, removal=arguments.removal, output=arguments.output, name=arguments.name,
+    )  # fmt: skip
+    result = evaluate(made, what, metrics=arguments.metrics, seed=arguments.seed)
+    result.save(arguments.out)
+    return _report(result, arguments)
+
+
+def _target(arguments: argparse.Namespace) -> str | int:
+    """Return which class is explained."""
+    text = arguments.target
+    if text.isdecimal():
+        return int(text)
+    if text not in ("predicted", "label"):
+        raise UsageError(f"--target expects predicted, label or the number of a class, got {text!r}")
+    if text == "label" and arguments.labels is None:
+        raise UsageError("--target label expects --labels FILE, got none: name the file of the labels")
+    return text
+
+
+def _named(files: Sequence[str]) -> dict[str, str]:
+    """Return the files of attributions by what they are called: their names without the ending, or their keys."""
+    from benchmark.data.arrays import split_key
+
+    named: dict[str, str] = {}
+    for text in files:
+        file, key = split_key(text)
+        label = key or file.stem
+        if label in named:
+            raise UsageError(f"two of --attributions are called {label!r}, {named[label]} and {text}: rename one")
+        named[label] = text
+    return named
+
+
+def _methods(text: str) -> dict[str, Any]:
+    """Return the methods of a selection by label; none for an empty one."""
+    from benchmark.running.plan import method_for, parse_methods
+
+    return {choice.label: method_for(choice) for choice in parse_methods(text)} if text.strip() else {}
+
+
+def _labels(labels: np.ndarray, rows: int, arguments: argparse.Namespace) -> np.ndarray:
+    """Return class numbers (N,)."""
+    import numpy as np
+
+    labels = labels[:, 0] if labels.ndim == 2 and labels.shape[1] == 1 else labels  # a table of one column
+    if labels.shape != (rows,):
+        raise DataError(f"{arguments.labels}: expected a label for each of {rows} inputs, got shape {labels.shape}")
+    if (wrong := labels[(labels != np.floor(labels)) | (labels < 0)]).size:
+        raise DataError(
+            f"{arguments.labels}: expected whole numbers of classes from 0, got {wrong[0]:g}; number the classes"
+        )
+    return labels.astype(np.int64)
+
+
+def _attributions(array: np.ndarray, file: str, inputs: np.ndarray) -> np.ndarray:
+    """Return attributions, one for each input; their shape is checked against the task's features later."""
+    if len(array) != len(inputs):
+        raise DataError(
+            f"{file}: expected attributions of the {len(inputs)} inputs, got {len(array)} rows; give those of the same rows"
+        )
+    return array
