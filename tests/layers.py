@@ -29,6 +29,7 @@ COLUMN = {
     "benchmark.inspection": 0,
     "deepfaith": 2,
     "leaderboards": 0.5,
+    "benchmark.api": 1.5,
     "benchmark.bridges": -0.5,
     "benchmark.cli": 1,
 }

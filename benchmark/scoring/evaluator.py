@@ -50,7 +50,7 @@ class Evaluation:
 
     Attributes:
         samples: row numbers of the test split.
-        target: the class explained, of each sample: the one that the model predicts.
+        target: the class explained, of each sample: the one that the model predicts, unless the task names another.
         scores: a score a sample by metric, (N,) float64; NaN where it is undefined.
         reasons: a reason code a sample by metric, (N,) int8: 0, or a key of `benchmark.scoring.metrics.REASONS`.
         meter: costs by phase: `prepare`, `attribute` and `probe`.

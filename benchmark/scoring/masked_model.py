@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from benchmark.core.errors import DataError
 from benchmark.core.types import Baseline, Precision, Task
 from benchmark.models.batching import Batching
 from benchmark.scoring.removal_sets import MaskSets, RemovalSets, all_subsets
@@ -19,7 +20,8 @@ BLOCK = 2**23
 class Predictions:
     """What a model predicts for S removal sets of B samples.
 
-    `prob` (B, S) float64: the target's probability; `same_class` (B, S) bool: the predicted class is the target.
+    `prob` (B, S) float64: the target's probability; `same_class` (B, S) bool: the class predicted is still that of the
+    whole input, which is the target unless the task names another.
     """
 
     prob: Tensor
@@ -77,26 +79,44 @@ class MaskedModel:
         return self.raw_logits(x).double()
 
     @torch.inference_mode()
-    def clean(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the predicted class (B,) and its probability (B,) float64 on whole inputs."""
+    def clean(self, x: Tensor, target: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Return the watched classes of whole inputs and the target's probability (B,) float64.
+
+        Args:
+            x: inputs (B, ...).
+            target: classes (B,) that are given; None for those predicted.
+
+        Returns:
+            The classes (see `query`): (B,) where they are predicted, (B, 2) where they are given.
+
+        Raises:
+            DataError: the model has no such class.
+        """
         logits = self._all_logits(x)
-        target = logits.argmax(-1)
-        return target, predictions_in_parts(logits, target).prob
+        classes = watched(logits, target)
+        return classes, predictions_in_parts(logits, classes).prob
 
     @torch.inference_mode()
-    def clean_and_empty(self, x: Tensor) -> tuple[Tensor, Tensor, Predictions]:
+    def clean_and_empty(self, x: Tensor, target: Tensor | None = None) -> tuple[Tensor, Tensor, Predictions]:
         """Return what `clean` does, and the predictions (B, 1) where every feature is removed."""
         emptied = self.task.remove(x, self.task.removal.valid(x))
         whole, empty = self._all_logits(torch.cat([x, emptied])).chunk(2)
-        target = whole.argmax(-1)
-        return target, predictions_in_parts(whole, target).prob, predictions_in_parts(empty, target)[:, None]
+        classes = watched(whole, target)
+        return classes, predictions_in_parts(whole, classes).prob, predictions_in_parts(empty, classes)[:, None]
 
     def _all_logits(self, x: Tensor) -> Tensor:
         return self.batching.ask(x, lambda rows: self.logits(x[rows]))
 
     @torch.inference_mode()
     def query(self, x: Tensor, target: Tensor, removals: RemovalSets, kind: Baseline = "removal") -> Predictions:
-        """Return the predictions (B, S) for every removal set that exists; the others get 0 and False."""
+        """Return the predictions (B, S) for every removal set that exists; the others get 0 and False.
+
+        Args:
+            x: inputs (B, ...).
+            target: classes (B,), or (B, 2): the target, and the class whose staying is told by `same_class`.
+            removals: S removal sets of each input.
+            kind: what takes the place of what is removed.
+        """
         batch, sets = removals.shape
         baseline = self.task.removal.baseline(x, kind)
         buffer = _LogitBuffer(x.device)
@@ -125,7 +145,7 @@ class MaskedModel:
                 masks = self.task.removal.expand(masks.flatten(0, 1)).unflatten(0, masks.shape[:2])
                 base = baseline if len(baseline) == 1 else baseline[samples]
                 rows = substitute(x[samples], base, masks).flatten(0, 1)
-                self._forward(rows, target[samples].expand(len(masks), -1).flatten(), buffer)
+                self._forward(rows, target[samples].expand(len(masks), *target[samples].shape).flatten(0, 1), buffer)
 
     def _query_pairs(
         self, x: Tensor, target: Tensor, removals: RemovalSets, baseline: Tensor, rows: Tensor, buffer: _LogitBuffer
@@ -146,13 +166,13 @@ class MaskedModel:
             buffer.append(logits, target[done : done + len(logits)])
             done += len(logits)
 
-    def value_table(self, x: Tensor) -> tuple[Tensor, Predictions]:
-        """Return the predicted class (B,) and predictions for all 2^G removal sets (B, 2^G), as in `all_subsets`."""
-        target, clean = self.clean(x)
+    def value_table(self, x: Tensor, target: Tensor | None = None) -> tuple[Tensor, Predictions]:
+        """Return classes as `clean` does, and predictions for all 2^G removal sets (B, 2^G), as in `all_subsets`."""
+        classes, clean = self.clean(x, target)
         masks = all_subsets(self.task.n_features, x.device).unsqueeze(1)
-        rest = self.query(x, target, MaskSets(masks[1:], len(x)))
+        rest = self.query(x, classes, MaskSets(masks[1:], len(x)))
         prob = torch.cat([clean.unsqueeze(1), rest.prob], 1)
-        return target, Predictions(prob, torch.cat([torch.ones_like(rest.same_class[:, :1]), rest.same_class], 1))
+        return classes, Predictions(prob, torch.cat([torch.ones_like(rest.same_class[:, :1]), rest.same_class], 1))
 
 
 class _LogitBuffer:
@@ -221,17 +241,37 @@ def substitute(x: Tensor, base: Tensor, masks: Tensor) -> Tensor:
     return torch.addcmul(bits, base.view(kind) - bits, made, out=made).view(x.dtype)
 
 
+def watched(logits: Tensor, target: Tensor | None) -> Tensor:
+    """Return the classes that whole inputs of these logits (B, C) are judged by: see `MaskedModel.clean`.
+
+    Raises:
+        DataError: a class that is given is not among the C of the model.
+    """
+    predicted = logits.argmax(-1)
+    if target is None:
+        return predicted
+    if bool(((target < 0) | (target >= logits.shape[1])).any()):
+        raise DataError(
+            f"expected targets among the model's {logits.shape[1]} classes, numbered from 0, got "
+            f"{int(target.min())} to {int(target.max())}"
+        )
+    return torch.stack([target, predicted], 1)
+
+
 def to_predictions(logits: Tensor, target: Tensor) -> Predictions:
-    """Return the probability of `target` (n,) under logits (n, C), in float64, and whether no class has a higher logit.
+    """Return the probability of `target` under logits (n, C), in float64, and whether no class has a higher logit.
+
+    Where `target` is (n, 2), not (n,), its second column is the class that is asked about the latter.
 
     The probability is NaN where any logit is not finite, that of another class too. Few classes are summed along the
     long axis, which is 5 times faster.
     """
     along = 0 if logits.shape[1] <= 32 else 1
     classes = logits if along else logits.T
-    classes, watched = classes.to(torch.float64, memory_format=torch.contiguous_format), target.unsqueeze(along)
-    highest, own = classes.amax(along), classes.gather(along, watched).squeeze(along)
-    prob = classes.softmax(along).gather(along, watched).squeeze(along)
+    classes = classes.to(torch.float64, memory_format=torch.contiguous_format)
+    explained, stays = (each.unsqueeze(along) for each in (target.unbind(1) if target.dim() == 2 else (target, target)))
+    highest, own = classes.amax(along), classes.gather(along, stays).squeeze(along)
+    prob = classes.softmax(along).gather(along, explained).squeeze(along)
     unknown = ~(highest + classes.amin(along)).isfinite()
     return Predictions(prob.masked_fill_(unknown, float("nan")), highest <= own)
 

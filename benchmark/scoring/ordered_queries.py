@@ -129,9 +129,9 @@ class OrderedQueries:
         self, sets: OrderedSets, rows: slice, shared: SharedPredictions, kind: Baseline = "removal"
     ) -> Predictions:
         """Ask the model about S sets for each of M * B rows: (M, B, S)."""
-        x, target, methods = self.common.x[rows], shared.target, sets.shape[0] // len(shared.clean)
-        x, target = x.repeat(methods, *[1] * (x.dim() - 1)), target.repeat(methods)
-        return self.common.model.query(x, target, sets, kind).view(methods, len(shared.clean), sets.shape[1])
+        x, classes, methods = self.common.x[rows], shared.classes, sets.shape[0] // len(shared.clean)
+        x, classes = (each.repeat(methods, *[1] * (each.dim() - 1)) for each in (x, classes))
+        return self.common.model.query(x, classes, sets, kind).view(methods, len(shared.clean), sets.shape[1])
 
 
 def _last_step(ordering: Ordering, batch: int) -> Tensor:

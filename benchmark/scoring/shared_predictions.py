@@ -20,13 +20,14 @@ class SharedPredictions:
 
     Attributes:
         samples: row numbers (N,) of the test split.
-        target: the predicted class (N,) of the whole input.
+        target: the class explained (N,): the one predicted on the whole input, unless the task names another.
         clean: its probability (N,) float64, v_0.
         empty: predictions (N, 1) where everything is removed.
         fixed: those (N, R) for the random subsets of FC.
         bernoulli: those (N, R) for the random subsets of INF.
         singles: those (N, G) for each feature alone, where every step of a curve removes one feature.
         table: those (N, 2^G) for all removal sets, in the order of `all_subsets`: the value table.
+        predicted: the class predicted on the whole input (N,), where the task names other targets.
     """
 
     samples: Tensor
@@ -37,10 +38,16 @@ class SharedPredictions:
     bernoulli: Predictions | None = None
     singles: Predictions | None = None
     table: Predictions | None = None
+    predicted: Tensor | None = None
+
+    @property
+    def classes(self) -> Tensor:
+        """Return the classes that predictions are judged by, (N,) or (N, 2): see `MaskedModel.query`."""
+        return self.target if self.predicted is None else torch.stack([self.target, self.predicted], 1)
 
     @property
     def nothing_removed(self) -> Predictions:
-        """Return the predictions (N, 1) for whole inputs, whose predicted class is the target."""
+        """Return the predictions (N, 1) for whole inputs, whose class is the one predicted."""
         return Predictions(self.clean.unsqueeze(1), torch.ones_like(self.clean, dtype=torch.bool).unsqueeze(1))
 
     @property

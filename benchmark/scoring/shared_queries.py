@@ -9,6 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from benchmark.core.errors import DataError
 from benchmark.core.seeding import random_bits, seed_for
 from benchmark.core.types import VALUE_TABLE_LIMIT, Task
 from benchmark.scoring.masked_model import MaskedModel, Predictions
@@ -44,6 +45,7 @@ class SharedQueries:
     ) -> None:
         self.task, self.seed, self.indices, self.model, self.kinds = task, seed, indices, model, kinds
         self.x = task.test.x[indices]
+        self.targets = targets_of(task, indices)
         self.valid = task.removal.valid(self.x)
         # decided by the task, not by these samples: otherwise a score would depend on the batch of its sample
         self.unpadded = not task.removal.pads
@@ -65,26 +67,34 @@ class SharedQueries:
 
     def _query_table(self, rows: slice) -> SharedPredictions:
         """Ask about all 2^G removal sets; INF takes them all, FC those of its size."""
-        target, table = self.model.value_table(self.x[rows])
+        classes, table = self.model.value_table(self.x[rows], self._given(rows))
         random = dict.fromkeys(self.kinds & set(RANDOM), table)
         if "fixed" in random:
             random["fixed"] = table.gather(self._all_sets("fixed", rows).codes())
-        return SharedPredictions(self.indices[rows], target, table.prob[:, 0], table[:, -1:], **random, table=table)
+        target, predicted = _columns(classes)
+        return SharedPredictions(
+            self.indices[rows], target, table.prob[:, 0], table[:, -1:], **random, table=table, predicted=predicted
+        )
 
     def _query_each(self, rows: slice) -> SharedPredictions:
         """Ask about whole and empty inputs, random subsets, and single features where each is a group."""
-        x = self.x[rows]
+        x, given = self.x[rows], self._given(rows)
         asked: dict[str, Predictions] = {}
         if self.kinds & {"morf", "lerf", "insert"}:
-            target, clean, asked["empty"] = self.model.clean_and_empty(x)
+            classes, clean, asked["empty"] = self.model.clean_and_empty(x, given)
         else:
-            target, clean = self.model.clean(x)
+            classes, clean = self.model.clean(x, given)
         for kind in sorted(self.kinds & set(RANDOM)):
-            asked[kind] = self.model.query(x, target, self.subsets(kind, rows))
+            asked[kind] = self.model.query(x, classes, self.subsets(kind, rows))
         if "groups" in self.kinds and self.task.budget.steps >= self.task.n_features and self.unpadded:
             single = torch.eye(self.task.n_features, dtype=torch.bool, device=x.device)
-            asked["singles"] = self.model.query(x, target, MaskSets(single.unsqueeze(1), len(x)))
-        return SharedPredictions(self.indices[rows], target, clean, **asked)
+            asked["singles"] = self.model.query(x, classes, MaskSets(single.unsqueeze(1), len(x)))
+        target, predicted = _columns(classes)
+        return SharedPredictions(self.indices[rows], target, clean, **asked, predicted=predicted)
+
+    def _given(self, rows: slice) -> Tensor | None:
+        """Return the classes (B,) to explain that are given, or None where those predicted are explained."""
+        return None if self.targets is None else self.targets[rows]
 
     def subsets(self, kind: str, rows: slice) -> MaskSets | PackedSets:
         """Return the removal sets of FC (`fixed`) or INF (`bernoulli`): all there are where there is a value table."""
@@ -147,3 +157,30 @@ class SharedQueries:
             self._covariances[key] = LinearPearson(masks, metric.effect(response))
         r = self._covariances[key](scores)
         return flagged(r, r.isnan(), response)
+
+
+def targets_of(task: Task, indices: Tensor) -> Tensor | None:
+    """Return the classes (N,) to explain of the test rows `indices`, or None for those that the model predicts.
+
+    Raises:
+        DataError: the task's target is no word, class or tensor of a class for each test row.
+    """
+    target, rows = task.target, len(task.test.x)
+    if isinstance(target, str) and target == "predicted":
+        return None
+    if isinstance(target, str) and target == "label":
+        target = task.test.y
+    if isinstance(target, int) and not isinstance(target, bool):
+        return torch.full_like(indices, target)
+    if isinstance(target, Tensor) and target.dtype == torch.int64 and tuple(target.shape) == (rows,):
+        return target.to(indices.device)[indices]
+    came = f"{tuple(target.shape)} of {target.dtype}" if isinstance(target, Tensor) else repr(target)
+    raise DataError(
+        f'the target of {task.name} is {came}: expected "predicted", "label", a class, or an int64 class for each of '
+        f"its {rows} test rows"
+    )
+
+
+def _columns(classes: Tensor) -> tuple[Tensor, Tensor | None]:
+    """Return the target (B,) and the class predicted (B,), None where they are the same, of watched classes."""
+    return (classes, None) if classes.dim() == 1 else (classes[:, 0], classes[:, 1])
