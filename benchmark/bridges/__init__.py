@@ -11,6 +11,8 @@ from typing import Any
 _PLACES = {
     "Scores": "scores",
     "as_callable": "callables",
+    "as_explain_func": "quantus_calls",
+    "as_quantus": "quantus_calls",
     "beside": "boards",
     "from_latec": "latec",
     "from_openxai": "openxai",

@@ -30,7 +30,7 @@ def beside(board: Board | Any, *theirs: Scores) -> TextTable:
     Raises:
         UsageError: nothing is given, or two are of one source and metric.
     """
-    ours: Board = board if isinstance(board, Board) else board.board
+    ours = _board(board)
     table, extra = table_of(ours), only_theirs(ours, *theirs)
     dashes = ["–"] * (len(table.header) - 1)
     rows = [*table.rows, *([row[0], *dashes] for row in extra.rows[len(table.rows) :])]
@@ -40,6 +40,15 @@ def beside(board: Board | Any, *theirs: Scores) -> TextTable:
         [[*row, *more[1:]] for row, more in zip(rows, extra.rows, strict=True)],
         [*table.lines, *extra.lines],
     )
+
+
+def _board(given: Any) -> Board:
+    """Return a board, or that of a ranking or a result."""
+    found = given if isinstance(given, Board) else getattr(given, "board", None)
+    found = found() if callable(found) else found
+    if not isinstance(found, Board):
+        raise UsageError(f"expected a board, a ranking or a result, got {type(given).__name__}")
+    return found
 
 
 def only_theirs(board: Board, *theirs: Scores) -> TextTable:

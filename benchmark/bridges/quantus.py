@@ -1,4 +1,4 @@
-"""Quantus: its results in, our metrics and methods out as what it calls. Quantus itself is never imported."""
+"""Quantus: its results in, marked as its own. Quantus itself is never imported."""
 
 from __future__ import annotations
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -89,7 +90,7 @@ def reference(target=None):
 
 def stored(out="results"):
     """Return the stored scores by label and metric."""
-    records, problems = RecordStore(out if not isinstance(out, str) else __import__("pathlib").Path(out)).scan()
+    records, problems = RecordStore(Path(out)).scan()
     assert not problems
     return {
         record.label: {name: rows["score"].to_numpy() for name, rows in record.scores.groupby("metric", observed=True)}
@@ -154,9 +155,9 @@ def with_nan(name, rows):
     np.save(name, changed)
 
 
-def cut(_folder):
-    content = open("x.npz", "rb").read()
-    open("x.npz", "wb").write(content[: len(content) // 2])
+def cut(folder):
+    content = (folder / "x.npz").read_bytes()
+    (folder / "x.npz").write_bytes(content[: len(content) // 2])
 
 
 WRONG = [
