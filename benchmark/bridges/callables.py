@@ -34,8 +34,11 @@ def as_callable(explainer: Any, **options: Any) -> Attribute:
         UsageError: it has neither function.
 
     Example:
-        >>> from captum.attr import Saliency  # doctest: +SKIP
-        >>> fb.evaluate(task, {"saliency": fb.bridges.as_callable(Saliency(model), abs=False)})  # doctest: +SKIP
+        >>> import torch
+        >>> from captum.attr import InputXGradient
+        >>> model = torch.nn.Linear(4, 3)
+        >>> as_callable(InputXGradient(model))(torch.ones(5, 4), torch.zeros(5, dtype=torch.long)).shape
+        torch.Size([5, 4])
     """
     name = next((name for name in NAMES if callable(getattr(explainer, name, None))), None)
     if name is None or isinstance(explainer, type):

@@ -22,9 +22,8 @@ def table_model():
 
 def image_model():
     torch.manual_seed(0)
-    return freeze(
-        torch.nn.Sequential(torch.nn.Conv2d(1, 2, 3), torch.nn.Tanh(), torch.nn.Flatten(), torch.nn.Linear(72, 3))
-    )
+    layers = torch.nn.Conv2d(1, 2, 3), torch.nn.Tanh(), torch.nn.Flatten(), torch.nn.Linear(72, 3)
+    return freeze(torch.nn.Sequential(*layers))
 
 
 CASES = {"table": (table_model, ROWS, {"background": BACKGROUND}), "image": (image_model, IMAGES, {})}
@@ -90,8 +89,8 @@ def test_quantus_itself_takes_ours_and_its_results_come_back():
     model, classes = image_model(), np.array([0, 1, 2, 0])
     deletion, explain = fb.bridges.as_quantus("DEL"), fb.bridges.as_explain_func("saliency")
     results = quantus.evaluate(
-        metrics={"DEL": deletion, "Sparseness": quantus.Sparseness(disable_warnings=True)}, xai_methods={"ours": explain},
-        model=model, x_batch=IMAGES, y_batch=classes, explain_func_kwargs={},
+        metrics={"DEL": deletion, "Sparseness": quantus.Sparseness(disable_warnings=True)},
+        xai_methods={"ours": explain}, model=model, x_batch=IMAGES, y_batch=classes, explain_func_kwargs={},
     )  # fmt: skip
     task = fb.task(model, IMAGES, target=classes)
     attributions = explain(model, IMAGES, classes)
