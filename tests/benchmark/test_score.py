@@ -140,6 +140,36 @@ def test_a_method_that_fails_is_exit_code_1(folder, capsys):
     assert "saliency" in capsys.readouterr().out
 
 
+def test_an_attribution_that_is_not_finite_is_named_and_exit_code_1(folder, capsys):
+    with_nan("first.npy", MAPS["first"])
+    assert score(metrics="DEL") == 1
+    assert "the attribution of 1 of 12 samples is not finite" in capsys.readouterr().out
+    assert np.isnan(stored()["first"]["DEL"]).sum() == 1
+
+
+def test_maps_of_images_are_summed_over_channels(folder):
+    (folder / "net.py").write_text(
+        "import torch\ntorch.manual_seed(0)\n"
+        "net = torch.nn.Sequential(torch.nn.Conv2d(2, 2, 3), torch.nn.Flatten(), torch.nn.Linear(72, 3))\n"
+    )
+    images = RNG.normal(size=(4, 2, 8, 8)).astype(np.float32)
+    np.save("images.npy", images)
+    np.save("map.npy", images.sum(1))
+    np.save("channels.npy", images)
+    assert score(model="net.py:net", inputs="images.npy", attributions="map.npy channels.npy", background=None) == 0
+    found = stored()
+    assert all(np.array_equal(found["map"][name], found["channels"][name], equal_nan=True) for name in found["map"])
+
+
+def test_methods_that_do_not_apply_are_skipped_and_said(folder, capsys):
+    assert score(methods="grad_cam,saliency", metrics="DEL") == 0
+    out = capsys.readouterr().out
+    assert "skipped: grad_cam: explains image, not table" in out
+    assert "3 scored, 1 skipped, 0 failed; records in results" in out
+    assert score(methods="grad_cam") == 2
+    assert "none of --methods explains these inputs: grad_cam explains image, not table" in capsys.readouterr().err
+
+
 def pickled(_folder):
     np.save("first.npy", np.array([{}], dtype=object), allow_pickle=True)
 
