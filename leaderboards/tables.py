@@ -80,7 +80,8 @@ def title(board: Board) -> str:
     preset = "" if board.preset == "standard" else f" · preset {board.preset}"
     preset += "" if board.comparable else ", NOT COMPARABLE"
     quality += ", WEAK: under the task's floor" if board.weak else ""
-    return f"{board.task} · {data} · {rows} · {seeds}{precision}{preset} · model: {quality}"
+    model = f" · model: {quality}" if quality else ""
+    return f"{board.task} · {data} · {rows} · {seeds}{precision}{preset}{model}"
 
 
 def footer(board: Board) -> list[str]:

@@ -13,6 +13,7 @@ from benchmark.api.explainers import Callback, is_explainer
 from benchmark.api.making_records import record_of
 from benchmark.api.names import registered_as
 from benchmark.core.errors import BenchmarkError, UsageError, describe
+from benchmark.core.provenance import UNKNOWN
 from benchmark.core.types import METHODS, Method, Task
 from benchmark.running.kept_samples import examples
 from benchmark.scoring.evaluator import Evaluation, Evaluator
@@ -66,7 +67,7 @@ def evaluate(
     records, kept = [], []
     for label, evaluation in made.items():
         records.append(record_of(evaluator, evaluation, label, entries[label]))
-        kept.append(examples(evaluator, evaluation) if _can_be_shown(task) else [])
+        kept.append(_examples(evaluator, evaluation))
     return Result(tuple(records), tuple(kept), made)
 
 
@@ -191,6 +192,10 @@ def _evaluated(evaluator: Evaluator, label: str, entry: Any) -> Evaluation:
     return evaluator.score(numbers)
 
 
-def _can_be_shown(task: Task) -> bool:
-    """Tell whether samples can be kept for a report: it draws single features, not groups of them."""
-    return not hasattr(task.removal, "groups")
+def _examples(evaluator: Evaluator, evaluation: Evaluation) -> list[dict[str, Any]]:
+    """Return samples to keep for a report, which draws single features; a label that nobody gave is unknown."""
+    if hasattr(evaluator.task.removal, "groups"):
+        return []
+    kept = examples(evaluator, evaluation)
+    labelled = evaluator.task.provenance.model.accuracy is not None
+    return kept if labelled else [sample | {"label": UNKNOWN} for sample in kept]

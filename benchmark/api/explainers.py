@@ -12,6 +12,7 @@ from torch import Tensor
 from benchmark.api.attributions import attributions_of
 from benchmark.core.errors import UsageError, describe, short
 from benchmark.core.types import Attribute, Method, Task
+from benchmark.models.wrapping import counted
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,8 @@ class Callback(Method):
 
         def explain(x: Tensor, target: Tensor) -> Tensor:
             try:
-                given = ask(x, target)
+                with counted(task.model):
+                    given = ask(x, target)
             except Exception as error:  # of a person's explainer
                 if isinstance(error, UsageError):
                     raise

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 CONTROLS = 'no control is among these: add "random": benchmark.method("random") to see what explaining nothing scores'
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Result:
     """What `evaluate` gave, or what `load` read.
 
@@ -42,7 +42,7 @@ class Result:
 
     records: tuple[Record, ...]
     examples: tuple[list[dict[str, Any]], ...] = ()
-    evaluations: dict[str, Evaluation] = field(default_factory=dict, repr=False)
+    evaluations: dict[str, Evaluation] = field(default_factory=dict)
 
     @property
     def labels(self) -> list[str]:
@@ -109,6 +109,11 @@ class Result:
             raise UsageError(f"this result holds {len(found)} boards ({names}): load one, with task=")
         return found[0]
 
+    def __repr__(self) -> str:
+        """Return in a line what this holds."""
+        tasks = few(sorted({record.cell.task for record in self.records}))
+        return f"Result({tasks}: {few(self.labels)}; metrics {', '.join(self._metrics())})"
+
     def __str__(self) -> str:
         """Return the boards as text."""
         from leaderboards.tables import render
@@ -123,9 +128,15 @@ class Result:
         Returns:
             A figure of matplotlib, which a notebook shows; `.savefig("board.png")` writes it.
         """
+        import matplotlib as mpl
+        from matplotlib import pyplot as plt
+
         from leaderboards.figures import intervals_figure
 
-        return intervals_figure(self.board())
+        with mpl.rc_context():  # a person's own settings stay
+            figure = intervals_figure(self.board())
+        plt.close(figure)  # of pyplot's list alone: it can be shown and saved
+        return figure
 
     def save(self, folder: str | Path) -> Path:
         """Write the records to a folder, as a run does; those that are there of the same labels are replaced.

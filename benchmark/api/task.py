@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, cast, get_args
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from benchmark.api.classes import class_names_of, classes_in, target_of
 from benchmark.api.inputs import check_inputs, modality_of, names_of, tensor_of, tokens_of
 from benchmark.api.removing import grouped, removal_of
-from benchmark.core.errors import UsageError, few
+from benchmark.core.errors import UsageError, did_you_mean, few
 from benchmark.core.provenance import DataProvenance, ModelProvenance, Provenance
 from benchmark.core.registry import is_name
 from benchmark.core.seeding import seeded
 from benchmark.core.types import Budget, Modality, Removal, Split, Target, Task
 from benchmark.modalities.removals import Inputs
 from benchmark.models.adapters import Output
-from benchmark.models.wrapping import Wrapped, is_text_model, place_of, wrap
+from benchmark.models.wrapping import ROWS, is_text_model, place_of, wrap
 
 STEPS: dict[Modality, int] = {"table": 100, "text": 20, "image": 48}
 """The most groups of features along a curve, where no budget is given."""
@@ -103,13 +104,13 @@ def task(
     usual = _background(background, rows, names, model, modality)
     with seeded(0), torch.no_grad():
         wrapped = wrap(model, rows, output, modality == "text", pad_id)
-        predicted = torch.cat([wrapped.model(part) for part in usual.split(64)]).argmax(1)
+        logits = wrapped.logits if usual is rows else torch.cat([wrapped.model(part) for part in usual.split(ROWS)])
     removes = removal_of(removal, Inputs(modality, usual, mask_id, pad_id))
     if groups is not None:
         removes = grouped(removes, groups, modality, rows)
         modality = "table" if modality == "image" else modality  # of groups of pixels: methods see no grid of them
-    classes = _class_names(class_names, wrapped)
-    given = _classes_in(labels, wrapped, len(rows), "labels")
+    classes = class_names_of(class_names, wrapped)
+    given = classes_in(labels, wrapped, len(rows), "labels")
     y = wrapped.logits.argmax(1) if given is None else given
     if isinstance(target, str) and target == "label" and given is None:
         raise UsageError('target="label" explains the labelled class, and no labels are given: pass labels=')
@@ -118,7 +119,7 @@ def task(
         modality=modality,
         source="real",
         model=wrapped.model,
-        train=Split(usual, predicted),
+        train=Split(usual, logits.argmax(1)),
         test=Split(rows, y),
         removal=removes,
         budget=_budget(budget, modality, removes.n_features, groups is not None),
@@ -126,8 +127,8 @@ def task(
         class_names=classes,
         provenance=_provenance(name, len(usual), wrapped.logits, given),
         words=None if tokenizer is None else _words(tokenizer, pad_id),
-        spatial=spatial,
-        target=_target(target, wrapped, len(rows)),
+        spatial=None if spatial is None else _layer(spatial, wrapped.model),
+        target=target_of(target, wrapped, len(rows)),
     )
 
 
@@ -175,65 +176,12 @@ def _background(given: Any, x: Tensor, names: tuple[str, ...] | None, model: Any
     return rows.to(x)
 
 
-def _class_names(given: Sequence[str] | None, wrapped: Wrapped) -> tuple[str, ...]:
-    count = wrapped.logits.shape[1]
-    if given is None:
-        return tuple(map(str, wrapped.classes)) if wrapped.classes else tuple(f"class {i}" for i in range(count))
-    if len(given) != count:
-        raise UsageError(f"class_names expects a name for each of the model's {count} classes, got {len(given)}")
-    return tuple(map(str, given))
-
-
 def _feature_names(given: Sequence[str] | None, columns: tuple[str, ...] | None, count: int) -> tuple[str, ...]:
     if given is None:
         return columns or tuple(f"feature {i + 1}" for i in range(count))
     if len(given) != count:
         raise UsageError(f"feature_names expects a name for each of the {count} features, got {len(given)}")
     return tuple(map(str, given))
-
-
-def _classes_in(given: Any, wrapped: Wrapped, rows: int, what: str) -> Tensor | None:
-    """Return classes (N,) as numbers from 0, those of an estimator by its own labels.
-
-    Raises:
-        UsageError: they are not a class for each input.
-    """
-    if given is None:
-        return None
-    count = wrapped.logits.shape[1]
-    if wrapped.classes is not None and what == "labels":
-        place = {label: i for i, label in enumerate(wrapped.classes)}
-        listed = list(given.tolist() if hasattr(given, "tolist") else given)
-        if unknown := [label for label in listed if label not in place]:
-            raise UsageError(f"{what} expects the estimator's classes {few(wrapped.classes)}, got {few(unknown)}")
-        given = [place[label] for label in listed]
-    classes = tensor_of(given, what)
-    if classes.is_floating_point() or classes.dtype == torch.bool or tuple(classes.shape) != (rows,):
-        raise UsageError(
-            f"{what} expects a class, a whole number from 0, for each of {rows} inputs, got {tuple(classes.shape)} of "
-            f"{classes.dtype}"
-        )
-    if bool(((classes < 0) | (classes >= count)).any()):
-        span = f"{int(classes.min())} to {int(classes.max())}"
-        raise UsageError(f"{what} expects classes from 0 to {count - 1}, as many as the model gives, got {span}")
-    return classes.long().to(wrapped.logits.device)
-
-
-def _target(given: Any, wrapped: Wrapped, rows: int) -> Target | int | Tensor:
-    """Return the target as a task has it."""
-    count = wrapped.logits.shape[1]
-    if isinstance(given, str):
-        if given in get_args(Target):
-            return cast(Target, given)
-        raise UsageError(f'target expects "predicted", "label", a class or one for each input, got {given!r}')
-    if isinstance(given, int) and not isinstance(given, bool):
-        if not 0 <= given < count:
-            raise UsageError(f"target expects a class from 0 to {count - 1}, as many as the model gives, got {given}")
-        return given
-    classes = _classes_in(given, wrapped, rows, "target")
-    if classes is None:
-        raise UsageError('target expects "predicted", "label", a class or one for each input, got None')
-    return classes
 
 
 def _budget(given: Budget | int | None, modality: Modality, features: int, are_groups: bool) -> Budget:
@@ -246,6 +194,19 @@ def _budget(given: Budget | int | None, modality: Modality, features: int, are_g
     if modality == "table" or are_groups:
         return Budget(steps)
     return Budget(steps, subset_fraction=1 / STEPS[modality], subset_minimum=1)
+
+
+def _layer(name: str, model: nn.Module) -> str:
+    """Return the name of a layer in the module that a model was made into.
+
+    Raises:
+        UsageError: there is none.
+    """
+    layers = dict(model.named_modules())
+    if not name or (name not in layers and f"model.{name}" not in layers):
+        own = [each.removeprefix("model.") for each in layers if each]
+        raise UsageError(f"spatial expects a layer of the model, got {name!r}{did_you_mean(name, own)}")
+    return name if name in layers else f"model.{name}"
 
 
 def _words(tokenizer: Any, pad_id: int) -> Any:

@@ -36,6 +36,7 @@ def main(words: Sequence[str]) -> int:
     0: all is well; 1: some cells failed; 2: the call is wrong; 3: data or weights are missing; 130: interrupted.
     """
     keep_freed_memory()
+    os.environ["MPLBACKEND"] = "agg"  # a command writes figures into files, with or without a display
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(logging.Formatter("%(message)s"))
     log.handlers, log.propagate = [handler], False

@@ -12,6 +12,7 @@ import torch
 from benchmark.core.errors import UsageError
 from benchmark.core.types import Method, Task, UncertainExplainer
 from benchmark.inspection.shading import strength
+from benchmark.running.kept_samples import classes_told
 from benchmark.running.trial import Trial, refuse_non_finite
 from benchmark.scoring.evaluator import Evaluator
 from benchmark.scoring.metrics import METRICS
@@ -42,7 +43,7 @@ class Explained:
         task: whose sample it is.
         sample: the number of its row among the test samples.
         label: name of its class in the data.
-        predicted: name of the class that the model predicts, the target.
+        predicted: name of the class that the model predicts; that of the target follows where it is another.
         probability: of the target, 0 to 1.
         explanations: one a method.
         valid: (G,) bool, False for padding.
@@ -124,13 +125,13 @@ def explain(
         explanation = trial.run(label, method, partial(_explanation, label, name, method))
         explanations += [] if explanation is None else [explanation]
     trial.require(explanations)
-    x, target = task.test.x[sample], int(evaluator.shared.target[0])
+    x = task.test.x[sample]
     image, text = task.modality == "image", task.modality == "text"
     return Explained(
         task=task,
         sample=sample,
         label=task.class_names[int(task.test.y[sample])],
-        predicted=task.class_names[target],
+        predicted=classes_told(evaluator, 0),
         probability=float(evaluator.shared.clean[0]),
         explanations=explanations,
         valid=evaluator.valid[0].cpu().numpy(),

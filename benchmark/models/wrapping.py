@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
+from weakref import WeakKeyDictionary, ref
 
 import torch
 from torch import Tensor, nn
 
 from benchmark.core.errors import UsageError, few, short
 from benchmark.models.adapters import AsLogits, BlackBox, Function, Output, TextAdapter, tensor_in, view
+from benchmark.models.metering import Cost, charge
 
 ROWS = 64
 """Rows of a forward while it is found out what a model gives."""
+_given: WeakKeyDictionary[nn.Module, ref[nn.Module]] = WeakKeyDictionary()
+"""The module that a person gave, by what was made of it: neither keeps the other."""
 SUM_TOLERANCE = 1e-3
 """How far from 1 the probabilities of a row may sum."""
 
@@ -62,7 +67,33 @@ def wrap(model: object, x: Tensor, output: Output | None = None, text: bool = Fa
     classes = getattr(model, "classes_", None)
     adapted = AsLogits(asked, output, binary)
     as_it_is = output == "logits" and not binary and isinstance(_asked(asked, x[:1]), Tensor)
-    return Wrapped(asked if as_it_is else adapted, adapted.made(given), None if classes is None else tuple(classes))
+    wrapped = asked if as_it_is else adapted
+    if isinstance(model, nn.Module):
+        _given[wrapped] = ref(model)
+    return Wrapped(wrapped, adapted.made(given), None if classes is None else tuple(classes))
+
+
+@contextmanager
+def counted(wrapped: nn.Module) -> Iterator[None]:
+    """Let rows that pass the module a person gave count for the phase that is under way, as those of `wrapped` do."""
+    known = _given.get(wrapped)
+    model = known() if known is not None else None
+    if model is None:
+        yield
+        return
+
+    def forward(_module: nn.Module, _inputs: object, output: object) -> None:
+        answer = tensor_in(output)
+        if isinstance(answer, Tensor):
+            charge(Cost(forwards=len(answer)))
+            if answer.requires_grad:
+                answer.register_hook(lambda gradient: charge(Cost(backwards=len(gradient))))
+
+    hook = model.register_forward_hook(forward)
+    try:
+        yield
+    finally:
+        hook.remove()
 
 
 def is_text_model(model: object) -> bool:

@@ -33,7 +33,7 @@ def examples(evaluator: Evaluator, evaluation: Evaluation) -> list[dict[str, Any
         description: dict[str, Any] = {
             "sample": int(sample),
             "kind": task.modality,
-            "predicted": task.class_names[evaluation.target[at]],
+            "predicted": classes_told(evaluator, at),
             "probability": round(float(evaluator.shared.clean[at]), DIGITS),
             "label": task.class_names[int(task.test.y[sample])],
         }
@@ -48,6 +48,14 @@ def examples(evaluator: Evaluator, evaluation: Evaluation) -> list[dict[str, Any
                 description |= {"image": png(x.cpu().numpy()), "side": len(attribution)}
         descriptions.append(description | {"attribution": _short(attribution.reshape(-1))})
     return descriptions
+
+
+def classes_told(evaluator: Evaluator, at: int) -> str:
+    """Return the name of the class predicted for a sample, and that of the target where it is another one."""
+    names, shared = evaluator.task.class_names, evaluator.shared
+    target = names[int(shared.target[at])]
+    predicted = target if shared.predicted is None else names[int(shared.predicted[at])]
+    return target if predicted == target else f"{predicted}, explained as {target}"
 
 
 def pooled(heat: np.ndarray) -> np.ndarray:
