@@ -23,7 +23,7 @@ from leaderboards.inline_svg import inline_svg
 from leaderboards.overall import Overall
 from leaderboards.rank import Ranking
 from leaderboards.score_array import mean_over
-from leaderboards.tables import COSTS, RANKS, TRAINING, arrowed, between, footer, number, percent, title
+from leaderboards.tables import COSTS, RANKS, TRAINING, TextTable, arrowed, between, footer, number, percent, title
 
 LARGEST = 5_000_000
 """Bytes of a page; where it would be larger, fewer samples are shown."""
@@ -52,6 +52,7 @@ def page(
     examples: Examples,
     overalls: Sequence[Overall] = (),
     ablations: Sequence[Ablation] = (),
+    others: Sequence[TextTable] = (),
 ) -> str:
     """Return the page about some rankings; the same records give the same bytes.
 
@@ -60,6 +61,7 @@ def page(
         examples: returns the samples that were kept beside a record, see `benchmark.running.kept_samples`.
         overalls: boards of several tasks.
         ablations: of any tasks.
+        others: tables of scores that others computed, marked as theirs.
 
     Returns:
         HTML of at most 5 MB: of each board samples are left out from the last on until it is.
@@ -81,6 +83,7 @@ def page(
             tasks=[part | {"samples": part["samples"][:shown]} for part in parts],
             overalls=[_overall(board) for board in overalls],
             ablations=[_ablation(made) for made in ablations],
+            others=[asdict(table) for table in others],
             synthetic=sorted({part["name"] for part in parts if part["synthetic"]}),
             left_out=most - shown,
         ).lstrip()

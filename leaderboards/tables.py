@@ -37,6 +37,10 @@ class TextTable:
     rows: list[list[str]]
     lines: list[str]
 
+    def __str__(self) -> str:
+        """Return the table aligned for a terminal."""
+        return in_text(self)
+
 
 def render(boards: list[Board], form: str) -> str:
     """Return boards as text.
@@ -82,7 +86,8 @@ def title(board: Board) -> str:
         if board.group == PAPER
         else f" · {board.group} metrics: {', '.join(board.metrics) or 'none is defined here'}"
     )
-    return f"{board.task}{group} · {data} · {rows} · {seeds}{precision}{preset} · model: {quality}"
+    model = f" · model: {quality}" if quality else ""
+    return f"{board.task}{group} · {data} · {rows} · {seeds}{precision}{preset}{model}"
 
 
 def footer(board: Board) -> list[str]:

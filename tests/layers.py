@@ -30,6 +30,8 @@ COLUMN = {
     "benchmark.inspection": 0,
     "deepfaith": 2,
     "leaderboards": 0.5,
+    "benchmark.api": 1.5,
+    "benchmark.bridges": -0.5,
     "benchmark.cli": 1,
 }
 """Where a folder stands in its layer, so that no arrow runs behind a box."""

@@ -14,6 +14,7 @@ from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
 
@@ -191,6 +192,37 @@ def test_python_in_the_page_on_leaderboards_runs(tmp_path, monkeypatch, capsys):
     out = capsys.readouterr().out
     assert "t01 · SYNTHETIC stand-in data" in out
     assert "Friedman" in out
+
+
+def test_python_in_the_page_on_bridges_runs(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    code = "\n".join(blocks("docs/bridges.md", "python"))
+    exec(compile(code, "docs/bridges.md", "exec"), {})
+    out = capsys.readouterr().out
+    assert "ROAD [Quantus]" in out
+    assert "{'lime': (20, 1, 4, 4), 'grad_cam': (20, 1, 4, 4)}" in out
+    assert "20 <class 'float'>" in out
+    assert "['README.md', 'by_others.parquet', 'real.parquet']" in out
+
+
+def test_the_command_score_in_the_page_on_usage_runs(tmp_path, monkeypatch, capsys):
+    from benchmark.cli.parser import main
+
+    monkeypatch.chdir(tmp_path)
+    section = (ROOT / "docs" / "usage.md").read_text().split("## Score attributions from files")[1].split("\n## ")[0]
+    file, commands = re.findall(r"```(?:python-file|bash)\n(.*?)```", section, re.DOTALL)
+    (tmp_path / "my.py").write_text(file)
+    rng = np.random.default_rng(0)
+    np.savez("x.npz", rng.normal(size=(20, 6)))
+    np.savez("train.npz", rng.normal(size=(50, 6)))
+    np.savez("a.npz", rng.normal(size=(20, 6)))
+    np.savez("maps.npz", lime=rng.normal(size=(20, 6)), ig=rng.normal(size=(20, 6)))
+    np.save("y.npy", rng.integers(0, 3, 20))
+    for line in commands.splitlines():
+        words = re.split(r"\s+", re.split("#", line)[0].strip())[3:]
+        assert main([word.strip("'") for word in words]) == 0
+    assert "own" in capsys.readouterr().out
+    assert (tmp_path / "page.html").exists()
 
 
 PAGES = ["CONTRIBUTING.md", *sorted(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md"))]

@@ -28,6 +28,8 @@ LAYERS = [  # a folder imports from those above it in this list, and from itself
     "methods",
     "deepfaith",
     "leaderboards",
+    "benchmark.api",
+    "benchmark.bridges",
     "benchmark.cli",
     "benchmark.__main__",
 ]

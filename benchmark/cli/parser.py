@@ -18,6 +18,7 @@ from benchmark.cli.forget import add_forget
 from benchmark.cli.inspect import audit_command, doctor_command, explain_command, prepare_command
 from benchmark.cli.process import INTERRUPTED, SENTENCE, lost_output, refuse_foreign_packages
 from benchmark.cli.run import list_command, run_command, show_command
+from benchmark.cli.score import add_score
 from benchmark.cli.studies import add_studies
 from benchmark.core.errors import BenchmarkError, UsageError
 from benchmark.core.types import METHODS, PACKAGES, TASKS
@@ -35,6 +36,7 @@ def main(words: Sequence[str]) -> int:
     0: all is well; 1: some cells failed; 2: the call is wrong; 3: data or weights are missing; 130: interrupted.
     """
     keep_freed_memory()
+    os.environ["MPLBACKEND"] = "agg"  # a command writes figures into files, with or without a display
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(logging.Formatter("%(message)s"))
     log.handlers, log.propagate = [handler], False
@@ -130,6 +132,7 @@ def build_parser() -> argparse.ArgumentParser:
     run.add_argument("--dry-run", action="store_true", help="say what would be computed, compute nothing")
     run.add_argument("--json", action="store_true", help="print the result as JSON")
 
+    add_score(verb)
     add_boards(verb)
     add_forget(verb)
     lists = verb("list", list_command, "List tasks, methods or metrics.")

@@ -9,9 +9,16 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from benchmark.cli.arguments import add_allow_weak, add_metrics, add_out, add_sources, positive
+from benchmark.cli.arguments import (
+    add_allow_weak,
+    add_kind,
+    add_metrics,
+    add_out,
+    add_sources,
+    chosen_records,
+    positive,
+)
 from benchmark.cli.boards import FORMS
-from benchmark.cli.choices import add_kind, chosen_records
 from benchmark.cli.inspect import applicable, check_file, chosen_sources
 from benchmark.core.errors import BenchmarkError, DataError, UsageError
 from benchmark.core.selection import select_labels

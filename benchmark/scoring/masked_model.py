@@ -8,6 +8,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from benchmark.core.errors import DataError
 from benchmark.core.types import Baseline, Precision, Task
 from benchmark.models.batching import Batching
 from benchmark.scoring.removal_sets import MaskSets, RemovalSets, all_subsets
@@ -261,9 +262,20 @@ def substitute(x: Tensor, base: Tensor, masks: Tensor) -> Tensor:
 
 
 def watched(logits: Tensor, target: Tensor | None) -> Tensor:
-    """Return the classes to watch: those predicted (n,) from logits (n, C) of whole inputs; with a target, (n, 2)."""
+    """Return the classes to watch: those predicted (n,) from logits (n, C) of whole inputs; with a target, (n, 2).
+
+    Raises:
+        DataError: a target is not among the C classes.
+    """
     predicted = logits.argmax(-1)
-    return predicted if target is None else torch.stack([target, predicted], 1)
+    if target is None:
+        return predicted
+    if bool(((target < 0) | (target >= logits.shape[1])).any()):
+        raise DataError(
+            f"expected targets among the model's {logits.shape[1]} classes, numbered from 0, got "
+            f"{int(target.min())} to {int(target.max())}"
+        )
+    return torch.stack([target, predicted], 1)
 
 
 def to_predictions(logits: Tensor, classes: Tensor) -> Predictions:

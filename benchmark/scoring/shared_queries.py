@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from benchmark.core.errors import DataError
 from benchmark.core.seeding import random_bits, seed_for
 from benchmark.core.types import VALUE_TABLE_LIMIT, Task
 from benchmark.scoring.masked_model import MaskedModel, Predictions
@@ -48,6 +49,7 @@ class SharedQueries:
     ) -> None:
         self.task, self.seed, self.indices, self.model, self.kinds = task, seed, indices, model, kinds
         self.x = task.test.x[indices]
+        self.targets = targets_of(task, indices)
         self.valid = task.removal.valid(self.x)
         # decided by the task, not by these samples: otherwise a score would depend on the batch of its sample
         self.unpadded = not task.removal.pads
@@ -100,7 +102,7 @@ class SharedQueries:
 
     def _given(self, rows: slice) -> Tensor | None:
         """Return the classes (B,) that are to be explained, where the task says so."""
-        return None if self.task.target is None else self.task.target[self.indices[rows]]
+        return None if self.targets is None else self.targets[rows]
 
     def subsets(self, kind: str, rows: slice) -> MaskSets | PackedSets:
         """Return the removal sets of FC (`fixed`) or INF (`bernoulli`): all there are where there is a value table."""
@@ -160,3 +162,25 @@ class SharedQueries:
             self._covariances[key] = LinearPearson(masks, metric.effect(response))
         r = self._covariances[key](scores)
         return flagged(r, r.isnan(), response)
+
+
+def targets_of(task: Task, indices: Tensor) -> Tensor | None:
+    """Return the classes (N,) to explain of the test rows `indices`, or None for those that the model predicts.
+
+    Raises:
+        DataError: the task's target is no word, class or tensor of a class for each test row.
+    """
+    target, rows = task.target, len(task.test.x)
+    if isinstance(target, str) and target == "predicted":
+        return None
+    if isinstance(target, str) and target == "label":
+        target = task.test.y
+    if isinstance(target, int) and not isinstance(target, bool):
+        return torch.full_like(indices, target)
+    if isinstance(target, Tensor) and target.dtype == torch.int64 and tuple(target.shape) == (rows,):
+        return target.to(indices.device)[indices]
+    came = f"{tuple(target.shape)} of {target.dtype}" if isinstance(target, Tensor) else repr(target)
+    raise DataError(
+        f'the target of {task.name} is {came}: expected "predicted", "label", a class, or an int64 class for each of '
+        f"its {rows} test rows"
+    )
