@@ -20,6 +20,7 @@ LAYERS = [  # a folder imports from those above it in this list, and from itself
     "benchmark.records",
     "benchmark.scoring",
     "benchmark.modalities",
+    "benchmark.plugins",
     "benchmark.tasks",
     "benchmark.learning",
     "benchmark.running",

@@ -21,6 +21,8 @@ from benchmark.cli.run import list_command, run_command, show_command
 from benchmark.cli.studies import add_studies
 from benchmark.core.errors import BenchmarkError, UsageError
 from benchmark.core.types import METHODS, PACKAGES, TASKS
+from benchmark.plugins.discovery import discover_plugins
+from benchmark.plugins.task_files import with_task_files
 from benchmark.processes.allocation import keep_freed_memory
 from benchmark.running.presets import PRESETS
 
@@ -84,8 +86,13 @@ def _run(words: Sequence[str]) -> int:
         parser.print_help(sys.stderr)
         return UsageError.exit_code
     log.setLevel(min(logging.WARNING - 10 * arguments.verbose + 10 * arguments.quiet, logging.ERROR))
+    for plugin in discover_plugins():
+        if plugin.problem:
+            log.warning(plugin.problem)
     for path in arguments.include:
         METHODS.include(path)
+    if isinstance(getattr(arguments, "task", None), str):
+        arguments.task, arguments.task_files = with_task_files(arguments.task)
     return arguments.command(arguments)
 
 
@@ -95,7 +102,7 @@ def build_parser() -> argparse.ArgumentParser:
         prog="python -m benchmark", description="A faithfulness benchmark for feature attributions."
     )
     parser.add_argument("--version", action="store_true", help="print the version of this program")
-    parser.set_defaults(command=None)
+    parser.set_defaults(command=None, task_files=())
     verbs = parser.add_subparsers(metavar="COMMAND")
 
     def verb(name: str, command: Callable[[argparse.Namespace], int], text: str) -> argparse.ArgumentParser:

@@ -14,6 +14,7 @@ from benchmark.processes.interruption import held, stop_on_signals
 from benchmark.scoring.metrics import METRICS, select_metrics
 
 if TYPE_CHECKING:
+    from benchmark.core.registry import Entry
     from benchmark.records.store import RecordStore
     from benchmark.running.jobs import Outcome
     from benchmark.running.plan import PlannedTask
@@ -48,6 +49,7 @@ def run_command(arguments: argparse.Namespace) -> int:
         arguments.out.absolute(),
         arguments.compile,
         arguments.allow_weak_model,
+        arguments.task_files,
     ).settled()
     plans, missing = planned(
         names, choices, sources, seed=arguments.seed, limit=arguments.limit, precision=arguments.precision,
@@ -155,14 +157,21 @@ def list_command(arguments: argparse.Namespace) -> int:
         rows = [{"name": m.name, "summary": m.title, "better": _better(m.higher_is_better)} for m in METRICS.values()]
     else:
         registry: Any = TASKS if arguments.what == "tasks" else METHODS
-        rows = [{"name": e.name, "summary": e.summary, **e.facts} for e in map(registry.entry, registry.names())]
+        rows = [{"name": e.name, "summary": e.summary, **e.facts, **_origin(e)}
+                for e in map(registry.entry, registry.names())]  # fmt: skip
     if arguments.json:
         print(json.dumps(rows, indent=1))
     else:
         for row in rows:
-            extra = row.get("better") or row.get("kind") or row.get("modality")
-            print(f"{row['name']:<22} {extra:<9} {row['summary']}")
+            extra = row.get("better") or row.get("kind") or row.get("modality") or ""
+            origin = f" [{row['distribution']}]" if "distribution" in row else ""
+            print(f"{row['name']:<22} {extra:<9} {row['summary']}{origin}")
     return 0
+
+
+def _origin(entry: Entry) -> dict[str, str]:
+    """Return the package that a plug-in comes from; nothing for ours and for files."""
+    return {"distribution": entry.distribution} if entry.distribution else {}
 
 
 def show_command(arguments: argparse.Namespace) -> int:
