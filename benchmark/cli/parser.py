@@ -13,7 +13,7 @@ from pathlib import Path
 
 from benchmark.cli.arguments import add_allow_weak, add_out, add_sources, natural, positive
 from benchmark.cli.boards import add_boards
-from benchmark.cli.crosscheck import regress_command, verify_command
+from benchmark.cli.crosscheck import add_check, regress_command, verify_command
 from benchmark.cli.forget import add_forget
 from benchmark.cli.inspect import audit_command, doctor_command, explain_command, prepare_command
 from benchmark.cli.process import INTERRUPTED, SENTENCE, lost_output, refuse_foreign_packages
@@ -138,6 +138,7 @@ def build_parser() -> argparse.ArgumentParser:
     run.add_argument("--json", action="store_true", help="print the result as JSON")
 
     add_boards(verb)
+    add_check(verb)
     add_forget(verb)
     lists = verb("list", list_command, "List tasks, methods or metrics.")
     lists.add_argument("what", choices=("tasks", "methods", "metrics"))

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from benchmark.core.errors import DataError
 from benchmark.core.identity import removal_state, rows_digest
 from benchmark.core.sources import Located, Source, Sources
-from benchmark.core.types import Budget, Modality, Removal, Split, Task
+from benchmark.core.types import Modality, Removal, Split, Task
 
 if TYPE_CHECKING:
     import torch

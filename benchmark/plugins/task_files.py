@@ -1,4 +1,4 @@
-"""Tasks of single files, as `--task FILE.py:NAME` names them: registered ones, task specs, tasks, and what makes them."""
+"""Tasks of single files, `--task FILE.py:NAME`: registered ones, task specs, tasks, and functions that make them."""
 
 from __future__ import annotations
 
@@ -68,13 +68,13 @@ def include_task(text: str) -> str:
     title = f"{path.stem}.{name}"
     if title in TASKS.names():
         return title  # included before in this process
-    maker = _maker(text, title, value, module)
+    maker = _maker(text, title, value)
     maker.__module__, maker.__doc__ = module.__name__, getattr(value, "__doc__", None) if callable(value) else title
     TASKS.register(title, modality=maker().modality)(maker)
     return title
 
 
-def _maker(text: str, title: str, value: Any, module: ModuleType) -> Callable[[], TaskSpec]:
+def _maker(text: str, title: str, value: Any) -> Callable[[], TaskSpec]:
     """Return the function to register for what a file holds under a name."""
     made = value if isinstance(value, Task) or _lacks(value) == [] else _called(text, value)
     if isinstance(made, Task):
