@@ -21,6 +21,7 @@ LAYERS = [  # a folder imports from those above it in this list, and from itself
     "benchmark.scoring",
     "benchmark.metrics",
     "benchmark.modalities",
+    "benchmark.plugins",
     "benchmark.tasks",
     "benchmark.learning",
     "benchmark.running",

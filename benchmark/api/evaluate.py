@@ -17,7 +17,7 @@ from benchmark.core.provenance import UNKNOWN
 from benchmark.core.types import METHODS, Method, Task
 from benchmark.running.kept_samples import examples
 from benchmark.scoring.evaluator import Evaluation, Evaluator
-from benchmark.scoring.metrics import TEN, select_metrics
+from benchmark.scoring.metrics import select_metrics
 
 if TYPE_CHECKING:
     from benchmark.api.result import Result
@@ -107,8 +107,6 @@ def _evaluator(task: Task, metrics: str | Sequence[str], seed: int, samples: Seq
 
 def _metrics(given: str | Sequence[str]) -> list[str]:
     """Return the names of the metrics that are chosen."""
-    if given == "ten":
-        return list(TEN)
     text = given if isinstance(given, str) else ",".join(map(str, given))
     return select_metrics(text)
 

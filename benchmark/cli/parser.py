@@ -13,7 +13,7 @@ from pathlib import Path
 
 from benchmark.cli.arguments import add_allow_weak, add_metrics, add_out, add_sources, natural, positive
 from benchmark.cli.boards import add_boards
-from benchmark.cli.crosscheck import regress_command, verify_command
+from benchmark.cli.crosscheck import add_check, regress_command, verify_command
 from benchmark.cli.forget import add_forget
 from benchmark.cli.inspect import audit_command, doctor_command, explain_command, prepare_command
 from benchmark.cli.process import INTERRUPTED, SENTENCE, lost_output, refuse_foreign_packages
@@ -22,6 +22,8 @@ from benchmark.cli.score import add_score
 from benchmark.cli.studies import add_studies
 from benchmark.core.errors import BenchmarkError, UsageError
 from benchmark.core.types import METHODS, PACKAGES, TASKS
+from benchmark.plugins.discovery import discover_plugins
+from benchmark.plugins.task_files import with_task_files
 from benchmark.processes.allocation import keep_freed_memory
 from benchmark.running.presets import PRESETS
 
@@ -86,8 +88,13 @@ def _run(words: Sequence[str]) -> int:
         parser.print_help(sys.stderr)
         return UsageError.exit_code
     log.setLevel(min(logging.WARNING - 10 * arguments.verbose + 10 * arguments.quiet, logging.ERROR))
+    for plugin in discover_plugins():
+        if plugin.problem:
+            log.warning(plugin.problem)
     for path in arguments.include:
         METHODS.include(path)
+    if isinstance(getattr(arguments, "task", None), str):
+        arguments.task, arguments.task_files = with_task_files(arguments.task)
     return arguments.command(arguments)
 
 
@@ -97,7 +104,7 @@ def build_parser() -> argparse.ArgumentParser:
         prog="python -m benchmark", description="A faithfulness benchmark for feature attributions."
     )
     parser.add_argument("--version", action="store_true", help="print the version of this program")
-    parser.set_defaults(command=None)
+    parser.set_defaults(command=None, task_files=())
     verbs = parser.add_subparsers(metavar="COMMAND")
 
     def verb(name: str, command: Callable[[argparse.Namespace], int], text: str) -> argparse.ArgumentParser:
@@ -134,6 +141,7 @@ def build_parser() -> argparse.ArgumentParser:
 
     add_score(verb)
     add_boards(verb)
+    add_check(verb)
     add_forget(verb)
     lists = verb("list", list_command, "List tasks, methods or metrics.")
     lists.add_argument("what", choices=("tasks", "methods", "metrics"))

@@ -49,6 +49,7 @@ def run_command(arguments: argparse.Namespace) -> int:
         arguments.out.absolute(),
         arguments.compile,
         arguments.allow_weak_model,
+        arguments.task_files,
     ).settled()
     plans, missing = planned(
         names, choices, sources, seed=arguments.seed, limit=arguments.limit, precision=arguments.precision,
@@ -156,15 +157,22 @@ def list_command(arguments: argparse.Namespace) -> int:
         rows = [_metric_row(METRICS.entry(name)) for name in METRICS]
     else:
         registry: Any = TASKS if arguments.what == "tasks" else METHODS
-        rows = [{"name": e.name, "summary": e.summary, **e.facts} for e in map(registry.entry, registry.names())]
+        rows = [{"name": e.name, "summary": e.summary, **e.facts, **_origin(e)}
+                for e in map(registry.entry, registry.names())]  # fmt: skip
     if arguments.json:
         print(json.dumps(rows, indent=1))
     else:
         for row in rows:
             extra = row.get("better") or row.get("kind") or row.get("modality") or ""
             extra += f" {row['group']:<12}" if arguments.what == "metrics" else ""
-            print(f"{row['name']:<22} {extra:<9} {row['summary']}")
+            origin = f" [{row['distribution']}]" if "distribution" in row else ""
+            print(f"{row['name']:<22} {extra:<9} {row['summary']}{origin}")
     return 0
+
+
+def _origin(entry: Entry) -> dict[str, str]:
+    """Return the package that a plug-in comes from; nothing for ours and for files."""
+    return {"distribution": entry.distribution} if entry.distribution else {}
 
 
 def show_command(arguments: argparse.Namespace) -> int:

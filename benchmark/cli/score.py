@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from benchmark.cli.arguments import add_out, natural
+from benchmark.cli.arguments import add_metrics, add_out, natural
 from benchmark.cli.boards import Verb
 from benchmark.core.errors import BenchmarkError, DataError, UsageError, few
 from benchmark.scoring.metrics import select_metrics
@@ -46,7 +46,7 @@ def add_score(verb: Verb) -> None:
     score.add_argument(
         "--output", choices=("logits", "probabilities"), help="what the model gives (default: found out)"
     )
-    score.add_argument("--metrics", default="ten", help="names separated by commas (default: all ten)")
+    add_metrics(score, "ten", "the ten")
     score.add_argument("--name", default="own", help="of the task, in records and headings (default: own)")
     score.add_argument("--seed", type=natural, default=0, help="base of every random draw (default: 0)")
     score.add_argument("--page", type=Path, metavar="FILE.html", help="also write a report of what was scored")
@@ -69,8 +69,7 @@ def score_command(arguments: argparse.Namespace) -> int:
     choices = parse_methods(arguments.methods) if arguments.methods else []
     if twice := [choice.label for choice in choices if choice.label in files]:
         raise UsageError(f"{twice[0]!r} is both a file of --attributions and one of --methods: rename the file")
-    if arguments.metrics != "ten":
-        select_metrics(arguments.metrics)  # said before any file is read
+    select_metrics(arguments.metrics)  # said before any file is read
     inputs = read(arguments.inputs, finite=True, dims=(2, 3, 4))
     background = None if arguments.background is None else read(arguments.background, finite=True)
     labels = None if arguments.labels is None else _labels(read(arguments.labels, finite=True), len(inputs), arguments)

@@ -92,7 +92,7 @@ def ablate_command(arguments: argparse.Namespace) -> int:
     store = RecordStore(arguments.out).open()
     settings = Settings(
         TEN, "auto", arguments.jobs, "missing", PACKAGES, tuple(arguments.include),
-        arguments.out.absolute(), False, arguments.allow_weak_model,
+        arguments.out.absolute(), False, arguments.allow_weak_model, arguments.task_files,
     ).settled()  # fmt: skip
     rivals = [choice for choice in parse_methods("all") if _is_rival(choice)]
     records: list[Record] = []
