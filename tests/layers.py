@@ -22,6 +22,7 @@ COLUMN = {
     "benchmark.models": 0,
     "benchmark.scoring": -1,
     "benchmark.metrics": -2,
+    "benchmark.plugins": -2,
     "benchmark.modalities": 0,
     "benchmark.learning": 1,
     "benchmark.tasks": -1,
