@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from benchmark.core.types import METHODS, PACKAGES, TASKS
+from benchmark.modalities.removals import REMOVALS
 from benchmark.running.built import forget_tasks
 from benchmark.scoring.metrics import METRICS
 from tests import model_cache
@@ -38,7 +39,7 @@ def _session_cache(tmp_path_factory):
 @pytest.fixture(autouse=True)
 def forget_registered():
     """Return a function that forgets what a test has registered so far; it is called after every test, too."""
-    known = {registry: set(registry.names()) for registry in (TASKS, METHODS, METRICS)}
+    known = {registry: set(registry.names()) for registry in (TASKS, METHODS, METRICS, REMOVALS)}
     modules = set(sys.modules)
 
     def forget():

@@ -12,7 +12,7 @@ from benchmark.api.attributions import attributions_of
 from benchmark.api.explainers import Callback, is_explainer
 from benchmark.api.making_records import record_of
 from benchmark.api.names import registered_as
-from benchmark.core.errors import BenchmarkError, UsageError, describe
+from benchmark.core.errors import BenchmarkError, UsageError, describe, few
 from benchmark.core.provenance import UNKNOWN
 from benchmark.core.types import METHODS, Method, Task
 from benchmark.running.kept_samples import examples
@@ -102,6 +102,10 @@ def _evaluator(task: Task, metrics: str | Sequence[str], seed: int, samples: Seq
     """Return the evaluator, whose checks restore what they draw."""
     if not isinstance(task, Task):
         raise UsageError(f"expected a task, as benchmark.task(model, x) makes it, got {type(task).__name__}")
+    if samples is not None and len(set(samples)) < len(samples):
+        raise UsageError(f"samples expects row numbers that are different, got {few(samples)}")
+    if isinstance(seed, bool) or not isinstance(seed, int):
+        raise UsageError(f"seed expects a whole number, got {seed!r}")
     return Evaluator(task, seed, samples, metrics=_metrics(metrics))
 
 
@@ -150,7 +154,7 @@ def _entry(task: Task, label: str, value: Any) -> Any:
         return _applied(task, label, value)
     if isinstance(value, str):
         raise UsageError(f"{label} is the text {value!r}: benchmark.method({value!r}) is the method of this name")
-    return Callback(value, label) if is_explainer(value) and not isinstance(value, Tensor) else value
+    return Callback(value) if is_explainer(value) and not isinstance(value, Tensor) else value
 
 
 def _applied(task: Task, label: str, method: Method) -> Method:

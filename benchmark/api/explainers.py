@@ -21,11 +21,9 @@ class Callback(Method):
 
     Args:
         function: see `asked`.
-        what: what it is called in sentences.
     """
 
     function: Any
-    what: str
 
     def prepare(self, task: Task, seed: int) -> Attribute:
         """See `Method`."""
@@ -38,8 +36,8 @@ class Callback(Method):
             except Exception as error:  # of a person's explainer
                 if isinstance(error, UsageError):
                     raise
-                raise UsageError(f"{self.what} failed: {describe(error, ask)}") from error
-            return attributions_of(given, task, x, target, f"what {self.what} returned")
+                raise UsageError(f"it failed: {describe(error, self.function)}") from error
+            return attributions_of(given, task, x, target, "what it returned")
 
         return explain
 

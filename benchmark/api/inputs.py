@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 from torch import Tensor
 
@@ -30,25 +31,24 @@ def tensor_of(given: Any, what: str) -> Tensor:
         return given.detach()
     if isinstance(given, str):
         raise UsageError(f"{what} expects numbers, got the text {short(repr(given))}: load the file first")
-    if hasattr(given, "columns") and hasattr(given, "to_numpy"):
-        odd = [name for name, kind in given.dtypes.items() if not _is_real(np.dtype(kind))] if _plain(given) else ["?"]
-        if odd:
+    if isinstance(given, pd.DataFrame):
+        kinds = zip(given.columns, given.dtypes, strict=True)
+        if odd := [name for name, kind in kinds if not pd.api.types.is_numeric_dtype(kind)]:
             raise UsageError(f"{what} expects columns of numbers, got others in {few(odd)}: encode them as numbers")
     try:
         array = given.to_numpy() if hasattr(given, "to_numpy") else np.asarray(given)
     except Exception as error:  # numpy's of ragged lists, and those of objects that only look like arrays
         kind = type(given).__name__
-        raise UsageError(f"{what} expects an array, got a {kind} that makes none: {short(error)}") from error
+        raise UsageError(
+            f"{what} expects an array, got a {kind} that makes none: are its rows of one length?"
+        ) from error
     if not _is_real(array.dtype):
         raise UsageError(
             f"{what} expects numbers, got {_came(given)} of type {array.dtype}: give a tensor or an array of numbers"
         )
-    return torch.as_tensor(np.ascontiguousarray(array))
-
-
-def _plain(table: Any) -> bool:
-    """Tell whether all columns of a pandas table have types of numpy's."""
-    return all(isinstance(kind, np.dtype) for kind in table.dtypes)
+    number: Any = np.int64 if array.dtype.kind in "iu" else array.dtype if array.dtype.itemsize <= 8 else np.float64
+    plain = array.astype(np.dtype(number).newbyteorder("="), copy=False)
+    return torch.from_numpy(np.require(plain, requirements=("C", "W")))
 
 
 def _is_real(kind: np.dtype) -> bool:
@@ -95,7 +95,7 @@ def check_inputs(x: Tensor, what: str, modality: Modality) -> Tensor:
         UsageError: they are of another shape or type, empty or not finite.
     """
     if x.dim() != (4 if modality == "image" else 2) or (modality == "image" and x.shape[2] != x.shape[3]):
-        raise UsageError(f"{what} of a {modality} expects {NAMED[modality]}, got {tuple(x.shape)}")
+        raise UsageError(f"{what} of modality {modality} expects {NAMED[modality]}, got {tuple(x.shape)}")
     if 0 in x.shape:
         raise UsageError(f"{what} is empty, {tuple(x.shape)}: expected at least one input with one feature")
     if modality == "text":

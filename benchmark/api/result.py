@@ -58,7 +58,9 @@ class Result:
         for metric in frame["metric"].unique():
             of_metric = frame[frame["metric"] == metric]
             table = of_metric.pivot(index=rows if len(rows) > 1 else "sample", columns="method", values="score")
-            tables[metric] = table[[label for label in self.labels if label in table]].rename_axis(columns=None)
+            order = of_metric.set_index(rows).index.unique()
+            columns = [label for label in self.labels if label in table]
+            tables[metric] = table.loc[order, columns].rename_axis(columns=None)
         return tables
 
     def to_frame(self) -> pd.DataFrame:
@@ -74,7 +76,7 @@ class Result:
                 continue
             given = {name: getattr(record.cell, name) for name in several} | {"method": record.label}
             frame = record.scores.assign(**given)[[*given, *record.scores.columns]]
-            frames.append(frame.astype({"metric": str, "reason": object}))
+            frames.append(frame.astype({"sample": int, "target": int, "metric": str, "reason": object}))
         if not frames:
             raise UsageError("this result holds no scores: every record in it failed")
         whole = pd.concat(frames, ignore_index=True)
