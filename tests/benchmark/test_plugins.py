@@ -18,8 +18,8 @@ from tests.installed import Site, method
 
 EXPLOSIVE = "raise RuntimeError('this was imported')\n"
 OWN_TASK = (
-    "import tests.own_task as own\nfrom benchmark.core.types import TASKS\n"
-    "@TASKS.register('their_rows', modality='table')\ndef rows():\n    '''Rows of theirs.'''\n    return own.Own()\n"
+    "import tests.file_tasks as own\nfrom benchmark.core.types import TASKS\n"
+    "@TASKS.register('their_rows', modality='table')\ndef rows():\n    '''Rows of theirs.'''\n    return own.Rows()\n"
 )
 
 
@@ -172,7 +172,7 @@ def test_what_fails_when_it_is_used_breaks_no_other(site, capsys, source, messag
 def test_doctor_shows_plug_ins_and_what_is_wrong_with_them(site, capsys):
     site.install("good", {"their_good.py": method("good_one")}, {"methods": "x = their_good"})
     site.install("bad", {"their_bad.py": EXPLOSIVE + method("bad_one")}, {"methods": "x = their_bad"})
-    site.install("rows", {"their_rows.py": OWN_TASK.replace("own.Own()", "1 / 0")}, {"tasks": "x = their_rows"})
+    site.install("rows", {"their_rows.py": OWN_TASK.replace("own.Rows()", "1 / 0")}, {"tasks": "x = their_rows"})
     words = ["doctor", "--task", "nap_mlp,their_rows", "--source", "synthetic"]
     assert main(words) == 3
     out = capsys.readouterr().out
@@ -185,7 +185,7 @@ def test_doctor_shows_plug_ins_and_what_is_wrong_with_them(site, capsys):
 
 
 def test_a_task_that_cannot_be_planned_is_passed_over(site, tmp_path, capsys):
-    source = OWN_TASK.replace("own.Own()", "[][1]")
+    source = OWN_TASK.replace("own.Rows()", "[][1]")
     site.install("rows", {"their_rows.py": source}, {"tasks": "x = their_rows"})
     words = ["run", "--task", "their_rows,breast_cancer_mlp", "--methods", "saliency", "--limit", "3", "--jobs", "1"]
     assert main([*words, "--out", str(tmp_path / "out"), "--metrics", "DEL"]) == 3
