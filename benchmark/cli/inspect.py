@@ -180,6 +180,7 @@ def doctor_command(arguments: argparse.Namespace) -> int:
     from dataclasses import replace
 
     from benchmark.core.sources import cache_limit
+    from benchmark.inspection.plugins import plugin_states
     from benchmark.inspection.readiness import cache_use, readable, readiness
     from benchmark.records.provenance import git_commit, versions
 
@@ -204,14 +205,17 @@ def doctor_command(arguments: argparse.Namespace) -> int:
         "cache bound": readable(cache_limit()),
         "data folder": str(sources.data_dir or "none: set BENCHMARK_DATA or use --data-dir"),
     }
+    plugins = plugin_states()
     states, use = [readiness(name, sources) for name in names], cache_use(sources.cache)
     if arguments.json:
-        plain = {"facts": facts, "tasks": [state.plain() for state in states], "cache": [kind.plain() for kind in use]}
+        plain = {"facts": facts, "tasks": [state.plain() for state in states], "cache": [kind.plain() for kind in use],
+                 "plugins": [plugin.plain() for plugin in plugins]}  # fmt: skip
         print(json.dumps(plain, indent=1))
     else:
         width = max(map(len, facts))
         print("\n".join(f"{key:<{width}}  {value}" for key, value in facts.items()) + "\n")
         print("\n".join(kind.text() for kind in use) + "\n")
+        print("".join(f"{plugin.text()}\n" for plugin in plugins), end="\n" if plugins else "")
         print("\n".join(state.text() for state in states))
     missing = arguments.task is not None and not all(state.ready for state in states)
     return DataError.exit_code if missing else 0

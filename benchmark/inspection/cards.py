@@ -132,8 +132,8 @@ def _description(cls: type) -> str:
 
 
 def _by_modality(method: Method, modalities: Sequence[str]) -> dict[str, str]:
-    """Return what stands for each parameter that a method leaves to the task: its values on the tasks there are."""
-    specs = [TASKS.get(name)() for name in TASKS.names()]
+    """Return what stands for each parameter that a method leaves to the task: its values on the tasks that are ours."""
+    specs = [TASKS.get(name)() for name in TASKS.names() if TASKS.entry(name).built_in]
     defaults: dict[str, list[str]] = {}
     for modality in modalities:
         resolved = [parameters(method.resolved(spec)) for spec in specs if spec.modality == modality]

@@ -81,11 +81,9 @@ def source_of(module: str) -> Path | None:
         spec: ModuleSpec | None = importlib.util.find_spec(head)
     except (ImportError, ValueError):  # what is loaded under this name says nothing of where it is from
         return None
-    name = head
     for part in rest:
-        name += f".{part}"
         if spec is None or spec.submodule_search_locations is None:
             return None
-        spec = PathFinder.find_spec(name, spec.submodule_search_locations)
+        spec = PathFinder.find_spec(part, list(spec.submodule_search_locations))
     path = Path(spec.origin) if spec is not None and spec.origin is not None else None
     return path if path is not None and path.suffix == ".py" and path.is_file() else None

@@ -21,8 +21,8 @@ Overwrite = Literal["never", "missing", "always"]
 class Settings:
     """How cells are run. `packages`, `included` and `task_files` say where workers find methods and tasks.
 
-    `task_files` are `FILE.py:NAME`, as `--task` takes them. `device` is auto, cpu or cuda; `jobs` None means one
-    worker a core, or one for a GPU. `settled` fills in both.
+    `task_files` are `FILE.py:NAME`, as `--task` takes them. `device` is auto, cpu or cuda; `jobs` None means one worker
+    a core, or one for a GPU. `settled` fills in both.
     """
 
     metrics: tuple[str, ...]

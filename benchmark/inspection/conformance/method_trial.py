@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import random
 import tempfile
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cached_property
@@ -102,7 +101,6 @@ def process_state() -> dict[str, Any]:
         "torch's default type": torch.get_default_dtype(),
         "torch's gradient mode": torch.is_grad_enabled(),
         "the working folder": os.getcwd(),
-        "the number of running threads": threading.active_count(),
     }
 
 
