@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 from benchmark.core.errors import UsageError
 from benchmark.core.identity import method_identity, source_digest, training_digest
@@ -73,6 +73,7 @@ class DeepFaith(Method):
         >>> explain(x, target)  # (B, G)
     """
 
+    only_predicted: ClassVar[bool] = True
     output: str = bounded("signed", among=OUTPUTS)
     conditioning: str = bounded("margin", among=CONDITIONING)
     alpha: float = bounded(-1.0, low=-1, high=1)

@@ -84,7 +84,13 @@ def rank_uncertainty(means: np.ndarray, higher: np.ndarray, observed: np.ndarray
 
 
 def chance_to_be_best(ranks: np.ndarray) -> np.ndarray:
-    """Return the share (M,) of draws in which a method has the best of the ranks (draws, M); ties share theirs."""
+    """Return the share (M,) of draws in which a method has the best of the ranks (draws, M); ties share theirs.
+
+    A draw in which nobody has a rank, of undefined samples alone, does not count; NaN where there is no other.
+    """
+    ranks = ranks[np.isfinite(ranks).any(1)]
+    if not len(ranks):
+        return np.full(ranks.shape[1], np.nan)
     top = ranks == np.nanmin(ranks, axis=1, keepdims=True)
     return (top / top.sum(1, keepdims=True)).mean(0)
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor, nn
@@ -206,6 +206,7 @@ class CXPlain(Method):
         >>> lower, upper = explain.interval(x)
     """
 
+    only_predicted: ClassVar[bool] = True
     rows: int | None = bounded(None, low=2)
     members: int | None = bounded(None, low=1)
     iterations: int | None = bounded(None, low=1)

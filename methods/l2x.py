@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor, nn
@@ -136,6 +136,7 @@ class L2X(Method):
         >>> explain(x, target)  # (B, G) in [0, 1]
     """
 
+    only_predicted: ClassVar[bool] = True
     k: int | None = bounded(None, low=1)
     temperature: float | None = bounded(None, above=0)
     iterations: int | None = bounded(None, low=1)

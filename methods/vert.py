@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor, nn
@@ -93,6 +93,7 @@ class VerT(Method):
         >>> explain(x, target)  # (B, G) in [0, 1]
     """
 
+    only_predicted: ClassVar[bool] = True
     rows: int | None = bounded(None, low=2)
     rounds: int | None = bounded(None, low=1)
     steps: int | None = bounded(None, low=1)
@@ -144,6 +145,7 @@ class VerTAmortised(Method):
         >>> explain(x, target)  # (B, G) in [0, 1]
     """
 
+    only_predicted: ClassVar[bool] = True
     rows: int | None = bounded(None, low=2)
     rounds: int | None = bounded(None, low=1)
     steps: int | None = bounded(None, low=1)

@@ -6,6 +6,7 @@ import ast
 import dataclasses
 import importlib.util
 import inspect
+import json
 import os
 import re
 import subprocess
@@ -15,6 +16,7 @@ from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import yaml
@@ -22,7 +24,7 @@ import yaml
 import benchmark as fb
 from benchmark.core.seeding import seeded
 from benchmark.records.store import RecordStore
-from benchmark.scoring.metrics import METRICS
+from benchmark.scoring.metrics import METRICS, ProbeMetric
 from tests import gallery
 from tests.leaderboards.generated import several
 
@@ -100,8 +102,7 @@ def test_pages_of_the_gallery_run_and_are_short(page, tmp_path, monkeypatch, cap
 def example(tmp_path):
     """Return a file with the examples of a method, a task and a metric, which are forgotten afterwards."""
     (tmp_path / "example.py").write_text("\n\n".join(blocks("CONTRIBUTING.md", "python")))
-    yield tmp_path / "example.py"
-    METRICS.pop("LEAST", None)
+    return tmp_path / "example.py"
 
 
 def test_the_examples_of_a_method_a_task_and_a_metric_run(example, tmp_path, capsys):
@@ -114,6 +115,25 @@ def test_the_examples_of_a_method_a_task_and_a_metric_run(example, tmp_path, cap
     assert "waves · real data · 5 test samples (limit 5)" in board
     assert "gradient_x_input" in board
     assert "LEAST↓" in board
+
+
+def test_the_metrics_of_ones_own_run(tmp_path, capsys):
+    from benchmark.cli.parser import main
+
+    first, *others = blocks("docs/own_metrics.md", "python")
+    assert len([line for line in first.splitlines() if line.strip()]) <= 10
+    file = tmp_path / "first.py"
+    file.write_text("\n\n".join([first, *others]))
+    words = ["run", "--task", "nap_mlp", "--source", "synthetic", "--methods", "saliency,random",
+             "--metrics", "ten,own", "--limit", "5", "--jobs", "1", "--include", str(file),
+             "--out", str(tmp_path / "results")]  # fmt: skip
+    assert main(words) == 0
+    ten, own = capsys.readouterr().out.split("\nnap_mlp · own metrics: ")
+    assert own.startswith("FIRST, PAIRS, NEGATED · ")
+    assert "IROF↑" in ten
+    assert "FIRST" not in ten
+    assert main(["show", "first", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["group"] == "own"
 
 
 def test_metric_cards_are_those_of_the_registry():
@@ -203,7 +223,8 @@ def test_the_glossary_has_the_words_of_records_and_boards():
     words = [part.name for kind in (Record, Cell) for part in dataclasses.fields(kind)]
     words += [*SCORES_SCHEMA.names, *CHANGED, *tables.COLUMNS, *tables.COSTS, *tables.TRAINING]
     assert not [word for word in words if word not in known]
-    kinds = {metric.probe.kind for metric in METRICS.values()}
+    kinds = {metric.probe.kind for metric in METRICS.values() if isinstance(metric, ProbeMetric)}
+    assert set(METRICS.groups()) | {"own"} <= known
     assert kinds <= known
 
 
@@ -225,6 +246,37 @@ def test_python_in_the_page_on_leaderboards_runs(tmp_path, monkeypatch, capsys):
     out = capsys.readouterr().out
     assert "t01 · SYNTHETIC stand-in data" in out
     assert "Friedman" in out
+
+
+def test_python_in_the_page_on_bridges_runs(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    code = "\n".join(blocks("docs/bridges.md", "python"))
+    exec(compile(code, "docs/bridges.md", "exec"), {})
+    out = capsys.readouterr().out
+    assert "ROAD [Quantus]" in out
+    assert "{'lime': (20, 1, 4, 4), 'grad_cam': (20, 1, 4, 4)}" in out
+    assert "20 <class 'float'>" in out
+    assert "['README.md', 'by_others.parquet', 'real.parquet']" in out
+
+
+def test_the_command_score_in_the_page_on_usage_runs(tmp_path, monkeypatch, capsys):
+    from benchmark.cli.parser import main
+
+    monkeypatch.chdir(tmp_path)
+    section = (ROOT / "docs" / "usage.md").read_text().split("## Score attributions from files")[1].split("\n## ")[0]
+    file, commands = re.findall(r"```(?:python-file|bash)\n(.*?)```", section, re.DOTALL)
+    (tmp_path / "my.py").write_text(file)
+    rng = np.random.default_rng(0)
+    np.savez("x.npz", rng.normal(size=(20, 6)))
+    np.savez("train.npz", rng.normal(size=(50, 6)))
+    np.savez("a.npz", rng.normal(size=(20, 6)))
+    np.savez("maps.npz", lime=rng.normal(size=(20, 6)), ig=rng.normal(size=(20, 6)))
+    np.save("y.npy", rng.integers(0, 3, 20))
+    for line in commands.splitlines():
+        words = re.split(r"\s+", re.split("#", line)[0].strip())[3:]
+        assert main([word.strip("'") for word in words]) == 0
+    assert "own" in capsys.readouterr().out
+    assert (tmp_path / "page.html").exists()
 
 
 PAGES = ["CONTRIBUTING.md", *sorted(str(path.relative_to(ROOT)) for path in (ROOT / "docs").rglob("*.md"))]

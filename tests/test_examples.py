@@ -10,9 +10,10 @@ import pytest
 from tests.test_layers import MODULES
 
 FOLDERS = (
-    "benchmark.api", "benchmark.core", "benchmark.statistics", "benchmark.records", "benchmark.scoring",
-    "benchmark.modalities.grouping", "benchmark.modalities.removals", "benchmark.models.wrapping",
-)  # fmt: skip
+    *("benchmark.api", "benchmark.bridges", "benchmark.core", "benchmark.data", "benchmark.statistics"),
+    *("benchmark.records", "benchmark.scoring", "benchmark.models.wrapping"),
+    *("benchmark.modalities.grouping", "benchmark.modalities.removals"),
+)
 WITH_EXAMPLES = [name for name, path in MODULES.items() if name.startswith(FOLDERS) and ">>> " in path.read_text()]
 
 

@@ -19,7 +19,9 @@ LAYERS = [  # a folder imports from those above it in this list, and from itself
     "benchmark.models",
     "benchmark.records",
     "benchmark.scoring",
+    "benchmark.metrics",
     "benchmark.modalities",
+    "benchmark.plugins",
     "benchmark.tasks",
     "benchmark.learning",
     "benchmark.running",
@@ -28,6 +30,7 @@ LAYERS = [  # a folder imports from those above it in this list, and from itself
     "deepfaith",
     "leaderboards",
     "benchmark.api",
+    "benchmark.bridges",
     "benchmark.cli",
     "benchmark.__main__",
 ]

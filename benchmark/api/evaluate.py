@@ -17,7 +17,7 @@ from benchmark.core.provenance import UNKNOWN
 from benchmark.core.types import METHODS, Method, Task
 from benchmark.running.kept_samples import examples
 from benchmark.scoring.evaluator import Evaluation, Evaluator
-from benchmark.scoring.metrics import TEN, select_metrics
+from benchmark.scoring.metrics import select_metrics
 
 if TYPE_CHECKING:
     from benchmark.api.result import Result
@@ -48,7 +48,7 @@ def evaluate(
             what speaks more for the target; maps (N, side, side) or (N, channels, side, side), which are summed over
             channels; an object with such `values`; a `method`; or a callable `(x, target) -> attribution`, of which
             Captum's `attribute`, explainers of `shap` and a Quantus `explain_func` are such.
-        metrics: `ten`, names and globs between commas, or a list of names.
+        metrics: `ten`, `all`, a group, names and globs between commas, or a list of names.
         seed: of random subsets, of the order of ties, and of methods.
         samples: row numbers of the task's inputs that are explained, which given attributions belong to; None for all.
 
@@ -111,8 +111,6 @@ def _evaluator(task: Task, metrics: str | Sequence[str], seed: int, samples: Seq
 
 def _metrics(given: str | Sequence[str]) -> list[str]:
     """Return the names of the metrics that are chosen."""
-    if given == "ten":
-        return list(TEN)
     text = given if isinstance(given, str) else ",".join(map(str, given))
     return select_metrics(text)
 

@@ -11,6 +11,8 @@ import pandas as pd
 from benchmark.core.errors import UsageError, did_you_mean, few
 from benchmark.records.record import Record
 from benchmark.records.store import RecordStore
+from benchmark.scoring.metrics import PAPER
+from leaderboards.board import kind_of
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -91,25 +93,30 @@ class Result:
         return sorted(order, key=lambda name: (order[name], name))
 
     def rankings(self) -> list[Ranking]:
-        """Return the boards with what they were made from, one a task; those with gaps too, which they name."""
+        """Return the boards of each task and group of metrics with what they were made from; those with gaps, too."""
         from leaderboards.rank import rankings
 
         return rankings(self.records, partial=True)
 
-    def board(self) -> Board:
+    def board(self, group: str | None = None) -> Board:
         """Return the mean-rank board.
 
-        Raises:
-            UsageError: the result holds several; `rankings` returns them all.
-        """
-        return self._one().board
+        Args:
+            group: of metrics: `ten`, the paper's, by default where the result has them, or that of others.
 
-    def _one(self) -> Ranking:
-        found = self.rankings()
-        if len(found) > 1:
-            names = few(sorted({ranking.board.task for ranking in found}))
-            raise UsageError(f"this result holds {len(found)} boards ({names}): load one, with task=")
-        return found[0]
+        Raises:
+            UsageError: the result holds several tasks, or several groups of which none is said.
+        """
+        boards = [ranking.board for ranking in self.rankings()]
+        kinds = {kind_of(board) for board in boards}
+        if len(kinds) > 1:
+            names = few(sorted({board.task for board in boards}))
+            raise UsageError(f"this result holds boards of {len(kinds)} runs ({names}): load one, with task=")
+        by_group = {board.group: board for board in boards}
+        group = group or (next(iter(by_group)) if len(by_group) == 1 else PAPER)
+        if group not in by_group:
+            raise UsageError(f"this result has no board of the metrics {group!r}{did_you_mean(group, by_group)}")
+        return by_group[group]
 
     def __repr__(self) -> str:
         """Return in a line what this holds."""
@@ -124,8 +131,11 @@ class Result:
         controls = any(record.kind in ("control", "oracle") for record in self.records)
         return render(boards, "table") + ("" if controls else f"\n{CONTROLS}")
 
-    def plot(self) -> Figure:
+    def plot(self, group: str | None = None) -> Figure:
         """Draw the mean ranks with their 95 % intervals.
+
+        Args:
+            group: of metrics, see `board`.
 
         Returns:
             A figure of matplotlib, which a notebook shows; `.savefig("board.png")` writes it.
@@ -136,7 +146,7 @@ class Result:
         from leaderboards.figures import intervals_figure
 
         with mpl.rc_context():  # a person's own settings stay
-            figure = intervals_figure(self.board())
+            figure = intervals_figure(self.board(group))
         plt.close(figure)  # of pyplot's list alone: it can be shown and saved
         return figure
 

@@ -32,7 +32,7 @@ CHANGED = {
     "model": "the model has other weights or other code",
     "task": "the task's budget or its way to remove features changed",
     "code": "its code changed",
-    "distribution": "it comes from another distribution",
+    "distribution": "it comes from another distribution or version",
 }
 """What a record's identity holds, and what is said where a part of it is no longer the same."""
 
@@ -67,7 +67,10 @@ def method_identity(method: Method, modality: Modality, registered: str = "") ->
 
 def what_changed(before: Mapping[str, str], now: Mapping[str, str]) -> str | None:
     """Return the sentence for the first part of an identity that is not the same, or None where all are."""
-    return next((sentence for part, sentence in CHANGED.items() if before.get(part) != now.get(part)), None)
+    part = next((part for part in CHANGED if before.get(part) != now.get(part)), None)
+    if part != "distribution":
+        return None if part is None else CHANGED[part]
+    return f"{CHANGED[part]} ({before.get(part) or 'none'} then, {now.get(part) or 'none'} now)"
 
 
 def tensors_digest(named: Mapping[str, Tensor]) -> str:

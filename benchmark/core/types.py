@@ -173,6 +173,8 @@ class Method(ABC):
 
     repeats: ClassVar[int] = 1
     """How many seeds a record averages over; more than one only for controls that are pure chance."""
+    only_predicted: ClassVar[bool] = False
+    """Whether it explains the class that the model predicts, whichever is asked for: it is refused another target."""
 
     def unsupported(self, spec: TaskSpec) -> str | None:
         """Return why this method cannot explain the task, or None where it can."""

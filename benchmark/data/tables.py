@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import io
+import warnings
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Collection
@@ -215,12 +216,14 @@ def _read_csv(content: bytes, origin: str, wanted: Collection[str]) -> pd.DataFr
         missing = [name for name in wanted if name not in names]
         if missing:
             raise DataError(f"{origin} has no column {few(missing)}: expected {', '.join(wanted)}, got {few(names)}")
-        frame = pd.read_csv(io.BytesIO(content))
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", pd.errors.ParserWarning)
+            return pd.read_csv(io.BytesIO(content), index_col=False)
+    except pd.errors.ParserWarning as error:  # without index_col, columns would move by one
+        sentence = f"{origin} has rows of more cells than its first line has names: expected one name a column"
+        raise DataError(sentence) from error
     except (ValueError, csv.Error) as error:
         raise DataError(f"{origin} is not a readable CSV file: {short(error, 200)}") from error
-    if not isinstance(frame.index, pd.RangeIndex):
-        raise DataError(f"{origin} has rows of more cells than its first line has names: expected one name a column")
-    return frame
 
 
 def _refuse(bad: np.ndarray, cells: pd.Series, origin: str, expected: str, hint: str) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -12,10 +12,9 @@ import torch
 from benchmark.core.errors import UsageError
 from benchmark.core.types import Method, Task, UncertainExplainer
 from benchmark.inspection.shading import strength
-from benchmark.running.kept_samples import classes_told
 from benchmark.running.trial import Trial, refuse_non_finite
 from benchmark.scoring.evaluator import Evaluator
-from benchmark.scoring.metrics import METRICS
+from benchmark.scoring.metrics import METRICS, TEN
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,7 +42,8 @@ class Explained:
         task: whose sample it is.
         sample: the number of its row among the test samples.
         label: name of its class in the data.
-        predicted: name of the class that the model predicts; that of the target follows where it is another.
+        target: name of the class explained.
+        predicted: name of the class that the model predicts.
         probability: of the target, 0 to 1.
         explanations: one a method.
         valid: (G,) bool, False for padding.
@@ -57,6 +57,7 @@ class Explained:
     task: Task
     sample: int
     label: str
+    target: str
     predicted: str
     probability: float
     explanations: list[Explanation]
@@ -72,15 +73,25 @@ class Explained:
         """Return one line that says what is explained."""
         data = "synthetic stand-in" if self.task.source == "synthetic" else "real data"
         weak = ", WEAK model" if self.task.provenance.model.weak else ""
-        return (
-            f"{self.task.name} ({data}{weak}), sample {self.sample}: predicted {self.predicted} "
-            f"({self.probability:.0%}), labelled {self.label}"
+        usual = self.target == self.predicted
+        explained, also = (
+            (f"predicted {self.target}", "") if usual else (f"target {self.target}", f", predicted {self.predicted}")
         )
+        return (
+            f"{self.task.name} ({data}{weak}), sample {self.sample}: {explained} "
+            f"({self.probability:.0%}){also}, labelled {self.label}"
+        )
+
+    @property
+    def metrics(self) -> list[str]:
+        """Return the names of the metrics, in the order of columns."""
+        return list(self.explanations[0].scores)
 
     def best(self) -> dict[str, float]:
         """Return the best score of each metric among the explanations."""
         best = {}
-        for name, metric in METRICS.items():
+        for name in self.metrics:
+            metric = METRICS[name]
             scores = [e.scores[name] for e in self.explanations if not np.isnan(e.scores[name])]
             if scores:
                 best[name] = max(scores) if metric.higher_is_better else min(scores)
@@ -102,6 +113,7 @@ def explain(
     methods: Iterable[tuple[str, str, Method]],
     seed: int,
     build: Callable[[], Task] | None = None,
+    metrics: Sequence[str] = TEN,
 ) -> Explained:
     """Explain test sample `sample` by methods, those that fail left out.
 
@@ -111,6 +123,7 @@ def explain(
         methods: label, registered name and the method itself.
         seed: base of every random draw.
         build: builds the task anew, where a method spoils it; without it those that follow fail then.
+        metrics: names of those that are scored.
 
     Raises:
         UsageError: there is no such sample.
@@ -119,19 +132,20 @@ def explain(
     rows = len(task.test.x)
     if not 0 <= sample < rows:
         raise UsageError(f"--sample expects a test sample of {task.name}, 0 to {rows - 1}, got {sample}")
-    trial = Trial(task, lambda task: Evaluator(task, seed, [sample]), build)
+    trial = Trial(task, lambda task: Evaluator(task, seed, [sample], metrics=metrics), build)
     evaluator, explanations = trial.evaluator, []
     for label, name, method in methods:
         explanation = trial.run(label, method, partial(_explanation, label, name, method))
         explanations += [] if explanation is None else [explanation]
     trial.require(explanations)
-    x = task.test.x[sample]
+    x, classes = task.test.x[sample], evaluator.shared.classes[0].view(-1).tolist()
     image, text = task.modality == "image", task.modality == "text"
     return Explained(
         task=task,
         sample=sample,
         label=task.class_names[int(task.test.y[sample])],
-        predicted=classes_told(evaluator, 0),
+        target=task.class_names[classes[0]],
+        predicted=task.class_names[classes[-1]],
         probability=float(evaluator.shared.clean[0]),
         explanations=explanations,
         valid=evaluator.valid[0].cpu().numpy(),

@@ -22,8 +22,8 @@ DIGITS = 4
 def examples(evaluator: Evaluator, evaluation: Evaluation) -> list[dict[str, Any]]:
     """Return the first samples, each with what was seen, what was predicted and the attribution, as plain data.
 
-    `kind` is table (`names`, `values`), text (`words`) or image (`image`, a PNG in base 64; the attribution is a square
-    map in raster order, `side` cells a side).
+    `probability` is that of the target. `kind` is table (`names`, `values`), text (`words`) or image (`image`, a PNG in
+    base 64; the attribution is a square map in raster order, `side` cells a side).
     """
     task, descriptions = evaluator.task, []
     assert evaluation.attributions is not None
@@ -33,7 +33,8 @@ def examples(evaluator: Evaluator, evaluation: Evaluation) -> list[dict[str, Any
         description: dict[str, Any] = {
             "sample": int(sample),
             "kind": task.modality,
-            "predicted": classes_told(evaluator, at),
+            "target": task.class_names[evaluation.target[at]],
+            "predicted": task.class_names[int(evaluator.shared.classes.view(len(evaluator.x), -1)[at, -1])],
             "probability": round(float(evaluator.shared.clean[at]), DIGITS),
             "label": task.class_names[int(task.test.y[sample])],
         }
@@ -48,14 +49,6 @@ def examples(evaluator: Evaluator, evaluation: Evaluation) -> list[dict[str, Any
                 description |= {"image": png(x.cpu().numpy()), "side": len(attribution)}
         descriptions.append(description | {"attribution": _short(attribution.reshape(-1))})
     return descriptions
-
-
-def classes_told(evaluator: Evaluator, at: int) -> str:
-    """Return the name of the class predicted for a sample, and that of the target where it is another one."""
-    names, shared = evaluator.task.class_names, evaluator.shared
-    target = names[int(shared.target[at])]
-    predicted = target if shared.predicted is None else names[int(shared.predicted[at])]
-    return target if predicted == target else f"{predicted}, explained as {target}"
 
 
 def pooled(heat: np.ndarray) -> np.ndarray:

@@ -41,9 +41,12 @@ class ChangedTaskError(BenchmarkError):
 
 
 def for_methods(task: Task) -> Task:
-    """Return the task that methods are given: it has no test rows, and does not tell where evidence was planted."""
+    """Return the task that methods are given: it has no test rows, and does not tell where evidence was planted.
+
+    Nor which classes of test rows are explained: a method is told with each batch.
+    """
     none = Split(task.test.x[:0].clone(), task.test.y[:0].clone())
-    return replace(task, test=none, evidence=None, provenance=copy.deepcopy(task.provenance))
+    return replace(task, test=none, evidence=None, target="predicted", provenance=copy.deepcopy(task.provenance))
 
 
 def check_attribution(attribution: object, shape: tuple[int, int]) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -20,8 +21,8 @@ BLOCK = 2**23
 class Predictions:
     """What a model predicts for S removal sets of B samples.
 
-    `prob` (B, S) float64: the target's probability; `same_class` (B, S) bool: the class predicted is still that of the
-    whole input, which is the target unless the task names another.
+    `prob` (B, S) float64: the target's probability; `same_class` (B, S) bool: the class that is predicted for the whole
+    input is still predicted.
     """
 
     prob: Tensor
@@ -39,6 +40,13 @@ class Predictions:
     def view(self, *shape: int) -> Predictions:
         """View both alike."""
         return Predictions(self.prob.view(shape), self.same_class.view(shape))
+
+
+class Buffer(Protocol):
+    """Keeps what is wanted of answers, forward by forward."""
+
+    def append(self, logits: Tensor, classes: Tensor) -> None:
+        """Take the logits (n, C) and the classes to watch, (n,) or (n, 2), of the next rows."""
 
 
 class MaskedModel:
@@ -80,17 +88,14 @@ class MaskedModel:
 
     @torch.inference_mode()
     def clean(self, x: Tensor, target: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Return the watched classes of whole inputs and the target's probability (B,) float64.
+        """Return the classes to watch and the target's probability (B,) float64 on whole inputs.
 
         Args:
             x: inputs (B, ...).
-            target: classes (B,) that are given; None for those predicted.
+            target: the classes explained (B,); None for those that the model predicts.
 
         Returns:
-            The classes (see `query`): (B,) where they are predicted, (B, 2) where they are given.
-
-        Raises:
-            DataError: the model has no such class.
+            The classes that `query` takes: (B,), or (B, 2) where a target is given; and the probability.
         """
         logits = self._all_logits(x)
         classes = watched(logits, target)
@@ -108,31 +113,46 @@ class MaskedModel:
         return self.batching.ask(x, lambda rows: self.logits(x[rows]))
 
     @torch.inference_mode()
-    def query(self, x: Tensor, target: Tensor, removals: RemovalSets, kind: Baseline = "removal") -> Predictions:
+    def query(self, x: Tensor, classes: Tensor, removals: RemovalSets, kind: Baseline = "removal") -> Predictions:
         """Return the predictions (B, S) for every removal set that exists; the others get 0 and False.
 
         Args:
             x: inputs (B, ...).
-            target: classes (B,), or (B, 2): the target, and the class whose staying is told by `same_class`.
-            removals: S removal sets of each input.
-            kind: what takes the place of what is removed.
+            classes: the target (B,), which is also the class predicted; or (B, 2), target and class predicted.
+            removals: which features are removed.
+            kind: what takes their place.
         """
         batch, sets = removals.shape
-        baseline = self.task.removal.baseline(x, kind)
         buffer = _LogitBuffer(x.device)
-        if removals.exists is None:
-            self._query_blocks(x, target, removals, baseline, buffer)
+        rows = self.ask(x, classes, removals, buffer, kind)
+        if rows is None:
             by_set = buffer.result().view(sets, batch)
             return Predictions(by_set.prob.T.contiguous(), by_set.same_class.T.contiguous())
-        rows = removals.exists.flatten().nonzero().squeeze(1)
-        self._query_pairs(x, target, removals, baseline, rows, buffer)
         existing = buffer.result()
         prob = existing.prob.new_zeros(batch * sets).scatter(0, rows, existing.prob)
         same_class = existing.same_class.new_zeros(batch * sets).scatter(0, rows, existing.same_class)
         return Predictions(prob, same_class).view(batch, sets)
 
+    @torch.inference_mode()
+    def ask(
+        self, x: Tensor, classes: Tensor, removals: RemovalSets, buffer: Buffer, kind: Baseline = "removal"
+    ) -> Tensor | None:
+        """Ask about every removal set that exists, and let `buffer` keep of each answer what it wants.
+
+        Returns:
+            None where all sets exist: the rows that went into the buffer are all samples of set 0, of set 1 and so on.
+            Else the places (rows,) of the rows, sample * S + set.
+        """
+        baseline = self.task.removal.baseline(x, kind)
+        if removals.exists is None:
+            self._query_blocks(x, classes, removals, baseline, buffer)
+            return None
+        rows = removals.exists.flatten().nonzero().squeeze(1)
+        self._query_pairs(x, classes, removals, baseline, rows, buffer)
+        return rows
+
     def _query_blocks(
-        self, x: Tensor, target: Tensor, removals: RemovalSets, baseline: Tensor, buffer: _LogitBuffer
+        self, x: Tensor, classes: Tensor, removals: RemovalSets, baseline: Tensor, buffer: Buffer
     ) -> None:
         """Ask about whole sets, all samples each, or where samples are too many, about some of them at a time."""
         batch, sets = removals.shape
@@ -145,10 +165,10 @@ class MaskedModel:
                 masks = self.task.removal.expand(masks.flatten(0, 1)).unflatten(0, masks.shape[:2])
                 base = baseline if len(baseline) == 1 else baseline[samples]
                 rows = substitute(x[samples], base, masks).flatten(0, 1)
-                self._forward(rows, target[samples].expand(len(masks), *target[samples].shape).flatten(0, 1), buffer)
+                self._forward(rows, classes[samples].repeat(len(masks), *[1] * (classes.dim() - 1)), buffer)
 
     def _query_pairs(
-        self, x: Tensor, target: Tensor, removals: RemovalSets, baseline: Tensor, rows: Tensor, buffer: _LogitBuffer
+        self, x: Tensor, classes: Tensor, removals: RemovalSets, baseline: Tensor, rows: Tensor, buffer: Buffer
     ) -> None:
         """Ask about chosen pairs of sample and set, `rows` = sample * sets + set."""
         at_once = max(self.batching.rows_per_forward(x), BLOCK // x[:1].nbytes)
@@ -157,17 +177,17 @@ class MaskedModel:
             masks = self.task.removal.expand(removals.removed(sample, which))
             base = baseline if len(baseline) == 1 else baseline.index_select(0, sample)
             masked = substitute(x.index_select(0, sample), base, masks)
-            self._forward(masked, target.index_select(0, sample), buffer)
+            self._forward(masked, classes.index_select(0, sample), buffer)
 
-    def _forward(self, x: Tensor, target: Tensor, buffer: _LogitBuffer) -> None:
+    def _forward(self, x: Tensor, classes: Tensor, buffer: Buffer) -> None:
         """Ask about rows x (n, ...) in forwards of equal size."""
         done = 0
         for logits in self.batching.answers(x, lambda rows: self.raw_logits(x[rows])):
-            buffer.append(logits, target[done : done + len(logits)])
+            buffer.append(logits, classes[done : done + len(logits)])
             done += len(logits)
 
     def value_table(self, x: Tensor, target: Tensor | None = None) -> tuple[Tensor, Predictions]:
-        """Return classes as `clean` does, and predictions for all 2^G removal sets (B, 2^G), as in `all_subsets`."""
+        """Return the classes of `clean` and predictions for all 2^G removal sets (B, 2^G), as in `all_subsets`."""
         classes, clean = self.clean(x, target)
         masks = all_subsets(self.task.n_features, x.device).unsqueeze(1)
         rest = self.query(x, classes, MaskSets(masks[1:], len(x)))
@@ -190,9 +210,9 @@ class _LogitBuffer:
         self.size = 0
         self.parts: list[Predictions] = []
 
-    def append(self, logits: Tensor, target: Tensor) -> None:
-        """Append the logits (n, C) and target classes (n,) of the next rows."""
-        self.pending.append((logits, target))
+    def append(self, logits: Tensor, classes: Tensor) -> None:
+        """Append the logits (n, C) and the classes to watch, (n,) or (n, 2), of the next rows."""
+        self.pending.append((logits, classes))
         self.size += logits.nelement()
         if self.size >= self.MIN_LOGITS:
             self._flush()
@@ -201,15 +221,15 @@ class _LogitBuffer:
         """Return the logits and classes of all that is pending."""
         if len(self.pending) == 1:
             return self.pending[0]
-        logits, target = zip(*self.pending, strict=True)
-        return torch.cat(logits), torch.cat(target)
+        logits, classes = zip(*self.pending, strict=True)
+        return torch.cat(logits), torch.cat(classes)
 
     def _flush(self) -> None:
         try:
             predictions = [to_predictions(*self._joined())]
         except torch.OutOfMemoryError:  # nothing was added yet: go on in smaller parts
             torch.cuda.empty_cache()
-            predictions = [predictions_in_parts(logits, target) for logits, target in self.pending]
+            predictions = [predictions_in_parts(logits, classes) for logits, classes in self.pending]
         self.parts += predictions
         self.pending, self.size = [], 0
 
@@ -242,10 +262,10 @@ def substitute(x: Tensor, base: Tensor, masks: Tensor) -> Tensor:
 
 
 def watched(logits: Tensor, target: Tensor | None) -> Tensor:
-    """Return the classes that whole inputs of these logits (B, C) are judged by: see `MaskedModel.clean`.
+    """Return the classes to watch: those predicted (n,) from logits (n, C) of whole inputs; with a target, (n, 2).
 
     Raises:
-        DataError: a class that is given is not among the C of the model.
+        DataError: a target is not among the C classes.
     """
     predicted = logits.argmax(-1)
     if target is None:
@@ -258,35 +278,41 @@ def watched(logits: Tensor, target: Tensor | None) -> Tensor:
     return torch.stack([target, predicted], 1)
 
 
-def to_predictions(logits: Tensor, target: Tensor) -> Predictions:
-    """Return the probability of `target` under logits (n, C), in float64, and whether no class has a higher logit.
-
-    Where `target` is (n, 2), not (n,), its second column is the class that is asked about the latter.
+def to_predictions(logits: Tensor, classes: Tensor) -> Predictions:
+    """Return the target's probability under logits, float64, and whether the class predicted is still the highest.
 
     The probability is NaN where any logit is not finite, that of another class too. Few classes are summed along the
     long axis, which is 5 times faster.
+
+    Args:
+        logits: (n, C).
+        classes: the target (n,), which is also the class predicted; or (n, 2), target and class predicted.
     """
+    target, predicted = (classes, classes) if classes.dim() == 1 else classes.unbind(1)
     along = 0 if logits.shape[1] <= 32 else 1
-    classes = logits if along else logits.T
-    classes = classes.to(torch.float64, memory_format=torch.contiguous_format)
-    explained, stays = (each.unsqueeze(along) for each in (target.unbind(1) if target.dim() == 2 else (target, target)))
-    highest, own = classes.amax(along), classes.gather(along, stays).squeeze(along)
-    prob = classes.softmax(along).gather(along, explained).squeeze(along)
-    unknown = ~(highest + classes.amin(along)).isfinite()
+    by_class = logits if along else logits.T
+    by_class = by_class.to(torch.float64, memory_format=torch.contiguous_format)
+    highest = by_class.amax(along)
+    own = by_class.gather(along, predicted.unsqueeze(along)).squeeze(along)
+    prob = by_class.softmax(along).gather(along, target.unsqueeze(along)).squeeze(along)
+    unknown = ~(highest + by_class.amin(along)).isfinite()
     return Predictions(prob.masked_fill_(unknown, float("nan")), highest <= own)
 
 
-def predictions_in_parts(logits: Tensor, target: Tensor) -> Predictions:
+def predictions_in_parts(logits: Tensor, classes: Tensor) -> Predictions:
     """Return what `to_predictions` does, in as many parts as memory asks for."""
     try:
-        return to_predictions(logits, target)
+        return to_predictions(logits, classes)
     except torch.OutOfMemoryError:
         if len(logits) == 1:
             raise
         torch.cuda.empty_cache()
     middle = len(logits) // 2
     return concatenated(
-        [predictions_in_parts(logits[:middle], target[:middle]), predictions_in_parts(logits[middle:], target[middle:])]
+        [
+            predictions_in_parts(logits[:middle], classes[:middle]),
+            predictions_in_parts(logits[middle:], classes[middle:]),
+        ]
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,14 @@ from benchmark.core.files import locked
 from benchmark.core.store import SHARED, Unusable, intact, recall, sealed, store, unseal
 from benchmark.scoring.masked_model import Predictions
 
+OTHER = "others/"
+"""How names of what metrics beyond the ten share begin in a file."""
+
+
+def target_and_predicted(classes: Tensor) -> tuple[Tensor, Tensor | None]:
+    """Return the two of the classes (n, 2) that `MaskedModel` watches; of (n,), the target is what is predicted."""
+    return (classes, None) if classes.dim() == 1 else (classes[:, 0], classes[:, 1])
+
 
 @dataclass(frozen=True, eq=False)
 class SharedPredictions:
@@ -20,35 +28,37 @@ class SharedPredictions:
 
     Attributes:
         samples: row numbers (N,) of the test split.
-        target: the class explained (N,): the one predicted on the whole input, unless the task names another.
-        clean: its probability (N,) float64, v_0.
+        target: the class explained (N,).
+        predicted: the class predicted (N,) of the whole input; None where it is the target.
+        clean: the target's probability (N,) float64, v_0.
         empty: predictions (N, 1) where everything is removed.
         fixed: those (N, R) for the random subsets of FC.
         bernoulli: those (N, R) for the random subsets of INF.
         singles: those (N, G) for each feature alone, where every step of a curve removes one feature.
         table: those (N, 2^G) for all removal sets, in the order of `all_subsets`: the value table.
-        predicted: the class predicted on the whole input (N,), where the task names other targets.
+        others: what metrics beyond the ten share, (N, ...) by name (see `benchmark.scoring.access.responses`).
     """
 
     samples: Tensor
     target: Tensor
     clean: Tensor
+    predicted: Tensor | None = None
     empty: Predictions | None = None
     fixed: Predictions | None = None
     bernoulli: Predictions | None = None
     singles: Predictions | None = None
     table: Predictions | None = None
-    predicted: Tensor | None = None
-
-    @property
-    def classes(self) -> Tensor:
-        """Return the classes that predictions are judged by, (N,) or (N, 2): see `MaskedModel.query`."""
-        return self.target if self.predicted is None else torch.stack([self.target, self.predicted], 1)
+    others: dict[str, Tensor] = field(default_factory=dict)
 
     @property
     def nothing_removed(self) -> Predictions:
-        """Return the predictions (N, 1) for whole inputs, whose class is the one predicted."""
+        """Return the predictions (N, 1) for whole inputs."""
         return Predictions(self.clean.unsqueeze(1), torch.ones_like(self.clean, dtype=torch.bool).unsqueeze(1))
+
+    @property
+    def classes(self) -> Tensor:
+        """Return what `MaskedModel.query` watches: the target (N,), or (N, 2), target and class predicted."""
+        return self.target if self.predicted is None else torch.stack([self.target, self.predicted], 1)
 
     @property
     def everything_removed(self) -> Predictions:
@@ -63,6 +73,8 @@ class SharedPredictions:
             value = getattr(self, part.name)
             if isinstance(value, Predictions):
                 tensors_by_name |= {f"{part.name}.prob": value.prob, f"{part.name}.same_class": value.same_class}
+            elif isinstance(value, dict):
+                tensors_by_name |= {f"{OTHER}{name}": answers for name, answers in value.items()}
             elif value is not None:
                 tensors_by_name[part.name] = value
         return tensors_by_name
@@ -70,10 +82,12 @@ class SharedPredictions:
     @classmethod
     def from_tensors(cls, tensors_by_name: dict[str, Tensor]) -> SharedPredictions:
         """Return what `tensors` gave."""
-        parts: dict[str, Any] = {key: value for key, value in tensors_by_name.items() if "." not in key}
-        for key in {key.split(".")[0] for key in tensors_by_name if "." in key}:
-            parts[key] = Predictions(tensors_by_name[f"{key}.prob"], tensors_by_name[f"{key}.same_class"])
-        return cls(**parts)
+        others = {key.removeprefix(OTHER): part for key, part in tensors_by_name.items() if key.startswith(OTHER)}
+        ours = {key: value for key, value in tensors_by_name.items() if not key.startswith(OTHER)}
+        parts: dict[str, Any] = {key: value for key, value in ours.items() if "." not in key}
+        for key in {key.split(".")[0] for key in ours if "." in key}:
+            parts[key] = Predictions(ours[f"{key}.prob"], ours[f"{key}.same_class"])
+        return cls(**parts, others=others)
 
     @classmethod
     def concatenated(cls, parts: list[SharedPredictions]) -> SharedPredictions:
@@ -91,9 +105,9 @@ class SharedPredictions:
 
     def __getitem__(self, rows: slice) -> SharedPredictions:
         """Return the predictions of some samples."""
-        whole: dict[str, Any] = {part.name: getattr(self, part.name) for part in fields(self)}
+        whole: dict[str, Any] = {part.name: getattr(self, part.name) for part in fields(self) if part.name != "others"}
         some: dict[str, Any] = {name: value if value is None else value[rows] for name, value in whole.items()}
-        return SharedPredictions(**some)
+        return SharedPredictions(**some, others={name: part[rows] for name, part in self.others.items()})
 
     def save(self, path: Path, costs: dict[str, dict[str, float]]) -> None:
         """Write the predictions and what they cost to `path`, atomically; where that cannot be done, say so and go on.

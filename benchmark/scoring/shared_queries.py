@@ -6,6 +6,9 @@ running/built.py keeps on disk. `respond` and `score_linearly` then serve FC and
 
 from __future__ import annotations
 
+from functools import partial
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -13,10 +16,11 @@ from benchmark.core.errors import DataError
 from benchmark.core.seeding import random_bits, seed_for
 from benchmark.core.types import VALUE_TABLE_LIMIT, Task
 from benchmark.scoring.masked_model import MaskedModel, Predictions
-from benchmark.scoring.metrics import Metric, Response, Scores, flagged
-from benchmark.scoring.random_sets import RandomSets, subset_sizes
+from benchmark.scoring.metrics import EffectMetric, Response, Samples, Scores, flagged
+from benchmark.scoring.metrics.probes import Subsets
+from benchmark.scoring.random_sets import subset_sizes
 from benchmark.scoring.removal_sets import MaskSets, PackedSets, all_subsets, subset_mass
-from benchmark.scoring.shared_predictions import SharedPredictions
+from benchmark.scoring.shared_predictions import SharedPredictions, target_and_predicted
 from benchmark.statistics.correlation import is_constant
 from benchmark.statistics.linear_pearson import LinearPearson
 
@@ -56,10 +60,15 @@ class SharedQueries:
         self._constant: dict[tuple[str, int, int], Tensor] = {}
         self._covariances: dict[tuple[str, int, int], LinearPearson] = {}
 
-    def seeds(self, purpose: str, rows: slice) -> Tensor:
+    def seeds(self, purpose: str, rows: slice | Tensor) -> Tensor:
         """Return the seeds (B,) of some samples for `purpose`: each follows from the number of its row."""
         base = torch.tensor(seed_for(self.seed, self.task.name, purpose), device=self.x.device)
         return random_bits(base, self.indices[rows])
+
+    def samples(self, rows: slice) -> Samples:
+        """Return what a probe may know of some samples."""
+        seeds = partial(self.seeds, rows=rows)
+        return Samples(self.x[rows], self.valid[rows], self.unpadded, self.task.budget, seeds)
 
     def query(self, rows: slice) -> SharedPredictions:
         """Ask the model everything about some samples that no method changes."""
@@ -68,32 +77,31 @@ class SharedQueries:
     def _query_table(self, rows: slice) -> SharedPredictions:
         """Ask about all 2^G removal sets; INF takes them all, FC those of its size."""
         classes, table = self.model.value_table(self.x[rows], self._given(rows))
-        random = dict.fromkeys(self.kinds & set(RANDOM), table)
+        random: dict[str, Any] = dict.fromkeys(self.kinds & set(RANDOM), table)
         if "fixed" in random:
             random["fixed"] = table.gather(self._all_sets("fixed", rows).codes())
-        target, predicted = _columns(classes)
-        return SharedPredictions(
-            self.indices[rows], target, table.prob[:, 0], table[:, -1:], **random, table=table, predicted=predicted
-        )
+        target, predicted = target_and_predicted(classes)
+        clean, empty = table.prob[:, 0], table[:, -1:]
+        return SharedPredictions(self.indices[rows], target, clean, predicted, empty, **random, table=table)
 
     def _query_each(self, rows: slice) -> SharedPredictions:
         """Ask about whole and empty inputs, random subsets, and single features where each is a group."""
-        x, given = self.x[rows], self._given(rows)
-        asked: dict[str, Predictions] = {}
+        x = self.x[rows]
+        asked: dict[str, Any] = {}
         if self.kinds & {"morf", "lerf", "insert"}:
-            classes, clean, asked["empty"] = self.model.clean_and_empty(x, given)
+            classes, clean, asked["empty"] = self.model.clean_and_empty(x, self._given(rows))
         else:
-            classes, clean = self.model.clean(x, given)
+            classes, clean = self.model.clean(x, self._given(rows))
         for kind in sorted(self.kinds & set(RANDOM)):
             asked[kind] = self.model.query(x, classes, self.subsets(kind, rows))
         if "groups" in self.kinds and self.task.budget.steps >= self.task.n_features and self.unpadded:
             single = torch.eye(self.task.n_features, dtype=torch.bool, device=x.device)
             asked["singles"] = self.model.query(x, classes, MaskSets(single.unsqueeze(1), len(x)))
-        target, predicted = _columns(classes)
-        return SharedPredictions(self.indices[rows], target, clean, **asked, predicted=predicted)
+        target, predicted = target_and_predicted(classes)
+        return SharedPredictions(self.indices[rows], target, clean, predicted, **asked)
 
     def _given(self, rows: slice) -> Tensor | None:
-        """Return the classes (B,) to explain that are given, or None where those predicted are explained."""
+        """Return the classes (B,) that are to be explained, where the task says so."""
         return None if self.targets is None else self.targets[rows]
 
     def subsets(self, kind: str, rows: slice) -> MaskSets | PackedSets:
@@ -104,10 +112,7 @@ class SharedQueries:
         if key not in self._subsets:
             if sum(sets.nbytes for sets in self._subsets.values()) > SUBSET_BYTES:
                 self._subsets.clear()
-            valid, budget = self.valid[rows], self.task.budget
-            size = subset_sizes(valid, budget) if kind == "fixed" else None
-            random = RandomSets(self.seeds(kind, rows), valid, budget.subsets, size, self.unpadded)
-            self._subsets[key] = random.draw()
+            self._subsets[key] = Subsets(kind).sets(self.samples(rows))
         return self._subsets[key]
 
     def _all_sets(self, kind: str, rows: slice) -> MaskSets:
@@ -144,7 +149,7 @@ class SharedQueries:
             constant_response=self._constant[key],
         )
 
-    def score_linearly(self, metric: Metric, response: Response, scores: Tensor, rows: slice) -> Scores:
+    def score_linearly(self, metric: EffectMetric, response: Response, scores: Tensor, rows: slice) -> Scores:
         """Score a Pearson correlation with summed attributions from covariances of features, which are kept.
 
         It equals `metric.score` of a response with a mass (see `LinearPearson`).
@@ -179,8 +184,3 @@ def targets_of(task: Task, indices: Tensor) -> Tensor | None:
         f'the target of {task.name} is {came}: expected "predicted", "label", a class, or an int64 class for each of '
         f"its {rows} test rows"
     )
-
-
-def _columns(classes: Tensor) -> tuple[Tensor, Tensor | None]:
-    """Return the target (B,) and the class predicted (B,), None where they are the same, of watched classes."""
-    return (classes, None) if classes.dim() == 1 else (classes[:, 0], classes[:, 1])

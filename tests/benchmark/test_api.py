@@ -359,12 +359,22 @@ def test_a_board_without_a_control_says_how_to_add_one():
     assert 'add "random": benchmark.method("random")' in str(fb.evaluate(own(), {"mine": ATTRIBUTIONS}))
 
 
+def test_metrics_of_other_groups_have_boards_of_their_own():
+    result = fb.evaluate(own(), {"mine": ATTRIBUTIONS, "saliency": fb.method("saliency")}, metrics="ten,SENS")
+    assert result.board().metrics.keys() == set(TEN)
+    assert list(result.board("stability").metrics) == ["SENS"]
+    assert result.scores["SENS"]["mine"].isna().all()
+    assert result.plot("stability").axes
+    with pytest.raises(BenchmarkError, match="no board of the metrics 'stabilty'; did you mean 'stability'"):
+        result.board("stabilty")
+
+
 def test_several_tasks_are_loaded_together_or_one_at_a_time(tmp_path):
     for name, seed in (("one", 0), ("two", 0), ("two", 1)):
         fb.evaluate(own(name=name), {"mine": ATTRIBUTIONS}, seed=seed, metrics="DEL").save(tmp_path)
     both = fb.load(tmp_path)
     assert both.scores["DEL"].index.names == ["task", "seed", "sample"]
-    with pytest.raises(BenchmarkError, match=r"holds 2 boards \(one, two\): load one"):
+    with pytest.raises(BenchmarkError, match=r"holds boards of 2 runs \(one, two\): load one"):
         both.board()
     assert fb.load(tmp_path, task="two").board().seeds == (0, 1)
 

@@ -149,7 +149,7 @@ ROW = ",".join(["1"] * 7 + ["Adult"])
     ("content", "message"),
     [
         (f"{HEADER},LBXIN\n{ROW},2\n", "has more than one column LBXIN: rename or drop all but one"),
-        (f"{HEADER}\n{ROW},\n{ROW},\n", "rows of more cells than its first line has names"),
+        (f"{HEADER}\n0,{ROW}\n1,{ROW}\n2,{ROW}\n", "rows of more cells than its first line has names"),
         (",".join(f"x{i}" for i in range(100_000)), r"has no column RIAGENDR, .* x7 and 99,992 more$"),
         (f"{HEADER}\n{ROW}\n{ROW},5\n", "not a readable CSV file: .* Expected 8 fields in line 3, saw 9"),
         (HEADER.replace("LBXIN", "x" * 10**5), r"has no column LBXIN: .* got .*xxx\.\.\. \(100,000 characters\), age"),
@@ -168,6 +168,13 @@ def test_a_doubled_column_that_is_not_used_does_no_harm(tmp_path):
     table = frame(NAP, 300)
     lines = table.assign(SEQN=1, other=2).to_csv(index=False).replace("other", "SEQN")
     assert NAP.locate(written(tmp_path, b"\xef\xbb\xbf" + lines.encode())).source == "real"
+
+
+def test_a_comma_at_the_end_of_each_row_does_no_harm(tmp_path):
+    first, *rows = frame(NAP, 300).assign(SEQN=1).to_csv(index=False).splitlines()
+    plain, ended = ("\n".join([first, *(row + end for row in rows), ""]).encode() for end in ("", ","))
+    found = [NAP.locate(written(tmp_path / name, content)) for name, content in (("a", plain), ("b", ended))]
+    assert found[0].digest == found[1].digest
 
 
 def test_a_folder_in_the_place_of_a_table_is_refused(tmp_path):

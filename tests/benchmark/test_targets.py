@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import ClassVar
 
 import pytest
 import torch
 
-from benchmark.core.errors import DataError
+from benchmark.core.errors import DataError, UsageError
 from benchmark.core.identity import settings_digest, task_identity
-from benchmark.core.types import Budget, Split
+from benchmark.core.types import METHODS, Budget, Method, Split
 from benchmark.inspection.crosscheck import loops
+from benchmark.inspection.explain import explain
 from benchmark.modalities.removal import ColumnRemoval
 from benchmark.running.kept_samples import examples
 from benchmark.running.record_making import score_table
 from benchmark.scoring.evaluator import Evaluator
-from tests import references, toys
+from tests import toys
 
 
 def wide_table():
@@ -33,26 +33,6 @@ def given_targets(task):
     return (task.model(task.test.x).argmax(1) + torch.arange(len(task.test.x)) % 3) % 3
 
 
-class Told(loops.Sample):
-    """A sample whose target is given; the class predicted on the whole input is another matter."""
-
-    targets: ClassVar[dict[int, int]] = {}
-
-    def __init__(self, task, x, attribution):
-        super().__init__(task, x, attribution)
-        self.predicted = self.target
-        self.target = self.targets[id_of(x)]
-        self.v0 = self.v([])
-
-    def same_class(self, removed):
-        logits = self.logits(removed)
-        return logits[self.predicted] == max(logits)
-
-
-def id_of(x):
-    return hash(tuple(x.flatten().tolist()))
-
-
 def subsets_of(evaluator, kind):
     sets = evaluator.subsets(kind, slice(0, len(evaluator.samples)))
     batch, number = len(evaluator.samples), sets.shape[1]
@@ -61,17 +41,14 @@ def subsets_of(evaluator, kind):
 
 
 @pytest.mark.parametrize("name", TASKS)
-def test_given_targets_are_scored_as_the_formulas_say(name, monkeypatch):
+def test_given_targets_are_scored_as_the_formulas_say(name):
     task = TASKS[name]()
     target = given_targets(task)
     task, attributions = replace(task, target=target), toys.scores(task)
     evaluator = Evaluator(task)
     fast = evaluator.score(attributions)
-    Told.targets = {id_of(x): int(own) for x, own in zip(task.test.x, target, strict=True)}
-    monkeypatch.setattr(loops, "Sample", Told)
-    slow = references.all_scores(
-        task, attributions, {kind: subsets_of(evaluator, kind) for kind in ("fixed", "bernoulli")}
-    )
+    subsets = {kind: subsets_of(evaluator, kind) for kind in ("fixed", "bernoulli")}
+    slow = loops.all_scores(task, task.test.x, attributions, subsets, targets=target.tolist())
     assert fast.target == target.tolist()
     for metric, scores in fast.scores.items():
         torch.testing.assert_close(
@@ -175,10 +152,31 @@ def test_shared_predictions_are_stored_with_the_class_predicted(tmp_path):
     )
 
 
-def test_kept_samples_tell_both_classes():
-    task = replace(toys.table(), target=1)
-    evaluator = Evaluator(task, metrics=["DEL"])
-    told = [sample["predicted"] for sample in examples(evaluator, evaluator.score(toys.scores(task)))]
-    predicted = [task.class_names[own] for own in task.model(task.test.x).argmax(1)[:3].tolist()]
-    assert told == [own if own == "b" else f"{own}, explained as b" for own in predicted]
-    assert len(set(predicted) - {"b"}) > 0
+def test_samples_say_what_is_explained_and_what_is_predicted():
+    task = toys.table()
+    target, first = given_targets(task), task.model(task.test.x).argmax(1)
+    other = int((target != first).nonzero()[0])
+    task = replace(task, target=target)
+    evaluator = Evaluator(task, metrics=["DEL"], samples=[other])
+    (seen,) = examples(evaluator, evaluator.score(toys.scores(task)[[other]]))
+    explained, predicted = (task.class_names[int(classes[other])] for classes in (target, first))
+    assert (seen["target"], seen["predicted"]) == (explained, predicted)
+    probability = float(task.model(task.test.x)[other].softmax(0)[target[other]])
+    assert seen["probability"] == pytest.approx(probability, abs=1e-4)
+    title = explain(task, other, [("random", "random", METHODS.get("random")())], 0).title
+    assert f"target {explained} (" in title
+    assert f"predicted {predicted}" in title
+
+
+def test_a_method_for_the_predicted_class_alone_is_refused_others():
+    class Narrow(Method):
+        only_predicted = True
+
+        def prepare(self, given, seed):
+            return lambda x, target: torch.rand(len(x), given.n_features)
+
+    task = toys.table()
+    first = task.model(task.test.x).argmax(1)
+    Evaluator(replace(task, target=first)).evaluate(Narrow(), "narrow")
+    with pytest.raises(UsageError, match="narrow explains the class that the model predicts, and other classes are"):
+        Evaluator(replace(task, target=given_targets(task))).evaluate(Narrow(), "narrow")

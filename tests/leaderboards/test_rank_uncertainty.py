@@ -168,6 +168,9 @@ def test_intervals_cover_the_true_rank(spread, shared):
 def test_chances_and_groups_by_hand():
     ranks = np.array([[1.0, 2, 3], [1, 1, 3], [2, 1, 3], [1, 2, 3]])
     np.testing.assert_allclose(chance_to_be_best(ranks), [2.5 / 4, 1.5 / 4, 0])
+    nobody = np.full((3, 3), np.nan)  # draws of undefined samples alone
+    np.testing.assert_allclose(chance_to_be_best(np.vstack([ranks, nobody])), [2.5 / 4, 1.5 / 4, 0])
+    assert np.isnan(chance_to_be_best(nobody)).all()
     assert groups(ranks, np.array([1.2, 1.5, 3.0])).tolist() == [1, 1, 2]
     assert groups(np.tile([[1.0, 2, 3]], (10, 1)), np.array([1.0, 2, 3])).tolist() == [1, 2, 3]
     assert groups(np.tile([[2.0, 2, 2]], (10, 1)), np.array([2.0, 2, 2])).tolist() == [1, 1, 1]
@@ -335,7 +338,7 @@ def test_an_overall_board_needs_two_tasks_of_one_kind():
     with pytest.raises(BenchmarkError, match="two tasks at least"):
         overall(rankings([r for r in records if r.cell.task == "t00"]))
     mixed = [replace(r, cell=replace(r.cell, source="synthetic")) if r.cell.task == "t01" else r for r in records]
-    with pytest.raises(BenchmarkError, match="different source, precision, device, preset or limit"):
+    with pytest.raises(BenchmarkError, match="different source, precision, device, preset, limit or group of metrics"):
         overall(rankings(mixed))
 
 

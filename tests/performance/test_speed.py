@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from benchmark.scoring.metrics import METRICS
+from benchmark.scoring.metrics import TEN
 from tests.performance import workloads
 
 
-@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("metric", TEN)
 def test_table_one_method(benchmark, metric):
     task = workloads.table()
     methods = workloads.attributions(task)

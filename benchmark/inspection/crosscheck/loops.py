@@ -6,8 +6,9 @@ Nothing is shared with the fast code but the task itself and, for FC and INF, th
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import pairwise
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -21,9 +22,12 @@ Features = Sequence[int]
 
 
 class Sample:
-    """One input of a task with its attribution (G,): what the formulas ask about. Padding is no feature."""
+    """One input of a task with its attribution (G,): what the formulas ask about. Padding is no feature.
 
-    def __init__(self, task: Task, x: Tensor, attribution: Tensor) -> None:
+    `target` is the class explained; None for the one that the model predicts.
+    """
+
+    def __init__(self, task: Task, x: Tensor, attribution: Tensor, target: int | None = None) -> None:
         self.task, self.x = task, x
         self.features = [i for i, inserted in enumerate(task.removal.valid(x.unsqueeze(0))[0]) if inserted]
         self.s = [float(value) for value in attribution]
@@ -33,7 +37,8 @@ class Sample:
         self.groups = [self.order[a:b] for a, b in pairwise(bounds)]
         self.answers: dict[tuple[frozenset[int], Baseline], list[float]] = {}
         whole = self.logits([])
-        self.target = whole.index(max(whole))
+        self.predicted = whole.index(max(whole))
+        self.target = self.predicted if target is None else target
         self.v0 = self.v([])
 
     def logits(self, removed: Features, kind: Baseline = "removal") -> list[float]:
@@ -55,9 +60,9 @@ class Sample:
         return exps[self.target] / sum(exps)
 
     def same_class(self, removed: Features) -> bool:
-        """Tell whether no class has a higher logit than the target: a tie is no change of class."""
+        """Tell whether no class has a higher logit than the one predicted at first: a tie is no change of class."""
         logits = self.logits(removed)
-        return logits[self.target] == max(logits)
+        return logits[self.predicted] == max(logits)
 
     def mass(self, features: Features) -> float:
         """Return the attribution of some features together."""
@@ -170,16 +175,19 @@ ON_SUBSETS = {"FC": "fixed", "INF": "bernoulli"}
 
 
 def all_scores(
-    task: Task, x: Tensor, attributions: Tensor, subsets: dict[str, list[list[list[int]]]]
-) -> dict[str, list[float]]:
+    task: Task, x: Tensor, attributions: Tensor, subsets: dict[str, list[list[list[int]]]],
+    others: Mapping[str, Callable[[Sample], float]] = MappingProxyType({}), targets: Sequence[int] | None = None,
+) -> dict[str, list[float]]:  # fmt: skip
     """Return {metric: score of each sample} for inputs x (N, ...) of a task and their attributions (N, G).
 
-    `subsets[kind][sample]` lists sets of feature numbers.
+    `subsets[kind][sample]` lists sets of feature numbers; `others` are metrics beyond the ten; `targets` are the
+    classes explained, None: those predicted.
     """
-    columns: dict[str, list[float]] = {name: [] for name in [*ALONE, *ON_SUBSETS]}
+    alone = ALONE | dict(others)
+    columns: dict[str, list[float]] = {name: [] for name in [*alone, *ON_SUBSETS]}
     for row, (row_x, attribution) in enumerate(zip(x, attributions, strict=True)):
-        sample = Sample(task, row_x, attribution)
-        for name, metric in ALONE.items():
+        sample = Sample(task, row_x, attribution, None if targets is None else targets[row])
+        for name, metric in alone.items():
             columns[name].append(metric(sample))
         for name, kind in ON_SUBSETS.items():
             columns[name].append(on_subsets(sample, subsets[kind][row]))
