@@ -30,7 +30,7 @@ _FOUND_IN = {
     "Task": "benchmark.core.types",
 }
 _MODULES = ("bridges", "testing")
-__all__ = [  # noqa: PLE0604, RUF100 - in the order of docs/api.md
+__all__ = [
     "Budget",
     "Result",
     "Task",

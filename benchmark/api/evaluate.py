@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from benchmark.api.attributions import attributions_of
@@ -169,6 +170,8 @@ def _applied(task: Task, label: str, method: Method) -> Method:
     why = f"explains {', '.join(suits)}, not {task.modality}" if suits and task.modality not in suits else None
     if facts.get("kind") == "learned" and hasattr(task.removal, "groups"):
         why = "is trained on single features, and the task has groups of them"
+    elif facts.get("kind") == "learned" and task.test.x.dtype == torch.float64:
+        why = "is trained in float32, and the task's inputs are float64: give the model, x and background in float32"
     if why is None:
         method = method.resolved(task)
         why = method.unsupported(task)  # type: ignore[arg-type]

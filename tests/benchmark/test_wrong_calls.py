@@ -130,6 +130,9 @@ EVALUATIONS = {
     "another return": (evaluated({"mine": lambda x, target: x[:2]}), r"mine: what it returned has the shape \(2, 6\)"),
     "no argument": (evaluated({"mine": lambda: X}), "mine: an explainer expects inputs, or inputs and targets"),
     "method for images": (evaluated({"cam": fb.method("grad_cam")}), "cam cannot explain this task: it explains image"),
+    "learned in float64": (
+        lambda: fb.evaluate(fb.task(nn.Linear(6, 3).double(), X), {"l2x": fb.method("l2x")}), "float32, and .* float64",
+    ),
     "unknown metric": (evaluated({"mine": X}, metrics="DLE"), "unknown metric 'DLE'; did you mean 'DEL'"),
     "unknown metrics": (evaluated({"mine": X}, metrics=["DEL", "XYZ"]), "unknown metric 'XYZ'"),
     "unknown metric of a score": (scored("DELL"), "unknown metric 'DELL'; did you mean 'DEL'"),
