@@ -22,6 +22,7 @@ COLUMN = {
     "benchmark.models": 0,
     "benchmark.scoring": -1,
     "benchmark.modalities": 0,
+    "benchmark.plugins": 2,
     "benchmark.learning": 1,
     "benchmark.tasks": -1,
     "methods": 1,
