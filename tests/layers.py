@@ -24,6 +24,7 @@ COLUMN = {
     "benchmark.metrics": -2,
     "benchmark.plugins": -2,
     "benchmark.modalities": 0,
+    "benchmark.plugins": 2,
     "benchmark.learning": 1,
     "benchmark.tasks": -1,
     "methods": 1,

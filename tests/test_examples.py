@@ -11,8 +11,8 @@ from tests.test_layers import MODULES
 
 FOLDERS = (
     *("benchmark.api", "benchmark.bridges", "benchmark.core", "benchmark.data", "benchmark.statistics"),
-    *("benchmark.records", "benchmark.scoring", "benchmark.models.wrapping"),
-    *("benchmark.modalities.grouping", "benchmark.modalities.removals"),
+    *("benchmark.records", "benchmark.scoring", "benchmark.models.wrapping", "benchmark.plugins"),
+    *("benchmark.modalities.grouping", "benchmark.modalities.removals", "benchmark.inspection.conformance"),
 )
 WITH_EXAMPLES = [name for name, path in MODULES.items() if name.startswith(FOLDERS) and ">>> " in path.read_text()]
 

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
+import shlex
 import subprocess
 import sys
+import tomllib
+from pathlib import Path
 
 import pytest
 
@@ -12,10 +16,11 @@ from benchmark.cli.parser import main
 from benchmark.core.errors import UsageError
 from benchmark.core.types import METHODS, TASKS
 from benchmark.plugins.discovery import discover_plugins
-from benchmark.plugins.installed import source_of
+from benchmark.plugins.installed import PREFIX, source_of
 from benchmark.records.store import RecordStore
 from tests.installed import Site, method
 
+ROOT = Path(__file__).resolve().parent.parent.parent
 EXPLOSIVE = "raise RuntimeError('this was imported')\n"
 OWN_TASK = (
     "import tests.file_tasks as own\nfrom benchmark.core.types import TASKS\n"
@@ -216,3 +221,21 @@ def test_known_names_are_those_before_where_nothing_is_installed():
     before = METHODS.names(), TASKS.names()
     assert not [plugin for plugin in discover_plugins() if not plugin.point.distribution]
     assert (METHODS.names(), TASKS.names()) == before
+
+
+def test_the_example_of_the_page_runs(site, tmp_path, monkeypatch, capsys):
+    """The module, the entry point and the commands after it, as docs/plugins.md shows them."""
+    page = (ROOT / "docs" / "plugins.md").read_text()
+    (code,), (table,) = (re.findall(rf"```{kind}\n(.*?)```", page, re.DOTALL) for kind in ("python", "toml"))
+    assert len([line for line in code.splitlines() if line and "import" not in line]) <= 10
+    ((group, points),) = tomllib.loads(table)["project"]["entry-points"].items()
+    ((name, module),) = points.items()
+    site.install("my-method", {f"{module}.py": code}, {group.removeprefix(PREFIX): f"{name} = {module}"})
+    monkeypatch.chdir(tmp_path)
+    commands = re.findall(r"```bash\n(.*?)```", page, re.DOTALL)[0].splitlines()
+    for command in commands:
+        assert main([*shlex.split(command, comments=True)[3:]]) == 0, command
+    out = capsys.readouterr().out
+    assert "How far each column lies from its baseline. [my-method 1.0]" in out
+    assert re.search(r"method 'distance': \d\d ok, 0 wrong", out)
+    assert "3 computed" in out

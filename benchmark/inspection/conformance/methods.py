@@ -17,6 +17,7 @@ from benchmark.inspection.conformance.findings import Checks, Finding, Report, U
 from benchmark.inspection.conformance.method_facts import FACTS, MethodFacts
 from benchmark.inspection.conformance.method_trial import OTHER_SEED, MethodTrial
 from benchmark.inspection.conformance.trial_tasks import TRIAL_TASKS, spec_of
+from benchmark.scoring.isolation import check_attribution
 
 WORK: Checks[MethodTrial] = Checks()
 
@@ -83,7 +84,7 @@ def _works_with_test_rows(trial: MethodTrial) -> bool:
     """Tell whether a method works on a task with its test rows, which it is never given."""
     try:
         explain = trial.method.prepare(trial.build(), 0)
-        explain(trial.x.clone(), trial.target.clone())
+        check_attribution(explain(trial.x.clone(), trial.target.clone()), (len(trial.x), trial.task.n_features))
     except Exception:  # as before: test rows are not what it lacks
         return False
     return True
