@@ -132,9 +132,9 @@ def scores(trial: MetricTrial) -> str | None:
 
 
 def _without_scores(trial: MetricTrial) -> str:
-    """Return the sentence for a metric that gives no score at all, unless it says why or needs more than attributions."""
+    """Return the sentence for a metric without any score, unless it says why or needs more than attributions."""
     metric: Any = METRICS[trial.name]
-    if (why := getattr(metric, "unsupported", lambda task: None)(trial.task)) is not None:
+    if hasattr(metric, "unsupported") and (why := metric.unsupported(trial.task)) is not None:
         raise Untried(why)
     if not hasattr(metric, "probe"):
         raise Untried("it asks the explainer, and attributions alone have no score")
