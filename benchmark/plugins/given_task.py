@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import is_dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from benchmark.core.errors import DataError
-from benchmark.core.identity import removal_state, rows_digest
+from benchmark.core.identity import rows_digest
 from benchmark.core.sources import Located, Source, Sources
-from benchmark.core.types import Modality, Removal, Split, Task
+from benchmark.core.types import Modality, Split, Task
 
 if TYPE_CHECKING:
     import torch
@@ -73,10 +73,12 @@ def moved(task: Task, device: str | torch.device) -> Task:
     )
 
 
-def _moved(removal: Removal, device: str | torch.device) -> Removal:
-    """Return a removal whose tensors are on a device."""
-    tensors = removal_state(removal)[1]
+def _moved(removal: Any, device: str | torch.device) -> Any:
+    """Return a removal whose tensors, and those of removals in it, are on a device."""
     there = copy.copy(removal)
-    for name, tensor in tensors.items():
-        object.__setattr__(there, name, tensor.to(device))  # it may be frozen
+    for name, value in vars(removal).items():
+        if hasattr(value, "untyped_storage"):
+            object.__setattr__(there, name, value.to(device))  # it may be frozen
+        elif is_dataclass(value):
+            object.__setattr__(there, name, _moved(value, device))
     return there

@@ -271,13 +271,12 @@ BAD_METRICS = {
     "by the batch": ({"aggregate": scored(lambda v: v.mean(-1) / v.mean((1, 2)).unsqueeze(1))}, "in small batches has"),
     "by the company": ({"aggregate": scored(lambda v: v.mean(-1) - v.mean((0, 2)))}, "scored beside two others has"),
     "infinite": ({"aggregate": scored(lambda v: v.mean(-1) / 0), "high": float("inf")}, "a score is infinite"),
-    "not a number": ({"aggregate": scored(lambda v: v.mean(-1) * torch.nan)}, "a score is NaN without a reason"),
+    "not a number": ({"aggregate": scored(lambda v: v.mean(-1) * torch.nan)}, "no sample of this task has a score"),
     "blind": ({"aggregate": scored(lambda v: v.mean(-1) * 0)}, "three different attributions have the same scores"),
-    "shape": ({"aggregate": scored(lambda v: v.mean(-1).float())}, "torch.float32, expected (6,) torch.float64"),
     "raises": ({"aggregate": scored(lambda v: 1 / 0)}, "raises ZeroDivisionError"),
     "version": ({"version": 0}, "its version is 0, expected a"),
     "range": ({"low": 2, "high": 1}, "expected low < high"),
-    "direction": ({"higher_is_better": "yes"}, "its higher_is_better is 'yes', expected True or False"),
+    "direction": ({"higher_is_better": "yes"}, "higher_is_better is 'yes', expected True or False"),
 }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from benchmark.cli.parser import main
 from benchmark.core.errors import UsageError
 from benchmark.core.sources import Sources
 from benchmark.core.types import TASKS
+from benchmark.plugins.given_task import moved
 from benchmark.plugins.task_files import include_task, with_task_files
 from benchmark.records.store import RecordStore
 from benchmark.scoring.evaluator import Evaluator
@@ -103,3 +105,13 @@ def test_a_file_that_fails_is_named_by_its_option(tmp_path):
     path.write_text("1 / 0")
     with pytest.raises(UsageError, match=r"--task .*broken.py failed to import: ZeroDivisionError"):
         include_task(f"{path}:task")
+
+
+def test_a_task_moves_with_all_that_it_holds():
+    task = file_tasks.as_task()
+    task = replace(task, evidence=torch.ones(10, 5).bool())
+    there = moved(task, "meta")
+    held = [there.train.x, there.train.y, there.test.x, there.test.y, there.removal.means, there.evidence]
+    held += list(there.model.parameters())
+    assert {tensor.device.type for tensor in held} == {"meta"}
+    assert task.removal.means.device.type == "cpu"

@@ -122,13 +122,23 @@ def scores(trial: MetricTrial) -> str | None:
     expected = (len(trial.task.test.x),)
     if tuple(found.shape) != expected or found.dtype != torch.float64:
         return f"its scores are {tuple(found.shape)} {found.dtype}, expected {expected} torch.float64"
+    if bool(found.isnan().all()):
+        return _without_scores(trial)
     if bool(found.isinf().any()):
         return "a score is infinite: give NaN and a reason where it is undefined"
     if bool((found.isnan() & (reasons == OK)).any()):
         return "a score is NaN without a reason: set a reason code where it is undefined"
-    if bool(found.isnan().all()):
-        raise Untried("no attribution alone has a score: it asks the explainer")
     return None
+
+
+def _without_scores(trial: MetricTrial) -> str:
+    """Return the sentence for a metric without any score, unless it says why or needs more than attributions."""
+    metric: Any = METRICS[trial.name]
+    if hasattr(metric, "unsupported") and (why := metric.unsupported(trial.task)) is not None:
+        raise Untried(why)
+    if not hasattr(metric, "probe"):
+        raise Untried("it asks the explainer, and attributions alone have no score")
+    return "no sample of this task has a score: each is NaN"
 
 
 @SCORES.add("scores lie in its range")
