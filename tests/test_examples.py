@@ -9,7 +9,7 @@ import pytest
 
 from tests.test_layers import MODULES
 
-FOLDERS = ("benchmark.core", "benchmark.statistics", "benchmark.records", "benchmark.scoring")
+FOLDERS = ("benchmark.core", "benchmark.statistics", "benchmark.records", "benchmark.scoring", "benchmark.testing")
 WITH_EXAMPLES = [name for name, path in MODULES.items() if name.startswith(FOLDERS) and ">>> " in path.read_text()]
 
 

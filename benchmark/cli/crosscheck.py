@@ -1,4 +1,4 @@
-"""Commands that check metrics: verify-metrics, ours against other packages or one against ours; regress, golden values."""
+"""Commands that check metrics: verify-metrics, ours against others or another's against ours; regress."""
 
 from __future__ import annotations
 

@@ -116,7 +116,7 @@ def check_metric(
     return replace(
         report,
         variants=diagnosis.variants if diagnosis else (),
-        exact=diagnosis is None or diagnosis.exact,
+        exact=report.passed if diagnosis is None else diagnosis.exact,
         sentences=sentences(report, observed, diagnosis, left_out, notes),
     )
 

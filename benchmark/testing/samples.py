@@ -37,7 +37,8 @@ class Sample:
         self.steps = min(golden.steps, len(self.features))
         self.subsets = None if golden.subsets is None else golden.subsets[row].numpy()[:, self.features]
         self.target = int(golden.target[row])
-        self._answers: dict[tuple[Baseline, bytes], np.ndarray] = {}
+        self._answers: dict[tuple[Baseline, bytes], np.ndarray] = {}  # of one removal set
+        self._asked: dict[tuple[Baseline, bytes], np.ndarray] = {}  # of several, as they were asked
 
     @property
     def n(self) -> int:
@@ -51,6 +52,12 @@ class Sample:
 
     def logits(self, removed: np.ndarray, baseline: Baseline) -> np.ndarray:
         """Return logits (S, C) for removal sets (S, n) bool; each is asked once."""
+        together = baseline, removed.tobytes()
+        if together not in self._asked:
+            self._asked[together] = self._logits(removed, baseline)
+        return self._asked[together]
+
+    def _logits(self, removed: np.ndarray, baseline: Baseline) -> np.ndarray:
         keys = [(baseline, mask.tobytes()) for mask in removed]
         new = {key: mask for key, mask in zip(keys, removed, strict=True) if key not in self._answers}
         if new:
