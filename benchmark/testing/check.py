@@ -17,7 +17,7 @@ from benchmark.testing.golden import CHOICES, golden, select_cases
 from benchmark.testing.observed import Observed, distance, scores_of
 from benchmark.testing.report import CaseResult, Report
 from benchmark.testing.sentences import nothing_to_judge, sentences
-from benchmark.testing.variants import BY_NAME, varied
+from benchmark.testing.variants.catalogue import BY_NAME, varied
 
 
 def check_metric(

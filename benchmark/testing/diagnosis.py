@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from benchmark.testing.observed import Observed, distance, matches, scores_of
-from benchmark.testing.recipes import Recipe
-from benchmark.testing.variants import BY_NAME, Variant, variants_of
+from benchmark.testing.variants.catalogue import BY_NAME, Variant, variants_of
+from benchmark.testing.variants.recipes import Recipe
 
 SINGLE = 5e-5
 """Up to this, differences may be those of numbers in single precision."""

@@ -8,8 +8,8 @@ import numpy as np
 
 from benchmark.scoring.metrics import REASONS
 from benchmark.testing.golden import Golden
-from benchmark.testing.recipes import Recipe
 from benchmark.testing.report import CaseResult
+from benchmark.testing.variants.recipes import Recipe
 
 
 @dataclass(frozen=True, eq=False)

@@ -14,8 +14,8 @@ from benchmark.inspection.crosscheck.cases import CASES
 from benchmark.testing.diagnosis import diagnose
 from benchmark.testing.golden import golden, golden_cases
 from benchmark.testing.observed import Observed, distance, matches, scores_of
-from benchmark.testing.recipes import RECIPES
-from benchmark.testing.variants import BY_NAME, VARIANTS, variants_of, varied
+from benchmark.testing.variants.catalogue import BY_NAME, VARIANTS, variants_of, varied
+from benchmark.testing.variants.recipes import RECIPES
 
 QUICK = ("DEL",)
 METRICS = [pytest.param(name, marks=() if name in QUICK else pytest.mark.slow) for name in RECIPES]
@@ -98,8 +98,8 @@ def with_softmax(metric, sample, softmax):
     with references._default_type(sample.number):
         result = metric(
             model=sample.model(), x_batch=sample.flat(sample.x).reshape(sample.shape),
-            y_batch=np.array([sample.target]), a_batch=sample.s.reshape(sample.shape), softmax=softmax, channel_first=True,
-            batch_size=1, device="cpu",
+            y_batch=np.array([sample.target]), a_batch=sample.s.reshape(sample.shape), softmax=softmax,
+            channel_first=True, batch_size=1, device="cpu",
         )  # fmt: skip
     return np.asarray(result, dtype=np.float64).squeeze()
 

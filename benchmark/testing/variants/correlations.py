@@ -8,10 +8,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from benchmark.testing import parts
-from benchmark.testing.curves import most_relevant, one_at_a_time
 from benchmark.testing.golden import Golden
-from benchmark.testing.samples import Baseline, Sample, sample
+from benchmark.testing.variants import parts
+from benchmark.testing.variants.curves import most_relevant, one_at_a_time
+from benchmark.testing.variants.samples import Baseline, Sample, sample
 
 Bounds = Callable[[int, int], list[int]]
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from benchmark.testing.golden import Golden
-from benchmark.testing.samples import Sample
+from benchmark.testing.variants.samples import Sample
 
 # attributions (n,) as they are used
 

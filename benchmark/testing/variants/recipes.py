@@ -11,10 +11,10 @@ import torch
 
 from benchmark.inspection.crosscheck.cases import Case
 from benchmark.scoring.evaluator import Evaluator
-from benchmark.testing import correlations, curves, parts
-from benchmark.testing.correlations import Correlation
-from benchmark.testing.curves import Curve
 from benchmark.testing.golden import Golden
+from benchmark.testing.variants import correlations, curves, parts
+from benchmark.testing.variants.correlations import Correlation
+from benchmark.testing.variants.curves import Curve
 
 
 class Recipe(Protocol):

@@ -12,8 +12,8 @@ from dataclasses import dataclass, field, fields, is_dataclass, replace
 from typing import Any, cast
 
 from benchmark.core.errors import UsageError, did_you_mean
-from benchmark.testing import correlations, curves, parts
-from benchmark.testing.recipes import Recipe, recipe_of
+from benchmark.testing.variants import correlations, curves, parts
+from benchmark.testing.variants.recipes import Recipe, recipe_of
 
 
 @dataclass(frozen=True)

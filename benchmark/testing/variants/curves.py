@@ -8,9 +8,9 @@ from itertools import pairwise
 
 import numpy as np
 
-from benchmark.testing import parts
 from benchmark.testing.golden import Golden
-from benchmark.testing.samples import Baseline, sample
+from benchmark.testing.variants import parts
+from benchmark.testing.variants.samples import Baseline, sample
 
 # removal sets along the order (n,), cut at bounds: (K + 1, n) bool for k = 0..K
 
