@@ -89,7 +89,7 @@ def _nearest(
     ours, total = left(recipe), sum(int(one.judged.sum()) for one in observed)
     ranked = sorted((left(variant.applied(recipe)), i) for i, variant in enumerate(possible))
     if not ranked or ranked[0][0] >= ours or (ranked[0][0][0] == ours[0] and ranked[0][0][1] > ours[1] / 2):
-        return Diagnosis((), False, "No known variant, and no two together, are nearer to it than the metric itself.")
+        return Diagnosis((), False, "No known variant, and no two together, is nearer to it than the metric itself.")
     (count, _), i = ranked[0]
     nearest = possible[i]
     for one in observed:
@@ -98,7 +98,7 @@ def _nearest(
             row = int((apart > tolerance).argmax())
             return Diagnosis(
                 (nearest.name,), False,
-                f"No known variant, and no two together, give its scores; the nearest is {nearest.described(metric)}, "
+                f"Neither a known variant nor two together give its scores; the nearest is {nearest.described(metric)}, "
                 f"from which {count} of {total} samples differ, the first of them {where(one, row)}: that variant "
                 f"gives {scores[row]:.6g}, yours {one.got[row]:.6g}.",
             )  # fmt: skip

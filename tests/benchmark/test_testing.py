@@ -219,7 +219,7 @@ def test_what_no_variant_explains_is_said_with_the_nearest_and_the_first_sample(
     assert isinstance(caught.value, AssertionError)
     hopeless = check_metric("DEL", lambda x: x.reshape(len(x), -1)[:, 0])
     assert hopeless.variants == ()
-    assert "No known variant, and no two together, are nearer" in str(hopeless)
+    assert "No known variant, and no two together, is nearer" in str(hopeless)
 
 
 def test_single_precision_and_chance_are_recognised():

@@ -187,6 +187,7 @@ def test_all_that_is_said_of_other_packages_is_checked():
     assert said == set(THEIRS)
 
 
+@pytest.mark.filterwarnings("ignore:The settings for perturbing input")  # of a value that was the least before
 @pytest.mark.parametrize(("name", "metric"), THEIRS)
 def test_variants_of_other_packages_are_theirs(name, metric):
     pytest.importorskip("quantus", reason="the extra crosscheck is not installed")
