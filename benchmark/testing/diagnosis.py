@@ -98,7 +98,7 @@ def _nearest(
             row = int((apart > tolerance).argmax())
             return Diagnosis(
                 (nearest.name,), False,
-                f"Neither a known variant nor two together give its scores; the nearest is {nearest.described(metric)}, "
+                f"Neither a known variant nor two give its scores; the nearest is {nearest.described(metric)}, "
                 f"from which {count} of {total} samples differ, the first of them {where(one, row)}: that variant "
                 f"gives {scores[row]:.6g}, yours {one.got[row]:.6g}.",
             )  # fmt: skip
