@@ -30,6 +30,7 @@ COLUMN = {
     "methods": 1,
     "benchmark.running": 2,
     "benchmark.inspection": 0,
+    "benchmark.testing": -1,
     "deepfaith": 2,
     "leaderboards": 0.5,
     "benchmark.api": 1.5,

@@ -26,6 +26,7 @@ LAYERS = [  # a folder imports from those above it in this list, and from itself
     "benchmark.learning",
     "benchmark.running",
     "benchmark.inspection",
+    "benchmark.testing",
     "methods",
     "deepfaith",
     "leaderboards",

@@ -1,4 +1,4 @@
-"""Commands that check: metrics against other packages and golden values, and anyone's method, task or metric."""
+"""Commands that check: verify-metrics, regress, and anyone's method, task or metric."""
 
 from __future__ import annotations
 
@@ -22,8 +22,24 @@ if TYPE_CHECKING:
 Verb = Callable[[str, Callable[[argparse.Namespace], int], str], argparse.ArgumentParser]
 
 
+def add_verify(verb: Callable[[str, Callable[[argparse.Namespace], int], str], argparse.ArgumentParser]) -> None:
+    """Add verify-metrics to the parser."""
+    verify = verb("verify-metrics", verify_command, "Compare every metric with Quantus, Captum and plain loops, or an "
+                  "implementation of yours with ours.")  # fmt: skip
+    verify.add_argument(
+        "--implementation", metavar="FILE.py:FUNCTION", help="a function of yours that scores attributions"
+    )
+    verify.add_argument("--metric", metavar="NAME", help="which metric it is")
+    verify.add_argument("--variant", action="append", default=[], metavar="NAME",
+                        help="a known variant that it means to be (may be given several times)")  # fmt: skip
+    verify.add_argument("--tolerance", type=float, default=1e-9, help="up to which scores are equal (default: 1e-9)")
+    verify.add_argument("--json", action="store_true", help="print as JSON")
+
+
 def verify_command(arguments: argparse.Namespace) -> int:
-    """Print the agreement of every metric with code that is not ours."""
+    """Print the agreement of every metric with code that is not ours, or of one implementation with the metric."""
+    if arguments.implementation is not None or arguments.metric is not None:
+        return _check_implementation(arguments)
     from benchmark.inspection.crosscheck.checks import DIFFERENCES, render
     from benchmark.inspection.crosscheck.verify import verify
     from benchmark.running.settings import single_threaded
@@ -35,6 +51,21 @@ def verify_command(arguments: argparse.Namespace) -> int:
     else:
         print(render(checks))
     return int(not all(check.passed for check in checks))
+
+
+def _check_implementation(arguments: argparse.Namespace) -> int:
+    """Print how someone's implementation compares with a metric."""
+    if arguments.implementation is None or arguments.metric is None:
+        raise UsageError("--implementation FILE.py:FUNCTION and --metric NAME go together: give both, or none of them")
+    from benchmark.running.settings import single_threaded
+    from benchmark.testing import check_metric
+    from benchmark.testing.loading import load_function
+
+    single_threaded()
+    report = check_metric(arguments.metric, load_function(arguments.implementation), tolerance=arguments.tolerance,
+                          variants=arguments.variant)  # fmt: skip
+    print(json.dumps(report.row(), indent=1) if arguments.json else report)
+    return int(not report.passed)
 
 
 def regress_command(arguments: argparse.Namespace) -> int:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from benchmark.cli.arguments import add_allow_weak, add_metrics, add_out, add_sources, natural, positive
 from benchmark.cli.boards import add_boards
-from benchmark.cli.crosscheck import add_check, regress_command, verify_command
+from benchmark.cli.crosscheck import add_check, add_verify, regress_command
 from benchmark.cli.forget import add_forget
 from benchmark.cli.inspect import audit_command, doctor_command, explain_command, prepare_command
 from benchmark.cli.process import INTERRUPTED, SENTENCE, lost_output, refuse_foreign_packages
@@ -151,9 +151,7 @@ def build_parser() -> argparse.ArgumentParser:
     show.add_argument("name", help="of a task, method or metric; metrics for all of them as Markdown")
     show.add_argument("--json", action="store_true", help="print as JSON")
 
-    verify = verb("verify-metrics", verify_command, "Compare every metric with Quantus, Captum and plain loops.")
-    verify.add_argument("--json", action="store_true", help="print as JSON")
-
+    add_verify(verb)
     regress = verb("regress", regress_command, "Compare scores and forward counts of fixed cases with golden ones.")
     regress.add_argument("--update", action="store_true", help="make the present scores golden, and say what changed")
     regress.add_argument("--golden", type=Path, metavar="FILE", help="golden values (default: the committed ones)")
