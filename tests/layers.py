@@ -22,7 +22,6 @@ COLUMN = {
     "benchmark.models": 0,
     "benchmark.scoring": -1,
     "benchmark.metrics": -2,
-    "benchmark.plugins": -2,
     "benchmark.modalities": 0,
     "benchmark.plugins": 2,
     "benchmark.learning": 1,

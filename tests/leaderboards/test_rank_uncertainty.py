@@ -26,7 +26,7 @@ from leaderboards.significance import (
     rank_biserial,
 )
 from leaderboards.tables import write
-from tests.leaderboards.generated import NAMES, board, boards, made, several
+from tests.leaderboards.generated import NAMES, board, made, several
 
 RNG = np.random.default_rng(0)
 
