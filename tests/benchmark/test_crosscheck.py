@@ -77,6 +77,12 @@ def test_without_the_extra_it_says_what_to_install(absent, monkeypatch, capsys):
     assert "pip install 'deepfaith-benchmark[crosscheck]'" in capsys.readouterr().err
 
 
+def test_a_ratio_far_beyond_1_may_move_by_its_own_rounding():
+    golden, near, far = ({"case": {"SENS": [score]}} for score in (8.9e12, 8.9e12 + 0.07, 8.9e12 + 2e5))
+    assert not regress.compare(golden, near)
+    assert regress.compare(golden, far)
+
+
 def test_regress_finds_nothing_moved(capsys):
     assert main(["regress"]) == 0
     assert "nothing moved" in capsys.readouterr().out

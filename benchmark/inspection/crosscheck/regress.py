@@ -181,7 +181,7 @@ def _rows(*meters: Meter) -> Columns:
 
 
 def compare(golden: Values, measured: Values, device: str = "cpu") -> list[Change]:
-    """Return what moved beyond its tolerance; counts and targets may not move at all."""
+    """Return what moved beyond its tolerance, relative above 1; counts and targets may not move at all."""
     changes = []
     for case in golden | measured:
         before, after = golden.get(case, {}), measured.get(case, {})
@@ -200,7 +200,7 @@ def compare(golden: Values, measured: Values, device: str = "cpu") -> list[Chang
 def _moved(a: float | None, b: float | None, allowed: float) -> bool:
     if a is None or b is None:
         return a is not b
-    return abs(a - b) > allowed
+    return abs(a - b) > allowed * max(1.0, abs(a))  # scores beyond 1 are ratios: a tolerance of theirs is relative
 
 
 def digests(values: Values) -> dict[str, dict[str, str]]:
