@@ -84,7 +84,7 @@ class Game:
 def _shortened(task: Task, x: Tensor, absent: Tensor, valid: Tensor) -> Tensor:
     """Return texts (n, G) without the absent words, those behind them moved up; of none one removed word is left."""
     kept = valid & ~absent
-    order = (~kept).to(torch.uint8).argsort(1, stable=True)
+    order = (~kept).to(torch.uint8).argsort(dim=1, stable=True)
     padding = task.removal.pad_id  # type: ignore[attr-defined]
     moved = x.gather(1, order).where(kept.gather(1, order), padding)
     first = moved[:, 0].where(kept.any(1), task.removal.baseline(x)[:, 0])

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 OUTPUTS = ("logit", "probability", "log_odds")
 """What a method can explain. All metrics ask the probability, a function of the log odds alone, not of the logit."""
-POINTS = 16
-"""Points of the rule that averages slopes along the way between two answers."""
+_PLACES, _WEIGHTS = np.polynomial.legendre.leggauss(64)
+PATH = ((_PLACES + 1) / 2).tolist(), (_WEIGHTS / 2).tolist()
+"""Places in [0, 1] along the way between two answers, and weights that sum to 1, which slopes are averaged by."""
 
 
 def output_of(logits: Tensor, target: Tensor, output: str) -> Tensor:
@@ -36,6 +38,23 @@ def output_of(logits: Tensor, target: Tensor, output: str) -> Tensor:
         return own
     others = logits.scatter(1, index, -torch.inf)
     return own - others.logsumexp(1)
+
+
+def outputs(logits: Tensor, output: str) -> Tensor:
+    """Return the outputs (n, C) of all classes, see `output_of`.
+
+    Example:
+        >>> outputs(torch.tensor([[0.0, 2.0]]), "log_odds")
+        tensor([[-2.,  2.]])
+    """
+    if output == "logit":
+        return logits
+    if output == "probability":
+        return logits.softmax(1)
+    log_p = logits.log_softmax(1)
+    odds = log_p - torch.log(-torch.expm1(log_p.clamp(max=-1e-6)))
+    largest = logits.argmax(1, keepdim=True)  # whose 1 - p may be lost to rounding
+    return odds.scatter(1, largest, output_of(logits, largest[:, 0], output).unsqueeze(1))
 
 
 class TargetOutput(nn.Module):
@@ -70,24 +89,16 @@ class PairedOutput(TargetOutput):
         logits = self.model(*inputs)
         if self.output == "logit":
             return output_of(logits, target, "logit")
-        slopes = mean_slopes(*logits.detach().chunk(2), target.chunk(2)[0], self.output)
+        ends, starts = logits.detach().chunk(2)
+        slopes = mean_slopes(ends, starts, target[: len(ends)], self.output)
         return (logits * slopes.repeat(2, 1)).sum(1)
 
 
 def mean_slopes(ends: Tensor, starts: Tensor, target: Tensor, output: str) -> Tensor:
     """Return the mean gradient (n, C) of the output along straight ways of logits, from `starts` to `ends` (n, C)."""
-    places, weights = _gauss_legendre(POINTS)
     total = torch.zeros_like(ends)
-    for place, weight in zip(places, weights, strict=True):
+    for place, weight in zip(*PATH, strict=True):
         with torch.enable_grad():
             point = torch.lerp(starts, ends, place).requires_grad_()
             total += weight * torch.autograd.grad(output_of(point, target, output).sum(), point)[0]
     return total
-
-
-def _gauss_legendre(points: int) -> tuple[list[float], list[float]]:
-    """Return places in [0, 1] and weights that sum to 1."""
-    import numpy as np
-
-    places, weights = np.polynomial.legendre.leggauss(points)
-    return ((places + 1) / 2).tolist(), (weights / 2).tolist()
