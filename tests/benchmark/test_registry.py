@@ -311,9 +311,9 @@ def test_a_plan_has_all_parameters_as_they_are_used(monkeypatch):
         (cell,) = cells(name)
         left = {key for key, value in cell.params.items() if value is None} - {"channels"}
         assert not left, f"{name} leaves {left} open"
-    from methods import lime
+    from methods.lime import SAMPLES
 
-    monkeypatch.setitem(lime.SAMPLES, "table", 200)
+    monkeypatch.setitem(SAMPLES, "table", 200)
     assert cells("lime")[0].params["n_samples"] == 200
     assert cells("lime")[0].key != lime.key, "a changed default is another cell"
     assert cells("lime[n_samples=100]")[0].key == lime.key
