@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from benchmark.core.errors import DataError, UsageError
 from benchmark.core.files import write_atomically
+from benchmark.core.seeding import seeded
 from benchmark.core.store import Made, Unusable, sealed, unseal
 from benchmark.learning.encoder import Shape
 from benchmark.models.training import freeze
@@ -135,7 +136,8 @@ def fitted(
         Unusable: something else gave it.
     """
     try:
-        explainer = Explainer(Shape(**facts["shape"]), facts["classes"], facts["output"], facts["conditioning"])
+        with seeded(0):  # the weights that it begins with are replaced, but drawing them moves the global generator
+            explainer = Explainer(Shape(**facts["shape"]), facts["classes"], facts["output"], facts["conditioning"])
         report = facts["report"]
     except (KeyError, TypeError) as error:
         raise Unusable(f"holds no explainer of this version ({type(error).__name__}: {error})") from error

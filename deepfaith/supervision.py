@@ -133,7 +133,9 @@ def supervise(task: Task, x: Tensor, priors: Sequence[Prior], seed: int, path: P
         path: where the explanations of each are stored, so that work interrupted goes on with the next; without it
             none are.
     """
-    rows = replace(task, test=Split(x, torch.zeros(len(x), dtype=torch.long, device=x.device)), evidence=None)
+    rows = replace(
+        task, test=Split(x, torch.zeros(len(x), dtype=torch.long, device=x.device)), evidence=None, target="predicted"
+    )
 
     @cache
     def evaluator() -> tuple[Evaluator, Cost]:

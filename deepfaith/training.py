@@ -208,7 +208,7 @@ class Joint:
     def _mean_rank(self, judged: Supervision, scores: Tensor) -> float:
         """Return the mean rank of attributions `scores` (N, G) among those of the prior methods."""
         if self.evaluator is None:
-            rows = replace(self.task, test=Split(judged.x, judged.target), evidence=None)
+            rows = replace(self.task, test=Split(judged.x, judged.target), evidence=None, target="predicted")
             self.evaluator = Evaluator(rows, self.seed, metrics=TEN)
         by_metric = self.evaluator.score(scores).scores
         return judged.mean_rank(torch.stack([by_metric[metric] for metric in TEN], 1))

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from benchmark.core.errors import BenchmarkError
 from benchmark.records.record import Record
+from benchmark.scoring.metrics import PAPER
 
 
 class GapError(BenchmarkError):
@@ -73,7 +74,7 @@ class Board:
         seeds: seeds that the means are over.
         limit: number of test samples asked for, None for all there are.
         precision: of the model's forward passes, fp32 or bf16.
-        metrics: by name, whether higher is better, in the order of the columns.
+        metrics: by name, whether higher is better, in the order of the columns; all of one group.
         rows: the methods.
         origin: where the data come from.
         quality: the model's accuracy and balanced accuracy, 0 to 1, where known.
@@ -81,6 +82,7 @@ class Board:
         device: cpu or cuda.
         comparable: False where a record says that it may share no board with others.
         weak: the model is under the task's floor.
+        group: of its metrics: `ten`, the paper's, or another.
         notes: sentences that a reader must know to read the board right.
     """
 
@@ -98,6 +100,7 @@ class Board:
     device: str = "cpu"
     comparable: bool = True
     weak: bool = False
+    group: str = PAPER
     notes: tuple[str, ...] = field(default=())
 
 

@@ -7,10 +7,12 @@ import io
 import math
 
 from benchmark.core.errors import UsageError
+from benchmark.scoring.metrics import PAPER
 
+GROUP = "metric_group"
 TIMES = ("milliseconds", "train_seconds", "break_even")
 """Columns that no second measurement gives again."""
-KEY = ("source", "task", "precision", "preset", "device", "limit", "method")
+KEY = ("source", "task", "precision", "preset", "device", "limit", GROUP, "method")
 
 
 def differences(published: str, now: str) -> list[str]:
@@ -24,7 +26,10 @@ def differences(published: str, now: str) -> list[str]:
     """
     header = _header(published)
     key = tuple(name for name in KEY if name in header)  # boards of earlier versions have fewer columns
-    old, new = _rows(published, key), _rows(now, key)
+    old, new = _rows(published, key), _rows(now, KEY)
+    if GROUP not in key:
+        at = KEY.index(GROUP)
+        new = {(*name[:at], *name[at + 1 :]): row for name, row in new.items() if row[GROUP] == PAPER}
     boards = {name[:-1] for name in old}
     new = {name: row for name, row in new.items() if name[:-1] in boards}
     lines = [f"{' '.join(name)}: no longer there" for name in old if name not in new]

@@ -5,9 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-import matplotlib as mpl
-
-mpl.use("agg")
 import numpy as np
 import pandas as pd
 import seaborn as sns
@@ -42,7 +39,7 @@ NEAR, NEAR_ACROSS = 0.03, 0.3
 def _theme(style: str) -> None:
     """Set seaborn's style, in our colours."""
     inked = ("text.color", "axes.labelcolor", "xtick.color", "ytick.color")
-    sns.set_theme(style=style, context="notebook",
+    sns.set_theme(style=style, context="notebook", color_codes=False,
                   rc={**dict.fromkeys(inked, INK), "grid.color": GRID, "axes.edgecolor": GRID})  # fmt: skip
 
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from benchmark.core.errors import BenchmarkError
 from benchmark.records.record import Record
+from benchmark.scoring.metrics import PAPER
 from leaderboards.bootstrap import DRAWS, across_tasks, chance_to_be_best, groups
 from leaderboards.rank import Ranking
 from leaderboards.significance import Pair, critical_difference, friedman, one_against_each
@@ -58,6 +59,7 @@ class Overall:
         tests: what tests of the differences say, in sentences.
         pairs: one method against each other, where that can be tested.
         critical: Nemenyi's critical difference of mean ranks; NaN with fewer than two methods.
+        group: of the metrics that methods are ranked in.
     """
 
     source: str
@@ -66,6 +68,7 @@ class Overall:
     tests: tuple[str, ...]
     pairs: tuple[Pair, ...]
     critical: float
+    group: str = PAPER
 
 
 def overalls(rankings: Iterable[Ranking], tested: str | None = None) -> list[Overall]:
@@ -75,6 +78,8 @@ def overalls(rankings: Iterable[Ranking], tested: str | None = None) -> list[Ove
     """
     kinds: dict[tuple[str, ...], dict[int | None, dict[str, Ranking]]] = defaultdict(lambda: defaultdict(dict))
     for ranking in rankings:
+        if not ranking.scores.metrics and ranking.board.group != PAPER:
+            continue  # the metrics of this group are not for this task
         kinds[_kind(ranking)][ranking.board.limit][ranking.board.task] = ranking
     made = []
     for _, by_limit in sorted(kinds.items()):
@@ -88,7 +93,7 @@ def overalls(rankings: Iterable[Ranking], tested: str | None = None) -> list[Ove
 
 def _kind(ranking: Ranking) -> tuple[str, ...]:
     board = ranking.board
-    return board.source, board.precision, board.device, board.preset
+    return board.source, board.precision, board.device, board.preset, board.group
 
 
 def overall(rankings: list[Ranking], tested: str | None = None) -> Overall:
@@ -130,7 +135,8 @@ def overall(rankings: list[Ranking], tested: str | None = None) -> Overall:
     rows += [OverallRow(label, kind.get(label, ""), cells[label]) for label in elsewhere]
     tests, pairs = _tests(observed, everywhere, tested)
     critical = critical_difference(len(everywhere), len(by_task)) if len(everywhere) > 1 else float("nan")
-    return Overall(rankings[0].board.source, tuple(by_task), tuple(rows), tests, pairs, critical)
+    first = rankings[0].board
+    return Overall(first.source, tuple(by_task), tuple(rows), tests, pairs, critical, first.group)
 
 
 def _check_kinds(rankings: list[Ranking]) -> None:
@@ -149,8 +155,8 @@ def _check_kinds(rankings: list[Ranking]) -> None:
     if len(kinds) > 1 or len({board.task for board in boards}) < len(boards):
         what = "; ".join(sorted(", ".join(kind) for kind in kinds))
         raise BenchmarkError(
-            f"records of different source, precision, device, preset or limit have no overall board: {what}; "
-            "choose one kind"
+            "records of different source, precision, device, preset, limit or group of metrics have no overall board: "
+            f"{what}; choose one kind"
         )
 
 
@@ -247,7 +253,8 @@ def table_of(board: Overall) -> TextTable:
     ]
     if not math.isnan(board.critical):
         lines.append(f"Nemenyi's critical difference of mean ranks over tasks: {board.critical:.1f}")
-    heading = f"{len(board.tasks)} tasks together · {data}"
+    group = "" if board.group == PAPER else f" · {board.group} metrics"
+    heading = f"{len(board.tasks)} tasks together{group} · {data}"
     return TextTable(heading, header(board), rows, [*lines, *board.tests])
 
 

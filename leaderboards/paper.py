@@ -10,6 +10,7 @@ import numpy as np
 from scipy.stats import kendalltau, spearmanr
 
 from benchmark.records.record import Record
+from benchmark.scoring.metrics import TEN
 from leaderboards.board import kind_of
 from leaderboards.rank import rankings
 from leaderboards.selection import narrowed
@@ -63,7 +64,7 @@ def agreement(task: str, ours: list[float], theirs: list[float]) -> Agreement:
 def mean_ranks(records: list[Record], partial: bool = False) -> tuple[list[TextTable], list[Agreement]]:
     """Return a table for each task whose mean ranks were published, methods ranked among those that the paper has."""
     published = {row["method"]: row for row in read("mean_rank")}
-    compared = among(records, tuple(published))
+    compared = among([narrowed(record, TEN) for record in records], tuple(published))
     tables, agreements = [], []
     for ranking in rankings(compared, partial):
         board, method = ranking.board, {record.label: record.cell.method for record in ranking.records}

@@ -9,6 +9,7 @@ from pathlib import Path
 from benchmark.core.files import write_atomically
 from benchmark.core.provenance import UNKNOWN
 from benchmark.records.record import Record
+from benchmark.scoring.metrics import PAPER
 from leaderboards.board import Board
 from leaderboards.tables import in_markdown, table_of, to_csv
 
@@ -21,6 +22,7 @@ def heading(board: Board, records: list[Record]) -> list[str]:
     options = "" if board.preset == "standard" else f" --preset {board.preset}"
     options += "" if board.precision == "fp32" else f" --precision {board.precision}"
     options += f" --device {board.device}"
+    options += "" if board.group == PAPER else f" --metrics {board.group}"
     labels = ",".join(sorted({record.label for record in records}))
     run = f"run --task {board.task} --methods '{labels}' --seed S{source}{limit}{options}"
     made = f"leaderboard --task {board.task}{source}{limit or ' --limit all'}{options} --publish FOLDER"
@@ -43,7 +45,8 @@ def heading(board: Board, records: list[Record]) -> list[str]:
     if versions:
         parts = ", ".join(f"{package} {'/'.join(sorted(numbers))}" for package, numbers in sorted(versions.items()))
         lines.append(f"versions: {parts}")
-    metrics = {f"{name} {facts['version']}" for record in records for name, facts in record.metrics.items()}
+    metrics = {f"{name} {facts['version']}" for record in records for name, facts in record.metrics.items()
+               if name in board.metrics}  # fmt: skip
     lines.append(f"versions of metrics: {', '.join(sorted(metrics))}")
     return lines
 
@@ -59,6 +62,7 @@ def name_of(board: Board) -> str:
     parts += [board.preset] if board.preset != "standard" else []
     parts += [board.precision] if board.precision != "fp32" else []
     parts += [board.device] if board.device != "cpu" else []
+    parts += [board.group] if board.group != PAPER else []
     return "-".join(parts)
 
 

@@ -4,20 +4,23 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from scipy.stats import kendalltau
 
 from benchmark.records.record import Record
+from benchmark.scoring.metrics import NO_EXPLAINER, NOT_APPLICABLE, PAPER, REASONS, UNDEFINED
 from leaderboards.board import Board, GapError, Kind, Row, kind_of
 from leaderboards.bootstrap import DRAWS, RankUncertainty, rank_uncertainty, resampled
 from leaderboards.score_array import LEFT_OUT, ScoreArray, mean_over, score_array
-from leaderboards.selection import check_same, distinctly_labelled
+from leaderboards.selection import check_same, distinctly_labelled, groups_of, in_group
 
 LARGE = 10.0
 """A mean that holds scores beyond this may be that of few samples: a board counts them."""
+EXCUSES = {REASONS[NO_EXPLAINER], REASONS[NOT_APPLICABLE]}
+"""Why a method may have no score without a gap."""
 DISAGREE = 0.8
 """Under this Kendall's tau of the two orders of ranking a board says so."""
 
@@ -50,7 +53,7 @@ def by_board(records: Iterable[Record]) -> list[list[Record]]:
 
 
 def rankings(records: Iterable[Record], partial: bool = False, draws: int = DRAWS) -> list[Ranking]:
-    """Rank the methods of each board among `records`.
+    """Rank the methods of each board among `records`: the ten metrics make one, each other group of metrics its own.
 
     Args:
         records: of any tasks, sources, precisions, devices, presets and numbers of samples, each on a board of its own.
@@ -58,7 +61,8 @@ def rankings(records: Iterable[Record], partial: bool = False, draws: int = DRAW
         draws: number of bootstrap resamples of the intervals; 0 for none.
 
     Returns:
-        One ranking a board, sorted by source, task, precision, device, preset and number of samples.
+        One ranking a board, sorted by source, task, precision, device, preset and number of samples, then by the group
+        of the metrics, the ten first.
 
     Raises:
         GapError: a cell is missing, failed or incomplete, and `partial` is False.
@@ -72,22 +76,29 @@ def rankings(records: Iterable[Record], partial: bool = False, draws: int = DRAW
         >>> records, problems = RecordStore(Path("results")).scan(task="nap_mlp")  # doctest: +SKIP
         >>> print(render([ranking.board for ranking in rankings(records)], "table"))  # doctest: +SKIP
     """
-    return [rank(group, partial, draws) for group in by_board(records)]
+    return [
+        rank(of_board, partial, draws, group)
+        for of_board in by_board(records)
+        for group in dict.fromkeys(groups_of(of_board).values()) or [PAPER]
+    ]
 
 
-def rank(records: list[Record], partial: bool = False, draws: int = DRAWS) -> Ranking:
+def rank(records: list[Record], partial: bool = False, draws: int = DRAWS, group: str = PAPER) -> Ranking:
     """Rank the methods of one board.
 
     Args:
         records: of one source, task, precision, device, preset and number of samples.
         partial: see `rankings`.
         draws: see `rankings`.
+        group: of metrics, the only ones that count here.
 
     Raises:
         GapError: see `rankings`.
         BenchmarkError: see `rankings`.
     """
-    records = distinctly_labelled(records)
+    records, elsewhere = in_group(distinctly_labelled(records), group)
+    if not records:
+        raise GapError(f"no method was scored in metrics of the group {group!r}: run some with --metrics {group}")
     check_same(records)
     done = [record for record in records if record.status == "done"]
     if not done:
@@ -101,10 +112,11 @@ def rank(records: list[Record], partial: bool = False, draws: int = DRAWS) -> Ra
     if any(gaps.values()) and not partial:
         raise GapError(_refusal(records[0], gaps))
     uncertainty = None
-    if draws and _several(scores):
+    if draws and _several(scores) and scores.metrics:
         uncertainty = rank_uncertainty(resampled(scores, draws), scores.higher, mean_over(scores.ranks, 1))
     rows = _rows(scores, asked.expected.sum((1, 2, 3)), uncertainty, done, gaps)
-    board = _board(records, done, rows, scores, _notes(asked, scores, rows))
+    notes = _notes(asked, scores, rows) + _unasked(done, elsewhere)
+    board = replace(_board(records, done, rows, scores, notes), group=group)
     return Ranking(board, scores, uncertainty, tuple(records))
 
 
@@ -124,9 +136,39 @@ def _gaps(records: list[Record], scores: ScoreArray) -> dict[str, list[str]]:
         if absent := sorted(set(scores.seeds) - {record.cell.seed for record in of_method}):
             holes.append(f"no record for seed {', '.join(map(str, absent))}")
         if any(record.status == "done" for record in of_method):
-            holes += [f"no {name}" for name, known in zip(scores.metrics, scored[at], strict=True) if not known]
+            unknown = [name for name, known in zip(scores.metrics, scored[at], strict=True) if not known]
+            holes += [f"no {name}" for name in unknown if not all(_excused(record, name) for record in of_method)]
+            holes += [f"{name} is undefined on {count} samples" for name, count in _undefined(of_method).items()]
         gaps[method] = holes
     return gaps
+
+
+def _reasons(record: Record, metric: str) -> set[str]:
+    return set(record.scores["reason"][record.scores["metric"] == metric].astype(object))
+
+
+def _excused(record: Record, metric: str) -> bool:
+    """Tell whether a record has no score in a metric because it cannot have one: that is a dash, and no gap."""
+    reasons = _reasons(record, metric) if record.status == "done" else set()
+    return bool(reasons) and reasons <= EXCUSES
+
+
+def _undefined(records: list[Record]) -> dict[str, int]:
+    """Return on how many samples a metric is undefined for these records, by name, where it is on any."""
+    undefined = [record.scores["metric"][record.scores["reason"] == REASONS[UNDEFINED]] for record in records]
+    return {str(name): int(count) for part in undefined for name, count in part.value_counts().items() if count}
+
+
+def _unasked(done: list[Record], elsewhere: list[str]) -> list[str]:
+    """Return notes on methods that have no score here because they were not, or cannot be, asked for one."""
+    given = {
+        (record.label, name)
+        for record in done
+        for name in record.metrics
+        if _reasons(record, name) == {REASONS[NO_EXPLAINER]}
+    }
+    notes = [f"{label} has no {name}: only attributions were given" for label, name in sorted(given)]
+    return notes + ([f"scored in other metrics alone: {', '.join(elsewhere)}"] if elsewhere else [])
 
 
 def _refusal(record: Record, gaps: dict[str, list[str]]) -> str:

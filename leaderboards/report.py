@@ -13,6 +13,7 @@ from jinja2 import ChoiceLoader, Environment, PackageLoader
 from benchmark.core.errors import BenchmarkError
 from benchmark.inspection.shading import background, bars, overlay, strength, strongest, words
 from benchmark.records.record import Record
+from benchmark.scoring.metrics import PAPER
 from leaderboards import overall
 from leaderboards.ablation import Ablation
 from leaderboards.ablation import cells as ablation_cells
@@ -22,7 +23,7 @@ from leaderboards.inline_svg import inline_svg
 from leaderboards.overall import Overall
 from leaderboards.rank import Ranking
 from leaderboards.score_array import mean_over
-from leaderboards.tables import COSTS, RANKS, TRAINING, arrowed, between, footer, number, percent, title
+from leaderboards.tables import COSTS, RANKS, TRAINING, TextTable, arrowed, between, footer, number, percent, title
 
 LARGEST = 5_000_000
 """Bytes of a page; where it would be larger, fewer samples are shown."""
@@ -51,6 +52,7 @@ def page(
     examples: Examples,
     overalls: Sequence[Overall] = (),
     ablations: Sequence[Ablation] = (),
+    others: Sequence[TextTable] = (),
 ) -> str:
     """Return the page about some rankings; the same records give the same bytes.
 
@@ -59,6 +61,7 @@ def page(
         examples: returns the samples that were kept beside a record, see `benchmark.running.kept_samples`.
         overalls: boards of several tasks.
         ablations: of any tasks.
+        others: tables of scores that others computed, marked as theirs.
 
     Returns:
         HTML of at most 5 MB: of each board samples are left out from the last on until it is.
@@ -66,7 +69,7 @@ def page(
     Raises:
         BenchmarkError: the page is too large without samples.
     """
-    parts = [_task(ranking, examples) for ranking in rankings]
+    parts = [_task(ranking, examples) for ranking in rankings if ranking.scores.metrics or ranking.board.group == PAPER]
     environment = Environment(
         loader=ChoiceLoader([PackageLoader("leaderboards"), PackageLoader("benchmark.inspection")]),
         autoescape=True,
@@ -80,6 +83,7 @@ def page(
             tasks=[part | {"samples": part["samples"][:shown]} for part in parts],
             overalls=[_overall(board) for board in overalls],
             ablations=[_ablation(made) for made in ablations],
+            others=[asdict(table) for table in others],
             synthetic=sorted({part["name"] for part in parts if part["synthetic"]}),
             left_out=most - shown,
         ).lstrip()
@@ -92,8 +96,9 @@ def _task(ranking: Ranking, examples: Examples) -> dict[str, Any]:
     """Return what the template shows of one board."""
     board = ranking.board
     return {
-        "id": f"{board.source}-{board.task}-{board.preset}-{board.precision}-{board.device}-{board.limit or 'all'}",
-        "name": board.task,
+        "id": f"{board.source}-{board.task}-{board.preset}-{board.precision}-{board.device}-{board.limit or 'all'}"
+        + ("" if board.group == PAPER else f"-{board.group}"),
+        "name": board.task if board.group == PAPER else f"{board.task}, {board.group} metrics",
         "synthetic": board.source == "synthetic",
         "title": title(board),
         "footer": footer(board),
@@ -107,8 +112,9 @@ def _task(ranking: Ranking, examples: Examples) -> dict[str, Any]:
         ),
         "cost": _cost(board),
         "agreement": _agreement(ranking),
-        "losses": _losses(ranking),
-        "samples": _samples(ranking, examples),
+        # what no metric changes stands once, with the board of the ten
+        "losses": _losses(ranking) if board.group == PAPER else "",
+        "samples": _samples(ranking, examples) if board.group == PAPER else [],
     }
 
 

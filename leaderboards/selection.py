@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
+from typing import Any
 
-from benchmark.core.errors import BenchmarkError
+from benchmark.core.errors import BenchmarkError, UsageError
 from benchmark.core.selection import select_labels
 from benchmark.records.record import Record
-from benchmark.scoring.metrics import METRICS
+from benchmark.scoring.metrics import METRICS, OWN, PAPER, TEN, select_from
 from leaderboards.score_array import metric_facts_of
 
 
@@ -74,14 +76,17 @@ def check_same(records: list[Record]) -> None:
 def misdirected(record: Record) -> str | None:
     """Return what a record says of a metric that this program knows better, or None."""
     for name, facts in record.metrics.items():
-        known = METRICS.get(name)
-        if known is None or known.version != facts["version"]:
+        if name not in METRICS or not METRICS.entry(name).built_in:  # of another's metric a record knows best
             continue
-        if (known.higher_is_better, known.family) != (facts["higher_is_better"], facts["family"]):
+        known = METRICS[name]
+        if known.version != facts["version"]:
+            continue
+        stated = facts["higher_is_better"], facts["family"], facts.get("group", known.group)
+        if (known.higher_is_better, known.family, known.group) != stated:
             better = "higher" if facts["higher_is_better"] else "lower"
             return (
                 f"{record.cell.label}, seed {record.cell.seed}: says that {better} {name} is better, of the family "
-                f"{facts['family']!r}, which is not what {name} is here"
+                f"{facts['family']!r} and the group {stated[2]!r}, which is not what {name} is here"
             )
     return None
 
@@ -96,9 +101,43 @@ def choose(records: list[Record], text: str) -> list[Record]:
     return [record for record in records if record.label in labels]
 
 
-def narrowed(record: Record, metrics: list[str]) -> Record:
+def group_of(name: str, facts: Mapping[str, Any]) -> str:
+    """Return the group of a metric from what a record says of it: nothing but the ten is of the ten."""
+    stated = facts.get("group", OWN)
+    return PAPER if name in TEN else OWN if stated == PAPER else stated
+
+
+def groups_of(records: Iterable[Record]) -> dict[str, str]:
+    """Return the group of each metric that records have, by name, in the order of boards: those of the ten first."""
+    facts = {name: stated for record in records for name, stated in record.metrics.items()}
+    groups = {name: group_of(name, stated) for name, stated in facts.items()}
+    return dict(sorted(groups.items(), key=lambda item: (item[1] != PAPER, item[1], facts[item[0]]["order"], item[0])))
+
+
+def with_metrics(records: list[Record], text: str) -> list[Record]:
+    """Return records with the metrics that a selection chooses, among those that they or this program know.
+
+    Raises:
+        UsageError: it names none of these, or no record has any of what it chooses.
+    """
+    found = groups_of(records)
+    chosen = select_from(text, {name: METRICS.group(name) for name in METRICS} | found)
+    if found and not set(chosen) & set(found):
+        raise UsageError(f"--metrics {text!r}: these records have {', '.join(found)}")
+    return [narrowed(record, chosen) for record in records]
+
+
+def in_group(records: list[Record], group: str) -> tuple[list[Record], list[str]]:
+    """Return records with the metrics of one group, and the labels of those that were scored in others alone."""
+    names = [name for name, of in groups_of(records).items() if of == group]
+    absent = [record for record in records if record.status == "done" and not set(names) & set(record.metrics)]
+    kept = [narrowed(record, names) for record in records if not any(record is other for other in absent)]
+    return kept, sorted({record.label for record in absent} - {record.label for record in kept})
+
+
+def narrowed(record: Record, metrics: Collection[str]) -> Record:
     """Return a record with some of its metrics."""
-    if record.status != "done":
+    if record.status != "done" or set(record.metrics) <= set(metrics):
         return record
     return replace(
         record,

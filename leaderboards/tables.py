@@ -9,6 +9,7 @@ import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from benchmark.scoring.metrics import PAPER
 from leaderboards.board import Board, Row
 
 RANKS = ("method", "rank", "95 % interval", "best", "tie")
@@ -35,6 +36,10 @@ class TextTable:
     header: list[str]
     rows: list[list[str]]
     lines: list[str]
+
+    def __str__(self) -> str:
+        """Return the table aligned for a terminal."""
+        return in_text(self)
 
 
 def render(boards: list[Board], form: str) -> str:
@@ -76,7 +81,13 @@ def title(board: Board) -> str:
     preset = "" if board.preset == "standard" else f" · preset {board.preset}"
     preset += "" if board.comparable else ", NOT COMPARABLE"
     quality += ", WEAK: under the task's floor" if board.weak else ""
-    return f"{board.task} · {data} · {rows} · {seeds}{precision}{preset} · model: {quality}"
+    group = (
+        ""
+        if board.group == PAPER
+        else f" · {board.group} metrics: {', '.join(board.metrics) or 'none is defined here'}"
+    )
+    model = f" · model: {quality}" if quality else ""
+    return f"{board.task}{group} · {data} · {rows} · {seeds}{precision}{preset}{model}"
 
 
 def footer(board: Board) -> list[str]:
@@ -215,11 +226,12 @@ def to_csv(boards: list[Board]) -> str:
             board.preset,
             board.device,
             board.limit or "all",
+            board.group,
         ]
         for board in boards
         for row in board.rows
     ]
-    about = ["kind", "source", "samples", "seeds", "precision", "preset", "device", "limit"]
+    about = ["kind", "source", "samples", "seeds", "precision", "preset", "device", "limit", "metric_group"]
     return in_csv(["task", "method", "mean_rank", *metrics, *COLUMNS, *about], rows)
 
 

@@ -11,7 +11,9 @@ import pytest
 import torch
 
 from benchmark.core.types import METHODS, PACKAGES, TASKS
+from benchmark.modalities.removals import REMOVALS
 from benchmark.running.built import forget_tasks
+from benchmark.scoring.metrics import METRICS
 from tests import model_cache
 from tests.web_server import server  # noqa: F401 - a fixture
 
@@ -37,7 +39,7 @@ def _session_cache(tmp_path_factory):
 @pytest.fixture(autouse=True)
 def forget_registered():
     """Return a function that forgets what a test has registered so far; it is called after every test, too."""
-    known = {registry: set(registry.names()) for registry in (TASKS, METHODS)}
+    known = {registry: set(registry.names()) for registry in (TASKS, METHODS, METRICS, REMOVALS)}
     modules = set(sys.modules)
 
     def forget():
@@ -62,6 +64,16 @@ def replace_task(monkeypatch):
 
     yield replace
     forget_tasks()
+
+
+@pytest.fixture
+def replace_metric(monkeypatch):
+    """Return a function that puts another metric in place of one, until the test is over."""
+
+    def replace(name, metric):
+        monkeypatch.setitem(METRICS._objects, name, lambda: metric)
+
+    return replace
 
 
 @pytest.fixture(scope="session")

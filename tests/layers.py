@@ -21,14 +21,19 @@ COLUMN = {
     "benchmark.records": 0.5,
     "benchmark.models": 0,
     "benchmark.scoring": -1,
+    "benchmark.metrics": -2,
     "benchmark.modalities": 0,
+    "benchmark.plugins": 2,
     "benchmark.learning": 1,
     "benchmark.tasks": -1,
     "methods": 1,
     "benchmark.running": 2,
     "benchmark.inspection": 0,
+    "benchmark.testing": -1,
     "deepfaith": 2,
     "leaderboards": 0.5,
+    "benchmark.api": 1.5,
+    "benchmark.bridges": -0.5,
     "benchmark.cli": 1,
 }
 """Where a folder stands in its layer, so that no arrow runs behind a box."""
@@ -69,7 +74,7 @@ def draw() -> None:
     imports = reduced(imported_folders())
     place = {folder: (COLUMN[folder], height) for folder, height in heights(imports).items()}
     top = max(y for _, y in place.values())
-    figure, axes = plt.subplots(figsize=(9, 0.8 * top + 1.4))
+    figure, axes = plt.subplots(figsize=(11.3, 0.8 * top + 1.4))
     for importer, folders in imports.items():
         for imported in folders:
             (x, y), (u, v) = place[importer], place[imported]
@@ -81,7 +86,7 @@ def draw() -> None:
         axes.add_patch(plt.Rectangle(corner, WIDTH, HEIGHT, facecolor="#f4efe6", edgecolor="#554433", zorder=2))
         axes.text(x, y + 0.08, folder.replace(".", "/"), ha="center", va="center", fontsize=9.5, zorder=3)
         axes.text(x, y - 0.17, f"{modules} modules", ha="center", va="center", fontsize=8.5, color="#555555", zorder=3)
-    axes.set(xlim=(-1.45, 2.45), ylim=(-0.5, top + 0.5))
+    axes.set(xlim=(-2.45, 2.45), ylim=(-0.5, top + 0.5))
     axes.set_title("What a folder imports from; what follows from other arrows is left out", fontsize=11)
     axes.axis("off")
     figure.savefig(PICTURE, dpi=120, bbox_inches="tight")

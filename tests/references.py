@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from benchmark.inspection.crosscheck import loops
+from benchmark.inspection.crosscheck import loops, other_loops
 
-METRICS = {*loops.ALONE, *loops.ON_SUBSETS}
+METRICS = {*loops.ALONE, *loops.ON_SUBSETS, *other_loops.OTHERS, *other_loops.ASKING}
 """The metrics that have a twin."""
 
 

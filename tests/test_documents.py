@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import ast
 import dataclasses
+import importlib.util
+import inspect
+import json
 import os
 import re
 import subprocess
@@ -13,11 +16,16 @@ from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 import yaml
 
+import benchmark as fb
+from benchmark.core.seeding import seeded
 from benchmark.records.store import RecordStore
-from benchmark.scoring.metrics import METRICS
+from benchmark.scoring.metrics import METRICS, ProbeMetric
+from tests import gallery
 from tests.leaderboards.generated import several
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -35,19 +43,66 @@ def test_the_first_screen_has_the_two_commands():
     ]
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/usage.md"])
-def test_python_in_pages_runs(page, capsys):
-    (code,) = blocks(page, "python")
-    exec(compile(code, page, "exec"), {})
-    assert "'IROF': 0." in capsys.readouterr().out
+@pytest.fixture
+def names():
+    """Return what examples call the reader's own: a model, inputs, attributions, a callable."""
+    with seeded(0):
+        model = torch.nn.Sequential(torch.nn.Linear(5, 8), torch.nn.Tanh(), torch.nn.Linear(8, 3))
+        x, x_train = torch.randn(12, 5), torch.randn(50, 5)
+    own = {"model": model, "x": x, "x_train": x_train, "attributions": x * 2}
+    return own | {"any_callable": lambda x, target: x - x_train.mean(0)}
+
+
+@pytest.mark.parametrize(
+    ("page", "shown"),
+    [
+        ("README.md", "random (control)"),
+        ("docs/usage.md", ""),
+        ("docs/api.md", "['mean', 'zero', 'value', 'blur', 'marginal']"),
+    ],
+)
+def test_python_in_pages_runs(page, shown, names, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    for code in blocks(page, "python"):
+        exec(compile(code, page, "exec"), names)
+    assert shown in capsys.readouterr().out
+    if page != "README.md":
+        assert RecordStore(tmp_path / "results").tasks()
+
+
+def test_the_interface_and_its_page_hold_the_same_names():
+    text = (ROOT / "docs/api.md").read_text()
+    parts = re.split(r"^## ", re.sub(r"```.*?```", "", text, flags=re.DOTALL), flags=re.MULTILINE)[1:]
+    sections = {name: part for part in parts for name in re.findall(r"`fb\.(\w+)`", part.splitlines()[0])}
+    assert set(sections) == set(fb.__all__)
+    for name, part in sections.items():
+        exported = getattr(fb, name)
+        if inspect.isfunction(exported) and not name.startswith("list_"):
+            listed = re.search(rf"`fb\.{name}\(([^`]*)\)", part)[1]
+            stated = re.findall(r"\w+", re.sub(r"=[^,]*", "", listed))
+            assert stated == list(inspect.signature(exported).parameters), name
+    members = {*fb.Result.__dataclass_fields__, *(name for name in vars(fb.Result) if not name.startswith("_"))}
+    assert [name for name in members - {"examples"} if f"`{name}" not in sections["Result"]] == []
+
+
+@pytest.mark.parametrize("page", sorted(gallery.GALLERY.glob("*.md")), ids=lambda page: page.stem)
+def test_pages_of_the_gallery_run_and_are_short(page, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    missing = tuple(name for name in ("shap", "transformers") if importlib.util.find_spec(name) is None)
+    examples = [block for block in gallery.blocks(page) if "import benchmark as fb" in block or "fb." in block]
+    assert examples
+    assert all(gallery.lines_of(block) <= gallery.MOST_LINES for block in examples)
+    gallery.run(page, without=missing)
+    if (shown := capsys.readouterr().out) == "" and missing:
+        pytest.skip(f"needs {', '.join(name for name in missing if f'import {name}' in page.read_text())}")
+    assert "random (control)" in shown
 
 
 @pytest.fixture
 def example(tmp_path):
     """Return a file with the examples of a method, a task and a metric, which are forgotten afterwards."""
     (tmp_path / "example.py").write_text("\n\n".join(blocks("CONTRIBUTING.md", "python")))
-    yield tmp_path / "example.py"
-    METRICS.pop("LEAST", None)
+    return tmp_path / "example.py"
 
 
 def test_the_examples_of_a_method_a_task_and_a_metric_run(example, tmp_path, capsys):
@@ -60,6 +115,25 @@ def test_the_examples_of_a_method_a_task_and_a_metric_run(example, tmp_path, cap
     assert "waves · real data · 5 test samples (limit 5)" in board
     assert "gradient_x_input" in board
     assert "LEAST↓" in board
+
+
+def test_the_metrics_of_ones_own_run(tmp_path, capsys):
+    from benchmark.cli.parser import main
+
+    first, *others = blocks("docs/own_metrics.md", "python")
+    assert len([line for line in first.splitlines() if line.strip()]) <= 10
+    file = tmp_path / "first.py"
+    file.write_text("\n\n".join([first, *others]))
+    words = ["run", "--task", "nap_mlp", "--source", "synthetic", "--methods", "saliency,random",
+             "--metrics", "ten,own", "--limit", "5", "--jobs", "1", "--include", str(file),
+             "--out", str(tmp_path / "results")]  # fmt: skip
+    assert main(words) == 0
+    ten, own = capsys.readouterr().out.split("\nnap_mlp · own metrics: ")
+    assert own.startswith("FIRST, PAIRS, NEGATED · ")
+    assert "IROF↑" in ten
+    assert "FIRST" not in ten
+    assert main(["show", "first", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["group"] == "own"
 
 
 def test_metric_cards_are_those_of_the_registry():
@@ -104,7 +178,7 @@ def headings(path):
 
 
 def test_links_between_documents_lead_somewhere():
-    for path in [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")]:
+    for path in [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").rglob("*.md")]:
         for target, anchor in re.findall(r"\]\(([^)#]*)#?([^)]*)\)", path.read_text()):
             if "://" not in target:
                 page = path.parent / target if target else path
@@ -127,7 +201,7 @@ def defined(path):
 def test_files_and_names_in_pages_exist():
     """`folder/file.py` is a file of the project; one or more `name` after it, between commas, are defined there."""
     places = 0
-    for path in [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")]:
+    for path in [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").rglob("*.md")]:
         text = re.sub(r"```.*?```", "", path.read_text(), flags=re.DOTALL)
         for file, names in re.findall(r"`(\w+/[\w/]+\.py)`((?:,?\s+`[A-Za-z_][\w.]*`)*)", text):
             assert (ROOT / file).is_file(), f"{path.name} names {file}"
@@ -149,7 +223,8 @@ def test_the_glossary_has_the_words_of_records_and_boards():
     words = [part.name for kind in (Record, Cell) for part in dataclasses.fields(kind)]
     words += [*SCORES_SCHEMA.names, *CHANGED, *tables.COLUMNS, *tables.COSTS, *tables.TRAINING]
     assert not [word for word in words if word not in known]
-    kinds = {metric.probe.kind for metric in METRICS.values()}
+    kinds = {metric.probe.kind for metric in METRICS.values() if isinstance(metric, ProbeMetric)}
+    assert set(METRICS.groups()) | {"own"} <= known
     assert kinds <= known
 
 
@@ -173,7 +248,38 @@ def test_python_in_the_page_on_leaderboards_runs(tmp_path, monkeypatch, capsys):
     assert "Friedman" in out
 
 
-PAGES = ["CONTRIBUTING.md", *sorted(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md"))]
+def test_python_in_the_page_on_bridges_runs(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    code = "\n".join(blocks("docs/bridges.md", "python"))
+    exec(compile(code, "docs/bridges.md", "exec"), {})
+    out = capsys.readouterr().out
+    assert "ROAD [Quantus]" in out
+    assert "{'lime': (20, 1, 4, 4), 'grad_cam': (20, 1, 4, 4)}" in out
+    assert "20 <class 'float'>" in out
+    assert "['README.md', 'by_others.parquet', 'real.parquet']" in out
+
+
+def test_the_command_score_in_the_page_on_usage_runs(tmp_path, monkeypatch, capsys):
+    from benchmark.cli.parser import main
+
+    monkeypatch.chdir(tmp_path)
+    section = (ROOT / "docs" / "usage.md").read_text().split("## Score attributions from files")[1].split("\n## ")[0]
+    file, commands = re.findall(r"```(?:python-file|bash)\n(.*?)```", section, re.DOTALL)
+    (tmp_path / "my.py").write_text(file)
+    rng = np.random.default_rng(0)
+    np.savez("x.npz", rng.normal(size=(20, 6)))
+    np.savez("train.npz", rng.normal(size=(50, 6)))
+    np.savez("a.npz", rng.normal(size=(20, 6)))
+    np.savez("maps.npz", lime=rng.normal(size=(20, 6)), ig=rng.normal(size=(20, 6)))
+    np.save("y.npy", rng.integers(0, 3, 20))
+    for line in commands.splitlines():
+        words = re.split(r"\s+", re.split("#", line)[0].strip())[3:]
+        assert main([word.strip("'") for word in words]) == 0
+    assert "own" in capsys.readouterr().out
+    assert (tmp_path / "page.html").exists()
+
+
+PAGES = ["CONTRIBUTING.md", *sorted(str(path.relative_to(ROOT)) for path in (ROOT / "docs").rglob("*.md"))]
 
 
 @pytest.mark.parametrize("page", PAGES)

@@ -9,7 +9,16 @@ import pytest
 
 from tests.test_layers import MODULES
 
-FOLDERS = ("benchmark.core", "benchmark.statistics", "benchmark.records", "benchmark.scoring")
+FOLDERS = (
+    *("benchmark.api", "benchmark.bridges", "benchmark.core", "benchmark.data", "benchmark.statistics"),
+    *("benchmark.records", "benchmark.scoring", "benchmark.models.wrapping", "benchmark.plugins"),
+    *(
+        "benchmark.modalities.grouping",
+        "benchmark.modalities.removals",
+        "benchmark.inspection.conformance",
+        "benchmark.testing",
+    ),
+)
 WITH_EXAMPLES = [name for name, path in MODULES.items() if name.startswith(FOLDERS) and ">>> " in path.read_text()]
 
 

@@ -1,10 +1,23 @@
-"""Arguments that several commands share, and the types of their values."""
+"""Arguments that several commands share, the types of their values, and the records that they choose."""
 
 from __future__ import annotations
 
 import argparse
+import logging
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+from benchmark.core.errors import UsageError
+from benchmark.core.selection import select_labels
+from benchmark.core.types import TASKS
+from benchmark.running.presets import PRESETS
+
+if TYPE_CHECKING:
+    from benchmark.records.record import Record
+    from benchmark.records.store import RecordStore
+
+log = logging.getLogger("benchmark")
 
 
 def add_out(parser: argparse.ArgumentParser) -> None:
@@ -33,6 +46,12 @@ def positive(text: str) -> int:
     return _whole(text, 1)
 
 
+def add_metrics(parser: argparse.ArgumentParser, default: str, what: str) -> None:
+    """Add which metrics are meant."""
+    parser.add_argument("--metrics", default=default,
+                        help=f"names, groups such as ten, globs, all, !name (default: {what})")  # fmt: skip
+
+
 def natural(text: str) -> int:
     """Parse a whole number of at least 0."""
     return _whole(text, 0)
@@ -42,3 +61,95 @@ def _whole(text: str, least: int) -> int:
     if not text.isdecimal() or int(text) < least:
         raise argparse.ArgumentTypeError(f"expected a whole number of at least {least}, got {text!r}")
     return int(text)
+
+
+def add_choice(parser: argparse.ArgumentParser) -> None:
+    """Add which records are meant."""
+    parser.add_argument("--task", default="all", help="names or globs of tasks that have records (default: all)")
+    parser.add_argument("--methods", default="all", help="names, labels or globs of methods, !name to leave out")
+    add_kind(parser)
+
+
+def add_kind(parser: argparse.ArgumentParser) -> None:
+    """Add which boards are meant, where a folder holds several."""
+    parser.add_argument("--source", choices=("auto", "real", "synthetic"), default="auto",
+                        help="which data the records are of (default: both, each on its own board)")  # fmt: skip
+    parser.add_argument("--limit", type=_limit, metavar="N", help="only boards of N test samples; all: without limit")
+    parser.add_argument("--seed", type=natural, action="append", metavar="S", help="only this seed (several times)")
+    parser.add_argument("--preset", choices=tuple(PRESETS), help="only boards of this preset")
+    parser.add_argument("--precision", choices=("fp32", "bf16"), help="only boards of this precision")
+    parser.add_argument("--device", choices=("cpu", "cuda"), help="only boards of this class of device")
+
+
+def _limit(text: str) -> int | str:
+    return "all" if text == "all" else positive(text)
+
+
+def chosen_records(arguments: argparse.Namespace) -> list[Record]:
+    """Return the records that the arguments of `add_choice` choose, those of these tasks alone being read.
+
+    Raises:
+        UsageError: there are none.
+    """
+    from benchmark.records.store import RecordStore
+    from leaderboards.selection import choose
+
+    store = RecordStore(arguments.out)
+    tasks = chosen_tasks(arguments, store)
+    records = [record for task in tasks for record in read_records(store, arguments.source, task)]
+    records = [record for record in records if of_kind(record, arguments)]
+    if not records:
+        raise UsageError(f"no {_what(arguments)} of {arguments.task} with this --limit, --seed, --preset, --precision "
+                         f"or --device in {str(arguments.out)!r}")  # fmt: skip
+    return choose(records, arguments.methods)
+
+
+def chosen_tasks(arguments: argparse.Namespace, store: RecordStore) -> list[str]:
+    """Return the tasks that --task and --source choose among those that have records.
+
+    Raises:
+        UsageError: there are none.
+    """
+    what = _what(arguments)
+    stored = store.tasks(None if arguments.source == "auto" else arguments.source)
+    if not stored:
+        raise UsageError(f"no {what} in {str(arguments.out)!r}: run some first, or name another --out")
+    named = [task for task in TASKS.names() if task not in stored]
+    tasks = set(select_labels(arguments.task, [*stored, *named], "task"))
+    if not tasks & set(stored):
+        raise UsageError(f"no {what} of {arguments.task} in {str(arguments.out)!r}: there are those of "
+                         f"{', '.join(stored)}; run some first")  # fmt: skip
+    return [task for task in stored if task in tasks]
+
+
+def _what(arguments: argparse.Namespace) -> str:
+    return "records" if arguments.source == "auto" else f"{arguments.source} records"
+
+
+def read_records(store: RecordStore, source: str = "auto", task: str | None = None) -> list[Record]:
+    """Return the records of a folder that can be believed, saying which cannot."""
+    from leaderboards.selection import misdirected
+
+    records, problems = store.scan(None if source == "auto" else source, task)
+    for problem in problems:
+        log.warning(f"left out: {problem}")
+    believed = []
+    for record in records:
+        if wrong := misdirected(record):
+            log.warning(f"left out: {wrong}")
+        else:
+            believed.append(record)
+    return believed
+
+
+def of_kind(record: Record, arguments: argparse.Namespace) -> bool:
+    """Tell whether a record is of the boards that the arguments of `add_kind` choose."""
+    cell, limit = record.cell, arguments.limit
+    whole = cell.limit is None and (limit == "all" or (limit is not None and record.facts.get("rows", limit) <= limit))
+    return (
+        (limit is None or cell.limit == limit or whole)
+        and (arguments.seed is None or cell.seed in arguments.seed)
+        and arguments.preset in (None, cell.preset)
+        and arguments.precision in (None, cell.precision)
+        and arguments.device in (None, cell.device)
+    )

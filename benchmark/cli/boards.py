@@ -10,11 +10,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from benchmark.cli.arguments import add_out
-from benchmark.cli.choices import add_choice, chosen_records
+from benchmark.cli.arguments import add_choice, add_metrics, add_out, chosen_records
 from benchmark.core.errors import BenchmarkError, UsageError
 from benchmark.core.selection import select_labels
-from benchmark.scoring.metrics import select_metrics
+from benchmark.scoring.metrics import PAPER
 
 if TYPE_CHECKING:
     from benchmark.records.record import Record
@@ -32,7 +31,7 @@ def add_boards(verb: Verb) -> None:
     """Add the commands to the parser."""
     board = verb("leaderboard", leaderboard_command, "Print mean-rank boards made from stored records.")
     add_choice(board)
-    board.add_argument("--metrics", default="all", help="names separated by commas (default: all ten)")
+    add_metrics(board, "all", "all that the records have, each group on a board of its own")
     board.add_argument("--format", choices=FORMS, default="table")
     board.add_argument("--partial", action="store_true", help="show boards with gaps, and the gaps")
     board.add_argument("--one", metavar="METHOD",
@@ -43,13 +42,16 @@ def add_boards(verb: Verb) -> None:
                        help="fail unless the records still give this board, made before with --format csv")  # fmt: skip
     board.add_argument("--publish", type=Path, metavar="FOLDER",
                        help="write each board as .csv, .md and .png, headed by what made it")  # fmt: skip
+    add_beside(board)
     add_out(board)
 
     report = verb("report", report_command, "Make one self-contained page from stored records.")
     add_choice(report)
+    add_metrics(report, "all", "all that the records have, each group on a board of its own")
     report.add_argument("--page", type=Path, default=Path("report.html"), metavar="FILE.html",
                         help="where to write it (default: report.html)")  # fmt: skip
     report.add_argument("--partial", action="store_true", help="show boards with gaps, and the gaps")
+    add_beside(report)
     add_out(report)
 
     both = verb("compare", compare_command, "Compare two folders of records, or two records: what moved.")
@@ -59,18 +61,22 @@ def add_boards(verb: Verb) -> None:
     both.add_argument("--gate", action="store_true", help="exit with 1 if anything moved or cannot be compared")
 
 
+def add_beside(parser: argparse.ArgumentParser) -> None:
+    """Add scores of others."""
+    parser.add_argument("--beside", type=Path, action="append", default=[], metavar="FILE.parquet",
+                        help="scores of others (bridges.Scores.save), shown beside the one board, in no rank "
+                        "(may be given several times)")  # fmt: skip
+
+
 def leaderboard_command(arguments: argparse.Namespace) -> int:
     """Print boards made from stored records."""
     from leaderboards.overall import overalls
     from leaderboards.overall import table_of as overall_table
     from leaderboards.rank import rankings
-    from leaderboards.selection import narrowed
+    from leaderboards.selection import with_metrics
     from leaderboards.tables import in_json, render, write
 
-    records = chosen_records(arguments)
-    if arguments.metrics != "all":
-        metrics = select_metrics(arguments.metrics)
-        records = [narrowed(record, metrics) for record in records]
+    records = with_metrics(chosen_records(arguments), arguments.metrics)
     if arguments.compare:
         return _beside_the_paper(records, arguments)
     ranked = rankings(records, arguments.partial)
@@ -79,6 +85,8 @@ def leaderboard_command(arguments: argparse.Namespace) -> int:
         return _check(arguments.check, boards)
     if arguments.publish:
         return _publish(arguments.publish, boards, records)
+    if arguments.beside:
+        return _beside_others(boards, arguments)
     together = overalls(ranked, _one(arguments.one, records))
     tests = [_pairs(ranking) for ranking in ranked] if arguments.pairs else []
     if arguments.format == "json":
@@ -90,6 +98,20 @@ def leaderboard_command(arguments: argparse.Namespace) -> int:
     if arguments.format != "csv":
         parts += [write(table, arguments.format) for table in [*map(overall_table, together), *tests]]
     print("\n\n".join(parts))
+    return 0
+
+
+def _beside_others(boards: list[Board], arguments: argparse.Namespace) -> int:
+    """Print the one board with the scores of others."""
+    from benchmark.bridges.boards import beside, board_of
+    from leaderboards.tables import in_csv, in_json, write
+
+    board, theirs = board_of(boards, arguments.beside)
+    table = beside(board, *theirs)
+    if arguments.format == "json":
+        print(in_json(asdict(table)))
+    else:
+        print(in_csv(table.header, table.rows) if arguments.format == "csv" else write(table, arguments.format))
     return 0
 
 
@@ -110,7 +132,9 @@ def _one(text: str | None, records: list[Record]) -> str | None:
 def _pairs(ranking: Ranking) -> TextTable:
     from leaderboards.significance import all_pairs, table_of
 
-    return table_of(f"{ranking.board.task}, {ranking.board.source} data", all_pairs(ranking.scores))
+    board = ranking.board
+    group = "" if board.group == PAPER else f", {board.group} metrics"
+    return table_of(f"{board.task}{group}, {board.source} data", all_pairs(ranking.scores))
 
 
 def _beside_the_paper(records: list[Record], arguments: argparse.Namespace) -> int:
@@ -161,6 +185,7 @@ def _check(path: Path, boards: list[Board]) -> int:
 
 def report_command(arguments: argparse.Namespace) -> int:
     """Write a page about stored records."""
+    from benchmark.bridges.boards import board_of, only_theirs
     from benchmark.records.store import RecordStore
     from benchmark.running.plan import MethodChoice
     from deepfaith.ablations import VARIANTS
@@ -168,17 +193,22 @@ def report_command(arguments: argparse.Namespace) -> int:
     from leaderboards.overall import overalls
     from leaderboards.rank import rankings
     from leaderboards.report import page
+    from leaderboards.selection import with_metrics
 
     if arguments.page.suffix != ".html":
         raise UsageError(f"--page expects a file that ends in .html, got {str(arguments.page)!r}")
-    records, store = chosen_records(arguments), RecordStore(arguments.out)
+    records, store = with_metrics(chosen_records(arguments), arguments.metrics), RecordStore(arguments.out)
     labels = {name: MethodChoice("deepfaith", tuple(sorted(given.items()))).label for name, given in VARIANTS.items()}
     variants = {label for label in labels.values() if label != "deepfaith"}
     ranked = rankings(
         [record for record in records if record.label not in variants],  # these have tables of their own
         arguments.partial,
     )
-    text = page(ranked, store.examples, overalls(ranked), ablations(records, labels))
+    others = []
+    if arguments.beside:
+        board, theirs = board_of([ranking.board for ranking in ranked], arguments.beside)
+        others = [only_theirs(board, *theirs)]
+    text = page(ranked, store.examples, overalls(ranked), ablations(records, labels), others)
     if not arguments.page.parent.is_dir():
         raise UsageError(
             f"cannot write --page {str(arguments.page)!r}: there is no such folder; make it, or name another"

@@ -10,8 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from benchmark.cli.arguments import add_out
-from benchmark.cli.choices import add_choice, chosen_tasks, of_kind
+from benchmark.cli.arguments import add_choice, add_out, chosen_tasks, of_kind
 from benchmark.core.errors import BenchmarkError, UsageError
 from benchmark.core.selection import select_labels
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Literal
 from benchmark.core.errors import DataError, UsageError
 from benchmark.core.provenance import shown
 from benchmark.core.types import METHODS, TASKS
+from benchmark.scoring.metrics import select_metrics
 
 if TYPE_CHECKING:
     from benchmark.core.sources import Sources
@@ -73,6 +74,7 @@ def audit_command(arguments: argparse.Namespace) -> int:
     from benchmark.running.plan import parse_methods, plan_task
     from benchmark.running.settings import single_threaded
 
+    metrics = select_metrics(arguments.metrics)
     plan = plan_task(TASKS.one(arguments.task), parse_methods(arguments.methods), chosen_sources(arguments), 0, None)
     methods = applicable(plan, arguments.methods)
     if len(methods) < 2:
@@ -85,7 +87,7 @@ def audit_command(arguments: argparse.Namespace) -> int:
     build = partial(plan.spec.build, plan.located, plan.name, "cpu")
     task = build()
     refuse_weak(task, arguments.allow_weak_model)
-    result = audit(task, methods, arguments.limit, arguments.seeds, not arguments.sampled, build)
+    result = audit(task, methods, arguments.limit, arguments.seeds, not arguments.sampled, build, metrics)
     path = heat_map(result, arguments.out / "audit" / f"{result.source}-{result.task}-agreement.png")
     if arguments.json:
         print(json.dumps(result.plain() | {"figure": str(path)}, indent=1))
@@ -101,7 +103,7 @@ def explain_command(arguments: argparse.Namespace) -> int:
 
     endings = (".png", ".svg", ".html")
     check_file("--out", arguments.out, endings)
-    choices = parse_methods(arguments.methods)
+    choices, metrics = parse_methods(arguments.methods), select_metrics(arguments.metrics)
     plan = plan_task(
         TASKS.one(arguments.task), choices, chosen_sources(arguments), arguments.seed, None,
         preset=arguments.preset,
@@ -125,7 +127,7 @@ def explain_command(arguments: argparse.Namespace) -> int:
 
     task = build()
     refuse_weak(task, arguments.allow_weak_model)
-    explained = explain(task, arguments.sample, methods, arguments.seed, build)
+    explained = explain(task, arguments.sample, methods, arguments.seed, build, metrics)
     try:
         save(explained, arguments.out)
     except OSError as error:
@@ -178,6 +180,7 @@ def doctor_command(arguments: argparse.Namespace) -> int:
     from dataclasses import replace
 
     from benchmark.core.sources import cache_limit
+    from benchmark.inspection.plugins import plugin_states
     from benchmark.inspection.readiness import cache_use, readable, readiness
     from benchmark.records.provenance import git_commit, versions
 
@@ -202,14 +205,17 @@ def doctor_command(arguments: argparse.Namespace) -> int:
         "cache bound": readable(cache_limit()),
         "data folder": str(sources.data_dir or "none: set BENCHMARK_DATA or use --data-dir"),
     }
+    plugins = plugin_states()
     states, use = [readiness(name, sources) for name in names], cache_use(sources.cache)
     if arguments.json:
-        plain = {"facts": facts, "tasks": [state.plain() for state in states], "cache": [kind.plain() for kind in use]}
+        plain = {"facts": facts, "tasks": [state.plain() for state in states], "cache": [kind.plain() for kind in use],
+                 "plugins": [plugin.plain() for plugin in plugins]}  # fmt: skip
         print(json.dumps(plain, indent=1))
     else:
         width = max(map(len, facts))
         print("\n".join(f"{key:<{width}}  {value}" for key, value in facts.items()) + "\n")
         print("\n".join(kind.text() for kind in use) + "\n")
+        print("".join(f"{plugin.text()}\n" for plugin in plugins), end="\n" if plugins else "")
         print("\n".join(state.text() for state in states))
     missing = arguments.task is not None and not all(state.ready for state in states)
     return DataError.exit_code if missing else 0

@@ -11,16 +11,19 @@ import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from benchmark.cli.arguments import add_allow_weak, add_out, add_sources, natural, positive
+from benchmark.cli.arguments import add_allow_weak, add_metrics, add_out, add_sources, natural, positive
 from benchmark.cli.boards import add_boards
-from benchmark.cli.crosscheck import regress_command, verify_command
+from benchmark.cli.crosscheck import add_check, add_verify, regress_command
 from benchmark.cli.forget import add_forget
 from benchmark.cli.inspect import audit_command, doctor_command, explain_command, prepare_command
 from benchmark.cli.process import INTERRUPTED, SENTENCE, lost_output, refuse_foreign_packages
 from benchmark.cli.run import list_command, run_command, show_command
+from benchmark.cli.score import add_score
 from benchmark.cli.studies import add_studies
 from benchmark.core.errors import BenchmarkError, UsageError
 from benchmark.core.types import METHODS, PACKAGES, TASKS
+from benchmark.plugins.discovery import discover_plugins
+from benchmark.plugins.task_files import with_task_files
 from benchmark.processes.allocation import keep_freed_memory
 from benchmark.running.presets import PRESETS
 
@@ -35,6 +38,7 @@ def main(words: Sequence[str]) -> int:
     0: all is well; 1: some cells failed; 2: the call is wrong; 3: data or weights are missing; 130: interrupted.
     """
     keep_freed_memory()
+    os.environ["MPLBACKEND"] = "agg"  # a command writes figures into files, with or without a display
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(logging.Formatter("%(message)s"))
     log.handlers, log.propagate = [handler], False
@@ -84,8 +88,13 @@ def _run(words: Sequence[str]) -> int:
         parser.print_help(sys.stderr)
         return UsageError.exit_code
     log.setLevel(min(logging.WARNING - 10 * arguments.verbose + 10 * arguments.quiet, logging.ERROR))
+    for plugin in discover_plugins():
+        if plugin.problem:
+            log.warning(plugin.problem)
     for path in arguments.include:
         METHODS.include(path)
+    if isinstance(getattr(arguments, "task", None), str):
+        arguments.task, arguments.task_files = with_task_files(arguments.task)
     return arguments.command(arguments)
 
 
@@ -95,14 +104,14 @@ def build_parser() -> argparse.ArgumentParser:
         prog="python -m benchmark", description="A faithfulness benchmark for feature attributions."
     )
     parser.add_argument("--version", action="store_true", help="print the version of this program")
-    parser.set_defaults(command=None)
+    parser.set_defaults(command=None, task_files=())
     verbs = parser.add_subparsers(metavar="COMMAND")
 
     def verb(name: str, command: Callable[[argparse.Namespace], int], text: str) -> argparse.ArgumentParser:
         sub = verbs.add_parser(name, help=text, description=text)
         sub.set_defaults(command=command)
         sub.add_argument("--include", type=Path, action="append", default=[], metavar="FILE.py",
-                         help="a file of yours that registers methods (may be given several times)")  # fmt: skip
+                         help="a file of yours that registers methods, tasks or metrics (may be repeated)")  # fmt: skip
         sub.add_argument("-v", "--verbose", action="count", default=0, help="say more")
         sub.add_argument("-q", "--quiet", action="count", default=0, help="say less")
         return sub
@@ -110,7 +119,7 @@ def build_parser() -> argparse.ArgumentParser:
     run = verb("run", run_command, "Evaluate methods on tasks; what is stored already is kept.")
     run.add_argument("--task", required=True, help="names, globs or all, separated by commas")
     run.add_argument("--methods", required=True, help="names, globs, all, !name, name[parameter=value]")
-    run.add_argument("--metrics", default="all", help="names separated by commas (default: all ten)")
+    add_metrics(run, "ten", "the ten")
     run.add_argument("--preset", choices=tuple(PRESETS), default="standard",
                      help="quick: few samples, steps and subsets, for a look, never on a board with others; "
                      "standard (default); paper: all test samples, LIME and KernelSHAP as released")  # fmt: skip
@@ -130,7 +139,9 @@ def build_parser() -> argparse.ArgumentParser:
     run.add_argument("--dry-run", action="store_true", help="say what would be computed, compute nothing")
     run.add_argument("--json", action="store_true", help="print the result as JSON")
 
+    add_score(verb)
     add_boards(verb)
+    add_check(verb)
     add_forget(verb)
     lists = verb("list", list_command, "List tasks, methods or metrics.")
     lists.add_argument("what", choices=("tasks", "methods", "metrics"))
@@ -140,9 +151,7 @@ def build_parser() -> argparse.ArgumentParser:
     show.add_argument("name", help="of a task, method or metric; metrics for all of them as Markdown")
     show.add_argument("--json", action="store_true", help="print as JSON")
 
-    verify = verb("verify-metrics", verify_command, "Compare every metric with Quantus, Captum and plain loops.")
-    verify.add_argument("--json", action="store_true", help="print as JSON")
-
+    add_verify(verb)
     regress = verb("regress", regress_command, "Compare scores and forward counts of fixed cases with golden ones.")
     regress.add_argument("--update", action="store_true", help="make the present scores golden, and say what changed")
     regress.add_argument("--golden", type=Path, metavar="FILE", help="golden values (default: the committed ones)")
@@ -152,6 +161,7 @@ def build_parser() -> argparse.ArgumentParser:
     audit = verb("audit", audit_command, "Examine the metrics themselves on a task, and draw how they agree.")
     audit.add_argument("--task", required=True)
     audit.add_argument("--methods", default="all", help="names, globs, all, !name, name[parameter=value]")
+    add_metrics(audit, "ten", "the ten")
     audit.add_argument("--limit", type=positive, default=100, metavar="N", help="test samples (default: 100)")
     audit.add_argument("--seeds", type=positive, default=5, metavar="N", help="seeds of subsets and ties (default: 5)")
     audit.add_argument("--sampled", action="store_true", help="draw subsets even where all can be enumerated")
@@ -164,6 +174,7 @@ def build_parser() -> argparse.ArgumentParser:
     explain.add_argument("--task", required=True)
     explain.add_argument("--sample", type=natural, default=0, metavar="I", help="which test sample (default: 0)")
     explain.add_argument("--methods", default="all", help="names, globs, all, !name, name[parameter=value]")
+    add_metrics(explain, "ten", "the ten")
     explain.add_argument("--seed", type=natural, default=0, help="base of every random draw (default: 0)")
     explain.add_argument("--preset", choices=tuple(PRESETS), default="standard", help="what methods may spend")
     explain.add_argument("--out", type=Path, required=True, metavar="FILE", help="a .png, .svg or .html file")

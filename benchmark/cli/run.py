@@ -14,6 +14,7 @@ from benchmark.processes.interruption import held, stop_on_signals
 from benchmark.scoring.metrics import METRICS, select_metrics
 
 if TYPE_CHECKING:
+    from benchmark.core.registry import Entry
     from benchmark.records.store import RecordStore
     from benchmark.running.jobs import Outcome
     from benchmark.running.plan import PlannedTask
@@ -48,6 +49,7 @@ def run_command(arguments: argparse.Namespace) -> int:
         arguments.out.absolute(),
         arguments.compile,
         arguments.allow_weak_model,
+        arguments.task_files,
     ).settled()
     plans, missing = planned(
         names, choices, sources, seed=arguments.seed, limit=arguments.limit, precision=arguments.precision,
@@ -152,17 +154,25 @@ def _passed_over(outcomes: list[Outcome]) -> list[str]:
 def list_command(arguments: argparse.Namespace) -> int:
     """List tasks, methods or metrics."""
     if arguments.what == "metrics":
-        rows = [{"name": m.name, "summary": m.title, "better": _better(m.higher_is_better)} for m in METRICS.values()]
+        rows = [_metric_row(METRICS.entry(name)) for name in METRICS]
     else:
         registry: Any = TASKS if arguments.what == "tasks" else METHODS
-        rows = [{"name": e.name, "summary": e.summary, **e.facts} for e in map(registry.entry, registry.names())]
+        rows = [{"name": e.name, "summary": e.summary, **e.facts, **_origin(e)}
+                for e in map(registry.entry, registry.names())]  # fmt: skip
     if arguments.json:
         print(json.dumps(rows, indent=1))
     else:
         for row in rows:
-            extra = row.get("better") or row.get("kind") or row.get("modality")
-            print(f"{row['name']:<22} {extra:<9} {row['summary']}")
+            extra = row.get("better") or row.get("kind") or row.get("modality") or ""
+            extra += f" {row['group']:<12}" if arguments.what == "metrics" else ""
+            origin = f" [{row['distribution']}]" if "distribution" in row else ""
+            print(f"{row['name']:<22} {extra:<9} {row['summary']}{origin}")
     return 0
+
+
+def _origin(entry: Entry) -> dict[str, str]:
+    """Return the package that a plug-in comes from; nothing for ours and for files."""
+    return {"distribution": entry.distribution} if entry.distribution else {}
 
 
 def show_command(arguments: argparse.Namespace) -> int:
@@ -181,5 +191,8 @@ def show_command(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _better(higher: bool) -> str:
-    return "higher" if higher else "lower"
+def _metric_row(entry: Entry) -> dict[str, Any]:
+    """Return what a list says of a metric, which need not be imported."""
+    higher = entry.facts.get("higher_is_better")
+    better = "" if higher is None else "higher" if higher else "lower"
+    return {"name": entry.name, "summary": entry.summary, "better": better, "group": METRICS.group(entry.name)}

@@ -9,16 +9,23 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from benchmark.cli.arguments import add_allow_weak, add_out, add_sources, positive
+from benchmark.cli.arguments import (
+    add_allow_weak,
+    add_kind,
+    add_metrics,
+    add_out,
+    add_sources,
+    chosen_records,
+    positive,
+)
 from benchmark.cli.boards import FORMS
-from benchmark.cli.choices import add_kind, chosen_records
 from benchmark.cli.inspect import applicable, check_file, chosen_sources
 from benchmark.core.errors import BenchmarkError, DataError, UsageError
 from benchmark.core.selection import select_labels
 from benchmark.core.types import METHODS, PACKAGES, TASKS, VALUE_TABLE_LIMIT
 from benchmark.processes.interruption import held, stop_on_signals
 from benchmark.running.presets import PRESETS
-from benchmark.scoring.metrics import METRICS
+from benchmark.scoring.metrics import TEN
 
 if TYPE_CHECKING:
     from benchmark.records.record import Record
@@ -53,6 +60,7 @@ def add_studies(verb: Verb) -> None:
     plot.add_argument("--task", required=True, help="one; for critical also globs, all, or names with commas")
     plot.add_argument("--methods", default="all", help="names, labels or globs of the methods to draw, !name")
     add_kind(plot)
+    add_metrics(plot, "ten", "the ten")
     plot.add_argument("--figure", type=Path, required=True, metavar="FILE", help="a .png, .svg or .pdf file")
     add_out(plot)
 
@@ -83,8 +91,8 @@ def ablate_command(arguments: argparse.Namespace) -> int:
     variants = {name: MethodChoice("deepfaith", tuple(sorted(VARIANTS[name].items()))) for name in chosen}
     store = RecordStore(arguments.out).open()
     settings = Settings(
-        tuple(METRICS), "auto", arguments.jobs, "missing", PACKAGES, tuple(arguments.include),
-        arguments.out.absolute(), False, arguments.allow_weak_model,
+        TEN, "auto", arguments.jobs, "missing", PACKAGES, tuple(arguments.include),
+        arguments.out.absolute(), False, arguments.allow_weak_model, arguments.task_files,
     ).settled()  # fmt: skip
     rivals = [choice for choice in parse_methods("all") if _is_rival(choice)]
     records: list[Record] = []
@@ -127,9 +135,10 @@ def plot_command(arguments: argparse.Namespace) -> int:
     from leaderboards.figures import ENDINGS, cost_figure, critical_figure, curves_figure, intervals_figure, save
     from leaderboards.overall import overall
     from leaderboards.rank import rankings
+    from leaderboards.selection import with_metrics
 
     check_file("--figure", arguments.figure, ENDINGS)
-    records = chosen_records(arguments)
+    records = with_metrics(chosen_records(arguments), arguments.metrics)
     if arguments.source == "auto" and any(record.cell.source == "real" for record in records):
         records = [record for record in records if record.cell.source == "real"]
     tasks = sorted({record.cell.task for record in records})
@@ -145,10 +154,13 @@ def plot_command(arguments: argparse.Namespace) -> int:
     else:
         boards = [ranking.board for ranking in rankings(records)]
         if len(boards) > 1:
-            kinds = "; ".join(f"limit {b.limit or 'all'}, preset {b.preset}, {b.precision}, {b.device}" for b in boards)
+            kinds = "; ".join(
+                f"limit {b.limit or 'all'}, preset {b.preset}, {b.precision}, {b.device}, {b.group} metrics"
+                for b in boards
+            )
             raise UsageError(
                 f"{arguments.task} has {len(boards)} boards here ({kinds}): choose one with --limit, --preset, "
-                "--precision or --device"
+                "--precision, --device or --metrics"
             )
         figure = cost_figure(boards[0]) if arguments.what == "cost" else intervals_figure(boards[0])
     print(save(figure, arguments.figure))

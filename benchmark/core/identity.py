@@ -32,7 +32,7 @@ CHANGED = {
     "model": "the model has other weights or other code",
     "task": "the task's budget or its way to remove features changed",
     "code": "its code changed",
-    "distribution": "it comes from another distribution",
+    "distribution": "it comes from another distribution or version",
 }
 """What a record's identity holds, and what is said where a part of it is no longer the same."""
 
@@ -67,7 +67,10 @@ def method_identity(method: Method, modality: Modality, registered: str = "") ->
 
 def what_changed(before: Mapping[str, str], now: Mapping[str, str]) -> str | None:
     """Return the sentence for the first part of an identity that is not the same, or None where all are."""
-    return next((sentence for part, sentence in CHANGED.items() if before.get(part) != now.get(part)), None)
+    part = next((part for part in CHANGED if before.get(part) != now.get(part)), None)
+    if part != "distribution":
+        return None if part is None else CHANGED[part]
+    return f"{CHANGED[part]} ({before.get(part) or 'none'} then, {now.get(part) or 'none'} now)"
 
 
 def tensors_digest(named: Mapping[str, Tensor]) -> str:
@@ -108,8 +111,7 @@ def model_digest(model: nn.Module, x: Tensor) -> str:
     return _hash(parts)
 
 
-ASKED = 8
-"""Rows that a model is asked about where it cannot be read."""
+ASKED = 8  # rows that a model is asked about where it cannot be read
 
 
 def _answers(model: nn.Module, x: Tensor) -> list[list[str]]:
@@ -162,30 +164,37 @@ def rows_digest(*splits: Split) -> str:
 
 
 def settings_digest(task: Task) -> str:
-    """Return a digest of what a task asks of a model: modality, budget, how features are removed, planted evidence.
+    """Return a digest of what a task asks of a model: modality, budget, target, removal, planted evidence.
 
     Raises:
         DataError: the removal holds something that is neither a tensor nor plain data.
     """
     plain, tensors = removal_state(task.removal)
-    optional = {"evidence": task.evidence, "target": task.target}
-    given = {name: tensor for name, tensor in optional.items() if tensor is not None}
-    kind = type(task.removal)
-    code = source_digest(kind.__module__) if _counts(kind.__module__) else ""
-    removal_settings = {name: repr(value) for name, value in plain.items()}
-    words = [task.modality, asdict(task.budget), kind.__qualname__, removal_settings, list(task.class_names), code]
-    words += [] if task.spatial is None else [task.spatial]
-    return _hash([*words, tensors_digest(tensors | given)])
+    tensors |= {} if task.evidence is None else {"evidence": task.evidence}
+    kind, settings = type(task.removal), {name: repr(value) for name, value in plain.items()}
+    words: list[Any] = [task.modality, asdict(task.budget), kind.__qualname__, settings, list(task.class_names)]
+    words += [_code(kind)] if task.spatial is None else [_code(kind), task.spatial]
+    target = task.target if isinstance(task.target, (str, int)) else tensors_digest({"target": task.target})
+    return _hash([*words, *([] if target == "predicted" else [["target", target]]), tensors_digest(tensors)])
+
+
+def _code(cls: type) -> str:
+    """Return the digest of the source of a class's module, or nothing where it is no part of what computes a number."""
+    return source_digest(cls.__module__) if _counts(cls.__module__) else ""
 
 
 def removal_state(removal: Removal) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """Return what a removal holds: plain data and tensors, each by name.
+    """Return what a removal holds, and what a removal in it holds: plain data and tensors, each by name.
 
     Raises:
         DataError: something in it is neither.
     """
     named: dict[str, Any] = {f.name: getattr(removal, f.name) for f in fields(removal)} if is_dataclass(removal) else {}
     named |= vars(removal)  # what a subclass adds, too
+    for name, inner in [(name, value) for name, value in named.items() if is_dataclass(value)]:
+        for held in removal_state(inner):  # type: ignore[arg-type]
+            named |= {f"{name}.{key}": value for key, value in held.items()}
+        named[name] = [type(inner).__qualname__, _code(type(inner))]
     tensors = {name: value for name, value in named.items() if hasattr(value, "untyped_storage")}
     plain = {name: value for name, value in named.items() if name not in tensors}
     for name, value in plain.items():
@@ -211,8 +220,8 @@ def method_digest(method: Method, modality: Modality, registered: str = "") -> s
 
 def _sources(cls: type, registered: str = "") -> list[str]:
     """Return the digests of the source of a class, of its bases and of the module that registers it."""
-    modules = {base.__module__ for base in cls.__mro__ if _counts(base.__module__)} | {registered or cls.__module__}
-    return sorted(source_digest(module) for module in modules)
+    counted = {base.__module__ for base in cls.__mro__ if _counts(base.__module__)}
+    return sorted(map(source_digest, counted | {registered or cls.__module__}))
 
 
 @cache

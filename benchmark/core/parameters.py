@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import math
 import types
 import typing
@@ -154,3 +155,29 @@ def _parse(where: str, text: str, kinds: set[Any]) -> Any:
 
 def _alternatives(kinds: set[Any]) -> str:
     return " or ".join(words for kind, words in KINDS.items() if kind in kinds)
+
+
+def unusable(registered: Any, base: type) -> str | None:
+    """Return why what is registered is no dataclass derived from `base` whose parameters have defaults, or None."""
+    kind = f"{base.__module__}.{base.__name__}"
+    if not isinstance(registered, type):
+        return f"expected a class derived from {kind}, got {registered!r}"
+    if not issubclass(registered, base):
+        return f"its class {registered.__name__} is not derived from {kind}"
+    if missing := sorted(getattr(registered, "__abstractmethods__", ())):
+        return f"its class {registered.__name__} has no {' and no '.join(missing)}"
+    if "__dataclass_fields__" not in vars(registered):
+        return f"its class {registered.__name__} is no dataclass: write @dataclass(frozen=True) right above it"
+    for field in fields_of(registered).values():
+        if field.default is field.default_factory is dataclasses.MISSING:
+            return f"its parameter {field.name!r} has no default"
+    try:
+        values = parameters(registered())
+    except Exception as error:
+        return f"making it with its defaults fails: {describe(error, registered)}"
+    for key, value in values.items():
+        try:
+            json.dumps(value, allow_nan=False)
+        except (TypeError, ValueError):
+            return f"its parameter {key!r} is {value!r} by default, expected a number, text, True, False or None"
+    return None

@@ -11,7 +11,7 @@ import dataclasses
 import hashlib
 import importlib
 import importlib.util
-import json
+import logging
 import re
 import sys
 import types
@@ -22,11 +22,12 @@ from importlib.machinery import SourceFileLoader
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-from benchmark.core.errors import UsageError, describe, did_you_mean
-from benchmark.core.parameters import fields_of, parameters
+from benchmark.core.errors import UsageError, did_you_mean
+from benchmark.core.parameters import unusable
 from benchmark.core.selection import chosen
 
 T = TypeVar("T")
+log = logging.getLogger("benchmark")
 OURS = ("benchmark", "methods", "deepfaith")
 """Packages of this program whose source decides what a score is; `leaderboards` only reads records."""
 Rule = Callable[[Any], "str | None"]
@@ -73,12 +74,14 @@ class Entry:
         module: the module that registers it.
         summary: the first line of its docstring.
         facts: the keyword arguments of `register`.
+        distribution: name and version of the installed package that brings it as a plug-in; empty for ours and files.
     """
 
     name: str
     module: str
     summary: str
     facts: dict[str, Any]
+    distribution: str = ""
 
     @property
     def built_in(self) -> bool:
@@ -135,7 +138,9 @@ class Registry(Generic[T]):
         def decorate(decorated: T) -> T:
             module = getattr(decorated, "__module__", "")
             if name in self._objects or (name in self._entries and self._entries[name].module != module):
-                raise ValueError(f"two {self.noun}s are called {name!r}: rename one of them")
+                known = self._entries.get(name)
+                of = f" ({known.distribution} has one)" if known is not None and known.distribution else ""
+                raise ValueError(f"two {self.noun}s are called {name!r}{of}: rename one of them")
             summary = (getattr(decorated, "__doc__", None) or "").strip().splitlines()
             self._objects[name] = decorated
             self._entries.setdefault(name, Entry(name, module, summary[0] if summary else "", facts))
@@ -149,21 +154,34 @@ class Registry(Generic[T]):
             spec = importlib.util.find_spec(package)
             for folder in (spec.submodule_search_locations or ()) if spec else ():
                 for path in sorted(Path(folder).glob("*.py")):
-                    self._read(path, f"{package}.{path.stem}")
+                    for entry in self.entries_in(path, f"{package}.{path.stem}"):
+                        other = self._entries.get(entry.name)
+                        if other is not None and other.module != entry.module:
+                            both = f"{other.module}, {entry.module}"
+                            raise ValueError(f"two {self.noun}s are called {entry.name!r}: {both}")
+                        self.add(entry)
 
-    def include(self, path: Path) -> None:
-        """Import one file of the user's that registers entries.
+    def add(self, entry: Entry) -> None:
+        """Make an entry known, whose module is imported when it is used; it replaces another of its name."""
+        self._entries[entry.name] = entry
+
+    def include(self, path: Path, option: str = "--include") -> types.ModuleType:
+        """Import one file of the user's that registers entries, and return the module.
+
+        Args:
+            path: of the file.
+            option: that named it, for sentences.
 
         Raises:
             UsageError: the file is missing, fails to import or registers what cannot be used.
         """
         module = f"included_{path.stem}_{hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:8]}"
         if module in sys.modules:
-            return
+            return sys.modules[module]
         if not path.is_file():
-            raise UsageError(f"--include expects a Python file, got {str(path)!r}: no such file")
+            raise UsageError(f"{option} expects a Python file, got {str(path)!r}: no such file")
         if path.suffix != ".py":
-            raise UsageError(f"--include expects a Python file, got {str(path)!r}: its name must end in .py")
+            raise UsageError(f"{option} expects a Python file, got {str(path)!r}: its name must end in .py")
         loader = _FromSource(module, str(path))
         spec = importlib.util.spec_from_file_location(module, path, loader=loader)
         assert spec is not None
@@ -180,10 +198,22 @@ class Registry(Generic[T]):
                 del self._entries[name]
                 self._objects.pop(name, None)
             reason = str(error) if isinstance(error, UsageError) else f"{type(error).__name__}: {error}"
-            raise UsageError(f"--include {path} failed to import: {reason}") from error
+            raise UsageError(f"{option} {path} failed to import: {reason}") from error
+        return loaded
 
-    def _read(self, path: Path, module: str) -> None:
-        """Make an entry for each registration in a file's source text."""
+    def entries_in(self, path: Path, module: str) -> list[Entry]:
+        """Return an entry for each registration in a file's source text, which is not imported.
+
+        Args:
+            path: of the file.
+            module: that the file is.
+
+        Raises:
+            SyntaxError: the file is no Python.
+            ValueError: it is no text, or a fact is no literal.
+            UsageError: a name or a fact is not allowed.
+        """
+        entries = []
         for node in ast.parse(path.read_text(encoding="utf-8")).body:
             if not isinstance(node, (ast.ClassDef, ast.FunctionDef)):
                 continue
@@ -194,13 +224,11 @@ class Registry(Generic[T]):
                         args=[ast.Constant(value=str(name))],
                         keywords=keywords,
                     ):
-                        other = self._entries.get(name)
-                        if other is not None and other.module != module:
-                            raise ValueError(f"two {self.noun}s are called {name!r}: {other.module}, {module}")
                         facts = {word.arg: ast.literal_eval(word.value) for word in keywords if word.arg}
                         self._check_facts(name, facts)
                         summary = (ast.get_docstring(node) or "").splitlines()
-                        self._entries[name] = Entry(name, module, summary[0] if summary else "", facts)
+                        entries.append(Entry(name, module, summary[0] if summary else "", facts))
+        return entries
 
     def names(self) -> list[str]:
         """Return all names in the order of registration: files by name, entries as they stand in them."""
@@ -224,18 +252,48 @@ class Registry(Generic[T]):
         """
         entry = self.entry(name)
         if name not in self._objects:
-            importlib.import_module(entry.module)
+            self._import(entry)
         registered = self._objects[name]
         if self._checked.get(name) is not registered:
-            if (problem := self._problem(registered)) is not None:
+            if self.base is not None and (problem := unusable(registered, self.base)) is not None:
                 raise UsageError(f"the {self.noun} {name!r} cannot be used: {problem}")
             self._checked[name] = registered
         return registered
 
+    def _import(self, entry: Entry) -> None:
+        """Import the module of an entry.
+
+        Raises:
+            UsageError: it is a plug-in that fails to import, or does not register what its source says.
+        """
+        try:
+            importlib.import_module(entry.module)
+        except (Exception, SystemExit) as error:
+            if not entry.distribution:
+                raise
+            for name in [name for name, other in self._entries.items() if other.module == entry.module]:
+                self._objects.pop(name, None)  # what it had registered before it failed
+            why = f"{entry.module} fails to import ({type(error).__name__}: {error}); mend or remove the package"
+            raise UsageError(f"the {self.noun} {entry.name!r} of {entry.distribution} cannot be used: {why}") from error
+        if entry.distribution and entry.name not in self._objects:
+            why = f"{entry.module} was imported and did not register it"
+            raise UsageError(f"the {self.noun} {entry.name!r} of {entry.distribution} cannot be used: {why}")
+
+    def _can_be_used(self, name: str) -> bool:
+        """Tell whether an entry can be used, and say what is wrong with a plug-in that cannot."""
+        if self._entries[name].distribution:
+            try:
+                self.get(name)
+            except UsageError as error:
+                log.warning(f"left out: {error}")
+                return False
+        return True
+
     def matching(self, item: str) -> list[str]:
         """Return the names that one item of a selection means: a name, a glob, a group, or `all`.
 
-        `all` is every entry that belongs to no group.
+        `all` is every entry that belongs to no group. Plug-ins that cannot be used are left out with a warning, unless
+        they are named.
 
         Raises:
             UsageError: it matches nothing.
@@ -245,7 +303,8 @@ class Registry(Generic[T]):
         group = None if item == "all" else item
         members = [name for name, entry in self._entries.items() if entry.facts.get("group") == group]
         names = members or [name for name in self._entries if fnmatchcase(name, item)]
-        return names or [self.entry(item).name]  # which raises, with the nearest name
+        names = names or [self.entry(item).name]  # which raises, with the nearest name
+        return [name for name in names if self._can_be_used(name)]
 
     def select(self, text: str) -> list[str]:
         """Return the names that a selection chooses (see `benchmark.core.selection`), in its order.
@@ -285,30 +344,3 @@ class Registry(Generic[T]):
                 raise UsageError(f"the {self.noun} {name!r}: no fact is called {key!r}{did_you_mean(key, self.facts)}")
             if (problem := self.facts[key](value)) is not None:
                 raise UsageError(f"the {self.noun} {name!r}: {key} {problem}")
-
-    def _problem(self, registered: Any) -> str | None:
-        """Return why a registered object cannot be used, or None where it can."""
-        if self.base is None:
-            return None
-        kind = f"{self.base.__module__}.{self.base.__name__}"
-        if not isinstance(registered, type):
-            return f"expected a class derived from {kind}, got {registered!r}"
-        if not issubclass(registered, self.base):
-            return f"its class {registered.__name__} is not derived from {kind}"
-        if missing := sorted(getattr(registered, "__abstractmethods__", ())):
-            return f"its class {registered.__name__} has no {' and no '.join(missing)}"
-        if "__dataclass_fields__" not in vars(registered):
-            return f"its class {registered.__name__} is no dataclass: write @dataclass(frozen=True) right above it"
-        for field in fields_of(registered).values():
-            if field.default is field.default_factory is dataclasses.MISSING:
-                return f"its parameter {field.name!r} has no default"
-        try:
-            values = parameters(registered())
-        except Exception as error:
-            return f"making it with its defaults fails: {describe(error, registered)}"
-        for key, value in values.items():
-            try:
-                json.dumps(value, allow_nan=False)
-            except (TypeError, ValueError):
-                return f"its parameter {key!r} is {value!r} by default, expected a number, text, True, False or None"
-        return None

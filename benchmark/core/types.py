@@ -25,6 +25,9 @@ Precision = Literal["fp32", "bf16"]
 Baseline = Literal["removal", "insertion"]
 """What takes a removed feature's place: the removal baseline, or, for INS, the insertion baseline."""
 
+Target = Literal["predicted", "label"]
+"""Which class is explained of each test row: the one that the model predicts, or the one that it is labelled with."""
+
 VALUE_TABLE_LIMIT = 12
 """Up to this many features, without padding, every removal set of a sample is asked once and looked up ever after."""
 
@@ -105,10 +108,10 @@ class Task:
     """Where the evidence was planted in each test row (N, G) bool: only stand-ins know."""
     words: Callable[[Tensor], list[str]] | None = None
     """The words of one text (G,), padding left out."""
-    target: Tensor | None = None
-    """The class explained for each test row (N,) int64; None for the one that the model predicts."""
     spatial: str | None = None
     """The submodule of an image model whose output is its last map of places: what CAM methods look at."""
+    target: Target | int | Tensor = "predicted"
+    """The class explained of each test row: "predicted", "label", one class for all, or a class each, (N,) int64."""
 
     def __post_init__(self) -> None:
         """Make sure that the provenance is of the type that records are made from.

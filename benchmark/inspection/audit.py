@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -14,10 +14,11 @@ import torch
 from torch import Tensor
 
 from benchmark.core.errors import BenchmarkError
-from benchmark.core.types import METHODS, Method, Task
+from benchmark.core.types import METHODS, Attribute, Method, Task
 from benchmark.running.trial import Trial, refuse_non_finite
+from benchmark.scoring.evaluation import Evaluation
 from benchmark.scoring.evaluator import Evaluator
-from benchmark.scoring.metrics import METRICS
+from benchmark.scoring.metrics import METRICS, TEN
 from benchmark.statistics.correlation import spearman
 
 
@@ -90,6 +91,7 @@ def audit(
     seeds: int,
     value_table: bool,
     build: Callable[[], Task] | None = None,
+    metrics: Sequence[str] = TEN,
 ) -> Audit:
     """Explain test samples by every method once, those that fail left out, and score them under several seeds.
 
@@ -100,55 +102,57 @@ def audit(
         seeds: how many seeds.
         value_table: whether all removals are asked where they are few.
         build: builds the task anew, where a method spoils it; without it those that follow fail then.
+        metrics: names of those that are examined.
 
     Raises:
         BenchmarkError: fewer than two methods are left.
     """
     rows = list(range(min(samples, len(task.test.x))))
-    trial = Trial(task, lambda task: Evaluator(task, 0, rows, value_table=value_table), build)
+    trial = Trial(task, lambda task: Evaluator(task, 0, rows, metrics=metrics, value_table=value_table), build)
     attributions: dict[str, Tensor] = {}
     names: dict[str, str] = {}
+    explainers: dict[str, Attribute | None] = {}
     for label, name, method in methods:
-        attribution = trial.run(label, method, partial(_attributions, method=method, name=name))
-        if attribution is not None:
-            attributions[label], names[label] = attribution, name
+        evaluation = trial.run(label, method, partial(_evaluation, method=method, name=name))
+        if evaluation is not None:
+            assert evaluation.attributions is not None
+            attributions[label], names[label] = evaluation.attributions, name
+            explainers[label] = evaluation.explain
     trial.require(attributions)
     if len(attributions) < 2:
         raise BenchmarkError(f"{', '.join(attributions)} alone is left, and metrics agree over two methods at least")
     runs: list[dict[str, dict[str, Tensor]]] = []
     for seed in range(seeds):
         task = trial.evaluator.task
-        evaluator = Evaluator(task, seed, rows, value_table=value_table) if seed else trial.evaluator
-        scored = evaluator.score_all(list(attributions.values()))
+        evaluator = Evaluator(task, seed, rows, metrics=metrics, value_table=value_table) if seed else trial.evaluator
+        scored = evaluator.score_all(list(attributions.values()), list(explainers.values()))
         runs.append({label: each.scores for label, each in zip(attributions, scored, strict=True)})
-    means = np.array([[[run[m][k].nanmean().item() for k in METRICS] for m in names] for run in runs])
+    means = np.array([[[run[m][k].nanmean().item() for k in metrics] for m in names] for run in runs])
     kinds = [METHODS.entry(name).facts.get("kind") for name in names.values()]
     return Audit(
         task=task.name,
         source=task.source,
         samples=len(rows),
         seeds=seeds,
-        noise=_noise(means[:, [kind != "control" for kind in kinds]]),
-        agreement=_agreement(runs[0], list(names)),
-        controls=_controls(means.mean(0), list(names), kinds),
+        noise=_noise(means[:, [kind != "control" for kind in kinds]], metrics),
+        agreement=_agreement(runs[0], list(names), metrics),
+        controls=_controls(means.mean(0), list(names), kinds, metrics),
         ties=pd.Series({label: _tied(attribution) for label, attribution in attributions.items()}),
         failed=tuple(trial.failed),
     )
 
 
-def _attributions(evaluator: Evaluator, method: Method, name: str) -> Tensor:
-    attributions = refuse_non_finite(evaluator.evaluate(method, name)).attributions
-    assert attributions is not None
-    return attributions
+def _evaluation(evaluator: Evaluator, method: Method, name: str) -> Evaluation:
+    return refuse_non_finite(evaluator.evaluate(method, name))
 
 
-def _noise(means: np.ndarray) -> pd.DataFrame:
+def _noise(means: np.ndarray, metrics: Sequence[str]) -> pd.DataFrame:
     """Return noise and gap by metric from means (seeds, methods, metrics), NaN where there are too few for one."""
     unknown = np.full(means.shape[2], np.nan)
     seeds, methods = means.shape[:2]
     noise = means.std(axis=0, ddof=1).max(0) if seeds > 1 and methods else unknown
     gaps = np.median(np.diff(np.sort(means.mean(0), axis=0), axis=0), axis=0) if methods > 1 else unknown
-    return pd.DataFrame({"noise": noise, "gap": gaps}, index=list(METRICS))
+    return pd.DataFrame({"noise": noise, "gap": gaps}, index=list(metrics))
 
 
 def oriented(scores: dict[str, dict[str, Tensor]], names: list[str], metric: str) -> Tensor:
@@ -157,8 +161,8 @@ def oriented(scores: dict[str, dict[str, Tensor]], names: list[str], metric: str
     return sign * torch.stack([scores[name][metric] for name in names], 1)
 
 
-def _agreement(scores: dict[str, dict[str, Tensor]], names: list[str]) -> pd.DataFrame:
-    columns = {metric: oriented(scores, names, metric) for metric in METRICS}
+def _agreement(scores: dict[str, dict[str, Tensor]], names: list[str], metrics: Sequence[str]) -> pd.DataFrame:
+    columns = {metric: oriented(scores, names, metric) for metric in metrics}
     correlations = {
         a: {
             b: spearman(x.nan_to_num(), y.nan_to_num(), ~(x.isnan() | y.isnan())).nanmean().item()
@@ -166,14 +170,14 @@ def _agreement(scores: dict[str, dict[str, Tensor]], names: list[str]) -> pd.Dat
         }
         for a, x in columns.items()
     }
-    return pd.DataFrame(correlations, index=list(METRICS))
+    return pd.DataFrame(correlations, index=list(metrics))
 
 
-def _controls(means: np.ndarray, names: list[str], kinds: list[str | None]) -> pd.DataFrame:
+def _controls(means: np.ndarray, names: list[str], kinds: list[str | None], metrics: Sequence[str]) -> pd.DataFrame:
     others = [i for i, kind in enumerate(kinds) if kind not in ("control", "oracle")]
     oracles = [i for i, kind in enumerate(kinds) if kind == "oracle"]
     rows = {}
-    for k, metric in enumerate(METRICS):
+    for k, metric in enumerate(metrics):
         column = means[:, k] * (1 if METRICS[metric].higher_is_better else -1)
         row: dict[str, Any] = {}
         if "random" in names and others:

@@ -10,17 +10,7 @@ from typing import Any, get_args
 from benchmark.core.errors import UsageError, did_you_mean
 from benchmark.core.parameters import parameters
 from benchmark.core.types import METHODS, TASKS, Method, Modality
-from benchmark.scoring.metrics import METRICS, Metric
-
-PASSES = {
-    "fixed": "R, shared by all methods; none where there is a value table",
-    "bernoulli": "R, shared by all methods; none where there is a value table",
-    "groups": "K a method (shared by all methods where each step removes one feature)",
-    "morf": "K - 2 a method beyond the single groups; shared by DEL, POS, RP and IROF",
-    "lerf": "K - 2 a method beyond the single groups; shared by NEG and INS",
-    "insert": "none where both baselines are the same (read off the LeRF curve), else K - 1 a method",
-}
-"""Forward passes a sample that a probe costs."""
+from benchmark.scoring.metrics import METRICS, PAPER, PROBABILITY, ExplainerMetric, ProbeMetric, Reading
 
 
 def card(name: str) -> dict[str, Any]:
@@ -37,8 +27,8 @@ def card(name: str) -> dict[str, Any]:
         >>> card("DEL")["direction"]
         'lower is better'
     """
-    if name.upper() in METRICS:
-        return metric_card(METRICS[name.upper()])
+    if (called := next((metric for metric in METRICS if metric.lower() == name.lower()), None)) is not None:
+        return metric_card(METRICS[called])
     if name in METHODS.names():
         return method_card(name)
     if name in TASKS.names():
@@ -55,39 +45,68 @@ TIES = "equal attributions are ordered by a random permutation drawn from (seed,
 NO_TIES = "the order of features plays no part"
 
 
-def metric_card(metric: Metric) -> dict[str, Any]:
+def metric_card(metric: ProbeMetric | ExplainerMetric) -> dict[str, Any]:
     """Return what there is to know of a metric."""
-    ordered = metric.probe.kind not in ("fixed", "bernoulli")
+    if isinstance(metric, ExplainerMetric):
+        needs = {"needs": "the explainer; undefined where attributions alone are given", "cost": metric.cost}
+    else:
+        needs = {
+            "baseline": BASELINE,
+            "ties": TIES if metric.probe.ordered else NO_TIES,
+            **_read(metric.reading),
+            "cost": f"forward passes a sample: {_passes(metric)}",
+        }
     return {
         "metric": f"{metric.name}: {metric.title}",
         "question": metric.meaning,
         "formula": metric.formula,
         "direction": "higher is better" if metric.higher_is_better else "lower is better",
         "range": f"[{metric.low:g}, {metric.high:g}]",
-        "baseline": BASELINE,
-        "ties": TIES if ordered else NO_TIES,
+        **{key: needs[key] for key in needs if key != "cost"},
         "cannot see": metric.blind_to,
         "redundancy": metric.redundancy,
-        "cost": f"forward passes a sample: {PASSES[metric.probe.kind]}",
+        "cost": needs["cost"],
+        "group": metric.group,
         "family": metric.family,
         "source": metric.source,
         "version": metric.version,
     }
 
 
+def _read(reading: Reading) -> dict[str, str]:
+    """Return what a metric reads of the model's answers, where that is more than the target's probability."""
+    parts = ["all logits"] * reading.logits + [f"the layer {name}" for name in reading.layers]
+    return {"reads": ", ".join(parts)} if parts else {}
+
+
+def _passes(metric: ProbeMetric) -> str:
+    """Return the forward passes a sample, in words."""
+    if metric.reading == PROBABILITY:
+        return metric.probe.cost
+    sets = "one for each removal set" + ("" if metric.probe.ordered else ", shared by all methods")
+    return f"{sets}, and one for the whole input: no other metric keeps these answers"
+
+
 def metrics_document() -> str:
-    """Return the cards of all metrics as the Markdown document docs/metrics.md."""
+    """Return the cards of our metrics as the Markdown document docs/metrics.md."""
     parts = [
-        "# The ten metrics",
+        "# Metrics",
         "Made by `python -m benchmark show metrics`. v_I is the target's probability with the features of I removed, "
         "v_0 with none removed; the target is the class predicted on the whole input, unless the task says which; s is "
         "the attribution. Features are sorted by descending attribution and cut into K groups. "
-        f"Baseline of all: {BASELINE}.",
+        f"Baseline of all that remove features: {BASELINE}.",
     ]
-    for metric in METRICS.values():
-        facts = metric_card(metric)
-        lines = [f"- **{key}**: {facts[key]}" for key in facts if key not in ("metric", "question", "baseline")]
-        parts.append("\n".join([f"## {facts['metric']}", "", facts["question"], "", *lines]))
+    ours = [name for name in METRICS if METRICS.entry(name).built_in]
+    for group in dict.fromkeys(map(METRICS.group, ours)):
+        parts.append(
+            "## The ten\n\nThe paper's, which make up the mean rank."
+            if group == PAPER
+            else f"## Group {group}\n\nBeyond the ten (`--metrics {group}`), on a board of its own."
+        )
+        for metric in (METRICS[name] for name in ours if METRICS.group(name) == group):
+            facts = metric_card(metric)
+            lines = [f"- **{key}**: {facts[key]}" for key in facts if key not in ("metric", "question", "baseline")]
+            parts.append("\n".join([f"### {facts['metric']}", "", facts["question"], "", *lines]))
     return "\n\n".join(parts) + "\n"
 
 
@@ -113,8 +132,8 @@ def _description(cls: type) -> str:
 
 
 def _by_modality(method: Method, modalities: Sequence[str]) -> dict[str, str]:
-    """Return what stands for each parameter that a method leaves to the task: its values on the tasks there are."""
-    specs = [TASKS.get(name)() for name in TASKS.names()]
+    """Return what stands for each parameter that a method leaves to the task: its values on the tasks that are ours."""
+    specs = [TASKS.get(name)() for name in TASKS.names() if TASKS.entry(name).built_in]
     defaults: dict[str, list[str]] = {}
     for modality in modalities:
         resolved = [parameters(method.resolved(spec)) for spec in specs if spec.modality == modality]

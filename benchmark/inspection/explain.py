@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -14,7 +14,7 @@ from benchmark.core.types import Method, Task, UncertainExplainer
 from benchmark.inspection.shading import strength
 from benchmark.running.trial import Trial, refuse_non_finite
 from benchmark.scoring.evaluator import Evaluator
-from benchmark.scoring.metrics import METRICS
+from benchmark.scoring.metrics import METRICS, TEN
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,10 +82,16 @@ class Explained:
             f"({self.probability:.0%}){also}, labelled {self.label}"
         )
 
+    @property
+    def metrics(self) -> list[str]:
+        """Return the names of the metrics, in the order of columns."""
+        return list(self.explanations[0].scores)
+
     def best(self) -> dict[str, float]:
         """Return the best score of each metric among the explanations."""
         best = {}
-        for name, metric in METRICS.items():
+        for name in self.metrics:
+            metric = METRICS[name]
             scores = [e.scores[name] for e in self.explanations if not np.isnan(e.scores[name])]
             if scores:
                 best[name] = max(scores) if metric.higher_is_better else min(scores)
@@ -107,6 +113,7 @@ def explain(
     methods: Iterable[tuple[str, str, Method]],
     seed: int,
     build: Callable[[], Task] | None = None,
+    metrics: Sequence[str] = TEN,
 ) -> Explained:
     """Explain test sample `sample` by methods, those that fail left out.
 
@@ -116,6 +123,7 @@ def explain(
         methods: label, registered name and the method itself.
         seed: base of every random draw.
         build: builds the task anew, where a method spoils it; without it those that follow fail then.
+        metrics: names of those that are scored.
 
     Raises:
         UsageError: there is no such sample.
@@ -124,7 +132,7 @@ def explain(
     rows = len(task.test.x)
     if not 0 <= sample < rows:
         raise UsageError(f"--sample expects a test sample of {task.name}, 0 to {rows - 1}, got {sample}")
-    trial = Trial(task, lambda task: Evaluator(task, seed, [sample]), build)
+    trial = Trial(task, lambda task: Evaluator(task, seed, [sample], metrics=metrics), build)
     evaluator, explanations = trial.evaluator, []
     for label, name, method in methods:
         explanation = trial.run(label, method, partial(_explanation, label, name, method))

@@ -34,7 +34,7 @@ def page(explained: Explained) -> str:
             panels=draw(explained),
             shown=len(columns),
             left_out=left_out,
-            metrics=[f"{name}{'↑' if metric.higher_is_better else '↓'}" for name, metric in METRICS.items()],
+            metrics=[f"{name}{'↑' if METRICS[name].higher_is_better else '↓'}" for name in explained.metrics],
             rows=[(e.label, _scores(e, explained.best())) for e in explained.explanations],
         )
         .lstrip()
@@ -44,7 +44,7 @@ def page(explained: Explained) -> str:
 
 def _scores(explanation: Explanation, best: dict[str, float]) -> list[tuple[str, bool]]:
     """Return each score as text, and whether no other explanation has a better one."""
-    scores = [(explanation.scores[name], best.get(name)) for name in METRICS]
+    scores = [(explanation.scores[name], best.get(name)) for name in explanation.scores]
     return [("–" if math.isnan(score) else f"{score:.3f}", score == top) for score, top in scores]
 
 

@@ -54,16 +54,15 @@ def draw(explained: Explained) -> Figure:
 def _marks(explanation: Explanation, best: dict[str, float]) -> list[tuple[str, bool]]:
     """Return each score as text, and whether no other explanation has a better one."""
     marks = []
-    for name, metric in METRICS.items():
-        score = explanation.scores[name]
-        arrow = "↑" if metric.higher_is_better else "↓"
+    for name, score in explanation.scores.items():
+        arrow = "↑" if METRICS[name].higher_is_better else "↓"
         text = "  –" if math.isnan(score) else f"{score:.2f}"
         marks.append((f"{name + arrow:<5} {text:>5}", not math.isnan(score) and score == best.get(name)))
     return marks
 
 
 def _write_scores(axes: Axes, explanation: Explanation, best: dict[str, float], columns: int) -> None:
-    """Write the ten scores into axes of their own; the best are bold."""
+    """Write the scores into axes of their own; the best are bold."""
     axes.axis("off")
     marks = _marks(explanation, best)
     rows = math.ceil(len(marks) / columns)
@@ -179,7 +178,7 @@ def _texts(explained: Explained) -> Figure:
             )  # fmt: skip
             if explained.evidence is not None and explained.evidence[explained.valid][at]:
                 axes.plot([column, column + len(name)], [line + 0.86] * 2, color=EVIDENCE, lw=1.8)
-        step = LINE / len(METRICS)
+        step = LINE / len(explained.metrics)
         for at, (text, top) in enumerate(block.marks):
             axes.text(
                 at * step, lines + 0.75, " ".join(text.split()), fontsize=7, va="center", color=INK if top else FAINT,

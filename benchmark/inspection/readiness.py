@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmark.core.errors import DataError, UsageError, did_you_mean
+from benchmark.core.errors import BenchmarkError, UsageError, describe, did_you_mean
 from benchmark.core.files import TAG, entries_in, sweep
 from benchmark.core.sources import KINDS, Sources
 from benchmark.core.types import TASKS
@@ -44,11 +44,13 @@ class Readiness:
 
 def readiness(name: str, sources: Sources) -> Readiness:
     """Look for a task's data and model without downloading anything; `sources` are offline, or only looking."""
-    spec = TASKS.get(name)()
     try:
+        spec = TASKS.get(name)()
         located = spec.locate(sources)
-    except DataError as error:
+    except BenchmarkError as error:
         return Readiness(name, False, hint=str(error))
+    except Exception as error:  # of a task that is not ours
+        return Readiness(name, False, hint=describe(error, TASKS.get(name)))
     path = model_path(name, spec.recipe(located.source), located)
     return Readiness(name, True, located.origin, path.exists(), "; ".join(located.notes))
 

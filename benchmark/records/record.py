@@ -77,7 +77,8 @@ class Record:
         explains: the modalities that the method is for; empty for all.
         facts: what a board says of the task: `modality`, `origin` of the data, `rows` of the test split, `accuracy` and
             `balanced_accuracy` of the model (None where not known), `weak`.
-        metrics: by name: `version`, `higher_is_better`, `family`, `order` (of columns) and `title`.
+        metrics: by name: `version`, `higher_is_better`, `family`, `order` (of columns), `title`, and `group`, which
+            records of before metrics had groups have not.
         n_total: samples.
         n_failed: those whose attribution is not finite.
         repeats: seeds that the scores are averaged over.
@@ -199,7 +200,7 @@ def check_plain(meta: Mapping[str, Any]) -> None:
     _check(meta["facts"], _FACTS, "facts")
     _check(meta["identity"], dict.fromkeys(CHANGED, _TEXT), "identity")
     for name, facts in meta["metrics"].items():
-        _check(facts, _METRIC, f"metric {name}")
+        _check(facts, _METRIC | ({"group": _TEXT} if "group" in facts else {}), f"metric {name}")
     for phase, cost in meta["costs"].items():
         _check(cost, _COST, f"costs of {phase}")
         if not all(math.isfinite(cost[key]) and cost[key] >= 0 for key in _COST):

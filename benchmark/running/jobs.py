@@ -118,11 +118,14 @@ def identity_of(task: Task, cell: Cell) -> dict[str, str]:
 
     Where a method cannot say what it follows from, its code is empty; `make_record` meets the same error and keeps it.
     """
+    entry = METHODS.entry(cell.method)
     try:
-        of_method = method_identity(method_of(cell), task.modality, METHODS.entry(cell.method).module)
+        of_method = method_identity(method_of(cell), task.modality, entry.module)
     except Exception as error:
         log.debug(f"{cell.label}: {describe(error, METHODS.get(cell.method))}")
         of_method = {"code": "", "distribution": ""}
+    if entry.distribution:
+        of_method["distribution"] = entry.distribution  # that of its class may be known by no file, as in a checkout
     return identity_of_task(task) | of_method
 
 

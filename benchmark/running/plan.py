@@ -9,7 +9,7 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
-from benchmark.core.errors import BenchmarkError, UsageError, describe
+from benchmark.core.errors import BenchmarkError, DataError, UsageError, describe
 from benchmark.core.parameters import configure, parameters
 from benchmark.core.selection import chosen
 from benchmark.core.sources import Located, Sources
@@ -129,10 +129,16 @@ def plan_task(
         device: the class of device.
 
     Raises:
-        DataError: its data are missing or damaged.
+        DataError: its data are missing or damaged, or it is a person's own and fails.
     """
-    spec = TASKS.get(name)()
-    located = spec.locate(sources)
+    made = TASKS.get(name)
+    try:
+        spec = made()
+        located = spec.locate(sources)
+    except BenchmarkError:
+        raise
+    except Exception as error:  # of a task of one's own
+        raise DataError(f"the task cannot be planned: {describe(error, made)}") from error
     limit = limit or PRESETS[preset].samples[spec.modality]
     cells: list[tuple[Cell, MethodChoice]] = []
     skips: dict[str, str] = {}
@@ -171,6 +177,7 @@ def metric_facts(names: list[str]) -> dict[str, dict[str, Any]]:
             "version": METRICS[name].version,
             "higher_is_better": METRICS[name].higher_is_better,
             "family": METRICS[name].family,
+            "group": METRICS[name].group,
             "order": order.index(name),
             "title": METRICS[name].title,
         }

@@ -9,6 +9,8 @@ from typing import Literal
 
 from benchmark.core.errors import UsageError
 from benchmark.core.types import METHODS, TASKS
+from benchmark.plugins.discovery import discover_plugins
+from benchmark.plugins.task_files import include_task
 from benchmark.processes.allocation import keep_freed_memory
 from benchmark.processes.interruption import held
 
@@ -17,9 +19,10 @@ Overwrite = Literal["never", "missing", "always"]
 
 @dataclass(frozen=True)
 class Settings:
-    """How cells are run. `packages` and `included` say where workers find methods and tasks.
+    """How cells are run. `packages`, `included` and `task_files` say where workers find methods and tasks.
 
-    `device` is auto, cpu or cuda; `jobs` None means one worker a core, or one for a GPU. `settled` fills in both.
+    `task_files` are `FILE.py:NAME`, as `--task` takes them. `device` is auto, cpu or cuda; `jobs` None means one worker
+    a core, or one for a GPU. `settled` fills in both.
     """
 
     metrics: tuple[str, ...]
@@ -31,6 +34,7 @@ class Settings:
     root: Path
     compiled: bool = False
     allow_weak: bool = False
+    task_files: tuple[str, ...] = ()
 
     def settled(self) -> Settings:
         """Return these settings with a device that is there and a number of workers.
@@ -77,8 +81,11 @@ def prepare_process(settings: Settings) -> None:
     keep_freed_memory()
     METHODS.discover(*settings.packages)
     TASKS.discover("benchmark.tasks")
+    discover_plugins()
     for path in settings.included:
         METHODS.include(path)
+    for item in settings.task_files:
+        include_task(item)
 
 
 prepare_worker = lru_cache(maxsize=1)(prepare_process)

@@ -7,7 +7,9 @@ The way of a score, and where each part of it is:
 2. A method is prepared (`_prepare`) and explains the samples (`_attribute`).
 3. Its attributions become removal sets (ordered_sets.py), and these become predictions of the model
    (ordered_queries.py, by `MaskedModel.query`); those of random subsets are looked up: `_respond`.
-4. Metrics fold predictions and attributions into scores (metrics.py): `_score_batch`.
+   What other probes and readings need is asked as it stands (access/responses.py).
+4. Metrics fold predictions and attributions into scores (metrics/): `_score_batch`. Those that ask the explainer do so
+   one method after the other (access/explainer.py).
 
 Rows of the model asked for N samples of G features, K steps, R subsets and M methods:
 
@@ -19,7 +21,7 @@ Rows of the model asked for N samples of G features, K steps, R subsets and M me
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -30,9 +32,23 @@ from benchmark.core.errors import DataError, UsageError
 from benchmark.core.seeding import seed_for
 from benchmark.core.types import Attribute, Method, Precision, Task, TrainedExplainer
 from benchmark.models.metering import Cost, Meter
+from benchmark.scoring.access.explainer import PHASE, Explaining
+from benchmark.scoring.access.responses import OtherQueries, is_fast, scored
+from benchmark.scoring.evaluation import Evaluation, averaged
 from benchmark.scoring.isolation import Guard, check_attribution, for_methods
 from benchmark.scoring.masked_model import MaskedModel
-from benchmark.scoring.metrics import METRICS, MODEL_NON_FINITE, NON_FINITE, Metric, Probe, Response, Scores
+from benchmark.scoring.metrics import (
+    METRICS,
+    MODEL_NON_FINITE,
+    NON_FINITE,
+    NOT_APPLICABLE,
+    PROBABILITY,
+    TEN,
+    ExplainerMetric,
+    ProbeMetric,
+    Response,
+    Scores,
+)
 from benchmark.scoring.model_checks import check_model, check_task
 from benchmark.scoring.ordered_queries import OrderedQueries
 from benchmark.scoring.removal_sets import MaskSets, PackedSets
@@ -44,44 +60,6 @@ ORDERING_BYTES = 2**26
 """Bytes that the orderings of methods scored together may take."""
 
 
-@dataclass
-class Evaluation:
-    """What `Evaluator` returns of one method on N samples.
-
-    Attributes:
-        samples: row numbers of the test split.
-        target: the class explained, of each sample: the one that the model predicts, unless the task says which.
-        scores: a score a sample by metric, (N,) float64; NaN where it is undefined.
-        reasons: a reason code a sample by metric, (N,) int8: 0, or a key of `benchmark.scoring.metrics.REASONS`.
-        meter: costs by phase: `prepare`, `attribute` and `probe`.
-        attributions: what was scored, (N, G).
-        evidence: the share of each sample's positive attribution that lies on planted evidence, (N,) float64; None
-            where nothing was planted.
-        report: what a trained explainer says of its training, as plain data.
-        explain: what was evaluated, where it was a method; it may be an `UncertainExplainer`.
-    """
-
-    samples: list[int]
-    target: list[int]
-    scores: dict[str, Tensor]
-    reasons: dict[str, Tensor]
-    meter: Meter = field(default_factory=Meter)
-    attributions: Tensor | None = None
-    evidence: Tensor | None = None
-    report: dict[str, Any] = field(default_factory=dict)
-    explain: Attribute | None = None
-
-    @property
-    def failed(self) -> Tensor:
-        """Return (N,) bool: samples whose attribution is not finite."""
-        return torch.stack(list(self.reasons.values())).eq(NON_FINITE).any(0)
-
-    @property
-    def model_not_finite(self) -> Tensor:
-        """Return (N,) bool: samples about which the model gave an answer that is not finite."""
-        return torch.stack(list(self.reasons.values())).eq(MODEL_NON_FINITE).any(0)
-
-
 class Evaluator:
     """Evaluates any number of methods on one task, under one seed, on the same samples and the same subsets.
 
@@ -91,7 +69,7 @@ class Evaluator:
         task: inputs, a frozen model and a removal; the test split is explained.
         seed: what random subsets, the order of ties and the seeds of methods follow from.
         samples: row numbers of the test split; None for all.
-        metrics: names in `METRICS`; only what they need is asked.
+        metrics: names in `METRICS`, by default the ten; only what they need is asked.
         value_table: whether all 2^G removal sets may be asked where G <= 12, in place of each as it comes.
         byte_budget: bytes that a forward may take (see `Batching`); None for a default that suits the device.
         precision: of forwards; probabilities and scores are float64 in any case.
@@ -117,7 +95,7 @@ class Evaluator:
         seed: int = 0,
         samples: Sequence[int] | None = None,
         *,
-        metrics: Sequence[str] = tuple(METRICS),
+        metrics: Sequence[str] = TEN,
         value_table: bool = True,
         byte_budget: int | None = None,
         precision: Precision = "fp32",
@@ -127,21 +105,30 @@ class Evaluator:
         self.task, self.seed, self.metrics = task, seed, tuple(metrics)
         if not metrics or not set(metrics) <= set(METRICS):
             raise UsageError(f"expected some of the metrics {', '.join(METRICS)}, got {list(metrics)}")
-        self.kinds = {METRICS[name].probe.kind for name in metrics}
+        chosen = [METRICS[name] for name in metrics]
+        asking = [metric for metric in chosen if isinstance(metric, ProbeMetric)]
+        self.unsupported = {metric.name for metric in chosen if metric.unsupported(task) is not None}
+        self.asked = {metric.name: (metric.probe, metric.reading_on(task)) for metric in asking}
+        fast = [metric for metric in asking if is_fast(*self.asked[metric.name])]
+        self.kinds = {metric.probe.kind for metric in fast}
         self.samples = list(range(len(task.test.x)) if samples is None else samples)
         if not self.samples or not all(0 <= sample < len(task.test.x) for sample in self.samples):
             raise UsageError(f"expected some of the {len(task.test.x)} test samples of {task.name}, got {samples}")
         self.device = task.test.x.device
         indices = torch.as_tensor(np.asarray(self.samples), device=self.device)
         self.masked_model = MaskedModel(task, byte_budget, precision)
+        others = [metric for metric in asking if metric not in fast and metric.name not in self.unsupported]
+        value_table &= bool(fast) or any(self.asked[metric.name][1] == PROBABILITY for metric in others)
         self.queries = SharedQueries(task, seed, indices, self.masked_model, self.kinds, value_table=value_table)
-        self.ordered = OrderedQueries(self.queries)
+        self.ordered, self.others = OrderedQueries(self.queries), OtherQueries(self.queries, others)
         self.x, self.valid = self.queries.x, self.queries.valid
         if not bool(self.valid.any(1).all()):
             raise DataError(f"{task.name} has a test sample without any feature: drop empty inputs")
         self.batch = max(1, min(len(self.samples), self.masked_model.batching.byte_budget // (task.n_features * 256)))
         self.meter = Meter()
         self.guard = Guard(task)
+        explained = [metric for metric in chosen if isinstance(metric, ExplainerMetric)]
+        self.explaining = Explaining(self.queries, self.guard, explained)
         check_model(task, self.x, precision)
         self.guard.ignore_own_changes()
         self.shared = shared or self._share()
@@ -171,14 +158,17 @@ class Evaluator:
             )
         meter = Meter()
         attributions: list[Tensor] = []
+        explainers: list[Attribute | None] = []
         report: dict[str, Any] = {}
         for repeat in range(method.repeats):
             seed = seed_for(self.seed, self.task.name, name, repeat)
             explain, report = self._prepare(method, seed, meter)
             attributions.append(self._attribute(explain, seed, meter))
-        repeats = self.score_all(attributions)
-        meter.phases["probe"] = Cost.total(repeat.meter.phases["probe"] for repeat in repeats)
-        return replace(_averaged(repeats), meter=meter, report=report, explain=explain)
+            explainers.append(explain)
+        repeats = self.score_all(attributions, explainers, method)
+        for phase in repeats[0].meter.phases:
+            meter.phases[phase] = Cost.total(repeat.meter.phases[phase] for repeat in repeats)
+        return replace(averaged(repeats), meter=meter, report=report, explain=explainers[0])
 
     def _prepare(self, method: Method, seed: int, meter: Meter) -> tuple[Attribute, dict[str, Any]]:
         """Return a method's explainer and its report; `prepare` costs what its training did, now or earlier."""
@@ -211,24 +201,29 @@ class Evaluator:
         """Return the removal sets of FC (`fixed`) or INF (`bernoulli`) for some samples."""
         return self.queries.subsets(kind, rows)
 
-    def score(self, attributions: Tensor) -> Evaluation:
+    def score(self, attributions: Tensor, explain: Attribute | None = None) -> Evaluation:
         """Score attributions of this evaluator's samples, wherever they come from.
 
         Args:
             attributions: (N, G) real numbers, in the order of `samples`.
+            explain: the explainer that gave them, for metrics that ask it; their scores are undefined without.
 
         Raises:
             BadAttributionError: another shape, or no real numbers.
         """
-        return self.score_all([attributions])[0]
+        return self.score_all([attributions], [explain])[0]
 
-    def score_all(self, attributions: Sequence[Tensor]) -> list[Evaluation]:
+    def score_all(
+        self, attributions: Sequence[Tensor], explainers: Sequence[Attribute | None] = (), method: Method | None = None
+    ) -> list[Evaluation]:
         """Score the attributions of several methods: what `score` returns for each, in less time altogether.
 
         A method's cost is an equal share of the common one: each asks the model about as many rows.
 
         Args:
             attributions: one (N, G) a method.
+            explainers: what gave each of them, see `score`; nothing where none is known.
+            method: what all of them were prepared from, where one was.
 
         Raises:
             BadAttributionError: one of them has another shape, or no real numbers.
@@ -237,12 +232,29 @@ class Evaluator:
         attributions = [check_attribution(attribution, shape) for attribution in attributions]
         at_once = max(1, ORDERING_BYTES // (64 * self.batch * self.task.n_features))
         chunks = [attributions[i : i + at_once] for i in range(0, len(attributions), at_once)]
-        return [evaluation for chunk in chunks for evaluation in self._score_together(chunk)]
+        evaluations = [evaluation for chunk in chunks for evaluation in self._score_together(chunk)]
+        if self.explaining.metrics:
+            for evaluation, explain in zip(evaluations, explainers or [None] * len(evaluations), strict=True):
+                self._ask_explainer(evaluation, explain, method)
+        return evaluations
+
+    def _ask_explainer(self, evaluation: Evaluation, explain: Attribute | None, method: Method | None) -> None:
+        """Add the scores of metrics that ask the explainer to an evaluation."""
+        assert evaluation.attributions is not None
+        evaluation.meter.phases[PHASE] = Cost()
+        found = self.explaining.scores(
+            evaluation.attributions, self.shared.target, self.model_is_finite, self._batches(), evaluation.meter,
+            explain, method,
+        )  # fmt: skip
+        scores = evaluation.scores | {name: scores for name, (scores, _) in found.items()}
+        reasons = evaluation.reasons | {name: codes for name, (_, codes) in found.items()}
+        evaluation.scores = {name: scores[name] for name in self.metrics}
+        evaluation.reasons = {name: reasons[name] for name in self.metrics}
 
     def _score_together(self, attributions: Sequence[Tensor]) -> list[Evaluation]:
         """Return the evaluations of methods whose orderings fit the memory together."""
         meter = Meter()
-        columns: dict[str, list[Scores]] = {name: [] for name in self.metrics}
+        columns: dict[str, list[Scores]] = {name: [] for name in self.asked}
         with meter.phase("probe", self.task.model) as cost:
             for rows in self._batches():
                 stacked = torch.stack([attribution[rows] for attribution in attributions])
@@ -280,6 +292,9 @@ class Evaluator:
         """Ask the model everything that no method changes."""
         with self.meter.phase("shared", self.task.model):
             parts = [self.queries.query(rows) for rows in self._batches()]
+            if self.others.asked:
+                others = (self.others.share(*item) for item in zip(self._batches(), parts, strict=True))
+                parts = [replace(part, others=answers) for part, answers in zip(parts, others, strict=True)]
         if len(parts) == 1:  # copied is only what methods may differentiate with
             return replace(parts[0], target=parts[0].target.clone(), clean=parts[0].clean.clone())
         return SharedPredictions.concatenated(parts)
@@ -289,52 +304,46 @@ class Evaluator:
         valid = self.valid[rows]
         finite = (attributions.isfinite() | ~valid).all(-1)
         scores = attributions.double().masked_fill(~finite.unsqueeze(-1) | ~valid, 0.0)
-        responses = self._respond(scores, rows)
-        model_is_finite = self.model_is_finite[rows].expand(len(scores), -1)
+        constant = None  # curves do not ask whether the attribution is constant
+        if self.kinds & {"groups", *RANDOM} or any(probe.mass for probe, _ in self.others.asked):
+            constant = is_constant(scores, None if self.queries.unpadded else self.valid[rows])
+        responses = self._respond(scores, rows, constant)
+        known = self.model_is_finite[rows].expand(len(scores), -1)
+        model_is_finite = known
         for response in responses.values():
             model_is_finite = model_is_finite & response.prob.sum(-1).isfinite()
+        others = self.others.respond(scores, rows, self.shared[rows], constant) if self.others.asked else {}
         columns = {}
-        for name in self.metrics:
-            metric = METRICS[name]
-            if self._is_linear(metric):
-                values, reasons = self.queries.score_linearly(metric, responses[metric.probe], scores, rows)
+        for name, asked in self.asked.items():
+            metric, answered = METRICS[name], model_is_finite
+            if name in self.unsupported:
+                values = torch.full_like(scores[..., 0], torch.nan)
+                reasons = torch.full_like(values, NOT_APPLICABLE, dtype=torch.int8)
+            elif not is_fast(*asked):
+                answered = known & others[asked].prob.sum(-1).isfinite()
+                values, reasons = scored(metric, others[asked], scores.shape[:2])
+            elif self._is_linear(metric):
+                values, reasons = self.queries.score_linearly(metric, responses[metric.probe.kind], scores, rows)
             else:
-                values, reasons = metric.score(responses[metric.probe])
-            values = values.masked_fill(~(finite & model_is_finite), float("nan"))
-            reasons = reasons.masked_fill(~finite, NON_FINITE).masked_fill(~model_is_finite, MODEL_NON_FINITE)
+                values, reasons = scored(metric, responses[metric.probe.kind], scores.shape[:2])
+            values = values.masked_fill(~(finite & answered), float("nan"))
+            reasons = reasons.masked_fill(~finite, NON_FINITE).masked_fill(~answered, MODEL_NON_FINITE)
             columns[name] = values, reasons
         return columns
 
-    def _respond(self, scores: Tensor, rows: slice) -> dict[Probe, Response]:
-        """Return the model's response to every probe of the metrics, for finite attributions `scores` (M, B, G)."""
+    def _respond(self, scores: Tensor, rows: slice, constant: Tensor | None) -> dict[str, Response]:
+        """Return the model's response to every kind of probe of the ten, for finite attributions (M, B, G)."""
         shared = self.shared[rows]
-        constant = None  # curves do not ask whether the attribution is constant
-        if self.kinds & {"groups", *RANDOM}:
-            constant = is_constant(scores, None if self.queries.unpadded else self.valid[rows])
-        metrics = [METRICS[name] for name in self.metrics]
+        metrics = [METRICS[name] for name in self.asked]
         with_mass = {metric.probe.kind for metric in metrics if not self._is_linear(metric)}
         responses = {
-            Probe(kind): self.queries.respond(kind, scores, rows, shared, constant, kind in with_mass)
+            kind: self.queries.respond(kind, scores, rows, shared, constant, kind in with_mass)
             for kind in self.kinds & set(RANDOM)
         }
         if self.kinds - set(RANDOM):
             responses |= self.ordered.respond(scores, rows, shared, constant)
         return responses
 
-    def _is_linear(self, metric: Metric) -> bool:
+    def _is_linear(self, metric: ProbeMetric) -> bool:
         """Tell whether a metric is scored from covariances of features."""
         return metric.linear and metric.probe.kind in RANDOM and self.queries.uses_covariances
-
-
-def _averaged(repeats: list[Evaluation]) -> Evaluation:
-    """Return the first of several evaluations of one method, with scores and shares of evidence averaged over all."""
-    first = repeats[0]
-    if len(repeats) == 1:
-        return first
-    evidence = [repeat.evidence for repeat in repeats if repeat.evidence is not None]
-    return replace(
-        first,
-        scores={name: torch.stack([repeat.scores[name] for repeat in repeats]).mean(0) for name in first.scores},
-        reasons={name: torch.stack([repeat.reasons[name] for repeat in repeats]).amax(0) for name in first.reasons},
-        evidence=torch.stack(evidence).mean(0) if evidence else None,
-    )

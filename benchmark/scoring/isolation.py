@@ -46,7 +46,7 @@ def for_methods(task: Task) -> Task:
     Nor which classes of test rows are explained: a method is told with each batch.
     """
     none = Split(task.test.x[:0].clone(), task.test.y[:0].clone())
-    return replace(task, test=none, evidence=None, target=None, provenance=copy.deepcopy(task.provenance))
+    return replace(task, test=none, evidence=None, target="predicted", provenance=copy.deepcopy(task.provenance))
 
 
 def check_attribution(attribution: object, shape: tuple[int, int]) -> Tensor:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
+from benchmark.core.errors import DataError
 from benchmark.core.types import Baseline, Precision, Task
 from benchmark.models.batching import Batching
 from benchmark.scoring.removal_sets import MaskSets, RemovalSets, all_subsets
@@ -38,6 +40,13 @@ class Predictions:
     def view(self, *shape: int) -> Predictions:
         """View both alike."""
         return Predictions(self.prob.view(shape), self.same_class.view(shape))
+
+
+class Buffer(Protocol):
+    """Keeps what is wanted of answers, forward by forward."""
+
+    def append(self, logits: Tensor, classes: Tensor) -> None:
+        """Take the logits (n, C) and the classes to watch, (n,) or (n, 2), of the next rows."""
 
 
 class MaskedModel:
@@ -114,21 +123,36 @@ class MaskedModel:
             kind: what takes their place.
         """
         batch, sets = removals.shape
-        baseline = self.task.removal.baseline(x, kind)
         buffer = _LogitBuffer(x.device)
-        if removals.exists is None:
-            self._query_blocks(x, classes, removals, baseline, buffer)
+        rows = self.ask(x, classes, removals, buffer, kind)
+        if rows is None:
             by_set = buffer.result().view(sets, batch)
             return Predictions(by_set.prob.T.contiguous(), by_set.same_class.T.contiguous())
-        rows = removals.exists.flatten().nonzero().squeeze(1)
-        self._query_pairs(x, classes, removals, baseline, rows, buffer)
         existing = buffer.result()
         prob = existing.prob.new_zeros(batch * sets).scatter(0, rows, existing.prob)
         same_class = existing.same_class.new_zeros(batch * sets).scatter(0, rows, existing.same_class)
         return Predictions(prob, same_class).view(batch, sets)
 
+    @torch.inference_mode()
+    def ask(
+        self, x: Tensor, classes: Tensor, removals: RemovalSets, buffer: Buffer, kind: Baseline = "removal"
+    ) -> Tensor | None:
+        """Ask about every removal set that exists, and let `buffer` keep of each answer what it wants.
+
+        Returns:
+            None where all sets exist: the rows that went into the buffer are all samples of set 0, of set 1 and so on.
+            Else the places (rows,) of the rows, sample * S + set.
+        """
+        baseline = self.task.removal.baseline(x, kind)
+        if removals.exists is None:
+            self._query_blocks(x, classes, removals, baseline, buffer)
+            return None
+        rows = removals.exists.flatten().nonzero().squeeze(1)
+        self._query_pairs(x, classes, removals, baseline, rows, buffer)
+        return rows
+
     def _query_blocks(
-        self, x: Tensor, classes: Tensor, removals: RemovalSets, baseline: Tensor, buffer: _LogitBuffer
+        self, x: Tensor, classes: Tensor, removals: RemovalSets, baseline: Tensor, buffer: Buffer
     ) -> None:
         """Ask about whole sets, all samples each, or where samples are too many, about some of them at a time."""
         batch, sets = removals.shape
@@ -144,7 +168,7 @@ class MaskedModel:
                 self._forward(rows, classes[samples].repeat(len(masks), *[1] * (classes.dim() - 1)), buffer)
 
     def _query_pairs(
-        self, x: Tensor, classes: Tensor, removals: RemovalSets, baseline: Tensor, rows: Tensor, buffer: _LogitBuffer
+        self, x: Tensor, classes: Tensor, removals: RemovalSets, baseline: Tensor, rows: Tensor, buffer: Buffer
     ) -> None:
         """Ask about chosen pairs of sample and set, `rows` = sample * sets + set."""
         at_once = max(self.batching.rows_per_forward(x), BLOCK // x[:1].nbytes)
@@ -155,7 +179,7 @@ class MaskedModel:
             masked = substitute(x.index_select(0, sample), base, masks)
             self._forward(masked, classes.index_select(0, sample), buffer)
 
-    def _forward(self, x: Tensor, classes: Tensor, buffer: _LogitBuffer) -> None:
+    def _forward(self, x: Tensor, classes: Tensor, buffer: Buffer) -> None:
         """Ask about rows x (n, ...) in forwards of equal size."""
         done = 0
         for logits in self.batching.answers(x, lambda rows: self.raw_logits(x[rows])):
@@ -238,9 +262,20 @@ def substitute(x: Tensor, base: Tensor, masks: Tensor) -> Tensor:
 
 
 def watched(logits: Tensor, target: Tensor | None) -> Tensor:
-    """Return the classes to watch: those predicted (n,) from logits (n, C) of whole inputs; with a target, (n, 2)."""
+    """Return the classes to watch: those predicted (n,) from logits (n, C) of whole inputs; with a target, (n, 2).
+
+    Raises:
+        DataError: a target is not among the C classes.
+    """
     predicted = logits.argmax(-1)
-    return predicted if target is None else torch.stack([target, predicted], 1)
+    if target is None:
+        return predicted
+    if bool(((target < 0) | (target >= logits.shape[1])).any()):
+        raise DataError(
+            f"expected targets among the model's {logits.shape[1]} classes, numbered from 0, got "
+            f"{int(target.min())} to {int(target.max())}"
+        )
+    return torch.stack([target, predicted], 1)
 
 
 def to_predictions(logits: Tensor, classes: Tensor) -> Predictions:

@@ -16,7 +16,7 @@ TOLERANCE: dict[Precision, float] = {"fp32": 1e-4, "bf16": 2e-2}
 
 
 def check_task(task: Task) -> None:
-    """Check that a task's rows are tensors, its target are classes of test rows, and its model is in eval mode.
+    """Check that a task's rows are tensors and that its model is in eval mode.
 
     Raises:
         DataError: they are not; the sentence says what to do.
@@ -31,12 +31,6 @@ def check_task(task: Task) -> None:
             raise DataError(
                 f"{task.name}: {name} is a {type(value).__name__}, expected a tensor: torch.as_tensor makes one"
             )
-    target = task.target
-    if target is not None and (target.dtype != torch.long or tuple(target.shape) != (len(task.test.x),)):
-        raise DataError(
-            f"{task.name}: target is {tuple(target.shape)} {target.dtype}, expected a class for each of the "
-            f"{len(task.test.x)} test rows, int64: leave it out to explain the predicted class"
-        )
     training = [name or "the model itself" for name, module in task.model.named_modules() if module.training]
     if training:
         raise DataError(f"the model of {task.name} is in training mode ({training[0]}): call its eval() first")
@@ -75,13 +69,6 @@ def _check_rows(task: Task, x: Tensor, precision: Precision) -> None:
             f"the model of {task.name} gives probabilities, expected logits: leave out its softmax, or return the "
             "logarithm of what it gives"
         )
-    if task.target is not None:
-        least, most = int(task.target.min()), int(task.target.max())
-        if least < 0 or most >= logits.shape[1]:
-            raise DataError(
-                f"{task.name}: target has class {least if least < 0 else most}, expected classes 0 to "
-                f"{logits.shape[1] - 1}: the model gives {logits.shape[1]} logits"
-            )
     whole = logits.softmax(1)
     if _differ(whole, _asked(task, rows.clone(), precision).softmax(1), precision):
         raise DataError(

@@ -24,7 +24,7 @@ from torch import Tensor
 from benchmark.core.types import Baseline
 from benchmark.scoring import ordered_sets
 from benchmark.scoring.masked_model import Predictions
-from benchmark.scoring.metrics import Probe, Response
+from benchmark.scoring.metrics import Response
 from benchmark.scoring.ordered_sets import OrderedSets, Ordering
 from benchmark.scoring.shared_predictions import SharedPredictions
 from benchmark.scoring.shared_queries import RANDOM, SharedQueries
@@ -39,7 +39,7 @@ class OrderedQueries:
 
     def respond(
         self, scores: Tensor, rows: slice, shared: SharedPredictions, constant_attribution: Tensor | None
-    ) -> dict[Probe, Response]:
+    ) -> dict[str, Response]:
         """Return the model's response to every ordered kind of probe.
 
         Args:
@@ -48,11 +48,8 @@ class OrderedQueries:
             shared: predictions for these samples that no method changes.
             constant_attribution: (M, B) bool, which a response to groups holds; None where nobody needs it.
         """
-        methods, batch, features = scores.shape
-        steps = min(self.task.budget.steps, features)
-        shuffled = ordered_sets.shuffle(self.common.seeds("ties", rows), features).repeat(methods, 1)
-        stacked, valid = scores.flatten(0, 1), self.common.valid[rows].repeat(methods, 1)
-        ordering = ordered_sets.order_features(stacked, valid, shuffled, steps, self.common.unpadded)
+        methods, batch, _ = scores.shape
+        stacked, ordering = scores.flatten(0, 1), ordering_of(self.common, scores, rows)
         exists = ordered_sets.groups(ordering).exists
         exists = None if exists is None else exists.view(methods, batch, -1)
         responses = {}
@@ -61,7 +58,7 @@ class OrderedQueries:
             if kind == "groups":
                 mass = ordered_sets.group_mass(ordering, stacked).view(methods, batch, -1)
                 constant = is_constant(predictions.prob, exists, floor=1.0)
-            responses[Probe(kind)] = Response(
+            responses[kind] = Response(
                 predictions.prob, predictions.same_class, shared.clean, exists, mass, constant_attribution, constant
             )
         return responses
@@ -132,6 +129,15 @@ class OrderedQueries:
         x, classes, methods = self.common.x[rows], shared.classes, sets.shape[0] // len(shared.clean)
         x, classes = (rows.repeat(methods, *[1] * (rows.dim() - 1)) for rows in (x, classes))
         return self.common.model.query(x, classes, sets, kind).view(methods, len(shared.clean), sets.shape[1])
+
+
+def ordering_of(common: SharedQueries, scores: Tensor, rows: slice) -> Ordering:
+    """Return the ordering of M * B rows by finite attributions (M, B, G); ties fall alike for all methods."""
+    methods, _, features = scores.shape
+    steps = min(common.task.budget.steps, features)
+    shuffled = ordered_sets.shuffle(common.seeds("ties", rows), features).repeat(methods, 1)
+    valid = common.valid[rows].repeat(methods, 1)
+    return ordered_sets.order_features(scores.flatten(0, 1), valid, shuffled, steps, common.unpadded)
 
 
 def _last_step(ordering: Ordering, batch: int) -> Tensor:

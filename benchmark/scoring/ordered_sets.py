@@ -180,6 +180,22 @@ def insertions(ordering: Ordering) -> OrderedSets:
     return OrderedSets(ordering, low, ordering.bounds[:, -1:].expand_as(low), ordering.has_group(k + 1))
 
 
+def curve(ordering: Ordering, kind: str) -> OrderedSets:
+    """Return all sets of a kind for k = 1..K, those that no method changes too: `groups`, `morf`, `lerf`, `insert`."""
+    if kind == "groups":
+        return groups(ordering)
+    k = ordering.numbers(1, ordering.most_steps)
+    end = ordering.bounds[:, -1:].expand(-1, len(k))
+    if kind == "morf":
+        low, high = torch.zeros_like(end), ordering.bounds[:, 1:]
+    elif kind == "lerf":
+        steps = ordering.steps[: len(ordering.bounds)].unsqueeze(1)
+        low, high = ordering.bounds.gather(1, (steps - k).clamp(min=0)), end
+    else:
+        low, high = ordering.bounds[:, 1:], end
+    return OrderedSets(ordering, low, high, ordering.has_group(k))
+
+
 def join(parts: list[OrderedSets]) -> OrderedSets:
     """Return the sets of one ordering side by side, to be asked together."""
     if len(parts) == 1:

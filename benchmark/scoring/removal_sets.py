@@ -60,7 +60,12 @@ class MaskSets:
 
     masks: Tensor
     batch: int
-    exists = None
+    exists: Tensor | None = None
+
+    @classmethod
+    def of(cls, masks: Tensor, exists: Tensor | None = None) -> MaskSets:
+        """Return the sets of masks (B, S, G) bool; `exists` (B, S) bool is False where a sample has no such set."""
+        return cls(masks.transpose(0, 1).contiguous(), len(masks), exists)
 
     @property
     def shape(self) -> tuple[int, int]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,9 @@ from torch import Tensor
 from benchmark.core.files import locked
 from benchmark.core.store import SHARED, Unusable, intact, recall, sealed, store, unseal
 from benchmark.scoring.masked_model import Predictions
+
+OTHER = "others/"
+"""How names of what metrics beyond the ten share begin in a file."""
 
 
 def target_and_predicted(classes: Tensor) -> tuple[Tensor, Tensor | None]:
@@ -33,6 +36,7 @@ class SharedPredictions:
         bernoulli: those (N, R) for the random subsets of INF.
         singles: those (N, G) for each feature alone, where every step of a curve removes one feature.
         table: those (N, 2^G) for all removal sets, in the order of `all_subsets`: the value table.
+        others: what metrics beyond the ten share, (N, ...) by name (see `benchmark.scoring.access.responses`).
     """
 
     samples: Tensor
@@ -44,6 +48,7 @@ class SharedPredictions:
     bernoulli: Predictions | None = None
     singles: Predictions | None = None
     table: Predictions | None = None
+    others: dict[str, Tensor] = field(default_factory=dict)
 
     @property
     def nothing_removed(self) -> Predictions:
@@ -68,6 +73,8 @@ class SharedPredictions:
             value = getattr(self, part.name)
             if isinstance(value, Predictions):
                 tensors_by_name |= {f"{part.name}.prob": value.prob, f"{part.name}.same_class": value.same_class}
+            elif isinstance(value, dict):
+                tensors_by_name |= {f"{OTHER}{name}": answers for name, answers in value.items()}
             elif value is not None:
                 tensors_by_name[part.name] = value
         return tensors_by_name
@@ -75,10 +82,12 @@ class SharedPredictions:
     @classmethod
     def from_tensors(cls, tensors_by_name: dict[str, Tensor]) -> SharedPredictions:
         """Return what `tensors` gave."""
-        parts: dict[str, Any] = {key: value for key, value in tensors_by_name.items() if "." not in key}
-        for key in {key.split(".")[0] for key in tensors_by_name if "." in key}:
-            parts[key] = Predictions(tensors_by_name[f"{key}.prob"], tensors_by_name[f"{key}.same_class"])
-        return cls(**parts)
+        others = {key.removeprefix(OTHER): part for key, part in tensors_by_name.items() if key.startswith(OTHER)}
+        ours = {key: value for key, value in tensors_by_name.items() if not key.startswith(OTHER)}
+        parts: dict[str, Any] = {key: value for key, value in ours.items() if "." not in key}
+        for key in {key.split(".")[0] for key in ours if "." in key}:
+            parts[key] = Predictions(ours[f"{key}.prob"], ours[f"{key}.same_class"])
+        return cls(**parts, others=others)
 
     @classmethod
     def concatenated(cls, parts: list[SharedPredictions]) -> SharedPredictions:
@@ -96,9 +105,9 @@ class SharedPredictions:
 
     def __getitem__(self, rows: slice) -> SharedPredictions:
         """Return the predictions of some samples."""
-        whole: dict[str, Any] = {part.name: getattr(self, part.name) for part in fields(self)}
+        whole: dict[str, Any] = {part.name: getattr(self, part.name) for part in fields(self) if part.name != "others"}
         some: dict[str, Any] = {name: value if value is None else value[rows] for name, value in whole.items()}
-        return SharedPredictions(**some)
+        return SharedPredictions(**some, others={name: part[rows] for name, part in self.others.items()})
 
     def save(self, path: Path, costs: dict[str, dict[str, float]]) -> None:
         """Write the predictions and what they cost to `path`, atomically; where that cannot be done, say so and go on.

@@ -6,14 +6,19 @@ running/built.py keeps on disk. `respond` and `score_linearly` then serve FC and
 
 from __future__ import annotations
 
+from functools import partial
+from typing import Any
+
 import torch
 from torch import Tensor
 
+from benchmark.core.errors import DataError
 from benchmark.core.seeding import random_bits, seed_for
 from benchmark.core.types import VALUE_TABLE_LIMIT, Task
 from benchmark.scoring.masked_model import MaskedModel, Predictions
-from benchmark.scoring.metrics import Metric, Response, Scores, flagged
-from benchmark.scoring.random_sets import RandomSets, subset_sizes
+from benchmark.scoring.metrics import EffectMetric, Response, Samples, Scores, flagged
+from benchmark.scoring.metrics.probes import Subsets
+from benchmark.scoring.random_sets import subset_sizes
 from benchmark.scoring.removal_sets import MaskSets, PackedSets, all_subsets, subset_mass
 from benchmark.scoring.shared_predictions import SharedPredictions, target_and_predicted
 from benchmark.statistics.correlation import is_constant
@@ -44,6 +49,7 @@ class SharedQueries:
     ) -> None:
         self.task, self.seed, self.indices, self.model, self.kinds = task, seed, indices, model, kinds
         self.x = task.test.x[indices]
+        self.targets = targets_of(task, indices)
         self.valid = task.removal.valid(self.x)
         # decided by the task, not by these samples: otherwise a score would depend on the batch of its sample
         self.unpadded = not task.removal.pads
@@ -54,10 +60,15 @@ class SharedQueries:
         self._constant: dict[tuple[str, int, int], Tensor] = {}
         self._covariances: dict[tuple[str, int, int], LinearPearson] = {}
 
-    def seeds(self, purpose: str, rows: slice) -> Tensor:
+    def seeds(self, purpose: str, rows: slice | Tensor) -> Tensor:
         """Return the seeds (B,) of some samples for `purpose`: each follows from the number of its row."""
         base = torch.tensor(seed_for(self.seed, self.task.name, purpose), device=self.x.device)
         return random_bits(base, self.indices[rows])
+
+    def samples(self, rows: slice) -> Samples:
+        """Return what a probe may know of some samples."""
+        seeds = partial(self.seeds, rows=rows)
+        return Samples(self.x[rows], self.valid[rows], self.unpadded, self.task.budget, seeds)
 
     def query(self, rows: slice) -> SharedPredictions:
         """Ask the model everything about some samples that no method changes."""
@@ -66,7 +77,7 @@ class SharedQueries:
     def _query_table(self, rows: slice) -> SharedPredictions:
         """Ask about all 2^G removal sets; INF takes them all, FC those of its size."""
         classes, table = self.model.value_table(self.x[rows], self._given(rows))
-        random = dict.fromkeys(self.kinds & set(RANDOM), table)
+        random: dict[str, Any] = dict.fromkeys(self.kinds & set(RANDOM), table)
         if "fixed" in random:
             random["fixed"] = table.gather(self._all_sets("fixed", rows).codes())
         target, predicted = target_and_predicted(classes)
@@ -76,7 +87,7 @@ class SharedQueries:
     def _query_each(self, rows: slice) -> SharedPredictions:
         """Ask about whole and empty inputs, random subsets, and single features where each is a group."""
         x = self.x[rows]
-        asked: dict[str, Predictions] = {}
+        asked: dict[str, Any] = {}
         if self.kinds & {"morf", "lerf", "insert"}:
             classes, clean, asked["empty"] = self.model.clean_and_empty(x, self._given(rows))
         else:
@@ -91,7 +102,7 @@ class SharedQueries:
 
     def _given(self, rows: slice) -> Tensor | None:
         """Return the classes (B,) that are to be explained, where the task says so."""
-        return None if self.task.target is None else self.task.target[self.indices[rows]]
+        return None if self.targets is None else self.targets[rows]
 
     def subsets(self, kind: str, rows: slice) -> MaskSets | PackedSets:
         """Return the removal sets of FC (`fixed`) or INF (`bernoulli`): all there are where there is a value table."""
@@ -101,10 +112,7 @@ class SharedQueries:
         if key not in self._subsets:
             if sum(sets.nbytes for sets in self._subsets.values()) > SUBSET_BYTES:
                 self._subsets.clear()
-            valid, budget = self.valid[rows], self.task.budget
-            size = subset_sizes(valid, budget) if kind == "fixed" else None
-            random = RandomSets(self.seeds(kind, rows), valid, budget.subsets, size, self.unpadded)
-            self._subsets[key] = random.draw()
+            self._subsets[key] = Subsets(kind).sets(self.samples(rows))
         return self._subsets[key]
 
     def _all_sets(self, kind: str, rows: slice) -> MaskSets:
@@ -141,7 +149,7 @@ class SharedQueries:
             constant_response=self._constant[key],
         )
 
-    def score_linearly(self, metric: Metric, response: Response, scores: Tensor, rows: slice) -> Scores:
+    def score_linearly(self, metric: EffectMetric, response: Response, scores: Tensor, rows: slice) -> Scores:
         """Score a Pearson correlation with summed attributions from covariances of features, which are kept.
 
         It equals `metric.score` of a response with a mass (see `LinearPearson`).
@@ -154,3 +162,25 @@ class SharedQueries:
             self._covariances[key] = LinearPearson(masks, metric.effect(response))
         r = self._covariances[key](scores)
         return flagged(r, r.isnan(), response)
+
+
+def targets_of(task: Task, indices: Tensor) -> Tensor | None:
+    """Return the classes (N,) to explain of the test rows `indices`, or None for those that the model predicts.
+
+    Raises:
+        DataError: the task's target is no word, class or tensor of a class for each test row.
+    """
+    target, rows = task.target, len(task.test.x)
+    if isinstance(target, str) and target == "predicted":
+        return None
+    if isinstance(target, str) and target == "label":
+        target = task.test.y
+    if isinstance(target, int) and not isinstance(target, bool):
+        return torch.full_like(indices, target)
+    if isinstance(target, Tensor) and target.dtype == torch.int64 and tuple(target.shape) == (rows,):
+        return target.to(indices.device)[indices]
+    came = f"{tuple(target.shape)} of {target.dtype}" if isinstance(target, Tensor) else repr(target)
+    raise DataError(
+        f'the target of {task.name} is {came}: expected "predicted", "label", a class, or an int64 class for each of '
+        f"its {rows} test rows"
+    )

@@ -1,4 +1,4 @@
-"""A metric is one row of a table: whatever lists metrics takes another one."""
+"""A metric that is registered is scored and ranked on a board of its own; whatever lists metrics takes it."""
 
 from __future__ import annotations
 
@@ -9,38 +9,37 @@ import pytest
 
 from benchmark.cli.parser import main
 from benchmark.records.store import RecordStore
-from benchmark.scoring.metrics import METRICS
+from benchmark.scoring.metrics import METRICS, TEN
 from tests.benchmark.test_cli import run
 from tests.deepfaith.test_method import WORDS
 
 
 @pytest.fixture
-def _twin(monkeypatch):
+def _twin():
     """Add a metric that is DEL under another name."""
-    monkeypatch.setitem(METRICS, "TWIN", replace(METRICS["DEL"], name="TWIN", title="Deletion again", family="TWIN"))
+    METRICS.register("TWIN", group="own", higher_is_better=False)(replace(METRICS["DEL"], title="Deletion again"))
 
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("_twin")
-def test_it_is_scored_learned_from_and_ranked(tmp_path, monkeypatch, capsys):
-    monkeypatch.setenv("BENCHMARK_CACHE", str(tmp_path / "cache"))  # prior explanations of ten metrics, and of eleven
-    with monkeypatch.context() as before:
-        before.delitem(METRICS, "TWIN")
-        assert run(tmp_path / "ten", methods=WORDS) == 0
-    capsys.readouterr()
-    assert run(tmp_path / "eleven", "--json", methods=f"saliency,random,{WORDS}") == 0
-    (board,) = json.loads(capsys.readouterr().out)["boards"]
-    assert all(row["means"]["TWIN"] == row["means"]["DEL"] for row in board["rows"])
+def test_it_is_scored_and_ranked_by_itself(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("BENCHMARK_CACHE", str(tmp_path / "cache"))
+    assert run(tmp_path / "eleven", "--json", "--metrics", "ten,twin", methods=f"saliency,random,{WORDS}") == 0
+    ten, own = json.loads(capsys.readouterr().out)["boards"]
+    means = {row["method"]: row["means"]["DEL"] for row in ten["rows"]}
+    assert {row["method"]: row["means"]["TWIN"] for row in own["rows"]} == means
+    assert (list(ten["metrics"]), list(own["metrics"])) == (list(TEN), ["TWIN"])
     records, problems = RecordStore(tmp_path / "eleven").scan()
     assert (len(records), problems) == (3, [])
-    assert all(set(record.metrics) == set(METRICS) for record in records)
+    assert all(set(record.metrics) == {*TEN, "TWIN"} for record in records)
     assert main(["report", "--out", str(tmp_path / "eleven"), "--page", str(tmp_path / "page.html")]) == 0
+    assert "own metrics" in (tmp_path / "page.html").read_text()
     assert "TWIN" in (tmp_path / "page.html").read_text()
 
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("_twin")
-def test_optima_are_shown_for_the_metrics_that_have_one(capsys):
+def test_optima_are_shown_for_the_ten(capsys):
     words = ["optimality", "--task", "nap_mlp", "--source", "synthetic", "--limit", "6", "--methods", "occlusion"]
     assert main(words) == 0
-    assert set(capsys.readouterr().out.splitlines()[2].split()[1:]) == set(METRICS) - {"TWIN"}
+    assert set(capsys.readouterr().out.splitlines()[2].split()[1:]) == set(TEN)

@@ -73,6 +73,7 @@ def test_the_record_says_everything(tmp_path):
     assert len(environment["code"]) == 64
     assert {"accuracy", "balanced_accuracy", "digest"} <= set(meta["provenance"]["model"])
     wanted = {"version": 1, "higher_is_better": False, "family": "deletion", "order": 4, "title": "Deletion"}
+    wanted["group"] = "ten"
     assert meta["metrics"]["DEL"] == wanted
     assert set(meta["identity"]) == {"task", "data", "model", "code", "distribution"}
 

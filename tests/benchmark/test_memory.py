@@ -20,7 +20,7 @@ from benchmark.processes.allocation import keep_freed_memory
 from benchmark.scoring import masked_model
 from benchmark.scoring.evaluator import Evaluator
 from benchmark.scoring.masked_model import MaskedModel
-from benchmark.scoring.metrics import METRICS
+from benchmark.scoring.metrics import TEN
 from methods.continuous import rows_per_backward
 from tests import toys
 
@@ -35,7 +35,7 @@ def test_out_of_memory_halves_the_rows_and_changes_no_score():
     tight.hook.remove()
     assert evaluator.masked_model.batching.halvings > 0
     assert evaluator.masked_model.batching.packing()["rows_per_forward"] <= 7
-    for name in METRICS:
+    for name in TEN:
         torch.testing.assert_close(found.scores[name], plain.scores[name], rtol=0, atol=1e-12)
 
 
@@ -72,7 +72,7 @@ def test_out_of_memory_at_any_line_answers_each_row_once(place, make, monkeypatc
                     owner, place, partialmethod(lambda own, real, *x: fails(real, own, *x), getattr(owner, place))
                 )
             found = Evaluator(task, value_table=False, byte_budget=60_000).score(attributions)
-        for name in METRICS:
+        for name in TEN:
             torch.testing.assert_close(found.scores[name], plain.scores[name], rtol=0, atol=1e-12, equal_nan=True)
     assert 1 in raised
 

@@ -17,7 +17,7 @@ from benchmark.scoring import ordered_sets, removal_sets
 from benchmark.scoring.evaluator import Evaluator
 from benchmark.scoring.isolation import BadAttributionError
 from benchmark.scoring.masked_model import MaskedModel, substitute
-from benchmark.scoring.metrics import METRICS
+from benchmark.scoring.metrics import TEN
 from benchmark.scoring.random_sets import RandomSets, subset_sizes
 from benchmark.scoring.removal_sets import MaskSets
 from tests import references, toys
@@ -369,7 +369,7 @@ def test_score_all_takes_mixed_precisions_and_refuses_what_is_no_attribution():
     evaluator = Evaluator(task)
     scores = toys.scores(task)
     found = evaluator.score_all([scores.float(), scores.float().double()])
-    for name in METRICS:
+    for name in TEN:
         assert torch.equal(found[0].scores[name], found[1].scores[name])
     assert evaluator.score_all([]) == []
     for wrong, said in (

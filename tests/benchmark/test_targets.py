@@ -1,147 +1,171 @@
-"""The class explained: the one predicted, a label, or any that is asked for."""
+"""Which class is explained: the one predicted, the labelled one, or one that is given."""
 
 from __future__ import annotations
 
 from dataclasses import replace
-from functools import partial
 
 import pytest
 import torch
 
 from benchmark.core.errors import DataError, UsageError
-from benchmark.core.identity import settings_digest, training_digest
-from benchmark.core.types import METHODS, Method
+from benchmark.core.identity import settings_digest, task_identity
+from benchmark.core.types import METHODS, Budget, Method, Split
 from benchmark.inspection.crosscheck import loops
-from benchmark.inspection.crosscheck.cases import CASES
-from benchmark.inspection.crosscheck.checks import subsets_of
 from benchmark.inspection.explain import explain
+from benchmark.modalities.removal import ColumnRemoval
 from benchmark.running.kept_samples import examples
+from benchmark.running.record_making import score_table
 from benchmark.scoring.evaluator import Evaluator
-from benchmark.scoring.isolation import for_methods
-from benchmark.scoring.masked_model import MaskedModel
-from benchmark.scoring.metrics import METRICS
-from benchmark.scoring.shared_predictions import SharedPredictions
 from tests import toys
 
-TOLERANCE = 1e-9
-WAYS = [case.name for case in CASES]
+
+def wide_table():
+    """More columns than a value table holds."""
+    task = toys.table(features=15)
+    return replace(task, budget=Budget(6, subsets=13))
 
 
-def case_of(name):
-    """Return a task, attributions of the rows taken of it, and what makes its evaluator."""
-    case = next(case for case in CASES if case.name == name)
-    task = case.task()
-    return task, case.attributions(task), case.evaluator
+TASKS = {"value table": toys.table, "wide table": wide_table, "text": toys.text, "image": toys.image}
 
 
-def same(a, b):
-    """Tell whether scores are equal to the last bit, what is undefined included."""
-    return torch.equal(a.nan_to_num(99.0), b.nan_to_num(99.0))
+def given_targets(task):
+    """Return a class for each test row that is never the one predicted for all of them."""
+    return (task.model(task.test.x).argmax(1) + torch.arange(len(task.test.x)) % 3) % 3
 
 
-def predicted(task):
-    return MaskedModel(task).clean(task.test.x)[0].clone()
+def subsets_of(evaluator, kind):
+    sets = evaluator.subsets(kind, slice(0, len(evaluator.samples)))
+    batch, number = len(evaluator.samples), sets.shape[1]
+    removed = [sets.removed(torch.full((number,), row), torch.arange(number)) for row in range(batch)]
+    return [[one.nonzero().flatten().tolist() for one in rows] for rows in removed]
 
 
-def others(task):
-    """Return for each test row a class that is not the one predicted."""
-    classes = MaskedModel(task).logits(task.test.x[:1]).shape[1]
-    return (predicted(task) + 1) % classes
+@pytest.mark.parametrize("name", TASKS)
+def test_given_targets_are_scored_as_the_formulas_say(name):
+    task = TASKS[name]()
+    target = given_targets(task)
+    task, attributions = replace(task, target=target), toys.scores(task)
+    evaluator = Evaluator(task)
+    fast = evaluator.score(attributions)
+    subsets = {kind: subsets_of(evaluator, kind) for kind in ("fixed", "bernoulli")}
+    slow = loops.all_scores(task, task.test.x, attributions, subsets, targets=target.tolist())
+    assert fast.target == target.tolist()
+    for metric, scores in fast.scores.items():
+        torch.testing.assert_close(
+            scores, torch.tensor(slow[metric], dtype=torch.float64), rtol=0, atol=1e-9, equal_nan=True
+        )
 
 
-@pytest.mark.parametrize("name", WAYS)
-def test_the_predicted_class_given_is_the_predicted_class(name):
-    task, attributions, evaluator = case_of(name)
-    alone = evaluator(task).score(attributions)
-    given = evaluator(replace(task, target=predicted(task))).score(attributions)
-    assert given.target == alone.target
-    for metric in METRICS:
-        assert same(given.scores[metric], alone.scores[metric]), metric
-        assert torch.equal(given.reasons[metric], alone.reasons[metric])
+@pytest.mark.parametrize("name", TASKS)
+def test_naming_the_class_predicted_changes_no_bit(name):
+    task = TASKS[name]()
+    predicted = task.model(task.test.x).argmax(1)
+    usual = Evaluator(task).score(toys.scores(task))
+    labelled = replace(task, test=Split(task.test.x, predicted))
+    for other in (replace(task, target=predicted), replace(labelled, target="label")):
+        named = Evaluator(other).score(toys.scores(task))
+        assert named.target == usual.target
+        for metric, scores in usual.scores.items():
+            assert torch.equal(named.scores[metric].nan_to_num(9), scores.nan_to_num(9)), metric
 
 
-@pytest.mark.parametrize("name", WAYS)
-def test_another_target_by_loops(name):
-    task, attributions, evaluator_of = case_of(name)
-    evaluator = evaluator_of(replace(task, target=others(task)))
-    target = evaluator.task.target[evaluator.samples]
-    found = evaluator.score(attributions)
-    assert found.target == target.tolist()
-    subsets = {kind: subsets_of(evaluator, kind) for kind in loops.ON_SUBSETS.values()}
-    expected = loops.all_scores(task, evaluator.x, attributions, subsets, target.tolist())
-    without = loops.all_scores(task, evaluator.x, attributions, subsets)
-    for metric, column in expected.items():
-        rows = [i for i, s in enumerate(attributions) if comparable(s[evaluator.valid[i]], metric)]
-        ours = found.scores[metric][rows]
-        expected_column, predicted_column = torch.tensor([column, without[metric]], dtype=torch.float64)[:, rows]
-        torch.testing.assert_close(ours, expected_column, atol=TOLERANCE, rtol=TOLERANCE, equal_nan=True)
-        if rows and bool(ours.isfinite().any()):
-            assert not same(ours, predicted_column), "the target matters"
+def test_one_class_is_that_of_all_rows():
+    task = toys.table()
+    one = Evaluator(replace(task, target=2)).score(toys.scores(task))
+    each = Evaluator(replace(task, target=torch.full((len(task.test.x),), 2))).score(toys.scores(task))
+    assert one.target == each.target == [2] * len(task.test.x)
+    assert all(torch.equal(one.scores[name], each.scores[name]) for name in one.scores)
 
 
-def comparable(s, metric):
-    """Tell whether an attribution has a score in loops: all numbers, and no ties where order matters."""
-    return bool(s.isfinite().all()) and (metric in loops.ON_SUBSETS or len(s.unique()) == len(s))
+def test_a_curve_is_cut_where_the_class_predicted_changes_whatever_is_explained():
+    """NEG of a class that is not predicted averages the whole curve while the prediction holds."""
+    model = toys.Linear(torch.tensor([0.1, 0.05, 0.02]).double())
+    x = torch.ones(1, 3).double()  # p(first) = 0.77, and at least 0.6 whatever is removed
+    task = toys.make(model, x, ColumnRemoval(torch.zeros(3).double()), Budget(3), "table")
+    task = replace(task, target=1)
+    scores = Evaluator(task, metrics=["NEG", "POS"]).score(torch.tensor([[3.0, 2.0, 1.0]]).double()).scores
+    curve = torch.tensor([1 - 0.75, 1 - 0.70, 1 - 0.60]).double()
+    torch.testing.assert_close(scores["NEG"], curve.mean().reshape(1))
+    torch.testing.assert_close(scores["POS"], torch.tensor([(0.33 + 0.38 + 0.40) / 3]).double())
 
 
-def test_the_answers_of_another_target_are_no_answers_of_this_one():
-    task, *_ = case_of(WAYS[0])
-    other = replace(task, target=others(task))
-    assert settings_digest(task) != settings_digest(other)
-    assert settings_digest(other) != settings_digest(replace(task, target=predicted(task)))
-    assert for_methods(other).target is None
-    assert training_digest(for_methods(other)) == training_digest(for_methods(task)), "training knows no test rows"
+def test_methods_are_given_the_targets():
+    task, seen = toys.table(), []
+    task = replace(task, target=given_targets(task))
+    evaluator = Evaluator(task, metrics=["DEL"])
+
+    def explain(_x, target):
+        seen.append(target)
+        return _x
+
+    evaluator._attribute(explain, 0, evaluator.meter)
+    assert torch.equal(torch.cat(seen), task.target)
 
 
-def test_batches_samples_and_stored_answers_keep_the_target(tmp_path):
-    task, attributions, _ = case_of(WAYS[0])
-    task = replace(task, target=others(task))
-    whole = Evaluator(task)
-    expected = whole.score(attributions)
-    batched = Evaluator(task)
-    batched.batch = 2
-    batched.shared = batched._share()
-    some = Evaluator(task, samples=[3, 1])
-    path = tmp_path / "shared-0123456789abcdef.safetensors"
-    whole.shared.save(path, {})
-    stored = Evaluator(task, shared=SharedPredictions.load(path, "cpu")[0])
-    for metric, scores in expected.scores.items():
-        assert same(stored.score(attributions).scores[metric], scores)
-        near = partial(torch.testing.assert_close, atol=1e-10, rtol=1e-10, equal_nan=True)  # batches are rounded apart
-        near(batched.score(attributions).scores[metric], scores)
-        near(some.score(attributions[[3, 1]]).scores[metric], scores[[3, 1]])
-
-
-def test_a_method_is_told_the_target():
-    task, *_ = case_of(WAYS[0])
-    task = replace(task, target=others(task))
-    told = []
-
-    class Telling(Method):
-        def prepare(self, given, seed):
-            def explain(x, target):
-                told.append(target)
-                return torch.rand(len(x), task.n_features)
-
-            return explain
-
-    Evaluator(task).evaluate(Telling(), "telling")
-    assert torch.equal(torch.cat(told), task.target)
+def test_samples_keep_their_own_targets():
+    task = toys.table()
+    task = replace(task, target=given_targets(task))
+    some = Evaluator(task, samples=[7, 2]).score(toys.scores(task)[[7, 2]])
+    assert some.target == task.target[[7, 2]].tolist()
+    assert score_table(some)["target"].tolist()[:2] == some.target
 
 
 @pytest.mark.parametrize(
-    ("target", "sentence"),
+    ("target", "came"),
     [
-        (lambda n: torch.zeros(n + 1, dtype=torch.long), "expected a class for each of the .* test rows, int64"),
-        (torch.zeros, "expected a class for each of the .* test rows, int64"),
-        (lambda n: torch.full((n,), 99), "target has class 99, expected classes 0 to"),
-        (lambda n: torch.full((n,), -1), "target has class -1, expected classes 0 to"),
+        ("labels", "'labels'"), (True, "True"), (1.0, "1.0"), (None, "None"),
+        (torch.zeros(3, dtype=torch.long), r"\(3,\) of torch.int64"), (torch.zeros(11), "torch.float32"),
     ],
-)
-def test_a_target_that_is_none_is_refused(target, sentence):
-    task, *_ = case_of(WAYS[0])
-    with pytest.raises(DataError, match=sentence):
-        Evaluator(replace(task, target=target(len(task.test.x))))
+)  # fmt: skip
+def test_what_is_no_target_is_refused(target, came):
+    with pytest.raises(DataError, match=f"the target of toy is .*{came}.*expected .*predicted"):
+        Evaluator(replace(toys.table(), target=target))
+
+
+@pytest.mark.parametrize("target", [3, -1])
+def test_a_class_that_the_model_lacks_is_refused(target):
+    with pytest.raises(DataError, match=f"among the model's 3 classes, numbered from 0, got {target} to {target}"):
+        Evaluator(replace(toys.table(), target=target))
+
+
+def test_the_identity_holds_the_target_where_it_is_not_the_one_predicted():
+    task = toys.table()
+    rows = torch.zeros(len(task.test.x), dtype=torch.long)
+    targets = ["predicted", "label", 0, 1, rows, rows + 1]
+    digests = [settings_digest(replace(task, target=target)) for target in targets]
+    assert digests[0] == settings_digest(task)
+    assert len(set(digests)) == len(targets)
+    changed = task_identity(replace(task, target=1))
+    assert {part for part in changed if changed[part] != task_identity(task)[part]} == {"task"}
+
+
+def test_shared_predictions_are_stored_with_the_class_predicted(tmp_path):
+    task = toys.image()
+    evaluator = Evaluator(replace(task, target=1))
+    evaluator.shared.save(tmp_path / "shared", evaluator.meter.summary())
+    loaded, _ = type(evaluator.shared).load(tmp_path / "shared", "cpu")
+    assert loaded is not None
+    assert torch.equal(loaded.classes, evaluator.shared.classes)
+    again = Evaluator(replace(task, target=1), shared=loaded).score(toys.scores(task))
+    assert all(
+        torch.equal(again.scores[name], scores) for name, scores in evaluator.score(toys.scores(task)).scores.items()
+    )
+
+
+def test_samples_say_what_is_explained_and_what_is_predicted():
+    task = toys.table()
+    target, first = given_targets(task), task.model(task.test.x).argmax(1)
+    other = int((target != first).nonzero()[0])
+    task = replace(task, target=target)
+    evaluator = Evaluator(task, metrics=["DEL"], samples=[other])
+    (seen,) = examples(evaluator, evaluator.score(toys.scores(task)[[other]]))
+    explained, predicted = (task.class_names[int(classes[other])] for classes in (target, first))
+    assert (seen["target"], seen["predicted"]) == (explained, predicted)
+    probability = float(task.model(task.test.x)[other].softmax(0)[target[other]])
+    assert seen["probability"] == pytest.approx(probability, abs=1e-4)
+    title = explain(task, other, [("random", "random", METHODS.get("random")())], 0).title
+    assert f"target {explained} (" in title
+    assert f"predicted {predicted}" in title
 
 
 def test_a_method_for_the_predicted_class_alone_is_refused_others():
@@ -151,20 +175,8 @@ def test_a_method_for_the_predicted_class_alone_is_refused_others():
         def prepare(self, given, seed):
             return lambda x, target: torch.rand(len(x), given.n_features)
 
-    task, *_ = case_of(WAYS[0])
-    Evaluator(replace(task, target=predicted(task))).evaluate(Narrow(), "narrow")
+    task = toys.table()
+    first = task.model(task.test.x).argmax(1)
+    Evaluator(replace(task, target=first)).evaluate(Narrow(), "narrow")
     with pytest.raises(UsageError, match="narrow explains the class that the model predicts, and other classes are"):
-        Evaluator(replace(task, target=others(task))).evaluate(Narrow(), "narrow")
-
-
-def test_samples_say_what_is_explained_and_what_is_predicted():
-    task = replace(toys.table(), class_names=("c0", "c1", "c2"))
-    target, first = others(task), predicted(task)
-    evaluator = Evaluator(replace(task, target=target), metrics=["DEL"])
-    (seen, *_) = examples(evaluator, evaluator.score(toys.scores(task)))
-    assert (seen["target"], seen["predicted"]) == (f"c{target[0]}", f"c{first[0]}")
-    probability = float(task.model(task.test.x[:1]).softmax(1)[0, target[0]])
-    assert seen["probability"] == pytest.approx(probability, abs=1e-4)
-    explained = explain(replace(task, target=target), 0, [("random", "random", METHODS.get("random")())], 0)
-    assert f"target c{target[0]} (" in explained.title
-    assert f"predicted c{first[0]}" in explained.title
+        Evaluator(replace(task, target=given_targets(task))).evaluate(Narrow(), "narrow")

@@ -8,7 +8,7 @@ import torch
 
 from benchmark.core.types import METHODS
 from benchmark.models.metering import Meter
-from benchmark.scoring.metrics import METRICS
+from benchmark.scoring.metrics import TEN
 from deepfaith.supervision import HIGHER, Supervision, deduplicate, passing, supervise
 from tests import toys
 
@@ -67,7 +67,7 @@ def test_direction_counts():
     assert passing(scores, 0.5, higher).tolist() == [True, False, True]
     assert passing(scores, 1.0, higher).tolist() == [True, False, False]
     assert passing(scores, 1.0, ~higher).tolist() == [False, True, False]
-    assert HIGHER.tolist() == [name not in ("DEL", "POS") for name in METRICS]
+    assert HIGHER.tolist() == [name not in ("DEL", "POS") for name in TEN]
 
 
 def test_ties_one_candidate_all_filtered_and_none():
@@ -100,7 +100,7 @@ def test_scores_are_the_evaluators_own():
     evaluator = Evaluator(task, seed=0)
     for column, (name, method) in enumerate(priors):
         expected = evaluator.evaluate(method, name)
-        for place, metric in enumerate(METRICS):
+        for place, metric in enumerate(TEN):
             torch.testing.assert_close(found.scores[:, column, place], expected.scores[metric], equal_nan=True)
 
 

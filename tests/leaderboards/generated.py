@@ -7,10 +7,10 @@ import pandas as pd
 
 from benchmark.records.record import Cell, Record
 from benchmark.running.plan import metric_facts
-from benchmark.scoring.metrics import METRICS
+from benchmark.scoring.metrics import METRICS, TEN
 from leaderboards.rank import rank, rankings
 
-NAMES = tuple(METRICS)
+NAMES = TEN
 IDENTITY = {"task": "t", "data": "d", "model": "m", "code": "c", "distribution": ""}
 FACTS = {"modality": "table", "origin": "o", "rows": 20, "accuracy": 0.9, "balanced_accuracy": 0.8, "weak": False}
 

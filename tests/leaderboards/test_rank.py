@@ -13,9 +13,22 @@ import pytest
 from benchmark.core.errors import BenchmarkError, UsageError
 from benchmark.records.record import Cell, Record
 from benchmark.running.plan import metric_facts
-from benchmark.scoring.metrics import CONSTANT_RESPONSE, METRICS, MODEL_NON_FINITE, NON_FINITE, REASONS
+from benchmark.scoring.metrics import (
+    CONSTANT_RESPONSE,
+    METRICS,
+    MODEL_NON_FINITE,
+    NO_EXPLAINER,
+    NON_FINITE,
+    NOT_APPLICABLE,
+    REASONS,
+    UNDEFINED,
+)
 from leaderboards.board import GapError
-from leaderboards.selection import choose
+from leaderboards.check import differences
+from leaderboards.overall import overalls
+from leaderboards.rank import rankings
+from leaderboards.report import page
+from leaderboards.selection import choose, with_metrics
 from leaderboards.tables import render
 from tests.leaderboards.generated import FACTS, IDENTITY, board, boards
 
@@ -272,10 +285,69 @@ def test_tasks_and_metrics_that_are_not_known_here_are_shown():
         scores = made.scores[made.scores["metric"] == "FC"].assign(metric="MINE", score=mean)
         return replace(made, metrics=made.metrics | {"MINE": facts}, scores=pd.concat([made.scores, scores]))
 
-    made = board([unknown("a", 2.0), unknown("b", 1.0)])
-    assert list(made.metrics.items())[-1] == ("MINE", False)
+    records = [unknown("a", 2.0), unknown("b", 1.0)]
+    ten, made = boards(records)
+    assert "MINE" not in ten.metrics
+    assert ten.rows == board([record(method, (0.5, 0.5, 0.5), task="nobody_knows") for method in "ab"]).rows
+    assert (made.metrics, made.group) == ({"MINE": False}, "own")
     assert made.rows[0].method == "b"
     assert "MINE↓" in render([made], "md")
+    assert "nobody_knows · own metrics: MINE · " in render([made], "md")
+    (paper, csv) = render([ten], "csv"), render([ten, made], "csv")
+    assert differences(paper, csv) == []  # a board of the ten is the same beside others
+    older = "\n".join(line.rpartition(",")[0] for line in paper.splitlines())
+    assert differences(older, csv) == []
+
+
+def asked(method, score, reason=None):
+    """Return a record that has a score in SENS, or none for a reason."""
+    made = record(method, (0.5, 0.5, 0.5))
+    more = made.scores[made.scores["metric"] == "FC"].assign(
+        metric="SENS", score=score, valid=reason is None, reason=reason and REASONS[reason]
+    )
+    return replace(made, metrics=made.metrics | metric_facts(["SENS"]), scores=pd.concat([made.scores, more]))
+
+
+def test_who_gave_attributions_alone_has_a_dash_and_no_gap():
+    given = asked("given", math.nan, NO_EXPLAINER)
+    records = [asked("a", 0.2), given, asked("b", 0.1), record("c", (0.4, 0.4, 0.4))]
+    ten, stable = boards(records)
+    assert [row.method for row in stable.rows] == ["b", "a", "given"]
+    assert math.isnan(stable.rows[-1].mean_rank)
+    assert stable.rows[-1].gaps == ()
+    assert "given has no SENS: only attributions were given" in stable.notes
+    assert "scored in other metrics alone: c" in stable.notes
+    assert len(ten.rows) == 4
+    assert "SENS" not in ten.metrics
+    (line,) = [line for line in render([stable], "table").splitlines() if line.startswith("given  ")]
+    assert " – " in line
+    undefined = [asked("a", 0.2), asked("b", math.nan, UNDEFINED)]
+    with pytest.raises(GapError, match="b: no SENS, SENS is undefined on 4 samples"):
+        boards(undefined)
+
+
+def test_a_group_that_is_not_for_a_task_is_said_and_stops_no_page():
+    records = [asked(method, math.nan, NOT_APPLICABLE) for method in "ab"]
+    made = rankings(records)
+    assert [ranking.board.group for ranking in made] == ["ten", "stability"]
+    assert "stability metrics: none is defined here" in render([made[1].board], "table")
+    assert "SENS is undefined on every sample and takes no part" in made[1].board.notes
+    other = [replace(each, cell=replace(each.cell, task="u")) for each in records]
+    text = page(rankings([*records, *other]), lambda _: [], overalls(rankings([*records, *other])))
+    assert "stability" not in text
+
+
+def test_metrics_are_chosen_among_those_of_the_records():
+    records = [asked("a", 0.2), asked("b", 0.1)]
+    assert [list(record.metrics) for record in with_metrics(records, "stability,del")] == [["DEL", "SENS"]] * 2
+    assert [list(record.metrics) for record in with_metrics(records, "ten")] == [list(NAMES)] * 2
+    with pytest.raises(UsageError, match="these records have FC, DEL, RP, SENS"):
+        with_metrics(records, "ins")
+    with pytest.raises(UsageError, match="unknown metric 'roar'"):
+        with_metrics(records, "roar")
+    claimed = records[0].metrics | {"SENS": records[0].metrics["SENS"] | {"group": "ten"}}
+    with pytest.raises(BenchmarkError, match="the group 'ten', which is not what SENS is here"):
+        boards([replace(records[0], metrics=claimed), records[1]])
 
 
 def test_a_model_that_answered_no_number_is_left_out_for_every_method_and_said():

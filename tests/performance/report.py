@@ -18,7 +18,7 @@ import torch
 from benchmark.core.types import Budget
 from benchmark.processes.allocation import keep_freed_memory
 from benchmark.records.provenance import versions
-from benchmark.scoring.metrics import METRICS
+from benchmark.scoring.metrics import TEN
 from tests.performance import workloads
 
 TARGET = Path(__file__).resolve().parents[2] / "docs" / "performance.md"
@@ -51,7 +51,7 @@ def beside_quantus():
     task = workloads.table()
     one, nine = workloads.attributions(task), workloads.attributions(task, 9)
     rows, total = [], 0.0
-    for metric in METRICS:
+    for metric in TEN:
         ours = best(lambda m=metric: workloads.ours(task, one, [m]), 40)
         theirs = best(lambda m=metric: workloads.quantus(task, one[0], m), 4)
         total += theirs
@@ -64,7 +64,7 @@ def beside_quantus():
     nine = workloads.attributions(task, 9)
     calls = (
         lambda: workloads.ours(task, nine),
-        lambda: [workloads.quantus(task, nine[0], metric) for metric in METRICS],
+        lambda: [workloads.quantus(task, nine[0], metric) for metric in TEN],
     )
     ours, total = by_turns(calls, 6)
     line = ["nine methods, all ten", f"{ours:.1f}", f"{9 * total:.1f}", f"{9 * total / ours:.1f}"]

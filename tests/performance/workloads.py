@@ -14,7 +14,7 @@ from benchmark.core.types import TASKS, Budget, Split, Task
 from benchmark.modalities.removal import ColumnRemoval, PixelRemoval
 from benchmark.models.training import freeze
 from benchmark.scoring.evaluator import Evaluator
-from benchmark.scoring.metrics import METRICS
+from benchmark.scoring.metrics import TEN
 
 
 def _task(name, modality, model, x, removal, budget):
@@ -56,7 +56,7 @@ def attributions(task, methods=1):
         return [torch.randn(len(task.test.x), task.n_features) for _ in range(methods)]
 
 
-def ours(task, methods, metrics=tuple(METRICS), **options):
+def ours(task, methods, metrics=TEN, **options):
     """Score all methods with our evaluator, as sampled as Quantus does it: no value table."""
     evaluator = Evaluator(task, metrics=metrics, value_table=False, **options)
     return evaluator.score_all(methods)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -10,11 +10,12 @@ import torch
 from torch import Tensor, nn
 
 from benchmark.core.sources import Sources
-from benchmark.core.types import Budget, Modality, Removal, Split, Task
+from benchmark.core.types import Attribute, Budget, Modality, Removal, Split, Task
 from benchmark.modalities.removal import ColumnRemoval, PixelRemoval, TokenRemoval
 from benchmark.modalities.table import TableTask
 from benchmark.models.training import freeze
 from benchmark.scoring.evaluator import Evaluator
+from benchmark.scoring.metrics import METRICS, TEN
 from benchmark.tasks.breast_cancer import breast_cancer_mlp
 
 SAMPLES = 6
@@ -100,9 +101,27 @@ class Case:
         made = self.bend(formula(len(task.test.x), task.n_features, key=0.77)).to(task.test.x.device)
         return made if self.samples is None else made[list(self.samples)]
 
-    def evaluator(self, task: Task) -> Evaluator:
+    def evaluator(self, task: Task, metrics: Sequence[str] = TEN) -> Evaluator:
         """Return the evaluator of the rows taken."""
-        return Evaluator(task, self.seed, self.samples, value_table=self.lookup, byte_budget=self.byte_budget)
+        return Evaluator(
+            task, self.seed, self.samples, metrics=metrics, value_table=self.lookup, byte_budget=self.byte_budget
+        )
+
+
+OTHERS = tuple(name for name in METRICS if METRICS.entry(name).built_in and name not in TEN)
+"""Our metrics beyond the ten."""
+
+
+def slopes(task: Task) -> Attribute:
+    """Return an explainer that follows from a formula: slopes of the target's probability, times the input."""
+
+    def explain(x: Tensor, target: Tensor) -> Tensor:
+        x = x.clone().requires_grad_()
+        task.model(x).softmax(-1).gather(1, target.unsqueeze(1)).sum().backward()
+        assert x.grad is not None
+        return task.removal.pool(x.grad * x.detach())
+
+    return explain
 
 
 def _task(name: str, modality: Modality, model: nn.Module, x: Tensor, removal: Removal, budget: Budget) -> Task:

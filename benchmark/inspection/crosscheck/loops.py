@@ -6,8 +6,9 @@ Nothing is shared with the fast code but the task itself and, for FC and INF, th
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import pairwise
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -175,16 +176,18 @@ ON_SUBSETS = {"FC": "fixed", "INF": "bernoulli"}
 
 def all_scores(
     task: Task, x: Tensor, attributions: Tensor, subsets: dict[str, list[list[list[int]]]],
-    targets: Sequence[int] | None = None,
+    others: Mapping[str, Callable[[Sample], float]] = MappingProxyType({}), targets: Sequence[int] | None = None,
 ) -> dict[str, list[float]]:  # fmt: skip
     """Return {metric: score of each sample} for inputs x (N, ...) of a task and their attributions (N, G).
 
-    `subsets[kind][sample]` lists sets of feature numbers; `targets` are the classes explained, None: those predicted.
+    `subsets[kind][sample]` lists sets of feature numbers; `others` are metrics beyond the ten; `targets` are the
+    classes explained, None: those predicted.
     """
-    columns: dict[str, list[float]] = {name: [] for name in [*ALONE, *ON_SUBSETS]}
+    alone = ALONE | dict(others)
+    columns: dict[str, list[float]] = {name: [] for name in [*alone, *ON_SUBSETS]}
     for row, (row_x, attribution) in enumerate(zip(x, attributions, strict=True)):
         sample = Sample(task, row_x, attribution, None if targets is None else targets[row])
-        for name, metric in ALONE.items():
+        for name, metric in alone.items():
             columns[name].append(metric(sample))
         for name, kind in ON_SUBSETS.items():
             columns[name].append(on_subsets(sample, subsets[kind][row]))

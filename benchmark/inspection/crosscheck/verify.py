@@ -15,15 +15,19 @@ import torch
 from torch import Tensor
 
 from benchmark.core.types import METHODS
-from benchmark.inspection.crosscheck import loops
+from benchmark.inspection.crosscheck import loops, other_loops
 from benchmark.inspection.crosscheck.against_others import by_others
-from benchmark.inspection.crosscheck.cases import CASES, IMAGE_CASE, TEXT_CASE, Case, real_rows
+from benchmark.inspection.crosscheck.cases import CASES, IMAGE_CASE, OTHERS, TEXT_CASE, Case, real_rows, slopes
 from benchmark.inspection.crosscheck.checks import TOLERANCE, Check, masks_of, subsets_of
 from benchmark.scoring.evaluator import Evaluator
-from benchmark.scoring.metrics import METRICS
+from benchmark.scoring.metrics import BERNOULLI, FIXED, GROUPS, METRICS, TEN, ProbeMetric
+from benchmark.scoring.metrics.subject import Subject
 
-ORDERED = ("morf", "lerf", "insert")
-"""Kinds of probe that depend on the order of the features; where attributions tie, a loop takes them as they stand."""
+PROBED = (*TEN, *(name for name in OTHERS if isinstance(METRICS[name], ProbeMetric)))
+"""Our metrics of removal sets."""
+UNORDERED = (GROUPS, FIXED, BERNOULLI)
+"""Probes to which the order of features does not matter; else, where attributions tie, a loop takes them as they stand.
+"""
 CHANCE = 0.2
 """How far the agreement of subsets drawn independently may be from chance; that of equal ones is 1."""
 WORD = 10
@@ -37,7 +41,7 @@ def verify() -> list[Check]:
         DataError: Quantus is absent, or numpy is too new for it.
     """
     draws = [check for name, kind in loops.ON_SUBSETS.items() for check in of_draws(name, kind)]
-    return [*by_others(), *by_loops(CASES), *by_rules(CASES), *draws, *of_tables(), *of_saliency()]
+    return [*by_others(), *by_loops(CASES), *by_asking(CASES), *by_rules(CASES), *draws, *of_tables(), *of_saliency()]
 
 
 def by_loops(cases: Iterable[Case]) -> list[Check]:
@@ -48,16 +52,45 @@ def by_loops(cases: Iterable[Case]) -> list[Check]:
 def _from_loops(case: Case) -> Iterator[tuple[str, float]]:
     """Yield the difference of each metric and sample; where attributions tie, an order is as good as another."""
     task = case.task()
-    attributions, evaluator = case.attributions(task), case.evaluator(task)
+    attributions, evaluator = case.attributions(task), case.evaluator(task, PROBED)
     ours = evaluator.score(attributions).scores
     subsets = {kind: subsets_of(evaluator, kind) for kind in loops.ON_SUBSETS.values()}
     real_attributions = [row[valid] for row, valid in zip(attributions, evaluator.valid, strict=True)]
-    for name, column in loops.all_scores(task, evaluator.x, attributions, subsets).items():
+    for name, column in loops.all_scores(task, evaluator.x, attributions, subsets, other_loops.OTHERS).items():
         for s, a, b in zip(real_attributions, ours[name].tolist(), column, strict=True):
             if not bool(s.isfinite().all()):
                 yield name, _apart(a, math.nan)
-            elif METRICS[name].probe.kind not in ORDERED or len(s.unique()) == len(s):
+            elif METRICS[name].probe in UNORDERED or len(s.unique()) == len(s):
                 yield name, _apart(a, b)
+
+
+def by_asking(cases: Iterable[Case]) -> list[Check]:
+    """Return one check for each metric that asks the explainer, against plain loops."""
+    return _gathered(
+        (name, "plain loops", case, apart)
+        for case in cases
+        for name in other_loops.ASKING
+        if not case.task().removal.pads
+        for apart in _from_asking(case, name)
+    )
+
+
+def _from_asking(case: Case, name: str) -> Iterator[float]:
+    """Yield the difference of a metric for each sample, each explained alone in the loop."""
+    task = case.task()
+    evaluator, explain = case.evaluator(task, [name]), slopes(task)
+    target = evaluator.shared.target
+    attributions = explain(evaluator.x, target)
+    ours = evaluator.score(attributions, explain).scores[name].tolist()
+    for i, score in enumerate(ours):
+        one = slice(i, i + 1)
+
+        def seeds(purpose: str, one: slice = one) -> Tensor:
+            return evaluator.queries.seeds(f"{name} {purpose}", one)
+
+        alone = Subject(task, evaluator.x[one], target[one], evaluator.valid[one], attributions[one], seeds, explain)
+        noise = [alone.uniform(f"draw {draw}") for draw in range(10)]
+        yield _apart(score, other_loops.ASKING[name](explain, evaluator.x[one], target[one], noise))
 
 
 def _gathered(differences: Iterable[tuple[str, str, Case, float]]) -> list[Check]:
@@ -116,15 +149,17 @@ def _agreements(a: Tensor, b: Tensor, itself: bool) -> Iterator[float]:
 def _of_scores(case: Case) -> Iterator[tuple[str, Case, float]]:
     """Yield how far scores and reasons move with the attribution's scale, a sample's place and company, and memory."""
     task = case.task()
-    evaluator, attributions = case.evaluator(task), case.attributions(task)
+    evaluator, attributions = case.evaluator(task, PROBED), case.attributions(task)
     whole, small, large = evaluator.score_all([attributions, attributions * 2.0**-600, attributions * 2.0**600])
     rows = [1, 0] if case.samples else [4, 1, 3]
     chosen = [whole.samples[row] for row in rows]
-    others = Evaluator(task, case.seed, chosen, value_table=case.lookup, byte_budget=2 * 256 * task.n_features)
+    others = Evaluator(
+        task, case.seed, chosen, metrics=PROBED, value_table=case.lookup, byte_budget=2 * 256 * task.n_features
+    )
     apart = others.score(attributions[rows])
     scoring = "benchmark.scoring"
     with mock.patch(f"{scoring}.removal_sets.WORKING_SET", 2**10), mock.patch(f"{scoring}.random_sets.CACHED", 2**6):
-        little = case.evaluator(task).score(attributions)
+        little = case.evaluator(task, PROBED).score(attributions)
     every = list(range(len(whole.samples)))
     for rule, part, at in (
         ("the attribution, scaled", small, every),

@@ -1,0 +1,121 @@
+"""Makes attributions (N, G) of what a person or an explainer gives: arrays, maps, lists, tables, objects of `shap`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from benchmark.api.inputs import names_of, tensor_of
+from benchmark.core.errors import UsageError, few
+from benchmark.core.types import Task
+from benchmark.modalities.grouping import GroupedRemoval
+
+
+def attributions_of(given: Any, task: Task, x: Tensor, target: Tensor | None, what: str) -> Tensor:
+    """Return attributions (N, G) of inputs x (N, ...).
+
+    Maps (N, channels, side, side) are summed over channels, embeddings' (N, length, width) over their width, and single
+    features over the task's groups. Lists of a number for each token are padded with 0.
+
+    Args:
+        given: tensors, arrays, lists or tables of one of these forms, or an object with such `values`, as `shap` gives.
+        task: whose features are meant.
+        x: the inputs.
+        target: their targets (N,), which `values` (N, G, C) of all classes are chosen by; None where there are none.
+        what: what it is called in sentences.
+
+    Raises:
+        UsageError: it has another form.
+    """
+    if given is None:
+        raise UsageError(f"{what} is None: expected attributions of shape {_shape(task, x)}; does a return miss?")
+    if isinstance(given, tuple) and len(given) == 1:
+        given = given[0]  # what Captum gives for one of several inputs
+    if hasattr(given, "base_values") and hasattr(given, "values"):
+        given = _of_class(np.asarray(given.values), task, x, target)
+    if isinstance(given, (list, tuple)) and any(np.ndim(item) for item in given) and task.removal.pads:
+        given = _padded(given, task, x, what)
+    if (names := names_of(given)) is not None:
+        given = _in_order(given, names, task, what)
+    return _features(_numbers(tensor_of(given, what)), task, x, what).to(x.device)
+
+
+def _numbers(given: Tensor) -> Tensor:
+    return given if given.is_floating_point() else given.double()
+
+
+def _features(given: Tensor, task: Task, x: Tensor, what: str) -> Tensor:
+    """Return a number for each feature of each input, (N, G)."""
+    count, features = len(x), task.n_features
+    if len(given) != count or given.dim() < 2:
+        raise UsageError(
+            f"{what} has the shape {tuple(given.shape)}, expected attributions of {count} inputs, {_shape(task, x)}"
+        )
+    if tuple(given.shape) == (count, features):
+        return given
+    single = task.removal.inner if isinstance(task.removal, GroupedRemoval) else task.removal
+    flat = _layout(given, x)
+    if flat is None or flat.shape[1] != single.n_features:
+        raise UsageError(f"{what} has the shape {tuple(given.shape)}, expected {_shape(task, x)}")
+    return task.removal.sums(flat) if isinstance(task.removal, GroupedRemoval) else flat
+
+
+def _layout(given: Tensor, x: Tensor) -> Tensor | None:
+    """Return maps, or what is laid out as inputs, as a number for each place (N, G); None where it is no such thing."""
+    if x.dim() == 4 and given.dim() == 4 and given.shape[2:] == x.shape[2:]:
+        return given.sum(1).flatten(1)
+    if x.dim() == 4 and given.dim() == 3 and given.shape[1:] == x.shape[2:]:
+        return given.flatten(1)
+    if x.dim() == 2 and given.dim() == 3 and not x.is_floating_point() and given.shape[1] == x.shape[1]:
+        return given.sum(2)
+    return given if given.dim() == 2 else None
+
+
+def _shape(task: Task, x: Tensor) -> str:
+    """Return the shapes that attributions may have, in words."""
+    shapes = [f"({len(x)}, {task.n_features})"]
+    if x.dim() == 4:
+        side = ", ".join(map(str, x.shape[2:]))
+        shapes += [f"({len(x)}, {side})", f"({len(x)}, channels, {side})"]
+    elif isinstance(task.removal, GroupedRemoval):
+        shapes.append(f"({len(x)}, {x.shape[1]})")
+    if task.removal.pads:
+        shapes.append("a list of a number for each token")
+    return " or ".join(shapes)
+
+
+def _padded(given: Any, task: Task, x: Tensor, what: str) -> Tensor:
+    """Return per-token lists as (N, length), 0 at padding."""
+    single = task.removal.inner if isinstance(task.removal, GroupedRemoval) else task.removal
+    lengths = single.valid(x).sum(1).tolist()
+    if len(given) != len(lengths):
+        raise UsageError(f"{what} has {len(given)} lists, expected one for each of {len(lengths)} texts")
+    rows = torch.zeros(x.shape, dtype=torch.float64)
+    for at, (item, length) in enumerate(zip(given, lengths, strict=True)):
+        row = _numbers(tensor_of(item, what))
+        if row.dim() != 1 or len(row) not in (length, x.shape[1]):
+            raise UsageError(
+                f"{what} has {tuple(row.shape)} numbers for text {at}, expected one for each of its {length} tokens"
+            )
+        rows[at, : len(row)] = row
+    return rows
+
+
+def _in_order(given: Any, names: tuple[str, ...], task: Task, what: str) -> Any:
+    """Return a table whose columns stand in the order of the task's features, if they are called so."""
+    if set(names) == set(task.feature_names):
+        return given[[given.columns[names.index(name)] for name in task.feature_names]]
+    if all(map(str.isdigit, names)):
+        return given
+    raise UsageError(f"{what} has the columns {few(names)}, expected those of the task: {few(task.feature_names)}")
+
+
+def _of_class(values: np.ndarray, task: Task, x: Tensor, target: Tensor | None) -> np.ndarray:
+    """Return the values of each sample's target, where they are those of all classes, (N, ..., C)."""
+    classes = len(task.class_names)
+    if target is None or values.ndim < 3 or values.shape[-1] != classes or values.ndim != x.dim() + 1:
+        return values
+    return np.stack([row[..., own] for row, own in zip(values, target.tolist(), strict=True)])

@@ -1,0 +1,76 @@
+"""Classes that a person names or numbers: names, labels, targets."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, cast, get_args
+
+import torch
+from torch import Tensor
+
+from benchmark.api.inputs import tensor_of
+from benchmark.core.errors import UsageError, few
+from benchmark.core.types import Target
+from benchmark.models.wrapping import Wrapped
+
+
+def class_names_of(given: Sequence[str] | None, wrapped: Wrapped) -> tuple[str, ...]:
+    """Return the names of the classes.
+
+    Raises:
+        UsageError: there is not one for each.
+    """
+    count = wrapped.logits.shape[1]
+    if given is None:
+        return tuple(map(str, wrapped.classes)) if wrapped.classes else tuple(f"class {i}" for i in range(count))
+    if len(given) != count:
+        raise UsageError(f"class_names expects a name for each of the model's {count} classes, got {len(given)}")
+    return tuple(map(str, given))
+
+
+def classes_in(given: Any, wrapped: Wrapped, rows: int, what: str) -> Tensor | None:
+    """Return classes (N,) as numbers from 0, those of an estimator by its own labels.
+
+    Raises:
+        UsageError: they are not a class for each input.
+    """
+    if given is None:
+        return None
+    count = wrapped.logits.shape[1]
+    if wrapped.classes is not None and what == "labels":
+        place = {label: i for i, label in enumerate(wrapped.classes)}
+        listed = list(given.tolist() if hasattr(given, "tolist") else given)
+        if unknown := [label for label in listed if label not in place]:
+            raise UsageError(f"{what} expects the estimator's classes {few(wrapped.classes)}, got {few(unknown)}")
+        given = [place[label] for label in listed]
+    classes = tensor_of(given, what)
+    if classes.is_floating_point() or classes.dtype == torch.bool or tuple(classes.shape) != (rows,):
+        raise UsageError(
+            f"{what} expects a class, a whole number from 0, for each of {rows} inputs, got {tuple(classes.shape)} of "
+            f"{classes.dtype}"
+        )
+    if bool(((classes < 0) | (classes >= count)).any()):
+        span = f"{int(classes.min())} to {int(classes.max())}"
+        raise UsageError(f"{what} expects classes from 0 to {count - 1}, as many as the model gives, got {span}")
+    return classes.long().to(wrapped.logits.device)
+
+
+def target_of(given: Any, wrapped: Wrapped, rows: int) -> Target | int | Tensor:
+    """Return the target as a task has it.
+
+    Raises:
+        UsageError: it is none.
+    """
+    count = wrapped.logits.shape[1]
+    if isinstance(given, str):
+        if given in get_args(Target):
+            return cast(Target, given)
+        raise UsageError(f'target expects "predicted", "label", a class or one for each input, got {given!r}')
+    if isinstance(given, int) and not isinstance(given, bool):
+        if not 0 <= given < count:
+            raise UsageError(f"target expects a class from 0 to {count - 1}, as many as the model gives, got {given}")
+        return given
+    classes = classes_in(given, wrapped, rows, "target")
+    if classes is None:
+        raise UsageError('target expects "predicted", "label", a class or one for each input, got None')
+    return classes

@@ -1,0 +1,206 @@
+"""`evaluate` and `score`: from attributions, methods and callables to scores."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from benchmark.api.attributions import attributions_of
+from benchmark.api.explainers import Callback, is_explainer
+from benchmark.api.making_records import record_of
+from benchmark.api.names import registered_as
+from benchmark.core.errors import BenchmarkError, UsageError, describe, few
+from benchmark.core.provenance import UNKNOWN
+from benchmark.core.types import METHODS, Method, Task
+from benchmark.running.kept_samples import examples
+from benchmark.scoring.evaluator import Evaluation, Evaluator
+from benchmark.scoring.metrics import select_metrics
+
+if TYPE_CHECKING:
+    from benchmark.api.result import Result
+
+
+def evaluate(
+    task: Task,
+    attributions: Mapping[str, Any] | Iterable[tuple[str, Any]],
+    *,
+    metrics: str | Sequence[str] = "ten",
+    seed: int = 0,
+    samples: Sequence[int] | None = None,
+) -> Result:
+    """Score attributions, methods and callables on a task.
+
+    Example:
+        >>> import torch
+        >>> import benchmark as fb
+        >>> model, x = torch.nn.Linear(4, 3), torch.randn(20, 4)
+        >>> own = fb.task(model, x[:5], background=x)
+        >>> result = fb.evaluate(own, {"mine": torch.randn(5, 4), "ig": fb.method("integrated_gradients")})
+        >>> result.scores["DEL"].shape
+        (5, 2)
+
+    Args:
+        task: made by `task`.
+        attributions: by label: numbers for each feature (N, G) as a tensor, an array, a table or lists, larger for
+            what speaks more for the target; maps (N, side, side) or (N, channels, side, side), which are summed over
+            channels; an object with such `values`; a `method`; or a callable `(x, target) -> attribution`, of which
+            Captum's `attribute`, explainers of `shap` and a Quantus `explain_func` are such.
+        metrics: `ten`, `all`, a group, names and globs between commas, or a list of names.
+        seed: of random subsets, of the order of ties, and of methods.
+        samples: row numbers of the task's inputs that are explained, which given attributions belong to; None for all.
+
+    Returns:
+        Scores, and the board that they make.
+
+    Raises:
+        UsageError: something is not as it should be; the sentence says what to do.
+        BenchmarkError: a method failed, or left the model changed.
+    """
+    from benchmark.api.result import Result
+
+    entries = _entries(task, attributions)
+    evaluator = _evaluator(task, metrics, seed, samples)
+    made = {label: _evaluated(evaluator, label, given) for label, given in entries.items()}
+    records, kept = [], []
+    for label, evaluation in made.items():
+        records.append(record_of(evaluator, evaluation, label, entries[label]))
+        kept.append(_examples(evaluator, evaluation))
+    return Result(tuple(records), tuple(kept), made)
+
+
+def score(metric: str, task: Task, attributions: Any, *, seed: int = 0) -> np.ndarray:
+    """Score one set of attributions by one metric.
+
+    Example:
+        >>> import torch
+        >>> import benchmark as fb
+        >>> own = fb.task(torch.nn.Linear(4, 3), torch.randn(5, 4))
+        >>> fb.score("DEL", own, torch.randn(5, 4)).shape
+        (5,)
+
+    Args:
+        metric: its name.
+        task: made by `task`.
+        attributions: what `evaluate` takes under a label.
+        seed: see `evaluate`.
+
+    Returns:
+        A score for each input, (N,) float64; NaN where it is undefined.
+
+    Raises:
+        UsageError, BenchmarkError: see `evaluate`.
+    """
+    evaluator = _evaluator(task, [metric], seed, None)
+    (entry,) = _entries(task, {"attributions": attributions}).values()
+    return _evaluated(evaluator, "attributions", entry).scores[evaluator.metrics[0]].numpy()
+
+
+def _evaluator(task: Task, metrics: str | Sequence[str], seed: int, samples: Sequence[int] | None) -> Evaluator:
+    """Return the evaluator, whose checks restore what they draw."""
+    if not isinstance(task, Task):
+        raise UsageError(f"expected a task, as benchmark.task(model, x) makes it, got {type(task).__name__}")
+    if samples is not None and len(set(samples)) < len(samples):
+        raise UsageError(f"samples expects row numbers that are different, got {few(samples)}")
+    if isinstance(seed, bool) or not isinstance(seed, int):
+        raise UsageError(f"seed expects a whole number, got {seed!r}")
+    return Evaluator(task, seed, samples, metrics=_metrics(metrics))
+
+
+def _metrics(given: str | Sequence[str]) -> list[str]:
+    """Return the names of the metrics that are chosen."""
+    text = given if isinstance(given, str) else ",".join(map(str, given))
+    return select_metrics(text)
+
+
+def _entries(task: Task, given: Any) -> dict[str, Any]:
+    """Return what is evaluated by label: methods, and what else was given.
+
+    Raises:
+        UsageError: labels are missing, twice the same or none; or a method does not apply.
+    """
+    if not isinstance(task, Task):
+        raise UsageError(f"expected a task, as benchmark.task(model, x) makes it, got {type(task).__name__}")
+    if not isinstance(given, (Mapping, list, tuple)) or not len(given):
+        raise UsageError(
+            f'expected attributions by label, such as {{"mine": attributions}}, got {type(given).__name__}'
+            + (" of nothing" if isinstance(given, (Mapping, list, tuple)) else "")
+        )
+    pairs = list(given.items()) if isinstance(given, Mapping) else list(given)
+    if not all(isinstance(pair, tuple) and len(pair) == 2 for pair in pairs):
+        raise UsageError('expected attributions by label, such as {"mine": attributions}, got a list of other things')
+    entries: dict[str, Any] = {}
+    for label, value in pairs:
+        if not isinstance(label, str) or not label.strip() or not label.isprintable() or len(label) > 64:
+            raise UsageError(f"a label expects up to 64 printable letters, got {label!r}")
+        if label in entries:
+            raise UsageError(f"two sets of attributions are called {label!r}: rename one of them")
+        entries[label] = _entry(task, label, value)
+    methods = [(label, value) for label, value in entries.items() if isinstance(value, Method)]
+    for at, (label, value) in enumerate(methods):
+        for other, earlier in methods[:at]:
+            if not isinstance(value, Callback) and value == earlier:
+                raise UsageError(f"{other!r} and {label!r} are the same method with the same parameters: drop one")
+    return entries
+
+
+def _entry(task: Task, label: str, value: Any) -> Any:
+    """Return a method or given attributions as they are, a callable as a method."""
+    if isinstance(value, type) and issubclass(value, Method):
+        value = value()
+    if isinstance(value, Method):
+        return _applied(task, label, value)
+    if isinstance(value, str):
+        raise UsageError(f"{label} is the text {value!r}: benchmark.method({value!r}) is the method of this name")
+    return Callback(value) if is_explainer(value) and not isinstance(value, Tensor) else value
+
+
+def _applied(task: Task, label: str, method: Method) -> Method:
+    """Return a method with all its parameters on the task.
+
+    Raises:
+        UsageError: it cannot explain it.
+    """
+    name = registered_as(method)
+    facts = METHODS.entry(name).facts if name is not None else {}
+    suits = facts.get("modalities", ())
+    why = f"explains {', '.join(suits)}, not {task.modality}" if suits and task.modality not in suits else None
+    if facts.get("kind") == "learned" and hasattr(task.removal, "groups"):
+        why = "is trained on single features, and the task has groups of them"
+    elif facts.get("kind") == "learned" and task.test.x.dtype == torch.float64:
+        why = "is trained in float32, and the task's inputs are float64: give the model, x and background in float32"
+    if why is None:
+        method = method.resolved(task)
+        why = method.unsupported(task)  # type: ignore[arg-type]
+    if why is not None:
+        raise UsageError(f"{label} cannot explain this task: it {why}")
+    return method
+
+
+def _evaluated(evaluator: Evaluator, label: str, entry: Any) -> Evaluation:
+    """Return the evaluation of one entry.
+
+    Raises:
+        BenchmarkError: a method failed.
+    """
+    if isinstance(entry, Method):
+        try:
+            return evaluator.evaluate(entry, registered_as(entry) or label)
+        except BenchmarkError as error:
+            raise type(error)(f"{label}: {error}") from error
+        except Exception as error:  # of a method of a person's own
+            raise BenchmarkError(f"{label} failed: {describe(error, type(entry))}") from error
+    numbers = attributions_of(entry, evaluator.task, evaluator.x, evaluator.shared.target, label)
+    return evaluator.score(numbers)
+
+
+def _examples(evaluator: Evaluator, evaluation: Evaluation) -> list[dict[str, Any]]:
+    """Return samples to keep for a report, which draws single features; a label that nobody gave is unknown."""
+    if hasattr(evaluator.task.removal, "groups"):
+        return []
+    kept = examples(evaluator, evaluation)
+    labelled = evaluator.task.provenance.model.accuracy is not None
+    return kept if labelled else [sample | {"label": UNKNOWN} for sample in kept]

@@ -1,0 +1,122 @@
+"""Reads what a person has into tensors: arrays, tables, lists, texts with a tokenizer."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from benchmark.core.errors import UsageError, few, short
+from benchmark.core.types import Modality
+
+NAMED = {"table": "numbers (N, columns)", "image": "pixels (N, channels, side, side)", "text": "token ids (N, length)"}
+
+
+def tensor_of(given: Any, what: str) -> Tensor:
+    """Return what a person gave as a tensor of real numbers, which may share its memory.
+
+    Args:
+        given: a tensor, an array, a pandas table or nested lists of one shape.
+        what: what it is called in sentences.
+
+    Raises:
+        UsageError: it is none of these, or holds no real numbers.
+    """
+    if isinstance(given, Tensor):
+        if given.is_complex() or given.is_quantized:
+            raise UsageError(f"{what} expects real numbers, got a tensor of {given.dtype}")
+        return given.detach()
+    if isinstance(given, str):
+        raise UsageError(f"{what} expects numbers, got the text {short(repr(given))}: load the file first")
+    if isinstance(given, pd.DataFrame):
+        kinds = zip(given.columns, given.dtypes, strict=True)
+        if odd := [name for name, kind in kinds if not pd.api.types.is_numeric_dtype(kind)]:
+            raise UsageError(f"{what} expects columns of numbers, got others in {few(odd)}: encode them as numbers")
+    try:
+        array = given.to_numpy() if hasattr(given, "to_numpy") else np.asarray(given)
+    except Exception as error:  # numpy's of ragged lists, and those of objects that only look like arrays
+        raise UsageError(
+            f"{what} expects an array, got a {type(given).__name__} that makes none: are all its rows of one length?"
+        ) from error
+    if not _is_real(array.dtype):
+        raise UsageError(
+            f"{what} expects numbers, got {_came(given)} of type {array.dtype}: give a tensor or an array of numbers"
+        )
+    number: Any = np.int64 if array.dtype.kind in "iu" else array.dtype if array.dtype.itemsize <= 8 else np.float64
+    plain = array.astype(np.dtype(number).newbyteorder("="), copy=False)
+    return torch.from_numpy(np.require(plain, requirements=("C", "W")))
+
+
+def _is_real(kind: np.dtype) -> bool:
+    return kind.kind in "biuf"
+
+
+def _came(given: object) -> str:
+    return "an array" if isinstance(given, np.ndarray) else f"a {type(given).__name__}"
+
+
+def names_of(given: object) -> tuple[str, ...] | None:
+    """Return the names of a table's columns, or None where they have none."""
+    return tuple(map(str, given.columns)) if hasattr(given, "columns") and hasattr(given, "to_numpy") else None
+
+
+def modality_of(x: Tensor, text: bool) -> Modality:
+    """Return which kind of input x (N, ...) is.
+
+    Args:
+        x: inputs.
+        text: something else says that they are token ids.
+
+    Raises:
+        UsageError: that cannot be told.
+    """
+    if x.dim() == 2 and text:
+        return "text"
+    if x.dim() == 2 and x.is_floating_point():
+        return "table"
+    if x.dim() == 4 and x.is_floating_point():
+        return "image"
+    hint = {
+        2: 'whole numbers (N, length) may be token ids or columns: say modality="text" or modality="table"',
+        3: "images need an axis of channels: x[:, None] for grey ones, (N, channels, side, side)",
+        4: "pixels are what the model takes, so floating-point numbers: scale them as it expects",
+    }.get(x.dim(), f"it is one of {'; '.join(f'{name}: {form}' for name, form in NAMED.items())}")
+    raise UsageError(f"the modality of x, {tuple(x.shape)} of {x.dtype}, cannot be told: {hint}")
+
+
+def check_inputs(x: Tensor, what: str, modality: Modality) -> Tensor:
+    """Return inputs of a modality, whole numbers of a table as float32, token ids as int64.
+
+    Raises:
+        UsageError: they are of another shape or type, empty or not finite.
+    """
+    if x.dim() != (4 if modality == "image" else 2) or (modality == "image" and x.shape[2] != x.shape[3]):
+        raise UsageError(f"{what} of modality {modality} expects {NAMED[modality]}, got {tuple(x.shape)}")
+    if 0 in x.shape:
+        raise UsageError(f"{what} is empty, {tuple(x.shape)}: expected at least one input with one feature")
+    if modality == "text":
+        if x.is_floating_point():
+            raise UsageError(f"{what} of a text expects token ids, which are whole numbers, got {x.dtype}")
+        return x.long()
+    if not x.is_floating_point():
+        if modality == "image":
+            raise UsageError(f"{what} of an image expects floating-point pixels as the model takes them, got {x.dtype}")
+        return x.float()
+    bad = (~x.isfinite()).flatten(1).any(1).nonzero().flatten().tolist()
+    if bad:
+        raise UsageError(f"{what} holds NaN or infinity in row {few(bad)}: drop these rows, or fill them in")
+    return x
+
+
+def tokens_of(texts: list[str], tokenizer: Any) -> Tensor:
+    """Return texts as token ids (N, length), padded at the end.
+
+    Raises:
+        UsageError: there is no tokenizer.
+    """
+    if tokenizer is None:
+        raise UsageError("x holds texts, and there is no tokenizer: pass tokenizer=, or token ids (N, length)")
+    return torch.as_tensor(np.asarray(tokenizer(texts, padding=True, truncation=True)["input_ids"]))

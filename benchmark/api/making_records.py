@@ -1,0 +1,99 @@
+"""Makes records of evaluations, as a run does, so that boards and reports read them."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from benchmark.api.explainers import Callback
+from benchmark.api.names import registered_as
+from benchmark.core.identity import method_identity, task_identity, tensors_digest
+from benchmark.core.parameters import parameters
+from benchmark.core.types import METHODS, Device, Method
+from benchmark.modalities.building import task_facts
+from benchmark.models.metering import Cost
+from benchmark.records.plain import plain_data
+from benchmark.records.provenance import Packing, RecordProvenance, environment
+from benchmark.records.record import Cell, Record
+from benchmark.running.plan import metric_facts
+from benchmark.running.record_making import score_table
+from benchmark.scoring.evaluator import Evaluation, Evaluator
+
+GIVEN = "given"
+"""What stands in a record for the name of a method where a person gave attributions, or a callable."""
+
+
+def record_of(evaluator: Evaluator, evaluation: Evaluation, label: str, entry: Any) -> Record:
+    """Return the record of an evaluation.
+
+    Args:
+        evaluator: that made it.
+        evaluation: of all its samples.
+        label: what it is called on boards.
+        entry: the method; anything else where attributions were given.
+    """
+    task, device = evaluator.task, evaluator.device.type
+    name = registered_as(entry) if isinstance(entry, Method) else None
+    facts = METHODS.entry(name).facts if name is not None else {}
+    everything = evaluator.samples == list(range(len(task.test.x)))
+    report, problems = plain_data(evaluation.report)
+    evidence = None if evaluation.evidence is None else float(evaluation.evidence.nanmean())
+    kind: Device = "cuda" if device == "cuda" else "cpu"
+    return Record(
+        Cell(
+            task.source,
+            task.name,
+            name or GIVEN,
+            parameters(entry) if name is not None else {"label": label},
+            evaluator.seed,
+            None if everything else len(evaluator.samples),
+            evaluator.masked_model.precision,
+            kind,
+        ),
+        "done",
+        _flaws(evaluation),
+        identity=task_identity(task) | _identity(evaluation, entry, name, task.modality),
+        label=label,
+        kind=facts.get("kind", GIVEN),
+        explains=list(facts.get("modalities", ())),
+        facts=task_facts(task),
+        metrics=metric_facts(list(evaluator.metrics)),
+        n_total=len(evaluator.samples),
+        n_failed=int(evaluation.failed.sum()),
+        repeats=entry.repeats if isinstance(entry, Method) else 1,
+        costs=_costs(evaluator, evaluation),
+        provenance=RecordProvenance(
+            task.provenance.data,
+            task.provenance.model,
+            environment(device, compiled=False),
+            Packing(**evaluator.masked_model.batching.packing()),
+        ),
+        evidence=evidence if evidence is not None and math.isfinite(evidence) else None,
+        report=report,
+        problems=[f"report: {problem}" for problem in problems],
+        scores=score_table(evaluation),
+    )
+
+
+def _flaws(evaluation: Evaluation) -> str:
+    """Return what is wrong with some of the samples, in words."""
+    total, failed, unknown = len(evaluation.samples), evaluation.failed, evaluation.model_not_finite
+    flaws = [f"the attribution of {int(failed.sum())} of {total} samples is not finite"] if failed.any() else []
+    flaws += [f"the model's answer is not finite for {int(unknown.sum())} of {total} samples"] if unknown.any() else []
+    return "; ".join(flaws)
+
+
+def _identity(evaluation: Evaluation, entry: Any, name: str | None, modality: Any) -> dict[str, str]:
+    """Return the digest of what made the attributions: a method's source, or the attributions themselves."""
+    if name is not None and not isinstance(entry, Callback):
+        return method_identity(entry, modality, METHODS.entry(name).module)
+    assert evaluation.attributions is not None
+    return {"code": tensors_digest({"attributions": evaluation.attributions}), "distribution": ""}
+
+
+def _costs(evaluator: Evaluator, evaluation: Evaluation) -> dict[str, dict[str, float]]:
+    """Return costs by phase; what was given costs nothing to make."""
+    nothing = Cost()
+    phases = {"prepare": nothing, "attribute": nothing} | evaluation.meter.phases
+    costs = evaluator.meter.summary() | evaluation.meter.summary()
+    return {name: vars(cost) for name, cost in phases.items()} | costs

@@ -1,0 +1,89 @@
+"""What there is, by name: methods, metrics, tasks and removals."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from benchmark.core.errors import UsageError
+from benchmark.core.parameters import configured
+from benchmark.core.types import METHODS, PACKAGES, TASKS, Method, Modality
+from benchmark.scoring.metrics import METRICS
+
+
+def list_methods(modality: Modality | None = None) -> list[str]:
+    """Return the names of the methods that `method` takes.
+
+    Example:
+        >>> "integrated_gradients" in list_methods(), "grad_cam" in list_methods("table")
+        (True, False)
+
+    Args:
+        modality: only those that explain a `table`, `image` or `text`.
+    """
+    METHODS.discover(*PACKAGES)
+    kinds = {name: METHODS.entry(name).facts.get("modalities") for name in METHODS.names()}
+    return [name for name, suits in kinds.items() if modality is None or not suits or modality in suits]
+
+
+def list_metrics() -> list[str]:
+    """Return the names of the metrics that `evaluate` and `score` take.
+
+    Example:
+        >>> list_metrics()[:3]
+        ['FC', 'FE', 'MC']
+    """
+    return list(METRICS)
+
+
+def list_tasks() -> list[str]:
+    """Return the names of the benchmark's own tasks, which `python -m benchmark run` takes.
+
+    Example:
+        >>> "nap_mlp" in list_tasks()
+        True
+    """
+    TASKS.discover("benchmark.tasks")
+    return TASKS.names()
+
+
+def list_removals(modality: Modality | None = None) -> list[str]:
+    """Return the names of the ways to remove features that `task` takes.
+
+    Example:
+        >>> list_removals("text")
+        ['mask']
+
+    Args:
+        modality: only those for a `table`, `image` or `text`.
+    """
+    from benchmark.modalities.removals import REMOVALS
+
+    kinds = {name: REMOVALS.entry(name).facts.get("modalities") for name in REMOVALS.names()}
+    return [name for name, suits in kinds.items() if modality is None or not suits or modality in suits]
+
+
+def method(name: str, **parameters: Any) -> Method:
+    """Return one of the benchmark's methods with parameters, for `evaluate`.
+
+    Example:
+        >>> method("lime", n_samples=20).n_samples
+        20
+
+    Args:
+        name: one of `list_methods()`.
+        parameters: those that `python -m benchmark show NAME` lists; the others have their defaults.
+
+    Raises:
+        UsageError: no method is called so, or it has no such parameter or value.
+    """
+    METHODS.discover(*PACKAGES)
+    if not isinstance(name, str):
+        raise UsageError(f"method expects the name of a method, got {type(name).__name__}")
+    return configured(METHODS.get(name), name, parameters)
+
+
+def registered_as(method: Method) -> str | None:
+    """Return the name that a method's class is registered under, or None where it is none."""
+    METHODS.discover(*PACKAGES)
+    same_file = (name for name in METHODS.names() if METHODS.entry(name).module == type(method).__module__)
+    return next((name for name in same_file if METHODS.get(name) is type(method)), None)

@@ -1,0 +1,87 @@
+"""How a person says how features are removed, and which are removed together."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from benchmark.api.inputs import tensor_of
+from benchmark.core.errors import UsageError
+from benchmark.core.parameters import configure
+from benchmark.core.types import Modality, Removal
+from benchmark.modalities.grouping import GroupedRemoval
+from benchmark.modalities.removals import REMOVALS, Inputs
+
+DEFAULT: dict[Modality, str] = {"table": "mean", "image": "mean", "text": "mask"}
+MEMBERS = ("n_features", "pads", "shares_baseline", "baseline", "expand", "valid", "pool")
+"""What a removal has."""
+
+
+def removal_of(given: Any, inputs: Inputs) -> Removal:
+    """Return a removal from its name, a number, a row, or itself; None for that of the modality.
+
+    Raises:
+        UsageError: there is no such removal, it is not for this modality, or it is of another number of features.
+    """
+    if given is None:
+        given = DEFAULT[inputs.modality]
+    if isinstance(given, str):
+        return _named(given, inputs)
+    if all(hasattr(given, member) for member in MEMBERS):
+        features = inputs.background[0].numel() // (inputs.background.shape[1] if inputs.modality == "image" else 1)
+        if given.n_features != features:
+            raise UsageError(f"removal is one of {given.n_features} features, and an input of x has {features}")
+        return given
+    if inputs.modality == "text":
+        raise UsageError("removal of a text expects mask, or an object with a removal's members: a token is no number")
+    values = tensor_of(given, "removal").to(inputs.background)
+    width = inputs.background.shape[1]
+    if values.dim() > 1 or (values.dim() == 1 and len(values) != width):
+        what = "channels" if inputs.modality == "image" else "columns"
+        raise UsageError(f"removal expects a name, a number or a row of {width} {what}, got {tuple(values.shape)}")
+    return inputs.replaced_by(inputs.like(0.0) + values)
+
+
+def _named(text: str, inputs: Inputs) -> Removal:
+    """Return the removal that `name` or `name[setting=value,...]` says."""
+    name, bracket, rest = text.partition("[")
+    entry, pairs = REMOVALS.entry(name), [pair for pair in rest.removesuffix("]").split(",") if pair.strip()]
+    if bracket and (not rest.endswith("]") or not all("=" in pair for pair in pairs)):
+        raise UsageError(f"cannot read the removal {text!r}: write name or name[setting=value,...]")
+    settings = {key.strip(): value.strip() for key, _, value in (pair.partition("=") for pair in pairs)}
+    suits = entry.facts.get("modalities", ())
+    if suits and inputs.modality not in suits:
+        raise UsageError(f"the removal {name!r} is for {' and '.join(suits)}, and x is a {inputs.modality}")
+    return configure(REMOVALS.get(name), name, settings).make(inputs)
+
+
+def grouped(removal: Removal, given: Any, modality: Modality, x: Tensor) -> Removal:
+    """Return a removal of groups of features.
+
+    Args:
+        removal: of single features.
+        given: the number of the group of each feature, laid out as features are.
+        modality: of the inputs.
+        x: the inputs.
+
+    Raises:
+        UsageError: there is no group for each feature, or their numbers are none.
+    """
+    groups: Tensor = tensor_of(given, "groups")
+    layout = tuple(x.shape[-2:] if modality == "image" else x.shape[1:])
+    if tuple(groups.shape) != layout or groups.is_floating_point() or groups.dtype == torch.bool:
+        raise UsageError(
+            f"groups expects the number of a group for each feature, whole numbers of shape {layout}, got "
+            f"{tuple(groups.shape)} of {groups.dtype}"
+        )
+    present = groups.unique().tolist()
+    if present != list(range(len(present))):
+        raise UsageError(
+            f"groups expects numbers from 0 on without gaps, got {present[0]} to {present[-1]} with {len(present)} "
+            "different ones: np.unique(groups, return_inverse=True)[1] numbers them so"
+        )
+    if modality == "text" and bool((groups.diff() < 0).any()):
+        raise UsageError("groups of tokens expects numbers that never fall along a text: padding stands at its end")
+    return GroupedRemoval(removal, groups.flatten().long().to(x.device))

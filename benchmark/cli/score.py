@@ -1,0 +1,200 @@
+"""The command `score`: a model, inputs and attributions from files, to records, a board and a page."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from benchmark.cli.arguments import add_metrics, add_out, natural
+from benchmark.cli.boards import Verb
+from benchmark.core.errors import BenchmarkError, DataError, UsageError, few
+from benchmark.scoring.metrics import select_metrics
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from benchmark.api.result import Result
+    from benchmark.core.types import Method, Task
+    from benchmark.running.plan import MethodChoice
+
+log = logging.getLogger("benchmark")
+FILES = "a .npy, .npz, .safetensors, .parquet or .csv file; FILE:KEY chooses one of several arrays"
+
+
+def add_score(verb: Verb) -> None:
+    """Add the command to the parser."""
+    score = verb(
+        "score", score_command, "Score attributions from files on a model of your own, and methods beside them."
+    )
+    score.add_argument("--model", required=True, metavar="FILE.py:NAME",
+                       help="a module, an estimator, a function of a batch, or what builds one")  # fmt: skip
+    score.add_argument("--inputs", required=True, metavar="FILE", help=f"what is explained, (N, ...): {FILES}")
+    score.add_argument("--attributions", nargs="+", default=[], metavar="FILE",
+                       help="(N, G), (N, H, W) or (N, C, H, W) each, called as the file or as its KEY")  # fmt: skip
+    score.add_argument("--methods", default="", help="names, globs, !name, name[parameter=value], beside them")
+    score.add_argument(
+        "--background", metavar="FILE", help="other rows, such as those of training: what removal fills in"
+    )
+    score.add_argument("--labels", metavar="FILE", help="a class for each input, (N,) whole numbers from 0")
+    score.add_argument("--target", default="predicted", metavar="WHAT",
+                       help="the class that is explained: predicted (default), label, or a number for all")  # fmt: skip
+    score.add_argument("--removal", metavar="NAME", help="how features are removed (default: what the modality has)")
+    score.add_argument("--modality", choices=("table", "text", "image"), help="of the inputs (default: by their shape)")
+    score.add_argument(
+        "--output", choices=("logits", "probabilities"), help="what the model gives (default: found out)"
+    )
+    add_metrics(score, "ten", "the ten")
+    score.add_argument("--name", default="own", help="of the task, in records and headings (default: own)")
+    score.add_argument("--seed", type=natural, default=0, help="base of every random draw (default: 0)")
+    score.add_argument("--page", type=Path, metavar="FILE.html", help="also write a report of what was scored")
+    add_out(score)
+
+
+def score_command(arguments: argparse.Namespace) -> int:
+    """Score attributions of files, and methods beside them."""
+    from benchmark.api.task import task as make_task
+    from benchmark.cli.inspect import check_file
+    from benchmark.data.arrays import read
+    from benchmark.models.loading import load_model
+    from benchmark.records.store import RecordStore
+    from benchmark.running.plan import parse_methods
+
+    if not arguments.attributions and not arguments.methods:
+        raise UsageError("expected --attributions FILE ... or --methods NAMES, got neither: say what is to be scored")
+    check_file("--page", arguments.page, (".html",))
+    target, files = _target(arguments), _named(arguments.attributions)
+    choices = parse_methods(arguments.methods) if arguments.methods else []
+    if twice := [choice.label for choice in choices if choice.label in files]:
+        raise UsageError(f"{twice[0]!r} is both a file of --attributions and one of --methods: rename the file")
+    select_metrics(arguments.metrics)  # said before any file is read
+    inputs = read(arguments.inputs, finite=True, dims=(2, 3, 4))
+    background = None if arguments.background is None else read(arguments.background, finite=True)
+    labels = None if arguments.labels is None else _labels(read(arguments.labels, finite=True), len(inputs), arguments)
+    given: dict[str, Any] = {label: _attributions(read(file), file, inputs) for label, file in files.items()}
+    task = make_task(
+        load_model(arguments.model), inputs, background=background, labels=labels, target=target,
+        modality=arguments.modality, removal=arguments.removal, output=arguments.output, name=arguments.name,
+    )  # fmt: skip
+    methods, lines = _applicable(task, choices)
+    store = RecordStore(arguments.out).open()
+    result, failed = _evaluated(task, given | methods, arguments)
+    result.save(store.root)
+    if arguments.page is not None:
+        from leaderboards.report import page
+
+        arguments.page.write_text(page(result.rankings(), store.examples), encoding="utf-8")
+    print(result)
+    for line in [*lines, *failed]:
+        print(line)
+    print(f"{len(result.records)} scored, {len(lines)} skipped, {len(failed)} failed; records in {store.root}")
+    return int(bool(failed) or any(record.n_failed for record in result.records))
+
+
+def _applicable(task: Task, choices: Sequence[MethodChoice]) -> tuple[dict[str, Method], list[str]]:
+    """Return the methods that explain the task by label, and a line for each that does not.
+
+    Raises:
+        UsageError: methods were asked for, and none explains it.
+    """
+    from benchmark.core.types import METHODS
+    from benchmark.running.plan import method_for
+
+    methods, reasons = {}, {}
+    for choice in choices:
+        modalities = METHODS.entry(choice.name).facts.get("modalities", ())
+        method = method_for(choice).resolved(task)
+        if modalities and task.modality not in modalities:
+            reasons[choice.label] = f"explains {', '.join(modalities)}, not {task.modality}"
+        elif why := method.unsupported(task):  # type: ignore[arg-type]
+            reasons[choice.label] = why
+        else:
+            methods[choice.label] = method
+    if choices and not methods:
+        raise UsageError(
+            f"none of --methods explains these inputs: {few([f'{name} {why}' for name, why in reasons.items()])}"
+        )
+    return methods, [f"skipped: {name}: {why}" for name, why in reasons.items()]
+
+
+def _evaluated(task: Task, what: dict[str, Any], arguments: argparse.Namespace) -> tuple[Result, list[str]]:
+    """Return the scores of what could be evaluated, and a line for each method that failed.
+
+    Raises:
+        BenchmarkError: the attributions of a file are none, or every method failed.
+    """
+    from benchmark.api.evaluate import evaluate
+    from benchmark.api.result import Result
+    from benchmark.core.types import Method
+
+    how: dict[str, Any] = {"metrics": arguments.metrics, "seed": arguments.seed}
+    methods = {label: value for label, value in what.items() if isinstance(value, Method)}
+    try:
+        return evaluate(task, what, **how), []
+    except BenchmarkError as error:
+        if not methods:
+            raise
+        first = error
+    parts, failed = [], []  # again one by one, so that a method that fails ends no other
+    if given := {label: value for label, value in what.items() if label not in methods}:
+        parts.append(evaluate(task, given, **how))
+    for label, method in methods.items():
+        try:
+            parts.append(evaluate(task, {label: method}, **how))
+        except BenchmarkError as error:
+            failed.append(f"failed: {error}")
+    if not parts:
+        raise first
+    records = tuple(record for part in parts for record in part.records)
+    return Result(records, tuple(kept for part in parts for kept in part.examples)), failed
+
+
+def _target(arguments: argparse.Namespace) -> str | int:
+    """Return which class is explained."""
+    text = arguments.target
+    if text.isdecimal():
+        return int(text)
+    if text not in ("predicted", "label"):
+        raise UsageError(f"--target expects predicted, label or the number of a class, got {text!r}")
+    if text == "label" and arguments.labels is None:
+        raise UsageError("--target label expects --labels FILE, got none: name the file of the labels")
+    return text
+
+
+def _named(files: Sequence[str]) -> dict[str, str]:
+    """Return the files of attributions by what they are called: their names without the ending, or their keys."""
+    from benchmark.data.arrays import split_key
+
+    named: dict[str, str] = {}
+    for text in files:
+        file, key = split_key(text)
+        label = key or file.stem
+        if label in named:
+            raise UsageError(f"two of --attributions are called {label!r}, {named[label]} and {text}: rename one")
+        named[label] = text
+    return named
+
+
+def _labels(labels: np.ndarray, rows: int, arguments: argparse.Namespace) -> np.ndarray:
+    """Return class numbers (N,)."""
+    import numpy as np
+
+    labels = labels[:, 0] if labels.ndim == 2 and labels.shape[1] == 1 else labels  # a table of one column
+    if labels.shape != (rows,):
+        raise DataError(f"{arguments.labels}: expected a label for each of {rows} inputs, got shape {labels.shape}")
+    if (wrong := labels[(labels != np.floor(labels)) | (labels < 0)]).size:
+        raise DataError(
+            f"{arguments.labels}: expected whole numbers of classes from 0, got {wrong[0]:g}; number the classes"
+        )
+    return labels.astype(np.int64)
+
+
+def _attributions(array: np.ndarray, file: str, inputs: np.ndarray) -> np.ndarray:
+    """Return attributions, one for each input; their shape is checked against the task's features later."""
+    if len(array) != len(inputs):
+        raise DataError(
+            f"{file}: expected attributions of the {len(inputs)} inputs, got {len(array)} rows; give those of the same"
+        )
+    return array

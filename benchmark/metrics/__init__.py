@@ -1,0 +1,1 @@
+"""Metrics beyond the ten of the paper, one file each."""

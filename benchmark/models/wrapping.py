@@ -1,0 +1,216 @@
+"""Turns what a person has (a module, a function, an estimator) into the frozen module that an evaluation needs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+from weakref import WeakKeyDictionary, ref
+
+import torch
+from torch import Tensor, nn
+
+from benchmark.core.errors import UsageError, few, short
+from benchmark.models.adapters import AsLogits, BlackBox, Function, Output, TextAdapter, tensor_in, view
+from benchmark.models.metering import Cost, charge
+
+ROWS = 64
+"""Rows of a forward while it is found out what a model gives."""
+_given: WeakKeyDictionary[nn.Module, ref[nn.Module]] = WeakKeyDictionary()
+"""The module that a person gave, by what was made of it: neither keeps the other."""
+SUM_TOLERANCE = 1e-3
+"""How far from 1 the probabilities of a row may sum."""
+
+
+@dataclass(frozen=True, eq=False)
+class Wrapped:
+    """A model ready for an evaluation.
+
+    Attributes:
+        model: in eval mode, gives logits (B, C); the module itself, as a view of its own, where nothing else is needed.
+        logits: what it gives for all inputs, (N, C).
+        classes: the labels of the classes, where an estimator knows them.
+    """
+
+    model: nn.Module
+    logits: Tensor
+    classes: tuple[Any, ...] | None = None
+
+
+def wrap(model: object, x: Tensor, output: Output | None = None, text: bool = False, pad_id: int = -1) -> Wrapped:
+    """Return a model as an evaluation needs it, and leave the given one as it is.
+
+    Args:
+        model: an `nn.Module`, an estimator with `predict_proba`, or a function of tensors or of arrays.
+        x: all inputs (N, ...), on the model's device.
+        output: what it gives, `logits` or `probabilities`; by default rows that are non-negative and sum to 1, and one
+            column all of whose numbers lie in [0, 1], are probabilities.
+        text: the inputs are token ids.
+        pad_id: the token of padding of texts.
+
+    Raises:
+        UsageError: it is none of these, cannot answer, or gives something else than was said.
+
+    Example:
+        >>> from torch import nn
+        >>> wrapped = wrap(nn.Sequential(nn.Linear(4, 3), nn.Softmax(1)), torch.randn(5, 4))
+        >>> wrapped.model(torch.zeros(1, 4)).softmax(1).sum().item()
+        1.0
+    """
+    asked = _module(model, x, text, pad_id)
+    given = torch.cat([_answer(asked, x[i : i + ROWS]) for i in range(0, len(x), ROWS)])
+    binary = given.dim() == 1 or given.shape[1] == 1
+    looks = _looks_like(given, binary)
+    _check(given, output, looks, binary)
+    output = output or looks
+    classes = getattr(model, "classes_", None)
+    adapted = AsLogits(asked, output, binary)
+    as_it_is = output == "logits" and not binary and isinstance(_asked(asked, x[:1]), Tensor)
+    wrapped = asked if as_it_is else adapted
+    if isinstance(model, nn.Module):
+        _given[wrapped] = ref(model)
+    return Wrapped(wrapped, adapted.made(given), None if classes is None else tuple(classes))
+
+
+@contextmanager
+def counted(wrapped: nn.Module) -> Iterator[None]:
+    """Let rows that pass the module a person gave count for the phase that is under way, as those of `wrapped` do."""
+    known = _given.get(wrapped)
+    model = known() if known is not None else None
+    if model is None:
+        yield
+        return
+
+    def forward(_module: nn.Module, _inputs: object, output: object) -> None:
+        answer = tensor_in(output)
+        if isinstance(answer, Tensor):
+            charge(Cost(forwards=len(answer)))
+            if answer.requires_grad:
+                answer.register_hook(lambda gradient: charge(Cost(backwards=len(gradient))))
+
+    hook = model.register_forward_hook(forward)
+    try:
+        yield
+    finally:
+        hook.remove()
+
+
+def is_text_model(model: object) -> bool:
+    """Tell whether a model is of the form of Hugging Face's text models."""
+    return isinstance(model, nn.Module) and hasattr(model, "get_input_embeddings") and hasattr(model, "config")
+
+
+def place_of(model: object) -> tuple[torch.device, torch.dtype] | None:
+    """Return the device and the type of a module's weights, or None where it has none."""
+    tensors = (*model.parameters(), *model.buffers()) if isinstance(model, nn.Module) else ()
+    return next(((tensor.device, tensor.dtype) for tensor in tensors if tensor.is_floating_point()), None)
+
+
+def _module(model: object, x: Tensor, text: bool, pad_id: int) -> nn.Module:
+    """Return a module that gives what the model gives."""
+    if isinstance(model, nn.Module):
+        own = view(model)
+        hugging_face = text and is_text_model(model)
+        return TextAdapter(own, pad_id, hugging_face) if hugging_face or (text and not hasattr(own, "embed")) else own
+    name = type(model).__name__
+    if hasattr(model, "predict_proba"):
+        return BlackBox(Function(_estimator(model), of_arrays=True), name)
+    if not callable(model) or isinstance(model, type):
+        hint = "fit one with predict_proba" if hasattr(model, "predict") else "pass an nn.Module, a fitted estimator"
+        raise UsageError(f"expected a model that gives logits or probabilities, got {name}: {hint} or a function")
+    return BlackBox(Function(model, _takes_arrays(model, x)), getattr(model, "__name__", name))
+
+
+def _estimator(model: Any) -> Callable[[Any], Any]:
+    """Return an estimator's probabilities as a function of arrays; columns that it was fitted with by name get it."""
+    classes = getattr(model, "classes_", None)
+    if isinstance(classes, list):
+        raise UsageError(f"{type(model).__name__} has {len(classes)} outputs: expected one, so choose one of them")
+    if classes is not None and len(classes) < 2:
+        raise UsageError(f"{type(model).__name__} knows one class only, {classes[0]!r}: expected two or more")
+    names = getattr(model, "feature_names_in_", None)
+    if names is None:
+        return model.predict_proba
+    import pandas as pd
+
+    return lambda x: model.predict_proba(pd.DataFrame(x, columns=names))
+
+
+def _takes_arrays(function: Any, x: Tensor) -> bool:
+    """Tell whether a function is one of arrays: it is, unless it makes a tensor of a tensor."""
+    errors = []
+    for of_arrays in (False, True):
+        rows = x[:2].detach().cpu().numpy() if of_arrays else x[:2].detach().clone()
+        try:
+            with torch.no_grad():
+                given = tensor_in(function(rows))
+        except Exception as error:  # of a person's function
+            errors.append(f"{type(error).__name__}: {short(error)}")
+            continue
+        if of_arrays or isinstance(given, Tensor):
+            return of_arrays
+    raise UsageError(f"the function that was given as the model answers neither tensors nor arrays: {few(errors)}")
+
+
+def _asked(model: nn.Module, x: Tensor) -> object:
+    """Return what a model gives for inputs x, as it gives it."""
+    try:
+        with torch.no_grad():
+            return model(x)
+    except UsageError:
+        raise
+    except Exception as error:  # of a person's model
+        raise UsageError(
+            f"the model cannot answer inputs of shape {tuple(x.shape)} and type {x.dtype}: {type(error).__name__}: "
+            f"{short(error, 200)}"
+        ) from error
+
+
+def _answer(model: nn.Module, x: Tensor) -> Tensor:
+    """Return what a model gives for inputs x, (n,) or (n, C).
+
+    Raises:
+        UsageError: it gives nothing of that shape.
+    """
+    given = tensor_in(_asked(model, x))
+    if not isinstance(given, Tensor):
+        raise UsageError(
+            f"a model must give logits or probabilities (batch, classes), got {type(given).__name__}: let it return a "
+            "tensor or an array"
+        )
+    if not given.is_floating_point() or given.dim() not in (1, 2) or len(given) != len(x) or given.shape[1:] == (0,):
+        raise UsageError(
+            f"a model must give logits or probabilities (batch, classes), got {tuple(given.shape)} of {given.dtype} "
+            f"for {len(x)} inputs"
+        )
+    return given
+
+
+def _looks_like(given: Tensor, binary: bool) -> Output:
+    """Return what a model seems to give."""
+    if binary:
+        return "probabilities" if bool(((given >= 0) & (given <= 1)).all()) else "logits"
+    sums = given.double().sum(1)
+    return "probabilities" if bool((given >= 0).all() and ((sums - 1).abs() < SUM_TOLERANCE).all()) else "logits"
+
+
+def _check(given: Tensor, output: Output | None, looks: Output, binary: bool) -> None:
+    """Make sure that a model gives what was said, of two classes at least.
+
+    Raises:
+        UsageError: it does not.
+    """
+    if output not in (None, "logits", "probabilities"):
+        raise UsageError(f'output expects "logits", "probabilities" or None to find out, got {output!r}')
+    if binary and bool((given == 1).all()):
+        raise UsageError("the model gives one column that is 1 for every input: expected two classes or more")
+    if output == "probabilities" and looks == "logits":
+        span = f"{float(given.min()):.3g} to {float(given.max()):.3g}"
+        what = "numbers in [0, 1]" if binary else "rows of numbers in [0, 1] that sum to 1"
+        raise UsageError(f'output="probabilities" expects {what}, and the model gives {span}: say output="logits"')
+    if output == "logits" and looks == "probabilities" and not binary:
+        raise UsageError(
+            'output="logits" was said, and the model gives rows that are non-negative and sum to 1: say '
+            'output="probabilities", or leave out its softmax'
+        )

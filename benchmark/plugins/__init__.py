@@ -1,0 +1,1 @@
+"""What is not ours: plug-ins of installed packages, and tasks of single files."""

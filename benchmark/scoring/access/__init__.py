@@ -1,0 +1,1 @@
+"""What metrics beyond the ten have access to: any removal sets, all logits, activations, the explainer."""

@@ -1,0 +1,248 @@
+"""The command `score`: as the evaluator scores, to the last bit, and what is wrong is one sentence."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from benchmark.cli.parser import main
+from benchmark.core.types import Budget, Split, Task
+from benchmark.modalities.removal import ColumnRemoval
+from benchmark.records.store import RecordStore
+from benchmark.scoring.evaluator import Evaluator
+
+ROWS, FEATURES = 12, 5
+MODEL = """
+import torch
+
+def build():
+    torch.manual_seed(3)
+    return torch.nn.Sequential(torch.nn.Linear(5, 8), torch.nn.Tanh(), torch.nn.Linear(8, 3))
+
+model = build()
+
+def probabilities(x):
+    with torch.no_grad():
+        return model(torch.as_tensor(x)).softmax(1)
+
+def logits(x):
+    with torch.no_grad():
+        return model(torch.as_tensor(x))
+
+def raises(x):
+    raise RuntimeError("no weights here")
+
+def one_number(x):
+    return 3
+
+def unfinished(x):
+    return torch.full((len(x), 3), float("nan"))
+"""
+RNG = np.random.default_rng(0)
+X, BACKGROUND = (RNG.normal(size=(rows, FEATURES)).astype(np.float32) for rows in (ROWS, 30))
+MAPS = {name: RNG.normal(size=(ROWS, FEATURES)).astype(np.float32) for name in ("first", "second")}
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """Return a folder with a model, inputs, labels, background and two attributions, as the working folder."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "my.py").write_text(MODEL)
+    np.savez("x.npz", x=X)
+    np.save("background.npy", BACKGROUND)
+    np.save("y.npy", np.arange(ROWS) % 3)
+    for name, attributions in MAPS.items():
+        np.save(f"{name}.npy", attributions)
+    return tmp_path
+
+
+GOOD = {
+    "--model": "my.py:model", "--inputs": "x.npz", "--attributions": "first.npy second.npy",
+    "--background": "background.npy",
+}  # fmt: skip
+
+
+def score(**changes):
+    """Run the command with some options changed; None leaves one out."""
+    options = GOOD | {f"--{name}": value for name, value in changes.items()}
+    words = [word for name, value in options.items() if value is not None for word in (name, *value.split())]
+    return main(["score", *words])
+
+
+def reference(target=None):
+    """Return the evaluations of the attributions on a task made by hand."""
+    torch.manual_seed(3)
+    model = torch.nn.Sequential(torch.nn.Linear(5, 8), torch.nn.Tanh(), torch.nn.Linear(8, 3))
+    x = torch.tensor(X)
+    task = Task(
+        name="own", modality="table", source="real", model=model.eval().requires_grad_(False),
+        train=Split(torch.tensor(BACKGROUND), torch.zeros(len(BACKGROUND), dtype=torch.long)),
+        test=Split(x, torch.arange(ROWS) % 3), removal=ColumnRemoval(torch.tensor(BACKGROUND).mean(0)),
+        budget=Budget(FEATURES), feature_names=tuple("abcde"), class_names=("a", "b", "c"),
+        **({} if target is None else {"target": target}),
+    )  # fmt: skip
+    return dict(zip(MAPS, Evaluator(task).score_all([torch.tensor(a) for a in MAPS.values()]), strict=True))
+
+
+def stored(out="results"):
+    """Return the stored scores by label and metric."""
+    records, problems = RecordStore(Path(out)).scan()
+    assert not problems
+    return {
+        record.label: {name: rows["score"].to_numpy() for name, rows in record.scores.groupby("metric", observed=True)}
+        for record in records
+    }
+
+
+def check_equal(found, expected):
+    assert set(found) == set(expected)
+    for label, evaluation in expected.items():
+        for metric, scores in evaluation.scores.items():
+            assert torch.equal(torch.tensor(found[label][metric]).nan_to_num(9), scores.nan_to_num(9)), (label, metric)
+
+
+def test_scores_are_those_of_the_evaluator_to_the_last_bit(folder, capsys):
+    assert score() == 0
+    assert "12 test samples" in capsys.readouterr().out
+    check_equal(stored(), reference())
+
+
+def test_the_label_is_the_target_where_that_is_asked_for(folder):
+    assert score(labels="y.npy", target="label") == 0
+    check_equal(stored(), reference("label"))
+
+
+def test_every_form_of_file_and_of_model_gives_the_same(folder):
+    import pandas as pd
+    from safetensors.torch import save_file
+
+    save_file({"x": torch.tensor(X)}, "x.safetensors")
+    pd.DataFrame(MAPS["first"], columns=list("abcde")).to_parquet("first.parquet")
+    np.savez("maps.npz", **MAPS)
+    assert score(inputs="x.safetensors", attributions="first.parquet maps.npz:second", model="my.py:build") == 0
+    check_equal(stored(), reference())
+
+
+def test_methods_stand_beside_and_a_page_is_written(folder, capsys):
+    assert score(methods="saliency,random", metrics="DEL,INS", page="page.html") == 0
+    assert set(stored()) == {"first", "second", "saliency", "random"}
+    assert "saliency" in (folder / "page.html").read_text()
+    assert main(["leaderboard", "--task", "own"]) == 0
+    assert "second" in capsys.readouterr().out
+
+
+def test_a_method_that_fails_is_exit_code_1(folder, capsys):
+    assert score(model="my.py:logits", methods="saliency", metrics="DEL") == 1
+    assert "saliency" in capsys.readouterr().out
+
+
+def test_an_attribution_that_is_not_finite_is_named_and_exit_code_1(folder, capsys):
+    with_nan("first.npy", MAPS["first"])
+    assert score(metrics="DEL") == 1
+    assert "the attribution of 1 of 12 samples is not finite" in capsys.readouterr().out
+    assert np.isnan(stored()["first"]["DEL"]).sum() == 1
+
+
+def test_maps_of_images_are_summed_over_channels(folder):
+    (folder / "net.py").write_text(
+        "import torch\ntorch.manual_seed(0)\n"
+        "net = torch.nn.Sequential(torch.nn.Conv2d(2, 2, 3), torch.nn.Flatten(), torch.nn.Linear(72, 3))\n"
+    )
+    images = RNG.normal(size=(4, 2, 8, 8)).astype(np.float32)
+    np.save("images.npy", images)
+    np.save("map.npy", images.sum(1))
+    np.save("channels.npy", images)
+    assert score(model="net.py:net", inputs="images.npy", attributions="map.npy channels.npy", background=None) == 0
+    found = stored()
+    assert all(np.array_equal(found["map"][name], found["channels"][name], equal_nan=True) for name in found["map"])
+
+
+def test_methods_that_do_not_apply_are_skipped_and_said(folder, capsys):
+    assert score(methods="grad_cam,saliency", metrics="DEL") == 0
+    out = capsys.readouterr().out
+    assert "skipped: grad_cam: explains image, not table" in out
+    assert "3 scored, 1 skipped, 0 failed; records in results" in out
+    assert score(methods="grad_cam") == 2
+    assert "none of --methods explains these inputs: grad_cam explains image, not table" in capsys.readouterr().err
+
+
+def pickled(_folder):
+    np.save("first.npy", np.array([{}], dtype=object), allow_pickle=True)
+
+
+def bare_pickle(_folder):
+    with open("first.pkl", "wb") as file:
+        pickle.dump(MAPS["first"], file)
+
+
+def with_nan(name, rows):
+    changed = rows.copy()
+    changed[1, 2] = np.nan
+    np.save(name, changed)
+
+
+def cut(folder):
+    content = (folder / "x.npz").read_bytes()
+    (folder / "x.npz").write_bytes(content[: len(content) // 2])
+
+
+WRONG = [
+    (None, {"model": "nowhere.py:model"}, 3, "--model nowhere.py:model: no such file"),
+    (None, {"model": "my.py:modle"}, 2, "my.py has no 'modle'; did you mean 'model'?"),
+    (None, {"model": "weights.safetensors"}, 2, "such a file holds weights and not what to do with them"),
+    (None, {"model": "my.py:raises"}, 2, "no weights here"),
+    (None, {"model": "my.py:one_number"}, 2, "a model must give logits or probabilities (batch, classes), got int"),
+    (None, {"model": "my.py:probabilities", "output": "logits"}, 2, 'say output="probabilities"'),
+    (None, {"model": "my.py:model", "output": "probabilities"}, 2, 'say output="logits"'),
+    (None, {"inputs": "nowhere.npz"}, 3, "nowhere.npz: no such file"),
+    (None, {"inputs": "x.npz:y"}, 2, "x.npz has no array 'y'"),
+    (None, {"inputs": "my.py"}, 2, "my.py: expected a file that ends in .npy, .npz"),
+    (None, {"inputs": "y.npy"}, 3, "y.npy: expected an array of 2 or 3 or 4 axes, got shape (12,)"),
+    (cut, {}, 3, "x.npz is no whole npz archive"),
+    (lambda f: with_nan("x.npy", X), {"inputs": "x.npy"}, 3, "x.npy: expected finite numbers, got nan at [1, 2]"),
+    (lambda f: np.savez("x.npz", a=X, b=X), {}, 2, "x.npz holds 2 arrays (a, b), expected one: choose with x.npz:a"),
+    (lambda f: (f / "x.csv").write_text("a,b\n1,two\n"), {"inputs": "x.csv"}, 3, "line 2, column b: expected a number"),
+    (lambda f: (f / "x.csv").write_text(""), {"inputs": "x.csv"}, 3, "x.csv is empty"),
+    (pickled, {}, 3, "expected an array of numbers, got one of Python objects; pickles are never read"),
+    (bare_pickle, {"attributions": "first.pkl"}, 2, "pickles are never read"),
+    (None, {"attributions": "first.npy first.npy"}, 2, "two of --attributions are called 'first'"),
+    (None, {"attributions": None}, 2, "expected --attributions FILE ... or --methods NAMES, got neither"),
+    (
+        lambda f: np.save("saliency.npy", MAPS["first"]),
+        {"attributions": "saliency.npy", "methods": "saliency"},
+        2,
+        "'saliency' is both a file of --attributions and one of --methods",
+    ),
+    (lambda f: np.save("first.npy", MAPS["first"][:7]), {}, 3, "expected attributions of the 12 inputs, got 7 rows"),
+    (lambda f: np.save("first.npy", MAPS["first"][:, :3]), {}, 2, "first"),
+    (lambda f: np.save("background.npy", BACKGROUND[:, :3]), {}, 2, "background"),
+    (lambda f: with_nan("background.npy", BACKGROUND), {}, 3, "background.npy: expected finite numbers, got nan"),
+    (lambda f: np.save("y.npy", np.arange(5)), {"labels": "y.npy"}, 3, "expected a label for each of 12 inputs"),
+    (lambda f: np.save("y.npy", np.full(12, 0.5)), {"labels": "y.npy"}, 3, "expected whole numbers of classes from 0"),
+    (lambda f: np.save("y.npy", np.full(12, 7)), {"labels": "y.npy", "target": "label"}, 2, "7"),
+    (None, {"target": "label"}, 2, "--target label expects --labels FILE"),
+    (None, {"target": "predict"}, 2, "--target expects predicted, label or the number of a class, got 'predict'"),
+    (None, {"target": "7"}, 2, "7"),
+    (None, {"removal": "maen"}, 2, "maen"),
+    (None, {"metrics": "DLE"}, 2, "did you mean 'DEL'"),
+    (None, {"methods": "salency"}, 2, "did you mean 'saliency'"),
+    (None, {"page": "page.pdf"}, 2, "--page expects a file that ends in .html"),
+    (None, {"name": "a/b"}, 2, "a/b"),
+]
+
+
+@pytest.mark.parametrize(("make", "changes", "code", "message"), WRONG)
+def test_a_wrong_call_is_one_sentence(folder, capsys, make, changes, code, message):
+    if make is not None:
+        make(folder)
+    assert score(**changes) == code
+    said = capsys.readouterr()
+    assert message in said.err
+    assert said.out == ""
+    assert said.err.startswith("error: ")
+    assert said.err.count("\n") == 1, said.err
+    assert not (folder / "results").exists() or not list((folder / "results").glob("*/*/*"))

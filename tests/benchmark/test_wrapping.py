@@ -1,0 +1,279 @@
+"""What becomes of a person's model: a frozen module that gives logits, and the model as it was."""
+
+from __future__ import annotations
+
+import copy
+import gc
+import types
+from functools import partial
+
+import numpy as np
+import pytest
+import torch
+from sklearn.ensemble import RandomForestClassifier
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from torch import nn
+
+from benchmark.core.errors import UsageError
+from benchmark.models.adapters import AsLogits, BlackBox, NoGradientError, TextAdapter, view
+from benchmark.models.metering import Meter
+from benchmark.models.wrapping import counted, wrap
+
+
+@pytest.fixture
+def x():
+    return torch.randn(9, 4, generator=torch.Generator().manual_seed(0))
+
+
+def network(*layers):
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8), nn.Dropout(0.5), nn.ReLU(), nn.Linear(8, 3), *layers)
+
+
+def state(model):
+    return (
+        {name: module.training for name, module in model.named_modules()},
+        {name: (weight.requires_grad, weight.data_ptr(), weight.clone()) for name, weight in model.named_parameters()},
+        {name: buffer.clone() for name, buffer in model.named_buffers()},
+        [len(module._forward_hooks) for module in model.modules()],
+    )
+
+
+def same(before, after):
+    if isinstance(before, torch.Tensor):
+        return torch.equal(before, after)
+    if isinstance(before, dict):
+        return before.keys() == after.keys() and all(same(before[key], after[key]) for key in before)
+    if isinstance(before, (tuple, list)):
+        return all(same(*pair) for pair in zip(before, after, strict=True))
+    return before == after
+
+
+def test_a_module_that_gives_logits_is_a_view_of_itself(x):
+    model = network().train()
+    before = state(model)
+    wrapped = wrap(model, x)
+    assert type(wrapped.model) is nn.Sequential
+    assert not any(module.training for module in wrapped.model.modules())
+    assert not any(weight.requires_grad for weight in wrapped.model.parameters())
+    assert torch.equal(wrapped.logits, copy.deepcopy(model).eval()(x))
+    assert same(before, state(model)), "the given model is as it was"
+    shared = zip(model.parameters(), wrapped.model.parameters(), strict=True)
+    assert all(given.data_ptr() == own.data_ptr() for given, own in shared), "no weight is copied"
+
+
+def test_tied_weights_and_recurrent_layers_stay_so():
+    lstm = nn.LSTM(4, 5, batch_first=True)
+    tied = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4))
+    tied[1].weight = tied[0].weight
+    own = view(nn.ModuleList([lstm, tied]))
+    sequence = torch.randn(2, 3, 4)
+    assert torch.equal(own[0](sequence)[0], lstm(sequence)[0])
+    assert own[1][0].weight is own[1][1].weight
+
+
+def test_a_module_that_cannot_be_copied_is_refused_with_what_to_do(x):
+    model = nn.Linear(4, 3)
+    model.stream = (row for row in ())
+    with pytest.raises(UsageError, match="Linear cannot be copied layer by layer .*lambda x: model"):
+        wrap(model, x)
+
+
+FORMS = {
+    "probabilities": (lambda z: z.softmax(1), "probabilities"),
+    "a column of logits": (lambda z: z[:, :1] * 5, "logits"),
+    "a row of logits": (lambda z: z[:, 0] * 5, "logits"),
+    "a column of probabilities": (lambda z: z[:, :1].sigmoid(), "probabilities"),
+    "an object with logits": (lambda z: types.SimpleNamespace(logits=z), "logits"),
+    "a dictionary with logits": (lambda z: {"logits": z}, "logits"),
+}
+
+
+class Giving(nn.Module):
+    def __init__(self, form):
+        super().__init__()
+        self.net, self.form = network(), form
+
+    def forward(self, x):
+        return FORMS[self.form][0](self.net(x))
+
+
+def meant(form, model, x):
+    """The probabilities that a model stands for, in float64."""
+    z = model.net(x).double()
+    if "column" in form or "row" in form:
+        second = z[:, 0].sigmoid() if "probabilities" in form else (z[:, 0] * 5).sigmoid()
+        return torch.stack([1 - second, second], 1)
+    return z.softmax(1)
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("said", [False, True])
+def test_what_a_model_gives_is_found_out_or_said(form, said, x):
+    model = Giving(form).eval()
+    wrapped = wrap(model, x, FORMS[form][1] if said else None)
+    assert isinstance(wrapped.model, AsLogits)
+    torch.testing.assert_close(wrapped.model(x).double().softmax(1), meant(form, model, x), atol=1e-6, rtol=0)
+    assert torch.equal(wrapped.logits, wrapped.model(x))
+
+
+def test_a_probability_of_zero_becomes_finite(x):
+    wrapped = wrap(lambda rows: torch.tensor([[0.0, 1.0]]).expand(len(rows), 2), x)
+    assert bool(wrapped.logits.isfinite().all())
+    assert wrapped.logits.softmax(1)[0].tolist() == [pytest.approx(0, abs=1e-30), 1.0]
+
+
+@pytest.mark.parametrize(
+    ("form", "said", "sentence"),
+    [
+        ("probabilities", "logits", 'output="logits" was said, .* sum to 1: say output="probabilities"'),
+        ("a row of logits", "probabilities", r'output="probabilities" expects numbers in \[0, 1\]'),
+        ("an object with logits", "probabilities", "expects rows of numbers"),
+        ("probabilities", "odds", "output expects .*got 'odds'"),
+    ],
+)
+def test_what_is_said_and_contradicted_is_refused(form, said, sentence, x):
+    with pytest.raises(UsageError, match=sentence):
+        wrap(Giving(form).eval(), x, said)
+
+
+def test_gradients_pass_what_was_adapted(x):
+    model = Giving("probabilities").eval()
+    inputs, plain = x.clone().requires_grad_(), x.clone().requires_grad_()
+    slope = torch.autograd.grad(wrap(model, x).model(inputs)[:, 1].sum(), inputs)[0]
+    expected = torch.autograd.grad(model(plain)[:, 1].log().sum(), plain)[0]
+    torch.testing.assert_close(slope, expected)
+
+
+def labels(x):
+    return (x[:, 0] > 0).long().numpy() + (x[:, 1] > 1).numpy()
+
+
+def test_an_estimator_is_asked_in_the_type_of_its_inputs(x):
+    numbers = x.double().numpy()
+    estimator = make_pipeline(StandardScaler(), LogisticRegression()).fit(numbers, labels(x))
+    wrapped = wrap(estimator, x.double())
+    assert wrapped.classes == (0, 1, 2)[: len(estimator.classes_)]
+    torch.testing.assert_close(wrapped.model(x.double()).softmax(1).numpy(), estimator.predict_proba(numbers))
+
+
+def test_an_estimator_that_knows_its_columns_by_name_is_given_them(x, recwarn):
+    import pandas as pd
+
+    frame = pd.DataFrame(x.double().numpy(), columns=list("abcd"))
+    forest = RandomForestClassifier(5, random_state=0).fit(frame, labels(x))
+    torch.testing.assert_close(
+        wrap(forest, x.double()).model(x.double()).softmax(1).numpy(), forest.predict_proba(frame)
+    )
+    assert not [str(warning.message) for warning in recwarn if "feature names" in str(warning.message)]
+
+
+def test_functions_of_arrays_and_of_tensors_are_told_apart(x):
+    weights = np.arange(12.0).reshape(4, 3)
+    of_arrays = wrap(lambda rows: rows.astype(float) @ weights, x.double())
+    of_tensors = wrap(lambda rows: rows @ torch.from_numpy(weights), x.double())
+    assert of_arrays.model.function.of_arrays
+    assert not of_tensors.model.function.of_arrays
+    assert torch.equal(of_arrays.model(x.double()), torch.from_numpy(x.double().numpy() @ weights))
+    assert torch.equal(of_tensors.model(x.double()), x.double() @ torch.from_numpy(weights))
+
+
+@pytest.mark.parametrize("ask", [lambda model, x: model(x), lambda model, _x: model.embed])
+def test_no_gradient_passes_a_black_box(ask, x):
+    model = wrap(partial(torch.matmul, other=torch.ones(4, 3)), x).model
+    assert isinstance(model, BlackBox)
+    with pytest.raises(NoGradientError, match="black box .*no gradient passes.*lime"):
+        ask(model, x.clone().requires_grad_())
+    assert model(x).shape == (9, 3)
+    assert not hasattr(model, "embed")
+
+
+@pytest.mark.parametrize(
+    ("model", "sentence"),
+    [
+        (object(), "expected a model that gives logits or probabilities, got object"),
+        (nn.Linear, "got type"),
+        (types.SimpleNamespace(predict=None), "fit one with predict_proba"),
+        (lambda rows: None, "must give logits or probabilities .*got NoneType"),
+        (lambda rows: rows[:2, :3], r"\(2, 3\) of torch.float32 for 9 inputs"),
+        (lambda rows: rows.long(), "torch.int64"),
+        (lambda rows: rows[:, :, None], r"\(9, 4, 1\)"),
+        (lambda rows: torch.ones(len(rows), 1), "one column that is 1 for every input"),
+        (lambda rows: 1 / 0, "answers neither tensors nor arrays: ZeroDivisionError"),
+        (nn.Linear(5, 3), r"cannot answer inputs of shape \(9, 4\) .*RuntimeError"),
+    ],
+)  # fmt: skip
+def test_what_is_no_model_is_refused(model, sentence, x):
+    with pytest.raises(UsageError, match=sentence):
+        wrap(model, x)
+
+
+def test_an_estimator_of_one_class_is_refused(x):
+    forest = RandomForestClassifier(2).fit(x.numpy(), [0] * 9)
+    with pytest.raises(UsageError, match="RandomForestClassifier knows one class only"):
+        wrap(forest, x)
+
+
+class Words(nn.Module):
+    """A classifier of the form of Hugging Face's: keyword arguments, an output with `logits`."""
+
+    def __init__(self):
+        super().__init__()
+        self.config = types.SimpleNamespace(pad_token_id=0)
+        self.words, self.head = nn.Embedding(20, 6), nn.Linear(6, 3)
+
+    def get_input_embeddings(self):
+        return self.words
+
+    def forward(self, input_ids=None, attention_mask=None, inputs_embeds=None):
+        vectors = self.words(input_ids) if inputs_embeds is None else inputs_embeds
+        mask = attention_mask.unsqueeze(-1)
+        return types.SimpleNamespace(logits=self.head((vectors * mask).sum(1) / mask.sum(1)))
+
+
+def test_a_classifier_of_hugging_face_takes_ids_or_embeddings_without_padding():
+    model, ids = Words(), torch.tensor([[3, 4, 5, 0], [6, 7, 0, 0]])
+    wrapped = wrap(model, ids, text=True, pad_id=0).model
+    assert isinstance(wrapped, TextAdapter)
+    padded = torch.cat([ids, torch.zeros(2, 3, dtype=torch.long)], 1)
+    torch.testing.assert_close(wrapped(padded), wrapped(ids))
+    torch.testing.assert_close(wrapped(wrapped.embed(ids), ids != 0), wrapped(ids))
+
+
+def test_a_text_model_without_an_embedding_says_so_when_a_gradient_needs_it():
+    class Plain(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.table = nn.Embedding(20, 3)
+
+        def forward(self, ids):
+            return self.table(ids).mean(1)
+
+    wrapped = wrap(Plain(), torch.tensor([[3, 4]]), text=True).model
+    assert not hasattr(wrapped, "embed")
+    with pytest.raises(NoGradientError, match="Plain has no `embed`: .*occlusion"):
+        _ = wrapped.embed
+
+
+def test_what_passes_the_given_model_is_counted_while_it_is_asked_for(x):
+    model, meter = network().eval(), Meter()
+    wrapped = wrap(model, x).model
+    with meter.phase("attribute", wrapped):
+        model(x)  # not asked for: no explainer is at work
+        with counted(wrapped):
+            torch.autograd.grad(model(x.clone().requires_grad_()).sum(), model[0].weight)
+        wrapped(x[:2])
+    assert (meter.phases["attribute"].forwards, meter.phases["attribute"].backwards) == (9 + 2, 9)
+    assert not model._forward_hooks
+
+
+def test_a_wrapped_model_does_not_keep_the_given_one(x):
+    model = network()
+    wrapped = wrap(model, x).model
+    del model
+    gc.collect()
+    with counted(wrapped):
+        assert wrapped(x).shape == (9, 3)
