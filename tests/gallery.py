@@ -26,16 +26,14 @@ def lines_of(block: str) -> int:
     return len([line for line in block.splitlines() if line.strip() and not line.startswith(("import ", "from "))])
 
 
-def run(page: Path, *, without: tuple[str, ...] = ()) -> dict[str, Any]:
-    """Run the blocks of a page one after the other, up to the first that imports one of the packages `without`.
+def run(page: Path) -> dict[str, Any]:
+    """Run the blocks of a page one after the other.
 
     Returns:
         The names that they defined.
     """
     names: dict[str, Any] = {"__name__": "gallery"}
     for block in blocks(page):
-        if any(re.search(rf"^(import|from) {package}\b", block, re.MULTILINE) for package in without):
-            break
         exec(compile(block, page.name, "exec"), names)
     return names
 

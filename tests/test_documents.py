@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import dataclasses
-import importlib.util
 import inspect
 import json
 import os
@@ -88,14 +87,21 @@ def test_the_interface_and_its_page_hold_the_same_names():
 @pytest.mark.parametrize("page", sorted(gallery.GALLERY.glob("*.md")), ids=lambda page: page.stem)
 def test_pages_of_the_gallery_run_and_are_short(page, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    missing = tuple(name for name in ("shap", "transformers") if importlib.util.find_spec(name) is None)
     examples = [block for block in gallery.blocks(page) if "import benchmark as fb" in block or "fb." in block]
     assert examples
     assert all(gallery.lines_of(block) <= gallery.MOST_LINES for block in examples)
-    gallery.run(page, without=missing)
-    if (shown := capsys.readouterr().out) == "" and missing:
-        pytest.skip(f"needs {', '.join(name for name in missing if f'import {name}' in page.read_text())}")
-    assert "random (control)" in shown
+    gallery.run(page)
+    assert "random (control)" in capsys.readouterr().out
+
+
+def test_what_the_gallery_imports_comes_with_the_tests_and_building_needs_none_of_it():
+    read = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    needs = [*read["project"]["dependencies"], *read["project"]["optional-dependencies"]["dev"]]
+    known = {re.match(r"[\w-]+", need)[0] for need in needs} | {"benchmark"}
+    code = "\n".join(block for page in gallery.GALLERY.glob("*.md") for block in gallery.blocks(page))
+    imported = set(re.findall(r"^(?:import|from) (\w+)", code, re.MULTILINE)) - sys.stdlib_module_names
+    assert {"scikit-learn" if name == "sklearn" else name for name in imported} <= known
+    assert [re.match(r"[\w-]+", need)[0] for need in read["build-system"]["requires"]] == ["setuptools"]
 
 
 @pytest.fixture
