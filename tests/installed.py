@@ -59,8 +59,8 @@ class Site:
     def forget(self):
         """Know of no package, as a new process does."""
         importlib.invalidate_caches()
-        for known in (installed.installed, discovery._read, identity.distribution_of, identity._place, identity._file,
-                      identity.source_digest):  # fmt: skip
+        for known in (installed.installed, discovery._read, discovery.discover_all, identity.distribution_of,
+                      identity._place, identity._file, identity.source_digest):  # fmt: skip
             known.cache_clear()
 
     def loaded(self):
