@@ -297,7 +297,7 @@ def test_python_says_once_what_is_left_out(site, monkeypatch):
     assert sentence.startswith("left out: their of their-methods 1.0: its method 'lime' is called like one of ours")
 
 
-def test_metrics_and_removals_of_packages_are_listed_checked_shown_and_run(site, tmp_path, capsys):
+def test_metrics_and_removals_of_packages_are_listed(site, capsys):
     install_all(site)
     assert main(["list", "metrics"]) == 0
     assert re.search(r"^THEIRS .* What the first group costs. \[their-things 1.0\]$", capsys.readouterr().out, re.M)
@@ -306,6 +306,11 @@ def test_metrics_and_removals_of_packages_are_listed_checked_shown_and_run(site,
     assert re.search(r"^median +table +The median of each column. \[their-things 1.0\]$", out, re.M)
     assert re.search(r"^mean +table, image +Means over the background", out, re.M)
     assert not site.loaded()
+
+
+@pytest.mark.slow
+def test_metrics_and_removals_of_packages_are_checked_shown_and_run(site, tmp_path, capsys):
+    install_all(site)
     assert main(["check", "metric", "THEIRS"]) == 0
     assert " 0 wrong" in capsys.readouterr().out
     assert main(["show", "median"]) == 0
