@@ -42,6 +42,10 @@ def test_the_first_screen_has_the_two_commands():
     ]
 
 
+def test_ones_own_model_is_scored_in_five_lines():
+    assert len([line for line in blocks("README.md", "python")[0].splitlines() if line]) <= 5
+
+
 @pytest.fixture
 def names():
     """Return what examples call the reader's own: a model, inputs, attributions, a callable."""
