@@ -13,7 +13,6 @@ from benchmark.core.parameters import configure
 from benchmark.core.types import Modality, Removal
 from benchmark.modalities.grouping import GroupedRemoval
 from benchmark.modalities.removals import REMOVALS, Inputs
-from benchmark.plugins.discovery import discover_all
 
 DEFAULT: dict[Modality, str] = {"table": "mean", "image": "mean", "text": "mask"}
 MEMBERS = ("n_features", "pads", "shares_baseline", "baseline", "expand", "valid", "pool")
@@ -48,7 +47,6 @@ def removal_of(given: Any, inputs: Inputs) -> Removal:
 def _named(text: str, inputs: Inputs) -> Removal:
     """Return the removal that `name` or `name[setting=value,...]` says."""
     name, bracket, rest = text.partition("[")
-    discover_all()
     entry, pairs = REMOVALS.entry(name), [pair for pair in rest.removesuffix("]").split(",") if pair.strip()]
     if bracket and (not rest.endswith("]") or not all("=" in pair for pair in pairs)):
         raise UsageError(f"cannot read the removal {text!r}: write name or name[setting=value,...]")
