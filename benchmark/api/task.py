@@ -19,7 +19,6 @@ from benchmark.core.types import Budget, Modality, Removal, Split, Target, Task
 from benchmark.modalities.removals import Inputs
 from benchmark.models.adapters import Output
 from benchmark.models.wrapping import ROWS, is_text_model, place_of, wrap
-from benchmark.plugins.discovery import discover_all
 
 STEPS: dict[Modality, int] = {"table": 100, "text": 20, "image": 48}
 """The most groups of features along a curve, where no budget is given."""
@@ -106,7 +105,6 @@ def task(
     with seeded(0), torch.no_grad():
         wrapped = wrap(model, rows, output, modality == "text", pad_id)
         logits = wrapped.logits if usual is rows else torch.cat([wrapped.model(part) for part in usual.split(ROWS)])
-    discover_all()
     removes = removal_of(removal, Inputs(modality, usual, mask_id, pad_id))
     if groups is not None:
         removes = grouped(removes, groups, modality, rows)
