@@ -16,6 +16,7 @@ from benchmark.api.names import registered_as
 from benchmark.core.errors import BenchmarkError, UsageError, describe, few
 from benchmark.core.provenance import UNKNOWN
 from benchmark.core.types import METHODS, Method, Task
+from benchmark.plugins.discovery import discover_all
 from benchmark.running.kept_samples import examples
 from benchmark.scoring.evaluator import Evaluation, Evaluator
 from benchmark.scoring.metrics import select_metrics
@@ -113,6 +114,7 @@ def _evaluator(task: Task, metrics: str | Sequence[str], seed: int, samples: Seq
 def _metrics(given: str | Sequence[str]) -> list[str]:
     """Return the names of the metrics that are chosen."""
     text = given if isinstance(given, str) else ",".join(map(str, given))
+    discover_all()
     return select_metrics(text)
 
 

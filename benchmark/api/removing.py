@@ -13,6 +13,7 @@ from benchmark.core.parameters import configure
 from benchmark.core.types import Modality, Removal
 from benchmark.modalities.grouping import GroupedRemoval
 from benchmark.modalities.removals import REMOVALS, Inputs
+from benchmark.plugins.discovery import discover_all
 
 DEFAULT: dict[Modality, str] = {"table": "mean", "image": "mean", "text": "mask"}
 MEMBERS = ("n_features", "pads", "shares_baseline", "baseline", "expand", "valid", "pool")
@@ -28,6 +29,7 @@ def removal_of(given: Any, inputs: Inputs) -> Removal:
     if given is None:
         given = DEFAULT[inputs.modality]
     if isinstance(given, str):
+        discover_all()
         return _named(given, inputs)
     if all(hasattr(given, member) for member in MEMBERS):
         features = inputs.background[0].numel() // (inputs.background.shape[1] if inputs.modality == "image" else 1)

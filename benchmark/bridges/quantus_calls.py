@@ -16,6 +16,7 @@ from benchmark.core.errors import UsageError, few
 from benchmark.core.seeding import seed_for
 from benchmark.core.types import METHODS, Method, Task
 from benchmark.models.batching import Batching
+from benchmark.plugins.discovery import discover_all
 from benchmark.scoring.isolation import Guard, check_attribution, for_methods
 from benchmark.scoring.metrics import select_metrics
 
@@ -47,6 +48,7 @@ def as_quantus(metric: str, *, seed: int = 0, **how: Any) -> Metric:
         >>> len(deletion(torch.nn.Linear(4, 3), x, np.array([0, 1, 2, 0, 1]), np.ones((5, 4))))
         5
     """
+    discover_all()
     names = select_metrics(metric)
     if len(names) > 1:
         raise UsageError(f"as_quantus expects the name of one metric, got {metric!r}, which means {few(names)}")

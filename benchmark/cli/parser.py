@@ -21,8 +21,8 @@ from benchmark.cli.run import list_command, run_command, show_command
 from benchmark.cli.score import add_score
 from benchmark.cli.studies import add_studies
 from benchmark.core.errors import BenchmarkError, UsageError
-from benchmark.core.types import METHODS, PACKAGES, TASKS
-from benchmark.plugins.discovery import discover_plugins
+from benchmark.core.types import METHODS
+from benchmark.plugins.discovery import discover_all
 from benchmark.plugins.task_files import with_task_files
 from benchmark.processes.allocation import keep_freed_memory
 from benchmark.running.presets import PRESETS
@@ -75,8 +75,6 @@ def _run(words: Sequence[str]) -> int:
     """Run one command; see `main`."""
     log.setLevel(logging.WARNING)
     refuse_foreign_packages()
-    TASKS.discover("benchmark.tasks")
-    METHODS.discover(*PACKAGES)
     parser = build_parser()
     arguments = parser.parse_args(words)
     if arguments.version:
@@ -88,9 +86,7 @@ def _run(words: Sequence[str]) -> int:
         parser.print_help(sys.stderr)
         return UsageError.exit_code
     log.setLevel(min(logging.WARNING - 10 * arguments.verbose + 10 * arguments.quiet, logging.ERROR))
-    for plugin in discover_plugins():
-        if plugin.problem:
-            log.warning(plugin.problem)
+    discover_all()
     for path in arguments.include:
         METHODS.include(path)
     if isinstance(getattr(arguments, "task", None), str):
@@ -143,12 +139,12 @@ def build_parser() -> argparse.ArgumentParser:
     add_boards(verb)
     add_check(verb)
     add_forget(verb)
-    lists = verb("list", list_command, "List tasks, methods or metrics.")
-    lists.add_argument("what", choices=("tasks", "methods", "metrics"))
+    lists = verb("list", list_command, "List tasks, methods, metrics or removals.")
+    lists.add_argument("what", choices=("tasks", "methods", "metrics", "removals"))
     lists.add_argument("--json", action="store_true", help="print as JSON")
 
-    show = verb("show", show_command, "Show the card of a task, method or metric.")
-    show.add_argument("name", help="of a task, method or metric; metrics for all of them as Markdown")
+    show = verb("show", show_command, "Show the card of a task, method, metric or removal.")
+    show.add_argument("name", help="of a task, method, metric or removal; metrics for all of them as Markdown")
     show.add_argument("--json", action="store_true", help="print as JSON")
 
     add_verify(verb)
