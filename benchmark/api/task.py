@@ -18,7 +18,7 @@ from benchmark.core.seeding import seeded
 from benchmark.core.types import Budget, Modality, Removal, Split, Target, Task
 from benchmark.modalities.removals import Inputs
 from benchmark.models.adapters import Output
-from benchmark.models.wrapping import ROWS, is_text_model, place_of, wrap
+from benchmark.models.wrapping import is_text_model, names_fitted, place_of, wrap
 
 STEPS: dict[Modality, int] = {"table": 100, "text": 20, "image": 48}
 """The most groups of features along a curve, where no budget is given."""
@@ -101,10 +101,9 @@ def task(
     elif modality not in STEPS:
         raise UsageError(f"modality expects table, image or text, got {modality!r}")
     rows = _as_weights(check_inputs(rows, "x", modality), model)
-    usual = _background(background, rows, names, model, modality)
+    usual = _background(background, rows, names or names_fitted(model), model, modality)
     with seeded(0), torch.no_grad():
-        wrapped = wrap(model, rows, output, modality == "text", pad_id)
-        logits = wrapped.logits if usual is rows else torch.cat([wrapped.model(part) for part in usual.split(ROWS)])
+        wrapped = wrap(model, rows, output, modality == "text", pad_id, usual, names)
     removes = removal_of(removal, Inputs(modality, usual, mask_id, pad_id))
     if groups is not None:
         removes = grouped(removes, groups, modality, rows)
@@ -119,7 +118,7 @@ def task(
         modality=modality,
         source="real",
         model=wrapped.model,
-        train=Split(usual, logits.argmax(1)),
+        train=Split(usual, wrapped.usual.argmax(1)),
         test=Split(rows, y),
         removal=removes,
         budget=_budget(budget, modality, removes.n_features, groups is not None),

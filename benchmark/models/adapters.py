@@ -13,6 +13,20 @@ from torch import Tensor, nn
 from benchmark.core.errors import UsageError, short
 
 Output = Literal["logits", "probabilities"]
+NEAR_ONE = 0.05
+"""Rows of numbers in [0, 1] whose sums are nearer to 1 than this may be probabilities, rounded coarsely."""
+
+
+def rounding_of_sums(kind: torch.dtype) -> float:
+    """Return how far from 1 probabilities of a type may sum: those of float16 and bfloat16 are rounded."""
+    return max(1e-3, 2 * torch.finfo(kind).eps)
+
+
+def is_outside(given: Tensor) -> Tensor:
+    """Return which numbers lie outside [0, 1] by more than rounding; NaN does not."""
+    given = given.detach()
+    near = max(1e-6, torch.finfo(given.dtype).eps)
+    return (given < -near) | (given > 1 + near)
 
 
 class NoGradientError(UsageError, AttributeError):
@@ -54,8 +68,8 @@ def tensor_in(given: object) -> object:
 class AsLogits(nn.Module):
     """Makes logits of two classes or more of what a model gives.
 
-    Probabilities become their logarithm, of which softmax makes them again; what is 0 becomes the least number that is
-    not. One column is the second of two classes.
+    Probabilities become their logarithm, of which softmax makes them again, in float32 at least; what is 0 becomes the
+    least number that is not. One column is the second of two classes.
 
     Args:
         model: what gives them; its other arguments are passed on.
@@ -73,14 +87,37 @@ class AsLogits(nn.Module):
         return self.made(tensor_in(self.model(*inputs)))
 
     def made(self, given: Any) -> Tensor:
-        """Return logits (B, C) made of what the model gives."""
+        """Return logits (B, C) made of what the model gives.
+
+        Raises:
+            UsageError: they should be probabilities, and are none.
+        """
+        if self.output == "probabilities":
+            self._check(given)
+            given = given.to(torch.promote_types(given.dtype, torch.float32)).clamp(0, 1)
         if self.binary:
-            second = given.reshape(len(given), 1)
+            second = given.reshape(-1, 1)
             first = 1 - second if self.output == "probabilities" else torch.zeros_like(second)
             given = torch.cat([first, second], 1)
         if self.output == "logits":
             return given
         return given.clamp(min=torch.finfo(given.dtype).tiny).log()
+
+    def _check(self, given: Tensor) -> None:
+        """Make sure that what is not NaN is a probability: a model may have looked as if it gave some."""
+        wrong = is_outside(given)
+        if bool(wrong.any()):
+            raise UsageError(
+                f"the model gave {float(given[wrong].flatten()[0]):.4g}, which is no probability, as it seemed to give "
+                'or as was said: say output="logits", or let all its answers lie in [0, 1]'
+            )
+        sums = torch.ones(1) if self.binary else given.detach().double().sum(1)
+        if bool(((sums - 1).abs() > NEAR_ONE).any()):
+            far = float(sums[(sums - 1).abs().argmax()])
+            raise UsageError(
+                f"the model gave probabilities that sum to {far:.4g}, expected 1: let each row of its answers sum to "
+                '1, or say output="logits"'
+            )
 
     def __getattr__(self, name: str) -> Any:
         """Return the embedding of the model that is asked, where a text model has one."""

@@ -16,6 +16,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from torch import nn
 
+import benchmark as fb
 from benchmark.core.errors import UsageError
 from benchmark.models.adapters import AsLogits, BlackBox, NoGradientError, TextAdapter, view
 from benchmark.models.metering import Meter
@@ -277,3 +278,113 @@ def test_a_wrapped_model_does_not_keep_the_given_one(x):
     gc.collect()
     with counted(wrapped):
         assert wrapped(x).shape == (9, 3)
+
+
+def half(z, kind):
+    return z.to(kind).softmax(1)
+
+
+@pytest.mark.parametrize("kind", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("classes", [3, 100])
+def test_probabilities_of_half_precision_are_no_logits(kind, classes):
+    z = 3 * torch.randn(200, classes, generator=torch.Generator().manual_seed(0))
+    wrapped = wrap(lambda rows: half(rows, kind), z)
+    probabilities = half(z, kind).double()
+    assert wrapped.logits.dtype == torch.float32
+    expected = probabilities / probabilities.sum(1, keepdim=True)
+    least = torch.finfo(kind).tiny
+    torch.testing.assert_close(wrapped.logits.double().softmax(1), expected, atol=2 * least, rtol=1e-5)
+
+
+def test_rows_that_sum_to_nearly_one_are_asked_about(x):
+    rounded = lambda rows: (rows.softmax(1) * 33).round() / 33  # noqa: E731 - a person's
+    with pytest.raises(UsageError, match=r'rows of numbers in \[0, 1\] that sum to .* say output="probabilities" or'):
+        wrap(rounded, x)
+    expected = rounded(x) / rounded(x).sum(1, keepdim=True)
+    torch.testing.assert_close(wrap(rounded, x, "probabilities").logits.softmax(1), expected)
+    assert torch.equal(wrap(rounded, x, "logits").logits, rounded(x))
+
+
+def test_a_column_is_judged_on_the_background_too(x):
+    column = lambda rows: rows[:, :1]  # noqa: E731 - a person's
+    narrow = x.abs().clamp(max=1)
+    assert wrap(column, narrow).logits.min() < 0, "of probabilities"
+    wrapped = wrap(column, narrow, background=x)
+    assert torch.equal(wrapped.logits[:, 1], narrow[:, 0])
+    assert torch.equal(wrapped.usual[:, 1], x[:, 0])
+
+
+@pytest.mark.parametrize(("said", "of"), [(None, 1), ("probabilities", 1), ("probabilities", 3), (None, 3)])
+def test_what_is_no_probability_later_is_an_error(said, of, x):
+    model = lambda rows: rows[:, :1] if of == 1 else rows[:, :3]  # noqa: E731 - a person's
+    narrow = torch.full_like(x, 1 / 3)
+    asked = wrap(model, narrow, said).model
+    for wrong in (1.5, -0.5, 0.9) if of == 3 else (1.5, -0.5):
+        with pytest.raises(UsageError, match=r'the model gave .*say output="logits"|.*or say output="logits"'):
+            asked(torch.full_like(x, wrong))
+    assert bool(asked(torch.full_like(x, float("nan"))).isnan().all())
+    just_over = torch.full_like(x, 1 / 3)
+    just_over[:, 0] += 1e-7
+    assert bool(asked(just_over).isfinite().all())
+
+
+def test_a_row_without_an_answer_does_not_make_logits_of_probabilities(x):
+    def model(rows):
+        return rows.softmax(1).masked_fill(rows[:, :1] == x[0, 0], float("nan"))
+
+    wrapped = wrap(model, x)
+    assert bool(wrapped.logits[0].isnan().all())
+    torch.testing.assert_close(wrapped.logits[1:].softmax(1), x[1:].softmax(1))
+
+
+def test_a_squeezed_column_is_one_of_one_row(x):
+    wrapped = wrap(lambda rows: rows[:, 0].squeeze() * 5, x)
+    assert torch.equal(wrapped.model(x[:1]), wrapped.logits[:1])
+    assert wrap(lambda rows: rows[:, 0].squeeze() * 5, x[:1]).logits.shape == (1, 2)
+
+
+def fitted_by_name(x):
+    import pandas as pd
+
+    frame = pd.DataFrame(x.double().numpy(), columns=list("abcd"))
+    return frame, RandomForestClassifier(5, random_state=0).fit(frame, labels(x))
+
+
+def test_columns_are_matched_by_name(x):
+    frame, forest = fitted_by_name(x)
+    turned = frame[list("dbca")]
+    task = fb.task(forest, turned, background=frame)
+    expected = forest.predict_proba(frame)
+    assert task.feature_names == tuple("dbca")
+    torch.testing.assert_close(task.model(task.test.x).softmax(1).numpy(), expected)
+    assert torch.equal(task.train.x, task.test.x)
+    unnamed = fb.task(forest, frame.to_numpy(), background=turned)
+    torch.testing.assert_close(unnamed.model(unnamed.train.x).softmax(1).numpy(), expected)
+
+
+def test_columns_that_an_estimator_does_not_know_are_named(x):
+    frame, forest = fitted_by_name(x)
+    with pytest.raises(UsageError, match="RandomForestClassifier was fitted on; lacking: b; not among them: e: rename"):
+        fb.task(forest, frame.rename(columns={"b": "e"}))
+
+
+def test_hooks_of_a_person_are_part_of_the_model(x):
+    from benchmark.models.batching import bare
+
+    model = nn.Linear(4, 3)
+    model.register_forward_hook(lambda _module, _inputs, output: output * 2)
+    assert torch.equal(bare(wrap(model, x).model)(x), model(x))
+
+
+def test_a_model_without_numbers_is_refused(x):
+    with pytest.raises(UsageError, match="on the device meta, where weights have no numbers: load them"):
+        fb.task(nn.Linear(4, 3, device="meta"), x)
+
+
+def test_an_evaluation_ends_where_an_answer_is_no_probability():
+    x = torch.tensor([[1.0, -0.5], [-0.5, 1.0]])
+    task = fb.task(lambda rows: rows.sum(1), x, removal="zero")
+    with pytest.raises(UsageError, match=r'^the model gave (1|-0.5), which is no probability.*say output="logits"'):
+        fb.score("DEL", task, torch.ones(2, 2))
+    said = fb.task(lambda rows: rows.sum(1), x, removal="zero", output="logits")
+    assert np.isfinite(fb.score("DEL", said, torch.ones(2, 2))).all()
