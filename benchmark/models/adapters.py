@@ -130,7 +130,7 @@ class TextAdapter(nn.Module):
     """A text model asked by token ids (B, L), or by embeddings (B, L, E) where real (B, L) is True.
 
     Args:
-        model: of Hugging Face's form (takes `input_ids`, `attention_mask` and `inputs_embeds`), or any that takes ids.
+        model: of Hugging Face's form (takes `input_ids` and `attention_mask`), or any that takes ids.
         pad_id: the token of padding, which is not attended to.
         hugging_face: which of the two it is.
     """
@@ -141,13 +141,48 @@ class TextAdapter(nn.Module):
         self.eval()
 
     def forward(self, x: Tensor, real: Tensor | None = None) -> object:
-        """Return what the model gives."""
+        """Return what the model gives.
+
+        Raises:
+            NoGradientError: embeddings were given, and the model reads its embedding otherwise than once.
+        """
         if not self.hugging_face:
             return self.model(x) if real is None else self.model(x, real)
-        mask = (x != self.pad_id if real is None else real).long()
-        if x.is_floating_point():
-            return tensor_in(self.model(inputs_embeds=x, attention_mask=mask))
-        return tensor_in(self.model(input_ids=x, attention_mask=mask))
+        real = x != self.pad_id if real is None else real
+        pad = self._pad()
+        if not x.is_floating_point():
+            return self._asked(x.where(real, pad), real)
+        calls = 0
+
+        def replace(_embedding: nn.Module, _ids: object, looked_up: Tensor) -> Tensor:
+            nonlocal calls
+            calls += looked_up.shape == x.shape
+            return x
+
+        # by ids: heads of decoders and positions of others are counted by which ids are padding
+        hook = self.model.get_input_embeddings().register_forward_hook(replace)
+        try:
+            given = self._asked(torch.full_like(real, int(pad == 0), dtype=torch.long).where(real, pad), real)
+        finally:
+            hook.remove()
+        if calls != 1:
+            raise self._no_embedding(f"reads it {calls} times in a forward, expected once")
+        return given
+
+    def _asked(self, ids: Tensor, real: Tensor) -> object:
+        return tensor_in(self.model(input_ids=ids, attention_mask=real.long()))
+
+    def _pad(self) -> int:
+        """Return what the model itself takes for padding, whatever the tokenizer calls it."""
+        config: Any = self.model.config
+        own = getattr(config.get_text_config() if hasattr(config, "get_text_config") else config, "pad_token_id", None)
+        return max(self.pad_id, 0) if own is None else own
+
+    def _no_embedding(self, why: str) -> NoGradientError:
+        return NoGradientError(
+            f"gradients of a text are taken by its embedding, and {type(self.model).__name__} {why}: use a method that "
+            "only asks for predictions, such as occlusion or lime"
+        )
 
     def __getattr__(self, name: str) -> Any:
         """Return the embedding of the model that is asked."""
@@ -155,6 +190,8 @@ class TextAdapter(nn.Module):
             return super().__getattr__(name)
         model: Any = super().__getattr__("model")
         if self.hugging_face:
+            if getattr(model.config, "is_encoder_decoder", False):
+                raise self._no_embedding("has an encoder and a decoder that both read it")
             return model.get_input_embeddings()
         if not hasattr(model, "embed"):
             raise NoGradientError(

@@ -388,3 +388,78 @@ def test_an_evaluation_ends_where_an_answer_is_no_probability():
         fb.score("DEL", task, torch.ones(2, 2))
     said = fb.task(lambda rows: rows.sum(1), x, removal="zero", output="logits")
     assert np.isfinite(fb.score("DEL", said, torch.ones(2, 2))).all()
+
+
+def hugging_face(kind):
+    """A small untrained classifier."""
+    transformers = pytest.importorskip("transformers")
+    small = {
+        "bert": ("Bert", {"hidden_size": 8, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 9}),
+        "roberta": ("Roberta", {"hidden_size": 8, "num_hidden_layers": 2, "num_attention_heads": 2, "pad_token_id": 1}),
+        "distilbert": ("DistilBert", {"dim": 8, "n_layers": 2, "n_heads": 2, "hidden_dim": 9}),
+        "gpt2": ("GPT2", {"n_embd": 8, "n_layer": 2, "n_head": 2, "pad_token_id": 7}),
+        "llama": ("Llama", {"hidden_size": 8, "num_hidden_layers": 2, "num_attention_heads": 2, "pad_token_id": 0,
+                            "intermediate_size": 9}),
+        "t5": ("T5", {"d_model": 8, "d_kv": 4, "num_layers": 1, "num_heads": 2, "d_ff": 9,
+                      "decoder_start_token_id": 0}),
+    }  # fmt: skip
+    name, sizes = small[kind]
+    config = getattr(transformers, f"{name}Config")(vocab_size=30, num_labels=3, **sizes)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return getattr(transformers, f"{name}ForSequenceClassification")(config)
+
+
+def texts(lengths, pad, to):
+    ids = torch.randint(8, 30, (len(lengths), to), generator=torch.Generator().manual_seed(0))
+    for row, length in zip(ids, lengths, strict=True):
+        row[length:] = pad
+    return ids
+
+
+@pytest.mark.parametrize("kind", ["bert", "roberta", "distilbert", "gpt2", "llama"])
+def test_a_model_of_hugging_face_answers_alike_by_ids_and_by_embeddings(kind):
+    model = hugging_face(kind)
+    pad, lengths = model.config.pad_token_id, [3, 6, 1]
+    ids = texts(lengths, pad, 6)
+    wrapped = wrap(model, ids, text=True, pad_id=pad).model
+    for to in (6, 9):
+        rows = torch.cat([ids, torch.full((3, to - 6), pad)], 1)
+        vectors = wrapped.embed(rows).detach().requires_grad_()
+        given = wrapped(vectors, rows != pad)
+        assert torch.equal(given, wrapped(rows))
+        slope = torch.autograd.grad(given.sum(), vectors)[0].abs().sum(2)
+        assert bool((slope[rows != pad] > 0).any())
+        assert not slope[rows == pad].any()
+    alone = torch.cat([wrapped(row[None, :length]) for row, length in zip(ids, lengths, strict=True)])
+    torch.testing.assert_close(wrapped(ids), alone)
+    assert not model.get_input_embeddings()._forward_hooks
+    assert not wrapped.embed._forward_hooks
+
+
+def test_padding_is_what_the_model_takes_for_it():
+    """A tokenizer may pad with another token than the one that a decoder's head looks for."""
+    model = hugging_face("gpt2")
+    own, other = texts([3, 6], 7, 6), texts([3, 6], 5, 6)
+    assert torch.equal(wrap(model, own, text=True, pad_id=7).logits, wrap(model, other, text=True, pad_id=5).logits)
+
+
+def test_a_model_that_reads_its_embedding_twice_has_none_for_gradients():
+    model = hugging_face("t5")
+    model.config.eos_token_id = 1
+    ids = torch.cat([texts([4, 4], 0, 4), torch.ones(2, 1, dtype=torch.long)], 1)
+    wrapped = wrap(model, ids, text=True, pad_id=0).model
+    assert not hasattr(wrapped, "embed")
+    with pytest.raises(NoGradientError, match="T5ForSequenceClassification has an encoder and a decoder that both"):
+        _ = wrapped.embed
+
+
+def test_a_model_that_looks_ids_up_otherwise_is_refused_embeddings():
+    class Twice(Words):
+        def forward(self, input_ids, attention_mask):
+            return super().forward(input_ids, attention_mask).logits + self.words(input_ids).sum()
+
+    ids = torch.tensor([[3, 4, 5, 0], [6, 7, 0, 0]])
+    wrapped = wrap(Twice(), ids, text=True, pad_id=0).model
+    with pytest.raises(NoGradientError, match="Twice reads it 2 times in a forward, expected once: use a method"):
+        wrapped(wrapped.embed(ids), ids != 0)
