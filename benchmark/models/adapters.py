@@ -160,7 +160,8 @@ class TextAdapter(nn.Module):
             return x
 
         # by ids: heads of decoders and positions of others are counted by which ids are padding
-        hook = self.model.get_input_embeddings().register_forward_hook(replace)
+        model: Any = self.model
+        hook = model.get_input_embeddings().register_forward_hook(replace)
         try:
             given = self._asked(torch.full_like(real, int(pad == 0), dtype=torch.long).where(real, pad), real)
         finally:

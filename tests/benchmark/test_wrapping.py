@@ -463,3 +463,55 @@ def test_a_model_that_looks_ids_up_otherwise_is_refused_embeddings():
     wrapped = wrap(Twice(), ids, text=True, pad_id=0).model
     with pytest.raises(NoGradientError, match="Twice reads it 2 times in a forward, expected once: use a method"):
         wrapped(wrapped.embed(ids), ids != 0)
+
+
+LARGE = 2**24 + 1
+"""A whole number that float32 cannot hold."""
+
+
+@pytest.mark.parametrize("given", ["tensor", "array", "table"])
+def test_whole_numbers_reach_a_black_box_with_all_digits(given):
+    import pandas as pd
+
+    rows = np.array([[LARGE, 1], [LARGE + 1, 0], [LARGE + 2, 1]])
+    x = {"tensor": torch.from_numpy(rows), "array": rows, "table": pd.DataFrame(rows, columns=["a", "b"])}[given]
+    seen = []
+    task = fb.task(lambda each: seen.append(each) or np.stack([each[:, 0] - LARGE, each[:, 1]], 1), x, modality="table")
+    assert task.test.x.dtype == torch.float64
+    assert all(each.dtype in (np.float64, torch.float64) for each in seen)
+    assert task.model(task.test.x).tolist() == [[0, 1], [1, 0], [2, 1]]
+
+
+def test_whole_numbers_take_the_type_of_weights():
+    x = torch.tensor([[1, 2, 3, 4], [4, 3, 2, 1]])
+    for kind in (torch.float32, torch.float64, torch.bfloat16):
+        task = fb.task(nn.Linear(4, 3, dtype=kind), x, background=x.short(), modality="table")
+        assert task.test.x.dtype == task.train.x.dtype == kind
+        assert torch.equal(task.test.x.long(), x)
+
+
+@pytest.mark.parametrize(
+    ("rows", "kind", "sentence"),
+    [
+        ([[LARGE, 1]], torch.float32, "x holds whole numbers that torch.float32 cannot hold exactly: scale or split"),
+        ([[257, 1]], torch.bfloat16, "x holds whole numbers that torch.bfloat16 cannot"),
+        ([[2**53 + 1, 1]], torch.float64, "x holds whole numbers that torch.float64 cannot"),
+        ([[2**63 - 1, 1]], torch.float64, "x holds whole numbers that torch.float64 cannot"),
+        (np.array([[2**64 - 1, 1]], np.uint64), torch.float64, "x holds whole numbers that int64 cannot hold exactly"),
+        ([[1e39, 1.0]], torch.float32, r"x holds 1e\+39, more than torch.float32 can hold: scale its columns"),
+        ([[70000.0, 1.0]], torch.float16, r"x holds 7e\+04, more than torch.float16 can hold"),
+    ],
+)
+def test_numbers_that_a_type_cannot_hold_are_refused(rows, kind, sentence):
+    with pytest.raises(UsageError, match=sentence):
+        fb.task(nn.Linear(2, 3, dtype=kind), np.asarray(rows), modality="table")
+
+
+def test_whole_numbers_beside_others_in_a_table_are_held_or_refused():
+    import pandas as pd
+
+    frame = pd.DataFrame({"a": [2**53 + 1, 1], "b": [0.5, 1.5]})
+    with pytest.raises(UsageError, match="x, column 'a', holds whole numbers that float64, the type of its other col"):
+        fb.task(nn.Linear(2, 3), frame)
+    numbers = fb.task(lambda rows: rows, pd.DataFrame({"a": [LARGE, 1], "b": [0.5, 1.5]})).test.x
+    assert numbers.tolist() == [[LARGE, 0.5], [1, 1.5]]
