@@ -11,7 +11,7 @@ from weakref import WeakKeyDictionary, ref
 import torch
 from torch import Tensor, nn
 
-from benchmark.core.errors import UsageError, few, short
+from benchmark.core.errors import UsageError, few, in_a_line, short
 from benchmark.models.adapters import (
     NEAR_ONE,
     AsLogits,
@@ -47,6 +47,7 @@ class Wrapped:
     logits: Tensor
     usual: Tensor
     classes: tuple[Any, ...] | None = None
+    __repr__ = in_a_line
 
 
 def wrap(
