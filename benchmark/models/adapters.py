@@ -9,6 +9,7 @@ from typing import Any, Literal, NoReturn
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from benchmark.core.errors import UsageError, short
 
@@ -37,18 +38,21 @@ def view(model: nn.Module) -> nn.Module:
     """Return a model in eval mode whose parameters need no gradient, and leave the given one as it is.
 
     Its layers are new objects, its weights are those of the given model: they take no memory of their own, and a step
-    of training of the given model changes both.
+    of training of the given model changes both. Buffers, which a forward may change, are copied.
 
     Raises:
-        UsageError: the model cannot be copied.
+        UsageError: the model cannot be copied, or has no weights yet.
     """
     memo: dict[int, Any] = {}
     for module in model.modules():
+        held = (*module._parameters.values(), *module._buffers.values())
+        if any(is_lazy(each) for each in held if each is not None):
+            raise UsageError(f"{type(module).__name__} has layers without weights yet: call it on a batch first")
         for parameter in module._parameters.values():
             if parameter is not None:
                 memo[id(parameter)] = nn.Parameter(parameter.detach(), requires_grad=False)
-        plain = (value for value in vars(module).values() if isinstance(value, Tensor))
-        memo |= {id(value): value.detach() for value in (*module._buffers.values(), *plain) if value is not None}
+        memo |= {id(value): value.detach() for value in vars(module).values() if isinstance(value, Tensor)}
+        memo |= {id(value): value.detach().clone() for value in module._buffers.values() if value is not None}
     try:
         return copy.deepcopy(model, memo).eval()
     except Exception as error:  # of whatever a person's module holds

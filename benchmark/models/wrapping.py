@@ -194,7 +194,8 @@ def _takes_arrays(function: Any, x: Tensor) -> bool:
     """Tell whether a function is one of arrays: it is, unless it makes a tensor of a tensor."""
     errors = []
     for of_arrays in (False, True):
-        rows = x[:2].detach().cpu().numpy() if of_arrays else x[:2].detach().clone()
+        few_rows = x[:2].detach().clone()  # whatever it does to them
+        rows = few_rows.cpu().numpy() if of_arrays else few_rows
         try:
             with torch.no_grad():
                 given = tensor_in(function(rows))
@@ -224,9 +225,12 @@ def _answer(model: nn.Module, x: Tensor) -> Tensor:
     """Return what a model gives for inputs x, (n,) or (n, C).
 
     Raises:
-        UsageError: it gives nothing of that shape.
+        UsageError: it gives nothing of that shape, or changes its inputs.
     """
-    given = tensor_in(_asked(model, x))
+    rows = x.clone()
+    given = tensor_in(_asked(model, rows))
+    if not torch.equal(rows.nan_to_num(), x.nan_to_num()):
+        raise UsageError("the model changes its input: let it work on a copy (inplace=False)")
     if not isinstance(given, Tensor):
         raise UsageError(
             f"a model must give logits or probabilities (batch, classes), got {type(given).__name__}: let it return a "

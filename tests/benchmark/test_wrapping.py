@@ -515,3 +515,60 @@ def test_whole_numbers_beside_others_in_a_table_are_held_or_refused():
         fb.task(nn.Linear(2, 3), frame)
     numbers = fb.task(lambda rows: rows, pd.DataFrame({"a": [LARGE, 1], "b": [0.5, 1.5]})).test.x
     assert numbers.tolist() == [[LARGE, 0.5], [1, 1.5]]
+
+
+class Counting(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(4, 3)
+        self.register_buffer("calls", torch.zeros(1))
+
+    def forward(self, x):
+        self.calls += 1
+        return self.layer(x)
+
+
+def test_a_buffer_that_forwards_change_is_the_view_s_own(x):
+    model = Counting()
+    wrapped = wrap(model, x)
+    assert model.calls == 0
+    assert wrapped.model.calls > 0
+
+
+def test_layers_without_weights_yet_are_refused(x):
+    with pytest.raises(UsageError, match="LazyLinear has layers without weights yet: call it on a batch first"):
+        wrap(nn.Sequential(nn.LazyLinear(3)), x)
+
+
+@pytest.mark.parametrize("kind", ["module", "tensors", "arrays"])
+def test_a_model_that_changes_its_input_is_refused_and_the_input_is_as_it_was(kind, x):
+    class Doubling(nn.Linear):
+        def forward(self, rows):
+            return super().forward(rows.mul_(2))
+
+    def arrays(rows):
+        assert isinstance(rows, np.ndarray)
+        rows *= 2
+        return rows[:, :3]
+
+    model = {"module": Doubling(4, 3), "tensors": lambda rows: rows.mul_(2)[:, :3], "arrays": arrays}[kind]
+    given = x.clone()
+    with pytest.raises(UsageError, match="the model changes its input: let it work on a copy"):
+        wrap(model, given)
+    assert torch.equal(given, x)
+
+
+@pytest.mark.parametrize("kind", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("last", [nn.Identity(), nn.Softmax(1)])
+def test_a_model_of_half_precision_is_evaluated(kind, last, x):
+    model = nn.Sequential(nn.Linear(4, 3), last).to(kind)
+    task = fb.task(model, x)
+    assert task.test.x.dtype == kind
+    result = fb.evaluate(task, {"ig": fb.method("integrated_gradients"), "lime": fb.method("lime")}, metrics="DEL,FC")
+    assert result.scores["DEL"].notna().all(axis=None)
+    whole, emptied = (model(rows).double() for rows in (task.test.x, task.train.x.double().mean(0, True).to(kind)))
+    target = whole.argmax(1)
+    probability = lambda logits: logits if isinstance(last, nn.Softmax) else logits.softmax(1)  # noqa: E731
+    expected = probability(emptied).expand(9, 3).gather(1, target[:, None])
+    got = task.model(task.remove(task.test.x, torch.ones(9, 4, dtype=torch.bool))).double().softmax(1)
+    torch.testing.assert_close(got.gather(1, target[:, None]), expected, atol=1e-2, rtol=0)
