@@ -14,6 +14,7 @@ from benchmark.api.explainers import Callback, is_explainer
 from benchmark.api.making_records import record_of
 from benchmark.api.names import registered_as
 from benchmark.core.errors import BenchmarkError, UsageError, describe, few
+from benchmark.core.identity import task_identity
 from benchmark.core.provenance import UNKNOWN
 from benchmark.core.types import METHODS, Method, Task
 from benchmark.plugins.discovery import discover_all
@@ -67,8 +68,9 @@ def evaluate(
     evaluator = _evaluator(task, metrics, seed, samples)
     made = {label: _evaluated(evaluator, label, given) for label, given in entries.items()}
     records, kept = [], []
+    task_digests = task_identity(task)  # once: a model that cannot be read is asked for it
     for label, evaluation in made.items():
-        records.append(record_of(evaluator, evaluation, label, entries[label]))
+        records.append(record_of(evaluator, evaluation, label, entries[label], task_digests))
         kept.append(_examples(evaluator, evaluation))
     return Result(tuple(records), tuple(kept), made)
 

@@ -10,7 +10,7 @@ from typing import Any
 from torch import Tensor
 
 from benchmark.api.attributions import attributions_of
-from benchmark.core.errors import UsageError, describe, short
+from benchmark.core.errors import UsageError, describe, in_a_line, short
 from benchmark.core.types import Attribute, Method, Task
 from benchmark.models.wrapping import counted
 
@@ -24,6 +24,7 @@ class Callback(Method):
     """
 
     function: Any
+    __repr__ = in_a_line
 
     def prepare(self, task: Task, seed: int) -> Attribute:
         """See `Method`."""

@@ -45,9 +45,23 @@ def tensor_of(given: Any, what: str) -> Tensor:
         raise UsageError(
             f"{what} expects numbers, got {_came(given)} of type {array.dtype}: give a tensor or an array of numbers"
         )
+    if isinstance(given, pd.DataFrame) and array.dtype.kind == "f":
+        for name, column in given.items():
+            whole = column.dtype.kind in "iu"
+            if whole and (column.to_numpy().astype(array.dtype).astype(column.dtype) != column.to_numpy()).any():
+                raise _inexact(f"{what}, column {name!r},", f"{array.dtype}, the type of its other columns,")
+    if array.dtype.kind == "u" and array.size and array.max() > np.iinfo(np.int64).max:
+        raise _inexact(what, "int64")
     number: Any = np.int64 if array.dtype.kind in "iu" else array.dtype if array.dtype.itemsize <= 8 else np.float64
     plain = array.astype(np.dtype(number).newbyteorder("="), copy=False)
     return torch.from_numpy(np.require(plain, requirements=("C", "W")))
+
+
+def _inexact(what: str, kind: object) -> UsageError:
+    return UsageError(
+        f"{what} holds whole numbers that {kind} cannot hold exactly: scale or split them, or say by .astype(float) "
+        "that they may be rounded"
+    )
 
 
 def _is_real(kind: np.dtype) -> bool:
@@ -87,11 +101,17 @@ def modality_of(x: Tensor, text: bool) -> Modality:
     raise UsageError(f"the modality of x, {tuple(x.shape)} of {x.dtype}, cannot be told: {hint}")
 
 
-def check_inputs(x: Tensor, what: str, modality: Modality) -> Tensor:
-    """Return inputs of a modality, whole numbers of a table as float32, token ids as int64.
+def check_inputs(x: Tensor, what: str, modality: Modality, kind: torch.dtype | None = None) -> Tensor:
+    """Return inputs of a modality, token ids as int64.
+
+    Args:
+        x: inputs (N, ...).
+        what: what they are called in sentences.
+        modality: of them.
+        kind: the type for numbers, that of the model's weights; None for their own, which is float64 for whole numbers.
 
     Raises:
-        UsageError: they are of another shape or type, empty or not finite.
+        UsageError: they are of another shape or type, empty or not finite, or the type cannot hold them.
     """
     if x.dim() != (4 if modality == "image" else 2) or (modality == "image" and x.shape[2] != x.shape[3]):
         raise UsageError(f"{what} of modality {modality} expects {NAMED[modality]}, got {tuple(x.shape)}")
@@ -104,11 +124,17 @@ def check_inputs(x: Tensor, what: str, modality: Modality) -> Tensor:
     if not x.is_floating_point():
         if modality == "image":
             raise UsageError(f"{what} of an image expects floating-point pixels as the model takes them, got {x.dtype}")
-        return x.float()
+        numbers = x.to(kind or torch.float64)
+        if not torch.equal(numbers.to(x.dtype), x):
+            raise _inexact(what, numbers.dtype)
+        return numbers
     bad = (~x.isfinite()).flatten(1).any(1).nonzero().flatten().tolist()
     if bad:
         raise UsageError(f"{what} holds NaN or infinity in row {few(bad)}: drop these rows, or fill them in")
-    return x
+    numbers = x if kind is None else x.to(kind)
+    if not bool(numbers.isfinite().all()):
+        raise UsageError(f"{what} holds {float(x.abs().max()):.3g}, more than {kind} can hold: scale its columns")
+    return numbers
 
 
 def tokens_of(texts: list[str], tokenizer: Any) -> Tensor:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 from benchmark.api.explainers import Callback
 from benchmark.api.names import registered_as
-from benchmark.core.identity import method_identity, task_identity, tensors_digest
+from benchmark.core.identity import method_identity, tensors_digest
 from benchmark.core.parameters import parameters
 from benchmark.core.types import METHODS, Device, Method
 from benchmark.modalities.building import task_facts
@@ -23,7 +24,9 @@ GIVEN = "given"
 """What stands in a record for the name of a method where a person gave attributions, or a callable."""
 
 
-def record_of(evaluator: Evaluator, evaluation: Evaluation, label: str, entry: Any) -> Record:
+def record_of(
+    evaluator: Evaluator, evaluation: Evaluation, label: str, entry: Any, task_digests: Mapping[str, str]
+) -> Record:
     """Return the record of an evaluation.
 
     Args:
@@ -31,6 +34,7 @@ def record_of(evaluator: Evaluator, evaluation: Evaluation, label: str, entry: A
         evaluation: of all its samples.
         label: what it is called on boards.
         entry: the method; anything else where attributions were given.
+        task_digests: see `task_identity`.
     """
     task, device = evaluator.task, evaluator.device.type
     name = registered_as(entry) if isinstance(entry, Method) else None
@@ -52,7 +56,7 @@ def record_of(evaluator: Evaluator, evaluation: Evaluation, label: str, entry: A
         ),
         "done",
         _flaws(evaluation),
-        identity=task_identity(task) | _identity(evaluation, entry, name, task.modality),
+        identity={**task_digests} | _identity(evaluation, entry, name, task.modality),
         label=label,
         kind=facts.get("kind", GIVEN),
         explains=list(facts.get("modalities", ())),

@@ -18,7 +18,7 @@ from benchmark.core.seeding import seeded
 from benchmark.core.types import Budget, Modality, Removal, Split, Target, Task
 from benchmark.modalities.removals import Inputs
 from benchmark.models.adapters import Output
-from benchmark.models.wrapping import ROWS, is_text_model, place_of, wrap
+from benchmark.models.wrapping import is_text_model, names_fitted, place_of, wrap
 
 STEPS: dict[Modality, int] = {"table": 100, "text": 20, "image": 48}
 """The most groups of features along a curve, where no budget is given."""
@@ -100,11 +100,11 @@ def task(
         modality = "table" if known and rows.dim() == 2 else modality_of(rows, text)
     elif modality not in STEPS:
         raise UsageError(f"modality expects table, image or text, got {modality!r}")
-    rows = _as_weights(check_inputs(rows, "x", modality), model)
-    usual = _background(background, rows, names, model, modality)
+    place = place_of(model)  # a black box has none, and numbers for it stay as they are
+    rows = check_inputs(rows, "x", modality, None if place is None else place[1])
+    usual = _background(background, rows, names or names_fitted(model), model, modality)
     with seeded(0), torch.no_grad():
-        wrapped = wrap(model, rows, output, modality == "text", pad_id)
-        logits = wrapped.logits if usual is rows else torch.cat([wrapped.model(part) for part in usual.split(ROWS)])
+        wrapped = wrap(model, rows, output, modality == "text", pad_id, usual, names)
     removes = removal_of(removal, Inputs(modality, usual, mask_id, pad_id))
     if groups is not None:
         removes = grouped(removes, groups, modality, rows)
@@ -119,7 +119,7 @@ def task(
         modality=modality,
         source="real",
         model=wrapped.model,
-        train=Split(usual, logits.argmax(1)),
+        train=Split(usual, wrapped.usual.argmax(1)),
         test=Split(rows, y),
         removal=removes,
         budget=_budget(budget, modality, removes.n_features, groups is not None),
@@ -147,15 +147,9 @@ def _on_device(rows: Tensor, given: object, model: object, what: str) -> Tensor:
     place = place_of(model)
     if place is None or rows.device == place[0]:
         return rows
-    if isinstance(given, Tensor) or place[0].type == "meta":
+    if isinstance(given, Tensor):
         raise UsageError(f"{what} is on {rows.device} and the model on {place[0]}: move one of them with .to(...)")
     return rows.to(place[0])
-
-
-def _as_weights(rows: Tensor, model: object) -> Tensor:
-    """Return numbers in the type of the model's weights; token ids, and numbers for a black box, as they are."""
-    place = place_of(model)
-    return rows if place is None or not rows.is_floating_point() else rows.to(place[1])
 
 
 def _background(given: Any, x: Tensor, names: tuple[str, ...] | None, model: Any, modality: Modality) -> Tensor:
@@ -167,13 +161,14 @@ def _background(given: Any, x: Tensor, names: tuple[str, ...] | None, model: Any
         if set(names) != set(others):
             raise UsageError(f"background has the columns {few(others)}, expected those of x: {few(names)}")
         given = given[list(given.columns[[others.index(each) for each in names]])]
-    rows = check_inputs(_on_device(tensor_of(given, "background"), given, model, "background"), "background", modality)
+    there = _on_device(tensor_of(given, "background"), given, model, "background")
+    rows = check_inputs(there, "background", modality, x.dtype)
     if rows.shape[1:] != x.shape[1:]:
         raise UsageError(
             f"background expects rows like those of x, {tuple(x.shape[1:])}, got {tuple(rows.shape[1:])}: give rows of "
             "the same features"
         )
-    return rows.to(x)
+    return rows.to(x.device)
 
 
 def _feature_names(given: Sequence[str] | None, columns: tuple[str, ...] | None, count: int) -> tuple[str, ...]:

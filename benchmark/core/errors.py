@@ -6,6 +6,7 @@ import difflib
 import sys
 import traceback
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import fields
 from pathlib import Path
 
 
@@ -86,3 +87,28 @@ def short(value: object, most: int = 80) -> str:
     """Return a value as text on one line, cut after `most` letters."""
     text = " ".join(str(value).split())
     return text if len(text) <= most else f"{text[:most]}... ({len(text):,} characters)"
+
+
+def in_a_line(held: object) -> str:
+    """Return a dataclass as a short line, for `__repr__`: what its tensors, tables and models hold would fill pages."""
+    named = [(field.name, getattr(held, field.name)) for field in fields(held) if field.repr]  # type: ignore[arg-type]
+    said = [f"{name}={_in_words(value)}" for name, value in named if not _is_empty(value)]
+    return f"{type(held).__name__}({', '.join(said)})"
+
+
+def _is_empty(value: object) -> bool:
+    return value is None or (isinstance(value, (str, list, tuple, dict)) and not value)
+
+
+def _in_words(value: object) -> str:
+    """Return what a value is: tensors and tables by their shape, modules and functions by their name."""
+    kind = type(value).__name__
+    if isinstance(value, (list, tuple, set, dict)):
+        return repr(value) if len(repr(value)) <= 30 else f"{kind} of {len(value)}"
+    if hasattr(value, "shape"):
+        return f"{kind} {tuple(value.shape)}"
+    if hasattr(value, "named_modules"):
+        return kind
+    if callable(value):
+        return getattr(value, "__qualname__", kind)
+    return short(repr(value), 60)

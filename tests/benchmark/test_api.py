@@ -433,3 +433,23 @@ def test_targets_reach_the_scores():
     labelled = own(labels=np.arange(12) % 3, target="label")
     expected = Evaluator(replace(by_hand(), target=torch.arange(12) % 3)).score(ATTRIBUTIONS)
     assert equal(expected, of(fb.evaluate(labelled, {"mine": ATTRIBUTIONS})))
+
+
+def test_what_holds_tensors_is_said_in_a_line():
+    from benchmark.api.explainers import Callback
+    from benchmark.models.wrapping import wrap
+
+    x = torch.randn(200, 40)
+    model = nn.Sequential(nn.Linear(40, 9), nn.ReLU(), nn.Linear(9, 3))
+    own = fb.task(model, x, groups=np.arange(40) // 2, target=torch.zeros(200, dtype=torch.long))
+    result = fb.evaluate(own, {"mine": torch.randn(200, 20)}, metrics="DEL")
+    marginal = fb.task(model, x, removal="marginal").removal
+    held = [
+        own, own.test, own.removal, own.removal.inner, marginal, wrap(model, x), Callback(model), Callback(lambda x: x),
+        result, *result.records, *result.evaluations.values(),
+    ]  # fmt: skip
+    said = list(map(repr, held))
+    assert not [each for each in said if "\n" in each or len(each) > 200]
+    assert said[0] == "Task(own: table, 200 of 20 features, 3 classes; Sequential, GroupedRemoval, 20 steps)"
+    assert said[2] == "GroupedRemoval(inner=ColumnRemoval(means=Tensor (40,)), groups=Tensor (40,))"
+    assert said[6] == "Callback(function=Sequential)"
