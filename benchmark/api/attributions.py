@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,14 @@ from benchmark.core.types import Task
 from benchmark.modalities.grouping import GroupedRemoval
 
 
+@dataclass(frozen=True)
+class Values:
+    """Numbers as `shap` gives them, without the rest of its explanation."""
+
+    values: Any
+    base_values: Any = None
+
+
 def attributions_of(given: Any, task: Task, x: Tensor, target: Tensor | None, what: str) -> Tensor:
     """Return attributions (N, G) of inputs x (N, ...).
 
@@ -24,7 +33,8 @@ def attributions_of(given: Any, task: Task, x: Tensor, target: Tensor | None, wh
         given: tensors, arrays, lists or tables of one of these forms, or an object with such `values`, as `shap` gives.
         task: whose features are meant.
         x: the inputs.
-        target: their targets (N,), which `values` (N, G, C) of all classes are chosen by; None where there are none.
+        target: their targets (N,), by which `values` of all classes are chosen, and those of one output turned; None
+            where there are none.
         what: what it is called in sentences.
 
     Raises:
@@ -35,7 +45,7 @@ def attributions_of(given: Any, task: Task, x: Tensor, target: Tensor | None, wh
     if isinstance(given, tuple) and len(given) == 1:
         given = given[0]  # what Captum gives for one of several inputs
     if hasattr(given, "base_values") and hasattr(given, "values"):
-        given = _of_class(np.asarray(given.values), task, x, target)
+        given = _of_target(given, task, x, target)
     if isinstance(given, (list, tuple)) and any(np.ndim(item) for item in given) and task.removal.pads:
         given = _padded(given, task, x, what)
     if (names := names_of(given)) is not None:
@@ -113,9 +123,22 @@ def _in_order(given: Any, names: tuple[str, ...], task: Task, what: str) -> Any:
     raise UsageError(f"{what} has the columns {few(names)}, expected those of the task: {few(task.feature_names)}")
 
 
-def _of_class(values: np.ndarray, task: Task, x: Tensor, target: Tensor | None) -> np.ndarray:
-    """Return the values of each sample's target, where they are those of all classes, (N, ..., C)."""
-    classes = len(task.class_names)
-    if target is None or values.ndim < 3 or values.shape[-1] != classes or values.ndim != x.dim() + 1:
+def _of_target(given: Any, task: Task, x: Tensor, target: Tensor | None) -> np.ndarray:
+    """Return the values of each sample's target that an explanation of `shap` holds.
+
+    Of values (N, ..., C) of all classes these are the target's. Where there are two classes and one output was
+    explained, it is the second one's, and the first one's have the opposite sign. An explanation that was cut
+    from one of all classes is of the class that a person chose.
+    """
+    values, classes = np.asarray(given.values), len(task.class_names)
+    if target is None:
         return values
-    return np.stack([row[..., own] for row, own in zip(values, target.tolist(), strict=True)])
+    if values.ndim == x.dim() + 1 and values.shape[-1] == classes:
+        return np.stack([row[..., own] for row, own in zip(values, target.tolist(), strict=True)])
+    cut = any(len(step.prev_shape) > values.ndim for step in getattr(given, "op_history", ()))
+    if values.ndim == x.dim() + 1 and values.shape[-1] == 1:
+        values = values[..., 0]
+    if classes != 2 or cut or len(values) != len(target) or values.dtype == object:
+        return values
+    first = (target.cpu().numpy() == 0).reshape(-1, *[1] * (values.ndim - 1))
+    return np.where(first, -values, values)

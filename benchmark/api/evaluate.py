@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 
 from benchmark.api.attributions import attributions_of
-from benchmark.api.explainers import Callback, is_explainer
+from benchmark.api.explainers import Callback, asked, is_explainer
 from benchmark.api.making_records import record_of
 from benchmark.api.names import registered_as
-from benchmark.core.errors import BenchmarkError, UsageError, describe, few
+from benchmark.core.errors import BenchmarkError, SomeFailedError, UsageError, describe, few
 from benchmark.core.provenance import UNKNOWN
 from benchmark.core.types import METHODS, Method, Task
 from benchmark.running.kept_samples import examples
@@ -22,6 +22,7 @@ from benchmark.scoring.metrics import select_metrics
 
 if TYPE_CHECKING:
     from benchmark.api.result import Result
+    from benchmark.records.record import Record
 
 
 def evaluate(
@@ -58,18 +59,30 @@ def evaluate(
 
     Raises:
         UsageError: something is not as it should be; the sentence says what to do.
-        BenchmarkError: a method failed, or left the model changed.
+        SomeFailedError: a method or callable failed, or left the model changed; its `result` holds the others.
     """
     from benchmark.api.result import Result
 
     entries = _entries(task, attributions)
     evaluator = _evaluator(task, metrics, seed, samples)
-    made = {label: _evaluated(evaluator, label, given) for label, given in entries.items()}
-    records, kept = [], []
-    for label, evaluation in made.items():
-        records.append(record_of(evaluator, evaluation, label, entries[label]))
-        kept.append(_examples(evaluator, evaluation))
-    return Result(tuple(records), tuple(kept), made)
+    numbers = {label: _numbers(evaluator, label, given) for label, given in entries.items()}
+    made: dict[str, tuple[Evaluation, Record, list[dict[str, Any]]]] = {}
+    failures: dict[str, str] = {}
+    for label, entry in sorted(entries.items(), key=lambda item: isinstance(item[1], Method)):  # numbers before methods
+        try:
+            evaluation = _evaluated(evaluator, label, entry, numbers[label])
+            record = record_of(evaluator, evaluation, label, entry)  # of the task before another method changes it
+            made[label] = evaluation, record, _examples(evaluator, evaluation)
+        except BenchmarkError as error:
+            failures[label] = str(error)
+    done = {label: made[label] for label in entries if label in made}
+    evaluations = {label: evaluation for label, (evaluation, _, _) in done.items()}
+    result = Result(
+        tuple(record for _, record, _ in done.values()), tuple(kept for *_, kept in done.values()), evaluations
+    )
+    if failures:
+        raise SomeFailedError(failures, result if done else None)
+    return result
 
 
 def score(metric: str, task: Task, attributions: Any, *, seed: int = 0) -> np.ndarray:
@@ -92,11 +105,18 @@ def score(metric: str, task: Task, attributions: Any, *, seed: int = 0) -> np.nd
         A score for each input, (N,) float64; NaN where it is undefined.
 
     Raises:
-        UsageError, BenchmarkError: see `evaluate`.
+        UsageError: see `evaluate`; or more than one metric is named.
+        SomeFailedError: see `evaluate`.
     """
-    evaluator = _evaluator(task, [metric], seed, None)
-    (entry,) = _entries(task, {"attributions": attributions}).values()
-    return _evaluated(evaluator, "attributions", entry).scores[evaluator.metrics[0]].numpy()
+    label = "attributions"
+    entries = _entries(task, {label: attributions})
+    evaluator = _evaluator(task, _one_metric(metric), seed, None)
+    numbers = _numbers(evaluator, label, entries[label])
+    try:
+        evaluation = _evaluated(evaluator, label, entries[label], numbers)
+    except BenchmarkError as error:
+        raise SomeFailedError({label: str(error)}) from error
+    return evaluation.scores[evaluator.metrics[0]].numpy()
 
 
 def _evaluator(task: Task, metrics: str | Sequence[str], seed: int, samples: Sequence[int] | None) -> Evaluator:
@@ -108,6 +128,23 @@ def _evaluator(task: Task, metrics: str | Sequence[str], seed: int, samples: Seq
     if isinstance(seed, bool) or not isinstance(seed, int):
         raise UsageError(f"seed expects a whole number, got {seed!r}")
     return Evaluator(task, seed, samples, metrics=_metrics(metrics))
+
+
+def _one_metric(given: Any) -> list[str]:
+    """Return the name of a metric.
+
+    Raises:
+        UsageError: it is none, or chooses several as a group or a glob does.
+    """
+    if not isinstance(given, str):
+        raise UsageError(f"score expects the name of one metric, got {type(given).__name__}: evaluate takes several")
+    names = select_metrics(given)
+    if [name.lower() for name in names] != [given.strip().lower()]:
+        raise UsageError(
+            f"score expects the name of one metric, got {given!r}, which chooses {few(names)}: "
+            f"evaluate(task, attributions, metrics={given!r}) scores them"
+        )
+    return names
 
 
 def _metrics(given: str | Sequence[str]) -> list[str]:
@@ -155,7 +192,13 @@ def _entry(task: Task, label: str, value: Any) -> Any:
         return _applied(task, label, value)
     if isinstance(value, str):
         raise UsageError(f"{label} is the text {value!r}: benchmark.method({value!r}) is the method of this name")
-    return Callback(value) if is_explainer(value) and not isinstance(value, Tensor) else value
+    if isinstance(value, Tensor) or not is_explainer(value):
+        return value
+    try:
+        asked(value, task)
+    except UsageError as error:
+        raise UsageError(f"{label}: {error}") from error
+    return Callback(value)
 
 
 def _applied(task: Task, label: str, method: Method) -> Method:
@@ -180,21 +223,31 @@ def _applied(task: Task, label: str, method: Method) -> Method:
     return method
 
 
-def _evaluated(evaluator: Evaluator, label: str, entry: Any) -> Evaluation:
-    """Return the evaluation of one entry.
+def _numbers(evaluator: Evaluator, label: str, entry: Any) -> Tensor | None:
+    """Return attributions that were given, or None for a method.
+
+    Raises:
+        UsageError: they are none.
+    """
+    if isinstance(entry, Method):
+        return None
+    return attributions_of(entry, evaluator.task, evaluator.x, evaluator.shared.target, label)
+
+
+def _evaluated(evaluator: Evaluator, label: str, entry: Any, numbers: Tensor | None) -> Evaluation:
+    """Return the evaluation of one entry, of the attributions that were given or of a method.
 
     Raises:
         BenchmarkError: a method failed.
     """
-    if isinstance(entry, Method):
-        try:
-            return evaluator.evaluate(entry, registered_as(entry) or label)
-        except BenchmarkError as error:
-            raise type(error)(f"{label}: {error}") from error
-        except Exception as error:  # of a method of a person's own
-            raise BenchmarkError(f"{label} failed: {describe(error, type(entry))}") from error
-    numbers = attributions_of(entry, evaluator.task, evaluator.x, evaluator.shared.target, label)
-    return evaluator.score(numbers)
+    if numbers is not None:
+        return evaluator.score(numbers)
+    try:
+        return evaluator.evaluate(entry, registered_as(entry) or label)
+    except BenchmarkError:
+        raise
+    except Exception as error:  # of a method of a person's own
+        raise BenchmarkError(f"it failed: {describe(error, type(entry))}") from error
 
 
 def _examples(evaluator: Evaluator, evaluation: Evaluation) -> list[dict[str, Any]]:

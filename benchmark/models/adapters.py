@@ -55,7 +55,8 @@ class AsLogits(nn.Module):
     """Makes logits of two classes or more of what a model gives.
 
     Probabilities become their logarithm, of which softmax makes them again; what is 0 becomes the least number that is
-    not. One column is the second of two classes.
+    not. One column is the second of two classes; of logits the two get half each, with opposite signs, so that
+    neither is a constant that nothing is attributed to.
 
     Args:
         model: what gives them; its other arguments are passed on.
@@ -75,12 +76,16 @@ class AsLogits(nn.Module):
     def made(self, given: Any) -> Tensor:
         """Return logits (B, C) made of what the model gives."""
         if self.binary:
-            second = given.reshape(len(given), 1)
-            first = 1 - second if self.output == "probabilities" else torch.zeros_like(second)
-            given = torch.cat([first, second], 1)
+            given = self.columns(given)
         if self.output == "logits":
-            return given
+            return given / 2 if self.binary else given
         return given.clamp(min=torch.finfo(given.dtype).tiny).log()
+
+    def columns(self, given: Tensor) -> Tensor:
+        """Return the two columns (B, 2) that one column stands for, as probabilities or with opposite signs."""
+        second = given.reshape(len(given), 1)
+        first = 1 - second if self.output == "probabilities" else -second
+        return torch.cat([first, second], 1)
 
     def __getattr__(self, name: str) -> Any:
         """Return the embedding of the model that is asked, where a text model has one."""
