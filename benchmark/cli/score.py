@@ -81,12 +81,12 @@ def score_command(arguments: argparse.Namespace) -> int:
     methods, lines = _applicable(task, choices)
     store = RecordStore(arguments.out).open()
     result, failed = _evaluated(task, given | methods, arguments)
+    print(result)
     result.save(store.root)
     if arguments.page is not None:
         from leaderboards.report import page
 
         arguments.page.write_text(page(result.rankings(), store.examples), encoding="utf-8")
-    print(result)
     for line in [*lines, *failed]:
         print(line)
     print(f"{len(result.records)} scored, {len(lines)} skipped, {len(failed)} failed; records in {store.root}")

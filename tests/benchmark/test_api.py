@@ -372,13 +372,6 @@ def test_a_result_is_a_table_a_board_a_figure_and_records(tmp_path, capsys):
     assert "mine" in page.read_text()
 
 
-def test_what_is_saved_again_replaces_what_was_there(tmp_path):
-    fb.evaluate(own(), {"mine": ATTRIBUTIONS}).save(tmp_path)
-    again = fb.evaluate(own(), {"mine": -ATTRIBUTIONS})
-    again.save(tmp_path)
-    pd.testing.assert_frame_equal(fb.load(tmp_path).scores["DEL"], again.scores["DEL"])
-
-
 def test_a_board_without_a_control_says_how_to_add_one():
     assert 'add "random": benchmark.method("random")' in str(fb.evaluate(own(), {"mine": ATTRIBUTIONS}))
 

@@ -184,7 +184,7 @@ def test_a_folder_without_records_and_one_with_damage_are_refused(tmp_path):
     with pytest.raises(UsageError, match="no records of a task 'onw' .*did you mean 'own'"):
         fb.load(tmp_path, task="onw")
     next(tmp_path.glob("real/own/*/scores.parquet")).write_bytes(b"PAR1")
-    with pytest.raises(UsageError, match="1 records in .* cannot be read, of which the first: "):
+    with pytest.raises(UsageError, match="1 record in .* cannot be read, of which the first: "):
         fb.load(tmp_path)
 
 
