@@ -9,9 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from benchmark.api.inputs import names_of, tensor_of
+from benchmark.api.inputs import labelled, names_of, tensor_of
 from benchmark.core.errors import UsageError, few
-from benchmark.core.types import Task
+from benchmark.core.types import Removal, Task
 from benchmark.modalities.grouping import GroupedRemoval
 
 
@@ -54,7 +54,13 @@ def attributions_of(given: Any, task: Task, x: Tensor, target: Tensor | None, wh
 
 
 def _numbers(given: Tensor) -> Tensor:
-    return given if given.is_floating_point() else given.double()
+    """Return numbers as float32 or float64, in which sums over channels, widths and groups lose nothing."""
+    return given if given.dtype == torch.float32 else given.double()
+
+
+def _single(task: Task) -> Removal:
+    """Return how single features are removed, also where a task has groups of them."""
+    return task.removal.inner if isinstance(task.removal, GroupedRemoval) else task.removal
 
 
 def _features(given: Tensor, task: Task, x: Tensor, what: str) -> Tensor:
@@ -66,9 +72,8 @@ def _features(given: Tensor, task: Task, x: Tensor, what: str) -> Tensor:
         )
     if tuple(given.shape) == (count, features):
         return given
-    single = task.removal.inner if isinstance(task.removal, GroupedRemoval) else task.removal
     flat = _layout(given, x)
-    if flat is None or flat.shape[1] != single.n_features:
+    if flat is None or flat.shape[1] != _single(task).n_features:
         raise UsageError(f"{what} has the shape {tuple(given.shape)}, expected {_shape(task, x)}")
     return task.removal.sums(flat) if isinstance(task.removal, GroupedRemoval) else flat
 
@@ -98,9 +103,9 @@ def _shape(task: Task, x: Tensor) -> str:
 
 
 def _padded(given: Any, task: Task, x: Tensor, what: str) -> Tensor:
-    """Return per-token lists as (N, length), 0 at padding."""
-    single = task.removal.inner if isinstance(task.removal, GroupedRemoval) else task.removal
-    lengths = single.valid(x).sum(1).tolist()
+    """Return per-token lists as (N, length), 0 at padding, on whichever side that is."""
+    valid = _single(task).valid(x).cpu()
+    lengths = valid.sum(1).tolist()
     if len(given) != len(lengths):
         raise UsageError(f"{what} has {len(given)} lists, expected one for each of {len(lengths)} texts")
     rows = torch.zeros(x.shape, dtype=torch.float64)
@@ -110,14 +115,15 @@ def _padded(given: Any, task: Task, x: Tensor, what: str) -> Tensor:
             raise UsageError(
                 f"{what} has {tuple(row.shape)} numbers for text {at}, expected one for each of its {length} tokens"
             )
-        rows[at, : len(row)] = row
+        rows[at, valid[at] if len(row) == length else slice(None)] = row.double().cpu()
     return rows
 
 
 def _in_order(given: Any, names: tuple[str, ...], task: Task, what: str) -> Any:
-    """Return a table whose columns stand in the order of the task's features, if they are called so."""
-    if set(names) == set(task.feature_names):
-        return given[[given.columns[names.index(name)] for name in task.feature_names]]
+    """Return a table whose columns stand in the order of the task's features, or of x's columns, if called so."""
+    for known in (task.feature_names, labelled(task).columns):
+        if known is not None and set(names) == set(known):
+            return given[[given.columns[names.index(name)] for name in known]]
     if all(map(str.isdigit, names)):
         return given
     raise UsageError(f"{what} has the columns {few(names)}, expected those of the task: {few(task.feature_names)}")

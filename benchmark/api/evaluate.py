@@ -11,6 +11,7 @@ from torch import Tensor
 
 from benchmark.api.attributions import attributions_of
 from benchmark.api.explainers import Callback, asked, is_explainer
+from benchmark.api.inputs import in_order_of, labelled, tensor_of
 from benchmark.api.making_records import record_of
 from benchmark.api.names import registered_as
 from benchmark.core.errors import BenchmarkError, SomeFailedError, UsageError, describe, few
@@ -123,11 +124,25 @@ def _evaluator(task: Task, metrics: str | Sequence[str], seed: int, samples: Seq
     """Return the evaluator, whose checks restore what they draw."""
     if not isinstance(task, Task):
         raise UsageError(f"expected a task, as benchmark.task(model, x) makes it, got {type(task).__name__}")
-    if samples is not None and len(set(samples)) < len(samples):
-        raise UsageError(f"samples expects row numbers that are different, got {few(samples)}")
+    rows = None if samples is None else _rows(samples)
     if isinstance(seed, bool) or not isinstance(seed, int):
         raise UsageError(f"seed expects a whole number, got {seed!r}")
-    return Evaluator(task, seed, samples, metrics=_metrics(metrics))
+    return Evaluator(task, seed, rows, metrics=_metrics(metrics))
+
+
+def _rows(samples: Any) -> list[int]:
+    """Return row numbers.
+
+    Raises:
+        UsageError: they are none, or one is there twice.
+    """
+    numbers = tensor_of(samples, "samples")
+    if numbers.dim() != 1 or not len(numbers) or numbers.is_floating_point() or numbers.dtype == torch.bool:
+        raise UsageError(f"samples expects row numbers, got {tuple(numbers.shape)} of {numbers.dtype}")
+    rows = numbers.tolist()
+    if len(set(rows)) < len(rows):
+        raise UsageError(f"samples expects row numbers that are different, got {few(rows)}")
+    return rows
 
 
 def _one_metric(given: Any) -> list[str]:
@@ -231,6 +246,8 @@ def _numbers(evaluator: Evaluator, label: str, entry: Any) -> Tensor | None:
     """
     if isinstance(entry, Method):
         return None
+    rows = labelled(evaluator.task).rows
+    entry = in_order_of(entry, None if rows is None else rows[evaluator.samples], label)
     return attributions_of(entry, evaluator.task, evaluator.x, evaluator.shared.target, label)
 
 

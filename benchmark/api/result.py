@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from leaderboards.board import Board
     from leaderboards.rank import Ranking
 
+PARTS = ("task", "seed", "source", "limit", "precision", "device", "preset")
+"""What records of one label may differ in."""
 CONTROLS = 'no control is among these: add "random": benchmark.method("random") to see what explaining nothing scores'
 
 
@@ -56,7 +58,7 @@ class Result:
     def scores(self) -> dict[str, pd.DataFrame]:
         """Return a table for each metric: a row a sample, a column a label; NaN where a score is undefined."""
         frame = self.to_frame()
-        rows = [name for name in ("task", "seed") if name in frame and frame[name].nunique() > 1] + ["sample"]
+        rows = [name for name in PARTS if name in frame and frame[name].nunique() > 1] + ["sample"]
         tables = {}
         for metric in frame["metric"].unique():
             of_metric = frame[frame["metric"] == metric]
@@ -69,15 +71,17 @@ class Result:
     def to_frame(self) -> pd.DataFrame:
         """Return a row for each method, sample and metric: method, sample, target, metric, score, valid, reason.
 
-        Where the result holds several tasks or seeds, `task` and `seed` stand in front.
+        Where the result holds several tasks or seeds, `task` and `seed` stand in front; likewise whatever else its
+        records differ in: `limit` is their number of samples.
         """
         cells = [record.cell for record in self.records]
-        several = [name for name in ("task", "seed") if len({getattr(cell, name) for cell in cells}) > 1]
+        several = [name for name in PARTS if len({getattr(cell, name) for cell in cells}) > 1]
         frames = []
         for record in self.records:
             if record.status != "done":
                 continue
             given = {name: getattr(record.cell, name) for name in several} | {"method": record.label}
+            given |= {"limit": record.n_total} if "limit" in several else {}
             frame = record.scores.assign(**given)[[*given, *record.scores.columns]]
             frame = frame.astype({"sample": int, "target": int, "metric": str, "reason": object})
             frames.append(frame.assign(reason=frame["reason"].where(frame["reason"].notna(), None)))
