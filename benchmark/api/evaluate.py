@@ -16,8 +16,9 @@ from benchmark.api.making_records import record_of
 from benchmark.api.names import registered_as
 from benchmark.core.errors import BenchmarkError, SomeFailedError, UsageError, describe, few
 from benchmark.core.provenance import UNKNOWN
-from benchmark.core.types import METHODS, Method, Task
+from benchmark.core.types import Method, Task
 from benchmark.running.kept_samples import examples
+from benchmark.running.plan import suited
 from benchmark.scoring.evaluator import Evaluation, Evaluator
 from benchmark.scoring.metrics import select_metrics
 
@@ -222,17 +223,7 @@ def _applied(task: Task, label: str, method: Method) -> Method:
     Raises:
         UsageError: it cannot explain it.
     """
-    name = registered_as(method)
-    facts = METHODS.entry(name).facts if name is not None else {}
-    suits = facts.get("modalities", ())
-    why = f"explains {', '.join(suits)}, not {task.modality}" if suits and task.modality not in suits else None
-    if facts.get("kind") == "learned" and hasattr(task.removal, "groups"):
-        why = "is trained on single features, and the task has groups of them"
-    elif facts.get("kind") == "learned" and task.test.x.dtype == torch.float64:
-        why = "is trained in float32, and the task's inputs are float64: give the model, x and background in float32"
-    if why is None:
-        method = method.resolved(task)
-        why = method.unsupported(task)  # type: ignore[arg-type]
+    method, why = suited(method, task, registered_as(method), label)
     if why is not None:
         raise UsageError(f"{label} cannot explain this task: it {why}")
     return method

@@ -112,7 +112,7 @@ def code_digest(made: Any) -> str:
         made = made.func
     made = getattr(made, "__func__", made)
     if hasattr(made, "__code__"):
-        parts = [_plain_code(made.__code__)]
+        parts: list[Any] = [_plain_code(made.__code__)]
     else:
         kind = type(made)
         settings = repr(made) if dataclasses.is_dataclass(made) else ""

@@ -99,19 +99,15 @@ def _applicable(task: Task, choices: Sequence[MethodChoice]) -> tuple[dict[str, 
     Raises:
         UsageError: methods were asked for, and none explains it.
     """
-    from benchmark.core.types import METHODS
-    from benchmark.running.plan import method_for
+    from benchmark.running.plan import method_for, suited
 
     methods, reasons = {}, {}
     for choice in choices:
-        modalities = METHODS.entry(choice.name).facts.get("modalities", ())
-        method = method_for(choice).resolved(task)
-        if modalities and task.modality not in modalities:
-            reasons[choice.label] = f"explains {', '.join(modalities)}, not {task.modality}"
-        elif why := method.unsupported(task):  # type: ignore[arg-type]
-            reasons[choice.label] = why
-        else:
+        method, why = suited(method_for(choice), task, choice.name, choice.label)
+        if why is None:
             methods[choice.label] = method
+        else:
+            reasons[choice.label] = why
     if choices and not methods:
         raise UsageError(
             f"none of --methods explains these inputs: {few([f'{name} {why}' for name, why in reasons.items()])}"

@@ -164,3 +164,12 @@ def test_attributions_without_numbers_are_refused():
     assert torch.equal(read(task, MINE.to_sparse()), MINE)
     assert torch.equal(read(task, (MINE * 9).to(torch.int8)), (MINE * 9).to(torch.int8).double())
     assert torch.equal(read(task, MINE > 0), (MINE > 0).double())
+
+
+@pytest.mark.parametrize("channels", [1, 2, 4, 5])
+def test_images_of_any_number_of_channels_are_evaluated_and_saved(channels, tmp_path):
+    with seeded(0):
+        model = nn.Sequential(nn.Flatten(), nn.Linear(channels * 16, 3))
+    result = fb.evaluate(fb.task(model, drawn(2, channels, 4, 4)), {"mine": drawn(2, 4, 4)}, metrics="DEL")
+    result.save(tmp_path)
+    assert fb.load(tmp_path).examples[0][0]["image"]
