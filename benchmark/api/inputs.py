@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import pandas as pd
@@ -10,7 +12,7 @@ import torch
 from torch import Tensor
 
 from benchmark.core.errors import UsageError, few, short
-from benchmark.core.types import Modality
+from benchmark.core.types import Modality, Task
 
 NAMED = {"table": "numbers (N, columns)", "image": "pixels (N, channels, side, side)", "text": "token ids (N, length)"}
 
@@ -28,7 +30,9 @@ def tensor_of(given: Any, what: str) -> Tensor:
     if isinstance(given, Tensor):
         if given.is_complex() or given.is_quantized:
             raise UsageError(f"{what} expects real numbers, got a tensor of {given.dtype}")
-        return given.detach()
+        if given.is_meta:
+            raise UsageError(f"{what} is on the device meta, which holds no numbers: give a tensor that does")
+        return given.detach() if given.layout == torch.strided else given.detach().to_dense()
     if isinstance(given, str):
         raise UsageError(f"{what} expects numbers, got the text {short(repr(given))}: load the file first")
     if isinstance(given, pd.DataFrame):
@@ -75,6 +79,62 @@ def _came(given: object) -> str:
 def names_of(given: object) -> tuple[str, ...] | None:
     """Return the names of a table's columns, or None where they have none."""
     return tuple(map(str, given.columns)) if hasattr(given, "columns") and hasattr(given, "to_numpy") else None
+
+
+@dataclass(frozen=True)
+class Labels:
+    """What the rows and columns of a pandas table are called.
+
+    Attributes:
+        columns: the names of its columns, or None where x is no table.
+        rows: its index, or None where that only counts from 0 and so says nothing.
+    """
+
+    columns: tuple[str, ...] | None = None
+    rows: pd.Index | None = None
+
+
+_labels: WeakKeyDictionary[Task, Labels] = WeakKeyDictionary()
+"""How the table was labelled that a task was made of."""
+
+
+def labels_of(given: object) -> Labels:
+    """Return what the rows and columns of x are called."""
+    return Labels(names_of(given), _index_of(given))
+
+
+def remember(task: Task, labels: Labels) -> Task:
+    """Return a task of which `labelled` knows what the rows and columns of x are called."""
+    _labels[task] = labels
+    return task
+
+
+def labelled(task: Task) -> Labels:
+    """Return what the rows and columns of x are called that a task was made of."""
+    return _labels.get(task, Labels())
+
+
+def in_order_of(given: Any, rows: pd.Index | None, what: str) -> Any:
+    """Return a pandas table or series with its rows in the order of x, if both have an index that says which is which.
+
+    Raises:
+        UsageError: it has other rows.
+    """
+    index = _index_of(given)
+    if rows is None or index is None or len(index) != len(rows) or index.equals(rows):
+        return given
+    if index.has_duplicates or rows.has_duplicates or not index.isin(rows).all():
+        raise UsageError(
+            f"{what} has the rows {few(index.tolist())}, expected those of x: {few(rows.tolist())}: where they are the "
+            "same in this order, give it with .reset_index(drop=True)"
+        )
+    return given.loc[rows]
+
+
+def _index_of(given: object) -> pd.Index | None:
+    """Return the index of a pandas table or series, or None where it only counts from 0."""
+    known = isinstance(given, (pd.DataFrame, pd.Series)) and not given.index.equals(pd.RangeIndex(len(given)))
+    return given.index if known else None  # type: ignore[attr-defined]
 
 
 def modality_of(x: Tensor, text: bool) -> Modality:

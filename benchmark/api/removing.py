@@ -13,9 +13,12 @@ from benchmark.core.parameters import configure
 from benchmark.core.types import Modality, Removal
 from benchmark.modalities.grouping import GroupedRemoval
 from benchmark.modalities.removals import REMOVALS, Inputs
+from benchmark.models.wrapping import ROWS
 from benchmark.plugins.discovery import discover_all
 
 DEFAULT: dict[Modality, str] = {"table": "mean", "image": "mean", "text": "mask"}
+ROUNDING = 64
+"""By how many units of the last place the mean of equal numbers may differ from them."""
 MEMBERS = ("n_features", "pads", "shares_baseline", "baseline", "expand", "valid", "pool")
 """What a removal has."""
 
@@ -44,6 +47,29 @@ def removal_of(given: Any, inputs: Inputs) -> Removal:
         what = "channels" if inputs.modality == "image" else "columns"
         raise UsageError(f"removal expects a name, a number or a row of {width} {what}, got {tuple(values.shape)}")
     return inputs.replaced_by(inputs.like(0.0) + values)
+
+
+def check_removal(removal: Removal, x: Tensor, own_background: bool) -> None:
+    """Make sure that removing features changes some input.
+
+    Args:
+        removal: of x's features.
+        x: the inputs.
+        own_background: x itself says what is usual.
+
+    Raises:
+        UsageError: every input is its own baseline, so that every attribution would score alike.
+    """
+    for part in x.split(ROWS):
+        base = removal.baseline(part).expand_as(part)
+        tolerance = ROUNDING * torch.finfo(part.dtype).eps if part.is_floating_point() else 0
+        if not bool(((base - part).abs() <= tolerance * part.abs()).all()):
+            return
+    why = ", whose rows are equal and which is its own background" if own_background else ""
+    raise UsageError(
+        f"removing features changes nothing in x{why}: what takes their place is what is there, so pass background= "
+        "with other rows, such as those of training, or removal= such as zero"
+    )
 
 
 def _named(text: str, inputs: Inputs) -> Removal:

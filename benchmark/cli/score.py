@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from benchmark.cli.arguments import add_metrics, add_out, natural
 from benchmark.cli.boards import Verb
-from benchmark.core.errors import BenchmarkError, DataError, UsageError, few
+from benchmark.core.errors import DataError, SomeFailedError, UsageError, few
 from benchmark.scoring.metrics import select_metrics
 
 if TYPE_CHECKING:
@@ -81,12 +81,12 @@ def score_command(arguments: argparse.Namespace) -> int:
     methods, lines = _applicable(task, choices)
     store = RecordStore(arguments.out).open()
     result, failed = _evaluated(task, given | methods, arguments)
+    print(result)
     result.save(store.root)
     if arguments.page is not None:
         from leaderboards.report import page
 
         arguments.page.write_text(page(result.rankings(), store.examples), encoding="utf-8")
-    print(result)
     for line in [*lines, *failed]:
         print(line)
     print(f"{len(result.records)} scored, {len(lines)} skipped, {len(failed)} failed; records in {store.root}")
@@ -99,19 +99,15 @@ def _applicable(task: Task, choices: Sequence[MethodChoice]) -> tuple[dict[str, 
     Raises:
         UsageError: methods were asked for, and none explains it.
     """
-    from benchmark.core.types import METHODS
-    from benchmark.running.plan import method_for
+    from benchmark.running.plan import method_for, suited
 
     methods, reasons = {}, {}
     for choice in choices:
-        modalities = METHODS.entry(choice.name).facts.get("modalities", ())
-        method = method_for(choice).resolved(task)
-        if modalities and task.modality not in modalities:
-            reasons[choice.label] = f"explains {', '.join(modalities)}, not {task.modality}"
-        elif why := method.unsupported(task):  # type: ignore[arg-type]
-            reasons[choice.label] = why
-        else:
+        method, why = suited(method_for(choice), task, choice.name, choice.label)
+        if why is None:
             methods[choice.label] = method
+        else:
+            reasons[choice.label] = why
     if choices and not methods:
         raise UsageError(
             f"none of --methods explains these inputs: {few([f'{name} {why}' for name, why in reasons.items()])}"
@@ -123,32 +119,17 @@ def _evaluated(task: Task, what: dict[str, Any], arguments: argparse.Namespace) 
     """Return the scores of what could be evaluated, and a line for each method that failed.
 
     Raises:
-        BenchmarkError: the attributions of a file are none, or every method failed.
+        UsageError: the attributions of a file are none.
+        SomeFailedError: all failed.
     """
     from benchmark.api.evaluate import evaluate
-    from benchmark.api.result import Result
-    from benchmark.core.types import Method
 
-    how: dict[str, Any] = {"metrics": arguments.metrics, "seed": arguments.seed}
-    methods = {label: value for label, value in what.items() if isinstance(value, Method)}
     try:
-        return evaluate(task, what, **how), []
-    except BenchmarkError as error:
-        if not methods:
+        return evaluate(task, what, metrics=arguments.metrics, seed=arguments.seed), []
+    except SomeFailedError as error:
+        if error.result is None:
             raise
-        first = error
-    parts, failed = [], []  # again one by one, so that a method that fails ends no other
-    if given := {label: value for label, value in what.items() if label not in methods}:
-        parts.append(evaluate(task, given, **how))
-    for label, method in methods.items():
-        try:
-            parts.append(evaluate(task, {label: method}, **how))
-        except BenchmarkError as error:
-            failed.append(f"failed: {error}")
-    if not parts:
-        raise first
-    records = tuple(record for part in parts for record in part.records)
-    return Result(records, tuple(kept for part in parts for kept in part.examples)), failed
+        return error.result, [f"failed: {label}: {sentence}" for label, sentence in error.failures.items()]
 
 
 def _target(arguments: argparse.Namespace) -> str | int:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import difflib
 import sys
 import traceback
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 
 class BenchmarkError(Exception):
@@ -34,6 +35,20 @@ class Absent(Exception):  # noqa: N818 - no error: the next source is tried
 
 class RecordError(BenchmarkError):
     """A stored record is damaged or was not written by this program."""
+
+
+class SomeFailedError(BenchmarkError):
+    """Some of what was to be evaluated failed, and the rest did not.
+
+    Args:
+        failures: the sentence of each that failed, by label.
+        result: of the others (`benchmark.api.result.Result`), or None where there are none.
+    """
+
+    def __init__(self, failures: Mapping[str, str], result: Any = None) -> None:
+        self.failures, self.result = dict(failures), result
+        others = "" if result is None else f"; the scores of {few(result.labels)} are in the error's .result"
+        super().__init__("; ".join(f"{label}: {sentence}" for label, sentence in failures.items()) + others)
 
 
 def describe(error: BaseException, made: Callable[..., object]) -> str:

@@ -73,7 +73,8 @@ class AsLogits(nn.Module):
     """Makes logits of two classes or more of what a model gives.
 
     Probabilities become their logarithm, of which softmax makes them again, in float32 at least; what is 0 becomes the
-    least number that is not. One column is the second of two classes.
+    least number that is not. One column is the second of two classes; of logits the two get half each, with opposite
+    signs, so that neither is a constant that nothing is attributed to.
 
     Args:
         model: what gives them; its other arguments are passed on.
@@ -100,11 +101,9 @@ class AsLogits(nn.Module):
             self._check(given)
             given = given.to(torch.promote_types(given.dtype, torch.float32)).clamp(0, 1)
         if self.binary:
-            second = given.reshape(-1, 1)
-            first = 1 - second if self.output == "probabilities" else torch.zeros_like(second)
-            given = torch.cat([first, second], 1)
+            given = self.columns(given)
         if self.output == "logits":
-            return given
+            return given / 2 if self.binary else given
         return given.clamp(min=torch.finfo(given.dtype).tiny).log()
 
     def _check(self, given: Tensor) -> None:
@@ -122,6 +121,12 @@ class AsLogits(nn.Module):
                 f"the model gave probabilities that sum to {far:.4g}, expected 1: let each row of its answers sum to "
                 '1, or say output="logits"'
             )
+
+    def columns(self, given: Tensor) -> Tensor:
+        """Return the two columns (B, 2) that one column stands for, as probabilities or with opposite signs."""
+        second = given.reshape(-1, 1)
+        first = 1 - second if self.output == "probabilities" else -second
+        return torch.cat([first, second], 1)
 
     def __getattr__(self, name: str) -> Any:
         """Return the embedding of the model that is asked, where a text model has one."""

@@ -100,11 +100,16 @@ def wrap(
     return Wrapped(wrapped, logits[: len(x)], usual, None if classes is None else tuple(classes))
 
 
+def given_for(wrapped: nn.Module) -> nn.Module | None:
+    """Return the module that a person gave, of which `wrapped` was made, or None where there is none."""
+    known = _given.get(wrapped)
+    return known() if known is not None else None
+
+
 @contextmanager
 def counted(wrapped: nn.Module) -> Iterator[None]:
     """Let rows that pass the module a person gave count for the phase that is under way, as those of `wrapped` do."""
-    known = _given.get(wrapped)
-    model = known() if known is not None else None
+    model = given_for(wrapped)
     if model is None:
         yield
         return

@@ -62,7 +62,11 @@ def pooled(heat: np.ndarray) -> np.ndarray:
 
 
 def png(x: np.ndarray) -> str:
-    """Return an image (C, H, W), stretched over its own range, as a PNG of at most 112 pixels a side in base 64."""
+    """Return an image (C, H, W), stretched over its own range, as a PNG of at most 112 pixels a side in base 64.
+
+    Of more channels than a PNG has, their mean is shown.
+    """
+    x = x if len(x) <= 4 else x.mean(0, keepdims=True)
     low, high = x.min(), x.max()
     pixels = ((x - low) / max(high - low, 1e-12) * 255).round().astype(np.uint8)
     picture = Image.fromarray(pixels[0] if len(pixels) == 1 else pixels.transpose(1, 2, 0))
