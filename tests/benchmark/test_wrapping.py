@@ -310,8 +310,8 @@ def test_a_column_is_judged_on_the_background_too(x):
     narrow = x.abs().clamp(max=1)
     assert wrap(column, narrow).logits.min() < 0, "of probabilities"
     wrapped = wrap(column, narrow, background=x)
-    assert torch.equal(wrapped.logits[:, 1], narrow[:, 0])
-    assert torch.equal(wrapped.usual[:, 1], x[:, 0])
+    assert torch.equal(wrapped.logits, torch.cat([-narrow[:, :1], narrow[:, :1]], 1) / 2)
+    assert torch.equal(wrapped.usual, torch.cat([-x[:, :1], x[:, :1]], 1) / 2)
 
 
 @pytest.mark.parametrize(("said", "of"), [(None, 1), ("probabilities", 1), ("probabilities", 3), (None, 3)])
