@@ -108,7 +108,7 @@ def _evaluator(
     path = SHARED.path(
         task.name, task.name, rows_digest(asked), model_digest(task.model, task.train.x), settings_digest(task), seed,
         sorted(metrics), precision, compiled, device.partition(":")[0], source_digest("benchmark.scoring.evaluator"),
-        sorted({source_digest(METRICS.entry(name).module) for name in metrics if name not in TEN}),
+        sorted((name, source_digest(METRICS.entry(name).module)) for name in metrics if name not in TEN),
     )  # fmt: skip
     shared, costs = SharedPredictions.load(path, device)
     evaluator = Evaluator(task, seed, samples, metrics=metrics, precision=precision, shared=shared)

@@ -417,6 +417,52 @@ def test_what_others_share_is_stored_and_read_again(tmp_path):
         assert same(first.score(attributions).scores[name], again.score(attributions).scores[name])
 
 
+def test_probes_of_one_name_from_two_packages_have_answers_of_their_own(tmp_path):
+    def package(first):
+        @dataclass(frozen=True)
+        class Half(SharedProbe):
+            def sets(self, samples):
+                columns = torch.arange(samples.valid.shape[1])
+                gone = columns < 2 if first else columns > 6
+                return MaskSets.of(gone.expand(len(samples.valid), 1, -1))
+
+        Half.__qualname__ = "Half"
+        return Half()
+
+    one, other = package(True), package(False)
+    assert repr(one) == repr(other)
+    add("LEFT", composed(one, reading=LOGITS))
+    add("RIGHT", composed(other, reading=LOGITS))
+    task, names = CASE.task(), ["LEFT", "RIGHT"]
+    attributions = CASE.attributions(task)
+    both = Evaluator(task, metrics=names)
+    both.shared.save(tmp_path / "shared", both.meter.summary())
+    stored, _ = SharedPredictions.load(tmp_path / "shared", "cpu")
+    for made in (both, Evaluator(task, metrics=names[::-1], shared=stored)):  # in whatever order they are asked for
+        together = made.score(attributions).scores
+        for name in names:
+            assert same(together[name], Evaluator(task, metrics=[name]).score(attributions).scores[name]), name
+
+
+def test_stored_answers_are_bound_to_the_source_of_each_metric(tmp_path, monkeypatch):
+    """Two metrics whose files swap their names find no answers of each other."""
+    from benchmark.core.registry import Entry
+    from benchmark.running import built
+
+    monkeypatch.setenv("BENCHMARK_CACHE", str(tmp_path))
+    monkeypatch.setattr(built, "source_digest", lambda module: module)
+    paths = []
+    for modules in (("one", "two"), ("two", "one")):
+        for name, module in zip(("LEFT", "RIGHT"), modules, strict=True):
+            METRICS._entries.pop(name, None), METRICS._objects.pop(name, None)
+            add(name, composed(Pairs()))
+            METRICS.add(Entry(name, module, "", {}))
+        built._evaluator.__wrapped__(CASE.task(), 0, None, ("LEFT", "RIGHT"), "fp32", False)
+        paths.append(set(tmp_path.rglob("*.safetensors")))
+    assert len(paths[0]) == 1
+    assert len(paths[1]) == 2
+
+
 def test_a_record_of_before_metrics_had_groups_is_read_and_ranked():
     from leaderboards.selection import group_of
 
