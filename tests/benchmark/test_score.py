@@ -191,7 +191,12 @@ def cut(folder):
 
 
 WRONG = [
-    (None, {"model": "nowhere.py:model"}, 3, "--model nowhere.py:model: no such file"),
+    (
+        None,
+        {"model": "nowhere.py:model"},
+        3,
+        "--model expects a Python file, got 'nowhere.py': no such file",
+    ),
     (None, {"model": "my.py:modle"}, 2, "my.py has no 'modle'; did you mean 'model'?"),
     (None, {"model": "weights.safetensors"}, 2, "such a file holds weights and not what to do with them"),
     (None, {"model": "my.py:raises"}, 2, "no weights here"),
