@@ -42,6 +42,30 @@ KINDS = {int: "a whole number", float: "a number", bool: "true or false", str: "
 """The types that a parameter may have, alone or as alternatives, where it is given as text."""
 
 
+def split_settings(text: str) -> tuple[str, dict[str, str]]:
+    """Return the name and the settings, as text, of `name` or `name[setting=value,...]`.
+
+    Raises:
+        UsageError: it has another form, or a setting is given twice.
+
+    Example:
+        >>> split_settings("lime[n_samples=5, penalty=0.1]")
+        ('lime', {'n_samples': '5', 'penalty': '0.1'})
+    """
+    name, bracket, rest = text.partition("[")
+    given: dict[str, str] = {}
+    for pair in filter(None, map(str.strip, rest.removesuffix("]").split(","))):
+        key, equals, value = map(str.strip, pair.partition("="))
+        if not equals:
+            raise UsageError(f"cannot read {text!r}: write name or name[parameter=value,...]")
+        if key in given:
+            raise UsageError(f"cannot read {text!r}: {key} is given twice")
+        given[key] = value
+    if bracket and not rest.endswith("]"):
+        raise UsageError(f"cannot read {text!r}: write name or name[parameter=value,...]")
+    return name, given
+
+
 def configure(cls: type[T], name: str, given: Mapping[str, str]) -> T:
     """Return an instance of a frozen dataclass from parameters as text, checked for name, type and range.
 
