@@ -63,7 +63,7 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     lowered = {name.lower(): name for name in known}
     near = difflib.get_close_matches(word.lower(), lowered, n=1)
     hint = f"; did you mean {lowered[near[0]]!r}?" if near else ";"
-    return f"{hint} known: {', '.join(known)}"
+    return f"{hint} known: {few(known, 60)}"
 
 
 def printable(text: str) -> str:
@@ -80,6 +80,16 @@ def few(names: Sequence[object], most: int = 8) -> str:
     """
     more = f" and {len(names) - most:,} more" if len(names) > most else ""
     return ", ".join(short(name) for name in names[:most]) + more or "none"
+
+
+def shown(value: object) -> str:
+    """Return the repr of a value of a person's, which may be long, on one line.
+
+    Example:
+        >>> shown("text"), shown(list(range(1000)))[-22:]
+        ("'text'", '... (4,890 characters)')
+    """
+    return short(repr(value))
 
 
 def short(value: object, most: int = 80) -> str:

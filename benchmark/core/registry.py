@@ -23,7 +23,7 @@ from importlib.machinery import SourceFileLoader
 from pathlib import Path
 from typing import Any, ClassVar, Generic, TypeVar
 
-from benchmark.core.errors import DataError, UsageError, did_you_mean, short
+from benchmark.core.errors import DataError, UsageError, did_you_mean, short, shown
 from benchmark.core.parameters import unusable
 from benchmark.core.selection import chosen
 
@@ -42,14 +42,18 @@ def is_name(text: object) -> bool:
 
 def a_text(value: Any) -> str | None:
     """Say what is wrong with a fact that should be text."""
-    return None if isinstance(value, str) else f"expects text, got {value!r}"
+    return None if isinstance(value, str) else f"expects text, got {shown(value)}"
 
 
 def one_of(*words: Any) -> Rule:
     """Return the rule of a fact that is one of `words`."""
 
     def problem(value: Any) -> str | None:
-        return None if value in words else f"expects one word, got {value!r}{did_you_mean(str(value), map(str, words))}"
+        return (
+            None
+            if value in words
+            else f"expects one word, got {shown(value)}{did_you_mean(short(value), map(str, words))}"
+        )
 
     return problem
 
@@ -59,9 +63,9 @@ def some_of(*words: str) -> Rule:
 
     def problem(value: Any) -> str | None:
         if not isinstance(value, (tuple, list)):
-            return f"expects a tuple such as ({words[0]!r},), got {value!r}"
+            return f"expects a tuple such as ({words[0]!r},), got {shown(value)}"
         wrong = next((word for word in value if word not in words), None)
-        return None if wrong is None else f"expects known words, got {wrong!r}{did_you_mean(str(wrong), words)}"
+        return None if wrong is None else f"expects known words, got {shown(wrong)}{did_you_mean(short(wrong), words)}"
 
     return problem
 
@@ -248,7 +252,7 @@ class Registry(Generic[T]):
                 raise
             for name in [name for name, other in self._entries.items() if other.module == entry.module]:
                 self._objects.pop(name, None)  # what it had registered before it failed
-            why = f"{entry.module} fails to import ({type(error).__name__}: {error}); mend or remove the package"
+            why = f"{entry.module} fails to import ({type(error).__name__}: {short(error)}); mend or remove the package"
             raise UsageError(f"the {self.noun} {entry.name!r} of {entry.distribution} cannot be used: {why}") from error
         if entry.distribution and entry.name not in self._objects:
             why = f"{entry.module} was imported and did not register it"
@@ -381,8 +385,9 @@ def load_file(path: Path, option: str, used: Registry[Any] | None = None) -> typ
 
     try:
         loader.exec_module(loaded)
-        for name in new(used) if used is not None else ():
-            used.get(name)
+        if used is not None:
+            for name in new(used):
+                used.get(name)
     except (Exception, SystemExit) as error:
         del sys.modules[module]
         for registry in Registry.every:

@@ -8,7 +8,7 @@ from typing import Any, get_args
 
 import numpy as np
 
-from benchmark.core.errors import UsageError, did_you_mean
+from benchmark.core.errors import UsageError, did_you_mean, shown
 from benchmark.scoring.metrics import METRICS
 from benchmark.testing.calling import called, name_of, wanted
 from benchmark.testing.diagnosis import diagnose, tie_rule
@@ -78,11 +78,11 @@ def check_metric(
         True
     """
     if name not in METRICS:
-        raise UsageError(f"unknown metric {name!r}{did_you_mean(str(name), METRICS)}")
+        raise UsageError(f"unknown metric {shown(name)}{did_you_mean(str(name), METRICS)}")
     if framework not in get_args(Framework):
-        raise UsageError(f"framework is one of {', '.join(get_args(Framework))}, got {framework!r}")
+        raise UsageError(f"framework is one of {', '.join(get_args(Framework))}, got {shown(framework)}")
     if not (isinstance(tolerance, (int, float)) and 0 <= tolerance < np.inf):
-        raise UsageError(f"expected a tolerance of at least 0, got {tolerance!r}")
+        raise UsageError(f"expected a tolerance of at least 0, got {shown(tolerance)}")
     recipe = varied(name, variants)
     chosen = [golden(name, case) for case in select_cases(cases)]
     names = wanted(function, name, any(one.subsets is not None for one in chosen))

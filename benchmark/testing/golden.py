@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from benchmark.core.errors import UsageError, did_you_mean
+from benchmark.core.errors import UsageError, did_you_mean, shown
 from benchmark.core.types import Baseline, Split, Task
 from benchmark.inspection.crosscheck.cases import CASES, Case, formula, mlp
 from benchmark.inspection.crosscheck.checks import masks_of
@@ -51,7 +51,7 @@ def select_cases(choices: CHOICES) -> list[Case]:
     for item in known.values() if choices is None else choices:
         found = [item] if isinstance(item, Case) else [known[name] for name in known if fnmatchcase(name, item)]
         if not found:
-            raise UsageError(f"unknown golden case {item!r}{did_you_mean(str(item), known)}")
+            raise UsageError(f"unknown golden case {shown(item)}{did_you_mean(str(item), known)}")
         chosen += [case for case in found if case not in chosen]
     if not chosen:
         raise UsageError("expected some of the golden cases, got none: leave cases out for all of them")

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ import torch
 
 from benchmark.cli.parser import main
 from benchmark.core.errors import UsageError
+from benchmark.core.parameters import configured
 from benchmark.core.registry import Registry
 from benchmark.core.sources import Located, Sources
 from benchmark.core.types import METHODS, TASKS, Split
@@ -20,7 +22,9 @@ from benchmark.inspection.conformance.metrics import check_metric
 from benchmark.inspection.conformance.tasks import check_task_named
 from benchmark.inspection.conformance.trial_tasks import TRIAL_TASKS
 from benchmark.modalities.removal import ColumnRemoval
-from benchmark.scoring.metrics import METRICS, TEN, ExplainerMetric
+from benchmark.scoring.evaluator import Evaluator
+from benchmark.scoring.metrics import METRICS, TEN, ExplainerMetric, SharedProbe
+from benchmark.testing import check_metric as compare
 from tests.methods.test_pairs import quick
 from tests.tiers import by_task
 
@@ -324,6 +328,43 @@ def test_a_bad_metric_of_explainers_is_named_by_the_right_sentence(name):
     tasks = {place: TRIAL_TASKS[place] for place in (["text"] if name == "padding" else ["table"])}
     problems = check_metric("ODD", tasks).problems()
     assert any(message in problem for problem in problems), problems
+
+
+class Long:
+    def __repr__(self):
+        return "long\n" * 200
+
+
+LONG: dict[str, Callable[[], object]] = {
+    "a direction": lambda: METRICS._metric("X", lambda: replace(METRICS["DEL"], higher_is_better=Long())),
+    "a metric": lambda: METRICS.register("X")(Long) and METRICS["X"],
+    "a fact": lambda: METRICS.register("X", family=Long()),
+    "a method": lambda: METHODS.register("x")(Long()) and METHODS.get("x"),
+    "a parameter": lambda: configured(METHODS.get("lime"), "lime", {"n_samples": Long()}),
+    "a tolerance": lambda: compare("DEL", print, tolerance=Long()),
+    "a metric to compare": lambda: compare("long\n" * 200, print),
+    "a probe": lambda: (
+        METRICS.register("X")(replace(METRICS["DEL"], probe=Nothing(Long())))
+        and Evaluator(TRIAL_TASKS["table"](), metrics=["X"])
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Nothing(SharedProbe):
+    what: object
+
+    def sets(self, samples):
+        return None
+
+
+@pytest.mark.parametrize("what", LONG)
+def test_what_is_long_is_shown_shortly(what):
+    with pytest.raises(UsageError) as raised:
+        METRICS.forget(["X"]) or LONG[what]()
+    assert len(str(raised.value).splitlines()) == 1
+    assert len(str(raised.value)) < 800
+    assert " characters)" in str(raised.value), "how long it is"
 
 
 def test_our_metric_of_explainers_is_tried_with_explainers():

@@ -81,7 +81,7 @@ TASKS = {
     "too few targets": (lambda: fb.task(MODEL, X, target=torch.zeros(3).long()), r"target expects.*got \(3,\)"),
     "unknown removal": (lambda: fb.task(MODEL, X, removal="means"), "unknown removal 'means'; did you mean 'mean'"),
     "unknown setting": (lambda: fb.task(CNN, IMAGES, removal="blur[radius=2]"), "blur has no parameter 'radius'"),
-    "unclosed setting": (lambda: fb.task(CNN, IMAGES, removal="blur[sigma"), r"write name or name\[setting=value"),
+    "unclosed setting": (lambda: fb.task(CNN, IMAGES, removal="blur[sigma"), r"write name or name\[parameter=value"),
     "removal of images": (lambda: fb.task(MODEL, X, removal="blur"), "'blur' is for image, and x is a table"),
     "removal of another width": (
         lambda: fb.task(MODEL, X, removal=ColumnRemoval(torch.zeros(5))), "of 5 features, and an input of x has 6",

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from benchmark.core.errors import UsageError, describe
+from benchmark.core.errors import UsageError, describe, shown
 from benchmark.core.types import METHODS, Task
 from benchmark.inspection.conformance.explainer_metrics import EXPLAINED, ExplainerTrial
 from benchmark.inspection.conformance.findings import Checks, Finding, Report, Untried
@@ -99,13 +99,13 @@ def facts(named: tuple[str, Any]) -> str | None:
     """What boards and records need."""
     name, metric = named
     if metric.name != name:
-        return f"it stands in the table as {name!r} and calls itself {metric.name!r}"
+        return f"it stands in the table as {name!r} and calls itself {shown(metric.name)}"
     if not isinstance(metric.higher_is_better, bool):
-        return f"its higher_is_better is {metric.higher_is_better!r}, expected True or False"
+        return f"its higher_is_better is {shown(metric.higher_is_better)}, expected True or False"
     if not metric.low < metric.high:
         return f"its scores are said to lie between {metric.low} and {metric.high}: expected low < high"
     if type(metric.version) is not int or metric.version < 1:
-        return f"its version is {metric.version!r}, expected a whole number from 1 on"
+        return f"its version is {shown(metric.version)}, expected a whole number from 1 on"
     return None if metric.family and metric.title else "it has no family or no title"
 
 

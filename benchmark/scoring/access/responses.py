@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from benchmark.core.errors import BenchmarkError, UsageError
+from benchmark.core.errors import BenchmarkError, UsageError, shown
 from benchmark.scoring.access.answers import Answers, read, read_clean
 from benchmark.scoring.metrics import (
     OK,
@@ -155,12 +155,18 @@ class OtherQueries:
             UsageError: it gives no removal sets, or not those of these samples.
         """
         if not hasattr(sets, "block"):
-            raise UsageError(f"{probe}: expected removal sets such as MaskSets.of(masks), got a {type(sets).__name__}")
+            raise UsageError(
+                f"{shown(probe)}: expected removal sets such as MaskSets.of(masks), got a {type(sets).__name__}"
+            )
         if sets.shape[0] != batch or not sets.shape[1]:
-            raise UsageError(f"{probe}: expected removal sets of {batch} samples, got the shape {tuple(sets.shape)}")
+            raise UsageError(
+                f"{shown(probe)}: expected removal sets of {batch} samples, got the shape {tuple(sets.shape)}"
+            )
         features = sets.block(slice(0, 1), slice(0, 1)).shape[-1]
         if features != self.common.task.n_features:
-            raise UsageError(f"{probe}: expected masks of {self.common.task.n_features} features, got {features}")
+            raise UsageError(
+                f"{shown(probe)}: expected masks of {self.common.task.n_features} features, got {features}"
+            )
 
 
 def scored(metric: ProbeMetric, response: Response, shape: Sequence[int]) -> Scores:
