@@ -342,8 +342,8 @@ class _FromSource(SourceFileLoader):
         return self.source_to_code(self.get_data(self.path), self.path)
 
 
-_sources: dict[str, bytes] = {}
-"""What was run of each file, by its module."""
+_modules: dict[Path, str] = {}
+"""The module that each file was run as last."""
 
 
 def load_file(path: Path, option: str, used: Registry[Any] | None = None) -> types.ModuleType:
@@ -364,12 +364,15 @@ def load_file(path: Path, option: str, used: Registry[Any] | None = None) -> typ
         raise UsageError(f"{option} expects a Python file, got {str(path)!r}: its name must end in .py")
     if not path.is_file():
         raise DataError(f"{option} expects a Python file, got {str(path)!r}: no such file; check the path")
-    module = f"included_{path.stem}_{hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:8]}"
-    source = path.read_bytes()
-    if module in sys.modules and _sources.get(module) == source:
+    place = path.resolve()
+    digest = hashlib.sha256(str(place).encode() + path.read_bytes()).hexdigest()[:8]
+    module = f"included_{path.stem}_{digest}"  # an edit is another module, for all who remember something of modules
+    before = _modules.pop(place, "")
+    if module == before and module in sys.modules:
+        _modules[place] = module
         return sys.modules[module]
     for registry in Registry.every:
-        registry.forget(registry.registered_by(module))  # before an edit
+        registry.forget(registry.registered_by(before))
     if (folder := str(path.parent.resolve())) not in sys.path:
         sys.path.append(folder)
     loader = _FromSource(module, str(path))
@@ -397,7 +400,7 @@ def load_file(path: Path, option: str, used: Registry[Any] | None = None) -> typ
     for registry in Registry.every:
         for name in new(registry):  # whoever made the class
             registry.add(dataclasses.replace(registry.entry(name), module=module))
-    _sources[module] = source
+    _modules[place] = module
     return loaded
 
 

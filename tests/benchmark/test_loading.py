@@ -9,6 +9,7 @@ import torch
 
 from benchmark.cli.parser import main
 from benchmark.core.errors import BenchmarkError, DataError, UsageError
+from benchmark.core.identity import source_digest
 from benchmark.core.types import METHODS, TASKS
 from benchmark.models.loading import load_model
 from benchmark.plugins.task_files import include_task
@@ -102,12 +103,15 @@ def test_a_file_runs_once_whatever_names_it(tmp_path, capsys, monkeypatch):
 
 
 def test_what_an_edited_file_registered_before_is_forgotten(tmp_path):
+    found = []
     path, text = tmp_path / "mine.py", "from benchmark.core.types import TASKS\n@TASKS.register({!r})\ndef own(): 1\n"
-    for name, other in (("first", "second"), ("second", "first")):
+    for name, other in (("first", "second"), ("second", "first"), ("first", "second")):
         path.write_text(text.format(name))
-        METHODS.include(path)
+        module = METHODS.include(path).__name__
         assert name in TASKS.names()
         assert other not in TASKS.names()
+        found.append(source_digest(module))
+    assert found[0] == found[2] != found[1], "records are bound to what was run"
     path.write_text(text.format("third") + "1 / 0")
     with pytest.raises(UsageError, match="ZeroDivisionError"):
         METHODS.include(path)

@@ -450,7 +450,7 @@ def test_stored_answers_are_bound_to_the_source_of_each_metric(tmp_path, monkeyp
     from benchmark.running import built
 
     monkeypatch.setenv("BENCHMARK_CACHE", str(tmp_path))
-    monkeypatch.setattr(built, "source_digest", lambda module: module)
+    monkeypatch.setattr(built, "metric_digest", lambda metric, module: module)
     paths = []
     for modules in (("one", "two"), ("two", "one")):
         for name, module in zip(("LEFT", "RIGHT"), modules, strict=True):
@@ -461,6 +461,26 @@ def test_stored_answers_are_bound_to_the_source_of_each_metric(tmp_path, monkeyp
         paths.append(set(tmp_path.rglob("*.safetensors")))
     assert len(paths[0]) == 1
     assert len(paths[1]) == 2
+
+
+def test_a_metric_is_bound_to_the_source_of_its_probe_wherever_that_stands(tmp_path, monkeypatch):
+    """A file may register a metric of an installed package, whose modules it alone does not lead to."""
+    from benchmark.core import identity
+
+    class Mine(ProbeMetric):
+        def score(self, response):
+            return mean(drop(response), response)
+
+    found = []
+    for number in (1, 2):
+        name = f"probes_of_another_{number}"
+        (tmp_path / f"{name}.py").write_text(
+            f"from tests.benchmark.test_open_metrics import Pairs\nclass Probe(Pairs):\n    number = {number}\n"
+        )
+        monkeypatch.syspath_prepend(str(tmp_path))
+        Mine.probe = __import__(name).Probe()
+        found.append(identity.metric_digest(Mine(), "benchmark.metrics.sufficiency"))
+    assert found[0] != found[1]
 
 
 def test_a_record_of_before_metrics_had_groups_is_read_and_ranked():
