@@ -122,13 +122,25 @@ class Reversed(Unprobed):
     probe, low, high = MORF, 1.0, 0.0
 
 
+@dataclass
+class Thawed(SharedProbe):
+    def sets(self, samples):
+        return None
+
+
+class Unhashable(Unprobed):
+    probe = Thawed()
+
+
 class Unversioned(Unprobed):
     probe, version = MORF, "1"
 
 
 @pytest.mark.parametrize(
     ("made", "message"),
-    [(Scoreless, "abstract method score"), (Unprobed, "its probe is None"), (Reversed, "expected low < high"),
+    [(Scoreless, "abstract method score"), (Unprobed, "its probe is None"),
+     (Unhashable, "its probe Thawed has no hash: write @dataclass"),
+     (Reversed, "expected low < high"),
      (Unversioned, "its version is '1'"), (int, "expected a ProbeMetric or an ExplainerMetric, got 0"),
      (lambda _: None, "making it without arguments fails")],
 )  # fmt: skip

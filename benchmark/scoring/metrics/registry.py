@@ -180,6 +180,8 @@ def problem_of(metric: Any) -> str | None:
         return f"expected a ProbeMetric or an ExplainerMetric, got {shown(metric)}"
     if isinstance(metric, ProbeMetric) and not callable(getattr(getattr(metric, "probe", None), "sets", None)):
         return f"its probe is {shown(getattr(metric, 'probe', None))}, expected a Probe such as MORF"
+    if isinstance(metric, ProbeMetric) and not _is_hashable(metric.probe):
+        return f"its probe {type(metric.probe).__name__} has no hash: write @dataclass(frozen=True) above its class"
     if not isinstance(metric.higher_is_better, bool):
         return f"higher_is_better is {shown(metric.higher_is_better)}, expected True or False"
     if type(metric.version) is not int or metric.version < 1:
@@ -187,6 +189,15 @@ def problem_of(metric: Any) -> str | None:
     if not metric.low < metric.high:
         return f"its scores lie between {shown(metric.low)} and {shown(metric.high)}: expected low < high"
     return None
+
+
+def _is_hashable(value: object) -> bool:
+    """Tell whether a value can be compared with others: those that are equal are asked once."""
+    try:
+        hash(value)
+    except TypeError:
+        return False
+    return True
 
 
 def matching(item: str, groups: Mapping[str, str]) -> list[str]:
