@@ -72,6 +72,7 @@ def evaluate(
     numbers = {label: _numbers(evaluator, label, given) for label, given in entries.items()}
     made: dict[str, tuple[Evaluation, Record, list[dict[str, Any]]]] = {}
     failures: dict[str, str] = {}
+    unsuited: list[str] = []
     task_digests = task_identity(task)  # once, and before any method can change it
     for label, entry in sorted(entries.items(), key=lambda item: isinstance(item[1], Method)):  # numbers before methods
         try:
@@ -80,13 +81,15 @@ def evaluate(
             made[label] = evaluation, record, _examples(evaluator, evaluation)
         except BenchmarkError as error:
             failures[label] = str(error)
+            if isinstance(error, UsageError) and not isinstance(entry, Callback):
+                unsuited.append(label)
     done = {label: made[label] for label in entries if label in made}
     evaluations = {label: evaluation for label, (evaluation, _, _) in done.items()}
     result = Result(
         tuple(record for _, record, _ in done.values()), tuple(kept for *_, kept in done.values()), evaluations
     )
     if failures:
-        raise SomeFailedError(failures, result if done else None)
+        raise SomeFailedError(failures, result if done else None, unsuited)
     return result
 
 

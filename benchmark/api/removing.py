@@ -9,7 +9,7 @@ from torch import Tensor
 
 from benchmark.api.inputs import tensor_of
 from benchmark.core.errors import UsageError
-from benchmark.core.parameters import configure
+from benchmark.core.parameters import configure, split_settings
 from benchmark.core.types import Modality, Removal
 from benchmark.modalities.grouping import GroupedRemoval
 from benchmark.modalities.removals import REMOVALS, Inputs
@@ -74,11 +74,8 @@ def check_removal(removal: Removal, x: Tensor, own_background: bool) -> None:
 
 def _named(text: str, inputs: Inputs) -> Removal:
     """Return the removal that `name` or `name[setting=value,...]` says."""
-    name, bracket, rest = text.partition("[")
-    entry, pairs = REMOVALS.entry(name), [pair for pair in rest.removesuffix("]").split(",") if pair.strip()]
-    if bracket and (not rest.endswith("]") or not all("=" in pair for pair in pairs)):
-        raise UsageError(f"cannot read the removal {text!r}: write name or name[setting=value,...]")
-    settings = {key.strip(): value.strip() for key, _, value in (pair.partition("=") for pair in pairs)}
+    name, settings = split_settings(text)
+    entry = REMOVALS.entry(name)
     suits = entry.facts.get("modalities", ())
     if suits and inputs.modality not in suits:
         raise UsageError(f"the removal {name!r} is for {' and '.join(suits)}, and x is a {inputs.modality}")

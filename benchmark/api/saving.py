@@ -55,7 +55,7 @@ def _completed(store: RecordStore, record: Record) -> Record:
     folder = store.folder(record.cell)
     if stored(folder) is None:
         return record
-    remedy = "save to another folder, under another label or task name, or with overwrite=True"
+    remedy = "save to another folder, under another label or task name, or with overwrite=True (--overwrite always)"
     try:
         before = store.read(folder)
     except RecordError as error:

@@ -6,6 +6,7 @@ import argparse
 import errno
 import logging
 import os
+import re
 import sys
 import traceback
 from collections.abc import Callable, Sequence
@@ -21,6 +22,7 @@ from benchmark.cli.run import list_command, run_command, show_command
 from benchmark.cli.score import add_score
 from benchmark.cli.studies import add_studies
 from benchmark.core.errors import BenchmarkError, UsageError
+from benchmark.core.registry import Registry
 from benchmark.core.types import METHODS
 from benchmark.plugins.discovery import discover_all
 from benchmark.plugins.task_files import with_task_files
@@ -87,11 +89,29 @@ def _run(words: Sequence[str]) -> int:
         return UsageError.exit_code
     log.setLevel(min(logging.WARNING - 10 * arguments.verbose + 10 * arguments.quiet, logging.ERROR))
     discover_all()
+    named = [str(getattr(arguments, name, None)) for name in ("task", "model", "implementation", "name")]
     for path in arguments.include:
-        METHODS.include(path)
+        _include(path, named)
     if isinstance(getattr(arguments, "task", None), str):
         arguments.task, arguments.task_files = with_task_files(arguments.task)
     return arguments.command(arguments)
+
+
+def _include(path: Path, named: Sequence[str]) -> None:
+    """Include a file; `named` are the values of options that may use it as FILE.py:NAME.
+
+    Raises:
+        UsageError: it registers nothing, and nothing else uses it.
+    """
+    module = METHODS.include(path)
+    if any(registry.registered_by(module.__name__) for registry in Registry.every):
+        return
+    used = {Path(f"{file}.py").resolve() for text in named for file in re.findall(r"([^,]+)\.py:", text)}
+    if path.resolve() not in used:
+        raise UsageError(
+            f"--include {path} registers nothing: expected a method, task, metric or removal, such as "
+            '@METHODS.register("name") above a class'
+        )
 
 
 def build_parser() -> argparse.ArgumentParser:

@@ -43,10 +43,11 @@ class SomeFailedError(BenchmarkError):
     Args:
         failures: the sentence of each that failed, by label.
         result: of the others (`benchmark.api.result.Result`), or None where there are none.
+        unsuited: labels of the methods among them that did not fail but do not suit the task or its model.
     """
 
-    def __init__(self, failures: Mapping[str, str], result: Any = None) -> None:
-        self.failures, self.result = dict(failures), result
+    def __init__(self, failures: Mapping[str, str], result: Any = None, unsuited: Iterable[str] = ()) -> None:
+        self.failures, self.result, self.unsuited = dict(failures), result, frozenset(unsuited)
         others = "" if result is None else f"; the scores of {few(result.labels)} are in the error's .result"
         super().__init__("; ".join(f"{label}: {sentence}" for label, sentence in failures.items()) + others)
 
@@ -79,7 +80,7 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     lowered = {name.lower(): name for name in known}
     near = difflib.get_close_matches(word.lower(), lowered, n=1)
     hint = f"; did you mean {lowered[near[0]]!r}?" if near else ";"
-    return f"{hint} known: {', '.join(known)}"
+    return f"{hint} known: {few(known, 60)}"
 
 
 def printable(text: str) -> str:
@@ -96,6 +97,16 @@ def few(names: Sequence[object], most: int = 8) -> str:
     """
     more = f" and {len(names) - most:,} more" if len(names) > most else ""
     return ", ".join(short(name) for name in names[:most]) + more or "none"
+
+
+def shown(value: object) -> str:
+    """Return the repr of a value of a person's, which may be long, on one line.
+
+    Example:
+        >>> shown("text"), shown(list(range(1000)))[-22:]
+        ("'text'", '... (4,890 characters)')
+    """
+    return short(repr(value))
 
 
 def short(value: object, most: int = 80) -> str:

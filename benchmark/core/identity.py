@@ -300,6 +300,12 @@ def method_digest(method: Method, modality: Modality, registered: str = "") -> s
     return _hash([type(method).__qualname__, _sources(type(method), registered), *sorted(map(_sources, uses))])
 
 
+def metric_digest(metric: object, registered: str) -> str:
+    """Return a digest of the source of a metric, of its probe, and of the module that registers it."""
+    probe = getattr(metric, "probe", None)
+    return _hash([_sources(type(metric), registered), [] if probe is None else _sources(type(probe))])
+
+
 def _sources(cls: type, registered: str = "") -> list[str]:
     """Return the digests of the source of a class, of its bases and of the module that registers it."""
     counted = {base.__module__ for base in cls.__mro__ if _counts(base.__module__)}

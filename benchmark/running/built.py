@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from benchmark.core.errors import BenchmarkError, DataError, describe
 from benchmark.core.identity import (
+    metric_digest,
     model_digest,
     rows_digest,
     rows_near,
@@ -110,7 +111,7 @@ def _evaluator(
     path = SHARED.path(
         task.name, task.name, rows_digest(asked), model, settings_digest(task), seed,
         sorted(metrics), precision, compiled, device.partition(":")[0], source_digest("benchmark.scoring.evaluator"),
-        sorted({source_digest(METRICS.entry(name).module) for name in metrics if name not in TEN}),
+        sorted((name, metric_digest(METRICS[name], METRICS.entry(name).module)) for name in metrics if name not in TEN),
     )  # fmt: skip
     shared, costs = SharedPredictions.load(path, device)
     evaluator = Evaluator(task, seed, samples, metrics=metrics, precision=precision, shared=shared)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from benchmark.core.errors import BenchmarkError, DataError, UsageError, describe
-from benchmark.core.parameters import configure, parameters
+from benchmark.core.parameters import configure, parameters, split_settings
 from benchmark.core.selection import chosen
 from benchmark.core.sources import Located, Sources
 from benchmark.core.types import METHODS, TASKS, Device, Method, Precision, Task, TaskSpec
@@ -43,18 +43,10 @@ def parse_methods(text: str) -> list[MethodChoice]:
 
 def _choices(item: str) -> list[MethodChoice]:
     """Return the methods of one item: several for a glob, one for `name[parameter=value,...]`."""
-    name, bracket, rest = item.partition("[")
-    if not bracket:
+    if "[" not in item:
         return [MethodChoice(name) for name in METHODS.matching(item)]
+    name, given = split_settings(item)
     METHODS.entry(name)
-    given = {}
-    for pair in filter(None, map(str.strip, rest.removesuffix("]").split(","))):
-        key, equals, value = map(str.strip, pair.partition("="))
-        if not equals or not rest.endswith("]"):
-            raise UsageError(f"cannot read {item!r}: write name or name[parameter=value,...]")
-        if key in given:
-            raise UsageError(f"cannot read {item!r}: {key} is given twice")
-        given[key] = value
     return [MethodChoice(name, tuple(sorted(given.items())))]
 
 
