@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from benchmark.api.names import list_methods, list_metrics, list_removals, list_tasks, method
     from benchmark.api.result import Result, load
     from benchmark.api.task import task
+    from benchmark.core.errors import SomeFailedError
     from benchmark.core.types import Budget, Task
 
 _FOUND_IN = {
@@ -26,6 +27,7 @@ _FOUND_IN = {
     "list_metrics": "benchmark.api.names",
     "list_removals": "benchmark.api.names",
     "list_tasks": "benchmark.api.names",
+    "SomeFailedError": "benchmark.core.errors",
     "Budget": "benchmark.core.types",
     "Task": "benchmark.core.types",
 }
@@ -33,6 +35,7 @@ _MODULES = ("bridges", "testing")
 __all__ = [
     "Budget",
     "Result",
+    "SomeFailedError",
     "Task",
     "evaluate",
     "list_methods",

@@ -40,7 +40,7 @@ def _session_cache(tmp_path_factory):
 def forget_registered():
     """Return a function that forgets what a test has registered so far; it is called after every test, too."""
     known = {registry: set(registry.names()) for registry in (TASKS, METHODS, METRICS, REMOVALS)}
-    modules = set(sys.modules)
+    modules, folders = set(sys.modules), list(sys.path)
 
     def forget():
         for registry, names in known.items():
@@ -52,6 +52,7 @@ def forget_registered():
 
     yield forget
     forget()
+    sys.path[:] = folders  # those of included files
 
 
 @pytest.fixture

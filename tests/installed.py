@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import sys
+import tempfile
+import tomllib
+from collections.abc import Iterator
 from pathlib import Path
 
 from benchmark.core import identity
 from benchmark.plugins import discovery, installed
+
+ROOT = Path(__file__).resolve().parent.parent
+TEMPLATE = ROOT / "examples" / "plugin"
+"""The package to copy."""
 
 METHOD = '''
 from dataclasses import dataclass
@@ -59,8 +67,8 @@ class Site:
     def forget(self):
         """Know of no package, as a new process does."""
         importlib.invalidate_caches()
-        for known in (installed.installed, discovery._read, identity.distribution_of, identity._place, identity._file,
-                      identity.source_digest):  # fmt: skip
+        for known in (installed.installed, discovery._read, discovery.discover_all, identity.distribution_of,
+                      identity._place, identity._file, identity.source_digest):  # fmt: skip
             known.cache_clear()
 
     def loaded(self):
@@ -73,3 +81,21 @@ class Site:
         for name in self.loaded():
             del sys.modules[name]
         self.forget()
+
+
+@contextlib.contextmanager
+def template_installed() -> Iterator[None]:
+    """Have the package under examples/plugin on the path, laid out as pip leaves it."""
+    project = tomllib.loads((TEMPLATE / "pyproject.toml").read_text())["project"]
+    points = {
+        group.removeprefix(installed.PREFIX): "\n".join(f"{name} = {module}" for name, module in named.items())
+        for group, named in project["entry-points"].items()
+    }
+    modules = {str(path.relative_to(TEMPLATE)): path.read_text() for path in TEMPLATE.glob("example_plugin/*.py")}
+    with tempfile.TemporaryDirectory() as folder:
+        site = Site(Path(folder))
+        try:
+            site.install(project["name"], modules, points, project["version"])
+            yield
+        finally:
+            site.leave()

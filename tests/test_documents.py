@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import dataclasses
-import importlib.util
 import inspect
 import json
 import os
@@ -41,6 +40,10 @@ def test_the_first_screen_has_the_two_commands():
         "pip install . && python -m benchmark run --task nap_mlp --methods all",
         "pip install tox && tox",
     ]
+
+
+def test_ones_own_model_is_scored_in_five_lines():
+    assert len([line for line in blocks("README.md", "python")[0].splitlines() if line]) <= 5
 
 
 @pytest.fixture
@@ -85,17 +88,32 @@ def test_the_interface_and_its_page_hold_the_same_names():
     assert [name for name in members - {"examples"} if f"`{name}" not in sections["Result"]] == []
 
 
-@pytest.mark.parametrize("page", sorted(gallery.GALLERY.glob("*.md")), ids=lambda page: page.stem)
-def test_pages_of_the_gallery_run_and_are_short(page, tmp_path, monkeypatch, capsys):
+GALLERY = [  # shap compiles itself when it is first used
+    pytest.param(page, id=page.stem, marks=[pytest.mark.slow] * (page.stem in ("shap", "table")))
+    for page in sorted(gallery.GALLERY.glob("*.md"))
+]
+
+
+@pytest.mark.parametrize("page", GALLERY)
+def test_pages_of_the_gallery_run_and_are_short(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    missing = tuple(name for name in ("shap", "transformers") if importlib.util.find_spec(name) is None)
     examples = [block for block in gallery.blocks(page) if "import benchmark as fb" in block or "fb." in block]
     assert examples
     assert all(gallery.lines_of(block) <= gallery.MOST_LINES for block in examples)
-    gallery.run(page, without=missing)
-    if (shown := capsys.readouterr().out) == "" and missing:
-        pytest.skip(f"needs {', '.join(name for name in missing if f'import {name}' in page.read_text())}")
-    assert "random (control)" in shown
+    made = gallery.run(page)
+    assert "random (control)" in made
+    assert "`python -m tests.gallery --write`" in made
+    assert gallery.alike(made) == gallery.alike(page.read_text()), "renew it: python -m tests.gallery --write"
+
+
+def test_what_the_gallery_imports_comes_with_the_tests_and_building_needs_none_of_it():
+    read = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    needs = [*read["project"]["dependencies"], *read["project"]["optional-dependencies"]["dev"]]
+    known = {re.match(r"[\w-]+", need)[0] for need in needs} | {"benchmark"}
+    code = "\n".join(block for page in gallery.GALLERY.glob("*.md") for block in gallery.blocks(page))
+    imported = set(re.findall(r"^(?:import|from) (\w+)", code, re.MULTILINE)) - sys.stdlib_module_names
+    assert {"scikit-learn" if name == "sklearn" else name for name in imported} <= known
+    assert [re.match(r"[\w-]+", need)[0] for need in read["build-system"]["requires"]] == ["setuptools"]
 
 
 @pytest.fixture

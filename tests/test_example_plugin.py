@@ -2,29 +2,23 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
+import re
 import shutil
 import subprocess
 import sys
-import tomllib
-from pathlib import Path
 
+import numpy as np
 import pytest
 
+import benchmark as fb
 from benchmark.cli.parser import main
-from benchmark.plugins.installed import PREFIX
-from tests.installed import Site
-
-ROOT = Path(__file__).resolve().parent.parent
-TEMPLATE = ROOT / "examples" / "plugin"
+from tests.installed import ROOT, TEMPLATE, template_installed
 
 
 @pytest.fixture(scope="module")
 def python(tmp_path_factory):
     """Return a function that runs Python where the template is installed."""
-    if not all(importlib.util.find_spec(name) for name in ("setuptools", "pip")):
-        pytest.skip("setuptools or pip is missing: nothing can be installed without a network")
     copy, site = tmp_path_factory.mktemp("template") / "plugin", tmp_path_factory.mktemp("site")
     shutil.copytree(TEMPLATE, copy)  # building leaves files beside the source
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(site), str(ROOT)])}
@@ -42,37 +36,43 @@ def python(tmp_path_factory):
     return run
 
 
-def test_its_modules_are_plug_ins(tmp_path, forget_registered, capsys):
+def test_its_modules_are_plug_ins(forget_registered, capsys):
     """Laid out as pip leaves them."""
-    project = tomllib.loads((TEMPLATE / "pyproject.toml").read_text())["project"]
-    points = {
-        group.removeprefix(PREFIX): "\n".join(f"{name} = {module}" for name, module in named.items())
-        for group, named in project["entry-points"].items()
-    }
-    modules = {str(path.relative_to(TEMPLATE)): path.read_text() for path in TEMPLATE.glob("example_plugin/*.py")}
-    site = Site(tmp_path / "site")
-    try:
-        site.install(project["name"], modules, points, project["version"])
+    with template_installed():
         assert main(["check", "method", "path_gradient"]) == 0
         assert main(["check", "task", "opposite_signs"]) == 0
+        assert main(["check", "metric", "HALF"]) == 0
+        assert "median" in fb.list_removals("table")
         assert capsys.readouterr().err == ""
-    finally:
         forget_registered()
-        site.leave()
 
 
 @pytest.mark.slow
 def test_it_is_listed_checked_and_run(python, tmp_path):
     assert "[example-plugin 0.1.0]" in python("benchmark", "list", "methods")
     assert "opposite_signs         table     Whether two of six columns" in python("benchmark", "list", "tasks")
-    assert " 0 wrong" in python("benchmark", "check", "method", "path_gradient")
-    assert " 0 wrong" in python("benchmark", "check", "task", "opposite_signs")
-    words = ["--task", "opposite_signs", "--methods", "path_gradient,saliency,random", "--jobs", 2]
-    board = python("benchmark", "run", *words, "--out", tmp_path / "out")
+    metrics, removals = python("benchmark", "list", "metrics"), python("benchmark", "list", "removals")
+    assert re.search(r"^HALF .*costs when it goes. \[example-plugin 0.1.0\]$", metrics, re.M)
+    assert re.search(r"^median .*do not move. \[example-plugin 0.1.0\]$", removals, re.M)
+    for kind, name in (("method", "path_gradient"), ("task", "opposite_signs"), ("metric", "HALF")):
+        assert " 0 wrong" in python("benchmark", "check", kind, name)
+    ready = python("benchmark", "doctor", "--source", "synthetic")
+    assert re.search(r"^plug-in example-plugin 0.1.0 +ready +removals median \(example_plugin.median\)$", ready, re.M)
+    words = ["--task", "opposite_signs", "--methods", "path_gradient,saliency,random", "--metrics", "ten,HALF"]
+    board = python("benchmark", "run", *words, "--jobs", 2, "--out", tmp_path / "out")
     assert "opposite_signs · SYNTHETIC stand-in data · 100 test samples" in board
     assert "3 computed" in board
+    assert "opposite_signs · own metrics: HALF" in board
+
+
+@pytest.mark.slow
+def test_its_removal_is_one_of_the_command_score(python, tmp_path):
+    (tmp_path / "my.py").write_text("import torch\nmodel = torch.nn.Linear(3, 2)\n")
+    np.save(tmp_path / "x.npy", np.eye(4, 3, dtype=np.float32))
+    words = ["--model", "my.py:model", "--inputs", "x.npy", "--attributions", "x.npy", "--removal", "median"]
+    assert "1 scored" in python("benchmark", "score", *words, "--metrics", "HALF", folder=tmp_path)
 
 
 @pytest.mark.slow
 def test_its_own_tests_pass(python):
-    assert "3 passed" in python("pytest", "-q", "-p", "no:cacheprovider", "tests")
+    assert "6 passed" in python("pytest", "-q", "-p", "no:cacheprovider", "tests")

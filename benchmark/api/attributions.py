@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from benchmark.api.inputs import names_of, tensor_of
+from benchmark.api.inputs import labelled, names_of, tensor_of
 from benchmark.core.errors import UsageError, few
-from benchmark.core.types import Task
+from benchmark.core.types import Removal, Task
 from benchmark.modalities.grouping import GroupedRemoval
+
+
+@dataclass(frozen=True)
+class Values:
+    """Numbers as `shap` gives them, without the rest of its explanation."""
+
+    values: Any
+    base_values: Any = None
 
 
 def attributions_of(given: Any, task: Task, x: Tensor, target: Tensor | None, what: str) -> Tensor:
@@ -24,7 +33,8 @@ def attributions_of(given: Any, task: Task, x: Tensor, target: Tensor | None, wh
         given: tensors, arrays, lists or tables of one of these forms, or an object with such `values`, as `shap` gives.
         task: whose features are meant.
         x: the inputs.
-        target: their targets (N,), which `values` (N, G, C) of all classes are chosen by; None where there are none.
+        target: their targets (N,), by which `values` of all classes are chosen, and those of one output turned; None
+            where there are none.
         what: what it is called in sentences.
 
     Raises:
@@ -35,7 +45,7 @@ def attributions_of(given: Any, task: Task, x: Tensor, target: Tensor | None, wh
     if isinstance(given, tuple) and len(given) == 1:
         given = given[0]  # what Captum gives for one of several inputs
     if hasattr(given, "base_values") and hasattr(given, "values"):
-        given = _of_class(np.asarray(given.values), task, x, target)
+        given = _of_target(given, task, x, target)
     if isinstance(given, (list, tuple)) and any(np.ndim(item) for item in given) and task.removal.pads:
         given = _padded(given, task, x, what)
     if (names := names_of(given)) is not None:
@@ -44,7 +54,13 @@ def attributions_of(given: Any, task: Task, x: Tensor, target: Tensor | None, wh
 
 
 def _numbers(given: Tensor) -> Tensor:
-    return given if given.is_floating_point() else given.double()
+    """Return numbers as float32 or float64, in which sums over channels, widths and groups lose nothing."""
+    return given if given.dtype == torch.float32 else given.double()
+
+
+def _single(task: Task) -> Removal:
+    """Return how single features are removed, also where a task has groups of them."""
+    return task.removal.inner if isinstance(task.removal, GroupedRemoval) else task.removal
 
 
 def _features(given: Tensor, task: Task, x: Tensor, what: str) -> Tensor:
@@ -56,9 +72,8 @@ def _features(given: Tensor, task: Task, x: Tensor, what: str) -> Tensor:
         )
     if tuple(given.shape) == (count, features):
         return given
-    single = task.removal.inner if isinstance(task.removal, GroupedRemoval) else task.removal
     flat = _layout(given, x)
-    if flat is None or flat.shape[1] != single.n_features:
+    if flat is None or flat.shape[1] != _single(task).n_features:
         raise UsageError(f"{what} has the shape {tuple(given.shape)}, expected {_shape(task, x)}")
     return task.removal.sums(flat) if isinstance(task.removal, GroupedRemoval) else flat
 
@@ -88,9 +103,9 @@ def _shape(task: Task, x: Tensor) -> str:
 
 
 def _padded(given: Any, task: Task, x: Tensor, what: str) -> Tensor:
-    """Return per-token lists as (N, length), 0 at padding."""
-    single = task.removal.inner if isinstance(task.removal, GroupedRemoval) else task.removal
-    lengths = single.valid(x).sum(1).tolist()
+    """Return per-token lists as (N, length), 0 at padding, on whichever side that is."""
+    valid = _single(task).valid(x).cpu()
+    lengths = valid.sum(1).tolist()
     if len(given) != len(lengths):
         raise UsageError(f"{what} has {len(given)} lists, expected one for each of {len(lengths)} texts")
     rows = torch.zeros(x.shape, dtype=torch.float64)
@@ -100,22 +115,36 @@ def _padded(given: Any, task: Task, x: Tensor, what: str) -> Tensor:
             raise UsageError(
                 f"{what} has {tuple(row.shape)} numbers for text {at}, expected one for each of its {length} tokens"
             )
-        rows[at, : len(row)] = row
+        rows[at, valid[at] if len(row) == length else slice(None)] = row.double().cpu()
     return rows
 
 
 def _in_order(given: Any, names: tuple[str, ...], task: Task, what: str) -> Any:
-    """Return a table whose columns stand in the order of the task's features, if they are called so."""
-    if set(names) == set(task.feature_names):
-        return given[[given.columns[names.index(name)] for name in task.feature_names]]
+    """Return a table whose columns stand in the order of the task's features, or of x's columns, if called so."""
+    for known in (task.feature_names, labelled(task).columns):
+        if known is not None and set(names) == set(known):
+            return given[[given.columns[names.index(name)] for name in known]]
     if all(map(str.isdigit, names)):
         return given
     raise UsageError(f"{what} has the columns {few(names)}, expected those of the task: {few(task.feature_names)}")
 
 
-def _of_class(values: np.ndarray, task: Task, x: Tensor, target: Tensor | None) -> np.ndarray:
-    """Return the values of each sample's target, where they are those of all classes, (N, ..., C)."""
-    classes = len(task.class_names)
-    if target is None or values.ndim < 3 or values.shape[-1] != classes or values.ndim != x.dim() + 1:
+def _of_target(given: Any, task: Task, x: Tensor, target: Tensor | None) -> np.ndarray:
+    """Return the values of each sample's target that an explanation of `shap` holds.
+
+    Of values (N, ..., C) of all classes these are the target's. Where there are two classes and one output was
+    explained, it is the second one's, and the first one's have the opposite sign. An explanation that was cut
+    from one of all classes is of the class that a person chose.
+    """
+    values, classes = np.asarray(given.values), len(task.class_names)
+    if target is None:
         return values
-    return np.stack([row[..., own] for row, own in zip(values, target.tolist(), strict=True)])
+    if values.ndim == x.dim() + 1 and values.shape[-1] == classes:
+        return np.stack([row[..., own] for row, own in zip(values, target.tolist(), strict=True)])
+    cut = any(len(step.prev_shape) > values.ndim for step in getattr(given, "op_history", ()))
+    if values.ndim == x.dim() + 1 and values.shape[-1] == 1:
+        values = values[..., 0]
+    if classes != 2 or cut or len(values) != len(target) or values.dtype == object:
+        return values
+    first = (target.cpu().numpy() == 0).reshape(-1, *[1] * (values.ndim - 1))
+    return np.where(first, -values, values)

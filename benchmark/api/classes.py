@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, cast, get_args
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -37,12 +38,11 @@ def classes_in(given: Any, wrapped: Wrapped, rows: int, what: str) -> Tensor | N
     if given is None:
         return None
     count = wrapped.logits.shape[1]
-    if wrapped.classes is not None and what == "labels":
-        place = {label: i for i, label in enumerate(wrapped.classes)}
+    if wrapped.classes is not None:
         listed = list(given.tolist() if hasattr(given, "tolist") else given)
-        if unknown := [label for label in listed if label not in place]:
-            raise UsageError(f"{what} expects the estimator's classes {few(wrapped.classes)}, got {few(unknown)}")
-        given = [place[label] for label in listed]
+        if any(isinstance(label, (list, tuple)) for label in listed):
+            raise UsageError(f"{what} expects a class for each of {rows} inputs, got {np.shape(given)}")
+        given = _places(listed, wrapped.classes, what)
     classes = tensor_of(given, what)
     if classes.is_floating_point() or classes.dtype == torch.bool or tuple(classes.shape) != (rows,):
         raise UsageError(
@@ -55,16 +55,32 @@ def classes_in(given: Any, wrapped: Wrapped, rows: int, what: str) -> Tensor | N
     return classes.long().to(wrapped.logits.device)
 
 
+def _places(given: Sequence[Any], classes: Sequence[Any], what: str) -> list[int]:
+    """Return the numbers of an estimator's own classes.
+
+    Raises:
+        UsageError: one of them is none.
+    """
+    place = {label: i for i, label in enumerate(classes)}
+    if unknown := [label for label in given if label not in place]:
+        words = ' (or "predicted", "label")' if what == "target" else ""
+        raise UsageError(f"{what} expects the estimator's classes {few(classes)}{words}, got {few(unknown)}")
+    return [place[label] for label in given]
+
+
 def target_of(given: Any, wrapped: Wrapped, rows: int) -> Target | int | Tensor:
-    """Return the target as a task has it.
+    """Return the target as a task has it; classes of an estimator are its own labels, as in `classes_in`.
 
     Raises:
         UsageError: it is none.
     """
     count = wrapped.logits.shape[1]
+    given = given.item() if getattr(given, "ndim", None) == 0 else given
+    if isinstance(given, str) and given in get_args(Target):
+        return cast(Target, given)
+    if wrapped.classes is not None and given is not None and np.ndim(given) == 0:
+        return _places([given], wrapped.classes, "target")[0]
     if isinstance(given, str):
-        if given in get_args(Target):
-            return cast(Target, given)
         raise UsageError(f'target expects "predicted", "label", a class or one for each input, got {given!r}')
     if isinstance(given, int) and not isinstance(given, bool):
         if not 0 <= given < count:

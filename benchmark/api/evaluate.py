@@ -10,18 +10,23 @@ import torch
 from torch import Tensor
 
 from benchmark.api.attributions import attributions_of
-from benchmark.api.explainers import Callback, is_explainer
+from benchmark.api.explainers import Callback, asked, is_explainer
+from benchmark.api.inputs import in_order_of, labelled, tensor_of
 from benchmark.api.making_records import record_of
 from benchmark.api.names import registered_as
-from benchmark.core.errors import BenchmarkError, UsageError, describe, few
+from benchmark.core.errors import BenchmarkError, SomeFailedError, UsageError, describe, few
+from benchmark.core.identity import task_identity
 from benchmark.core.provenance import UNKNOWN
-from benchmark.core.types import METHODS, Method, Task
+from benchmark.core.types import Method, Task
+from benchmark.plugins.discovery import discover_all
 from benchmark.running.kept_samples import examples
+from benchmark.running.plan import suited
 from benchmark.scoring.evaluator import Evaluation, Evaluator
 from benchmark.scoring.metrics import select_metrics
 
 if TYPE_CHECKING:
     from benchmark.api.result import Result
+    from benchmark.records.record import Record
 
 
 def evaluate(
@@ -58,18 +63,34 @@ def evaluate(
 
     Raises:
         UsageError: something is not as it should be; the sentence says what to do.
-        BenchmarkError: a method failed, or left the model changed.
+        SomeFailedError: a method or callable failed, or left the model changed; its `result` holds the others.
     """
     from benchmark.api.result import Result
 
     entries = _entries(task, attributions)
     evaluator = _evaluator(task, metrics, seed, samples)
-    made = {label: _evaluated(evaluator, label, given) for label, given in entries.items()}
-    records, kept = [], []
-    for label, evaluation in made.items():
-        records.append(record_of(evaluator, evaluation, label, entries[label]))
-        kept.append(_examples(evaluator, evaluation))
-    return Result(tuple(records), tuple(kept), made)
+    numbers = {label: _numbers(evaluator, label, given) for label, given in entries.items()}
+    made: dict[str, tuple[Evaluation, Record, list[dict[str, Any]]]] = {}
+    failures: dict[str, str] = {}
+    unsuited: list[str] = []
+    task_digests = task_identity(task)  # once, and before any method can change it
+    for label, entry in sorted(entries.items(), key=lambda item: isinstance(item[1], Method)):  # numbers before methods
+        try:
+            evaluation = _evaluated(evaluator, label, entry, numbers[label])
+            record = record_of(evaluator, evaluation, label, entry, task_digests)
+            made[label] = evaluation, record, _examples(evaluator, evaluation)
+        except BenchmarkError as error:
+            failures[label] = str(error)
+            if isinstance(error, UsageError) and not isinstance(entry, Callback):
+                unsuited.append(label)
+    done = {label: made[label] for label in entries if label in made}
+    evaluations = {label: evaluation for label, (evaluation, _, _) in done.items()}
+    result = Result(
+        tuple(record for _, record, _ in done.values()), tuple(kept for *_, kept in done.values()), evaluations
+    )
+    if failures:
+        raise SomeFailedError(failures, result if done else None, unsuited)
+    return result
 
 
 def score(metric: str, task: Task, attributions: Any, *, seed: int = 0) -> np.ndarray:
@@ -92,27 +113,67 @@ def score(metric: str, task: Task, attributions: Any, *, seed: int = 0) -> np.nd
         A score for each input, (N,) float64; NaN where it is undefined.
 
     Raises:
-        UsageError, BenchmarkError: see `evaluate`.
+        UsageError: see `evaluate`; or more than one metric is named.
+        SomeFailedError: see `evaluate`.
     """
-    evaluator = _evaluator(task, [metric], seed, None)
-    (entry,) = _entries(task, {"attributions": attributions}).values()
-    return _evaluated(evaluator, "attributions", entry).scores[evaluator.metrics[0]].numpy()
+    label = "attributions"
+    entries = _entries(task, {label: attributions})
+    evaluator = _evaluator(task, _one_metric(metric), seed, None)
+    numbers = _numbers(evaluator, label, entries[label])
+    try:
+        evaluation = _evaluated(evaluator, label, entries[label], numbers)
+    except BenchmarkError as error:
+        raise SomeFailedError({label: str(error)}) from error
+    return evaluation.scores[evaluator.metrics[0]].numpy()
 
 
 def _evaluator(task: Task, metrics: str | Sequence[str], seed: int, samples: Sequence[int] | None) -> Evaluator:
     """Return the evaluator, whose checks restore what they draw."""
     if not isinstance(task, Task):
         raise UsageError(f"expected a task, as benchmark.task(model, x) makes it, got {type(task).__name__}")
-    if samples is not None and len(set(samples)) < len(samples):
-        raise UsageError(f"samples expects row numbers that are different, got {few(samples)}")
+    rows = None if samples is None else _rows(samples)
     if isinstance(seed, bool) or not isinstance(seed, int):
         raise UsageError(f"seed expects a whole number, got {seed!r}")
-    return Evaluator(task, seed, samples, metrics=_metrics(metrics))
+    return Evaluator(task, seed, rows, metrics=_metrics(metrics))
+
+
+def _rows(samples: Any) -> list[int]:
+    """Return row numbers.
+
+    Raises:
+        UsageError: they are none, or one is there twice.
+    """
+    numbers = tensor_of(samples, "samples")
+    if numbers.dim() != 1 or not len(numbers) or numbers.is_floating_point() or numbers.dtype == torch.bool:
+        raise UsageError(f"samples expects row numbers, got {tuple(numbers.shape)} of {numbers.dtype}")
+    rows = numbers.tolist()
+    if len(set(rows)) < len(rows):
+        raise UsageError(f"samples expects row numbers that are different, got {few(rows)}")
+    return rows
+
+
+def _one_metric(given: Any) -> list[str]:
+    """Return the name of a metric.
+
+    Raises:
+        UsageError: it is none, or chooses several as a group or a glob does.
+    """
+    if not isinstance(given, str):
+        raise UsageError(f"score expects the name of one metric, got {type(given).__name__}: evaluate takes several")
+    discover_all()
+    names = select_metrics(given)
+    if [name.lower() for name in names] != [given.strip().lower()]:
+        raise UsageError(
+            f"score expects the name of one metric, got {given!r}, which chooses {few(names)}: "
+            f"evaluate(task, attributions, metrics={given!r}) scores them"
+        )
+    return names
 
 
 def _metrics(given: str | Sequence[str]) -> list[str]:
     """Return the names of the metrics that are chosen."""
     text = given if isinstance(given, str) else ",".join(map(str, given))
+    discover_all()
     return select_metrics(text)
 
 
@@ -155,7 +216,13 @@ def _entry(task: Task, label: str, value: Any) -> Any:
         return _applied(task, label, value)
     if isinstance(value, str):
         raise UsageError(f"{label} is the text {value!r}: benchmark.method({value!r}) is the method of this name")
-    return Callback(value) if is_explainer(value) and not isinstance(value, Tensor) else value
+    if isinstance(value, Tensor) or not is_explainer(value):
+        return value
+    try:
+        asked(value, task)
+    except UsageError as error:
+        raise UsageError(f"{label}: {error}") from error
+    return Callback(value)
 
 
 def _applied(task: Task, label: str, method: Method) -> Method:
@@ -164,37 +231,39 @@ def _applied(task: Task, label: str, method: Method) -> Method:
     Raises:
         UsageError: it cannot explain it.
     """
-    name = registered_as(method)
-    facts = METHODS.entry(name).facts if name is not None else {}
-    suits = facts.get("modalities", ())
-    why = f"explains {', '.join(suits)}, not {task.modality}" if suits and task.modality not in suits else None
-    if facts.get("kind") == "learned" and hasattr(task.removal, "groups"):
-        why = "is trained on single features, and the task has groups of them"
-    elif facts.get("kind") == "learned" and task.test.x.dtype == torch.float64:
-        why = "is trained in float32, and the task's inputs are float64: give the model, x and background in float32"
-    if why is None:
-        method = method.resolved(task)
-        why = method.unsupported(task)  # type: ignore[arg-type]
+    method, why = suited(method, task, registered_as(method), label)
     if why is not None:
         raise UsageError(f"{label} cannot explain this task: it {why}")
     return method
 
 
-def _evaluated(evaluator: Evaluator, label: str, entry: Any) -> Evaluation:
-    """Return the evaluation of one entry.
+def _numbers(evaluator: Evaluator, label: str, entry: Any) -> Tensor | None:
+    """Return attributions that were given, or None for a method.
+
+    Raises:
+        UsageError: they are none.
+    """
+    if isinstance(entry, Method):
+        return None
+    rows = labelled(evaluator.task).rows
+    entry = in_order_of(entry, None if rows is None else rows[evaluator.samples], label)
+    return attributions_of(entry, evaluator.task, evaluator.x, evaluator.shared.target, label)
+
+
+def _evaluated(evaluator: Evaluator, label: str, entry: Any, numbers: Tensor | None) -> Evaluation:
+    """Return the evaluation of one entry, of the attributions that were given or of a method.
 
     Raises:
         BenchmarkError: a method failed.
     """
-    if isinstance(entry, Method):
-        try:
-            return evaluator.evaluate(entry, registered_as(entry) or label)
-        except BenchmarkError as error:
-            raise type(error)(f"{label}: {error}") from error
-        except Exception as error:  # of a method of a person's own
-            raise BenchmarkError(f"{label} failed: {describe(error, type(entry))}") from error
-    numbers = attributions_of(entry, evaluator.task, evaluator.x, evaluator.shared.target, label)
-    return evaluator.score(numbers)
+    if numbers is not None:
+        return evaluator.score(numbers)
+    try:
+        return evaluator.evaluate(entry, registered_as(entry) or label)
+    except BenchmarkError:
+        raise
+    except Exception as error:  # of a method of a person's own
+        raise BenchmarkError(f"it failed: {describe(error, type(entry))}") from error
 
 
 def _examples(evaluator: Evaluator, evaluation: Evaluation) -> list[dict[str, Any]]:

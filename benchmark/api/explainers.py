@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -9,10 +10,14 @@ from typing import Any
 
 from torch import Tensor
 
-from benchmark.api.attributions import attributions_of
-from benchmark.core.errors import UsageError, describe, short
+from benchmark.api.attributions import Values, attributions_of
+from benchmark.core.errors import UsageError, describe, in_a_line, short
 from benchmark.core.types import Attribute, Method, Task
-from benchmark.models.wrapping import counted
+from benchmark.models.adapters import AsLogits
+from benchmark.models.wrapping import counted, given_for
+
+TARGETS = ("target", "targets", "label", "labels", "y")
+"""What a parameter that takes the target is called."""
 
 
 @dataclass(frozen=True)
@@ -24,6 +29,7 @@ class Callback(Method):
     """
 
     function: Any
+    __repr__ = in_a_line
 
     def prepare(self, task: Task, seed: int) -> Attribute:
         """See `Method`."""
@@ -50,13 +56,21 @@ def is_explainer(given: object) -> bool:
 def asked(function: Any, task: Task) -> Callable[[Tensor, Tensor], Any]:
     """Return a callable as a function of inputs and targets.
 
-    One with the parameters model, inputs and targets is Quantus's: it gets the task's model and arrays. One with a
-    parameter target gets it by name. An explainer of `shap`, and whatever takes inputs alone, gets those.
+    - An explainer of `shap`, or its `shap_values`, gets inputs alone, as an array.
+    - One with the parameters model, inputs and targets is Quantus's: it gets the task's model and arrays.
+    - One with a parameter called target, targets, label, labels or y gets the target by that name; Captum's explain the
+      target of a model of one column, too.
+    - One with a second positional parameter that has no default, or that takes any number, gets the target there.
+    - Any other gets inputs alone: what a second parameter with a default is for is not known.
+
+    Raises:
+        UsageError: it takes neither.
     """
     if not callable(function):
         function = function.attribute
-    if type(function).__module__.partition(".")[0] == "shap" or hasattr(function, "shap_values"):
-        return lambda x, _target: function(x.detach().cpu().numpy())
+    maker = _maker(function)
+    if maker == "shap" or hasattr(function, "shap_values"):
+        return lambda x, _target: _as_values(function(x.detach().cpu().numpy()))
     try:
         given = inspect.signature(function).parameters
     except (ValueError, TypeError):  # it is not written in Python
@@ -65,15 +79,48 @@ def asked(function: Any, task: Task) -> Callable[[Tensor, Tensor], Any]:
         return lambda x, target: function(
             model=task.model, inputs=x.detach().cpu().numpy(), targets=target.cpu().numpy()
         )
-    if "target" in given and given["target"].kind is not inspect.Parameter.POSITIONAL_ONLY:
-        return lambda x, target: function(x, target=target)
-    kinds = [each.kind for each in given.values()]
-    positional = [
-        each for each in given.values()
-        if each.kind in (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-    ]  # fmt: skip
-    if len(positional) >= 2 or inspect.Parameter.VAR_POSITIONAL in kinds:
+    places = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    positional = [each for each in given.values() if each.kind in places]
+    by_name = [each for each in given if each in TARGETS and each not in [first.name for first in positional[:1]]]
+    if by_name and given[by_name[0]].kind is not inspect.Parameter.POSITIONAL_ONLY:
+        name = by_name[0]
+        if maker == "captum":
+            return lambda x, target: _in_two_columns(task, functools.partial(function, x, **{name: target}))
+        return lambda x, target: function(x, **{name: target})
+    if any(each.kind is inspect.Parameter.VAR_POSITIONAL for each in given.values()):
         return function
-    if len(positional) == 1:
-        return lambda x, _target: function(x)
-    raise UsageError(f"an explainer expects inputs, or inputs and targets, and {short(function)} takes neither")
+    if not positional:
+        raise UsageError(f"an explainer expects inputs, or inputs and targets, and {short(function)} takes neither")
+    if len(positional) > 1 and positional[1].default is inspect.Parameter.empty:
+        return function
+    return lambda x, _target: function(x)
+
+
+def _maker(function: Any) -> str:
+    """Return the package whose explainer a callable is, or is a method of."""
+    while isinstance(function, functools.partial):
+        function = function.func
+    return type(getattr(function, "__self__", function)).__module__.partition(".")[0]
+
+
+def _as_values(given: Any) -> Any:
+    """Return what an explainer of `shap` gave as an object with values: `shap_values` gives an array."""
+    return given if given is None or hasattr(given, "base_values") else Values(given)
+
+
+def _in_two_columns(task: Task, ask: Callable[[], Any]) -> Any:
+    """Return what `ask` gives while the module that a person gave has a column for each class, where it has one only.
+
+    An explainer then explains the target as of any model; to turn the sign of what it says of one column would be wrong
+    of magnitudes, and of rules that treat signs differently.
+    """
+    model, wrapped = given_for(task.model), task.model
+    if model is None or not isinstance(wrapped, AsLogits) or not wrapped.binary:
+        return ask()
+    hook = model.register_forward_hook(
+        lambda _module, _inputs, output: wrapped.columns(output) if isinstance(output, Tensor) else output
+    )
+    try:
+        return ask()
+    finally:
+        hook.remove()

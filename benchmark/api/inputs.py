@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import pandas as pd
@@ -10,7 +12,7 @@ import torch
 from torch import Tensor
 
 from benchmark.core.errors import UsageError, few, short
-from benchmark.core.types import Modality
+from benchmark.core.types import Modality, Task
 
 NAMED = {"table": "numbers (N, columns)", "image": "pixels (N, channels, side, side)", "text": "token ids (N, length)"}
 
@@ -28,7 +30,9 @@ def tensor_of(given: Any, what: str) -> Tensor:
     if isinstance(given, Tensor):
         if given.is_complex() or given.is_quantized:
             raise UsageError(f"{what} expects real numbers, got a tensor of {given.dtype}")
-        return given.detach()
+        if given.is_meta:
+            raise UsageError(f"{what} is on the device meta, which holds no numbers: give a tensor that does")
+        return given.detach() if given.layout == torch.strided else given.detach().to_dense()
     if isinstance(given, str):
         raise UsageError(f"{what} expects numbers, got the text {short(repr(given))}: load the file first")
     if isinstance(given, pd.DataFrame):
@@ -45,9 +49,23 @@ def tensor_of(given: Any, what: str) -> Tensor:
         raise UsageError(
             f"{what} expects numbers, got {_came(given)} of type {array.dtype}: give a tensor or an array of numbers"
         )
+    if isinstance(given, pd.DataFrame) and array.dtype.kind == "f":
+        for name, column in given.items():
+            whole = column.dtype.kind in "iu"
+            if whole and (column.to_numpy().astype(array.dtype).astype(column.dtype) != column.to_numpy()).any():
+                raise _inexact(f"{what}, column {name!r},", f"{array.dtype}, the type of its other columns,")
+    if array.dtype.kind == "u" and array.size and array.max() > np.iinfo(np.int64).max:
+        raise _inexact(what, "int64")
     number: Any = np.int64 if array.dtype.kind in "iu" else array.dtype if array.dtype.itemsize <= 8 else np.float64
     plain = array.astype(np.dtype(number).newbyteorder("="), copy=False)
     return torch.from_numpy(np.require(plain, requirements=("C", "W")))
+
+
+def _inexact(what: str, kind: object) -> UsageError:
+    return UsageError(
+        f"{what} holds whole numbers that {kind} cannot hold exactly: scale or split them, or say by .astype(float) "
+        "that they may be rounded"
+    )
 
 
 def _is_real(kind: np.dtype) -> bool:
@@ -61,6 +79,62 @@ def _came(given: object) -> str:
 def names_of(given: object) -> tuple[str, ...] | None:
     """Return the names of a table's columns, or None where they have none."""
     return tuple(map(str, given.columns)) if hasattr(given, "columns") and hasattr(given, "to_numpy") else None
+
+
+@dataclass(frozen=True)
+class Labels:
+    """What the rows and columns of a pandas table are called.
+
+    Attributes:
+        columns: the names of its columns, or None where x is no table.
+        rows: its index, or None where that only counts from 0 and so says nothing.
+    """
+
+    columns: tuple[str, ...] | None = None
+    rows: pd.Index | None = None
+
+
+_labels: WeakKeyDictionary[Task, Labels] = WeakKeyDictionary()
+"""How the table was labelled that a task was made of."""
+
+
+def labels_of(given: object) -> Labels:
+    """Return what the rows and columns of x are called."""
+    return Labels(names_of(given), _index_of(given))
+
+
+def remember(task: Task, labels: Labels) -> Task:
+    """Return a task of which `labelled` knows what the rows and columns of x are called."""
+    _labels[task] = labels
+    return task
+
+
+def labelled(task: Task) -> Labels:
+    """Return what the rows and columns of x are called that a task was made of."""
+    return _labels.get(task, Labels())
+
+
+def in_order_of(given: Any, rows: pd.Index | None, what: str) -> Any:
+    """Return a pandas table or series with its rows in the order of x, if both have an index that says which is which.
+
+    Raises:
+        UsageError: it has other rows.
+    """
+    index = _index_of(given)
+    if rows is None or index is None or len(index) != len(rows) or index.equals(rows):
+        return given
+    if index.has_duplicates or rows.has_duplicates or not index.isin(rows).all():
+        raise UsageError(
+            f"{what} has the rows {few(index.tolist())}, expected those of x: {few(rows.tolist())}: where they are the "
+            "same in this order, give it with .reset_index(drop=True)"
+        )
+    return given.loc[rows]
+
+
+def _index_of(given: object) -> pd.Index | None:
+    """Return the index of a pandas table or series, or None where it only counts from 0."""
+    known = isinstance(given, (pd.DataFrame, pd.Series)) and not given.index.equals(pd.RangeIndex(len(given)))
+    return given.index if known else None  # type: ignore[attr-defined]
 
 
 def modality_of(x: Tensor, text: bool) -> Modality:
@@ -87,11 +161,17 @@ def modality_of(x: Tensor, text: bool) -> Modality:
     raise UsageError(f"the modality of x, {tuple(x.shape)} of {x.dtype}, cannot be told: {hint}")
 
 
-def check_inputs(x: Tensor, what: str, modality: Modality) -> Tensor:
-    """Return inputs of a modality, whole numbers of a table as float32, token ids as int64.
+def check_inputs(x: Tensor, what: str, modality: Modality, kind: torch.dtype | None = None) -> Tensor:
+    """Return inputs of a modality, token ids as int64.
+
+    Args:
+        x: inputs (N, ...).
+        what: what they are called in sentences.
+        modality: of them.
+        kind: the type for numbers, that of the model's weights; None for their own, which is float64 for whole numbers.
 
     Raises:
-        UsageError: they are of another shape or type, empty or not finite.
+        UsageError: they are of another shape or type, empty or not finite, or the type cannot hold them.
     """
     if x.dim() != (4 if modality == "image" else 2) or (modality == "image" and x.shape[2] != x.shape[3]):
         raise UsageError(f"{what} of modality {modality} expects {NAMED[modality]}, got {tuple(x.shape)}")
@@ -104,11 +184,17 @@ def check_inputs(x: Tensor, what: str, modality: Modality) -> Tensor:
     if not x.is_floating_point():
         if modality == "image":
             raise UsageError(f"{what} of an image expects floating-point pixels as the model takes them, got {x.dtype}")
-        return x.float()
+        numbers = x.to(kind or torch.float64)
+        if not torch.equal(numbers.to(x.dtype), x):
+            raise _inexact(what, numbers.dtype)
+        return numbers
     bad = (~x.isfinite()).flatten(1).any(1).nonzero().flatten().tolist()
     if bad:
         raise UsageError(f"{what} holds NaN or infinity in row {few(bad)}: drop these rows, or fill them in")
-    return x
+    numbers = x if kind is None else x.to(kind)
+    if not bool(numbers.isfinite().all()):
+        raise UsageError(f"{what} holds {float(x.abs().max()):.3g}, more than {kind} can hold: scale its columns")
+    return numbers
 
 
 def tokens_of(texts: list[str], tokenizer: Any) -> Tensor:

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
+import functools
+import hashlib
 import math
+from collections.abc import Mapping
+from types import CodeType
 from typing import Any
 
 from benchmark.api.explainers import Callback
 from benchmark.api.names import registered_as
-from benchmark.core.identity import method_identity, task_identity, tensors_digest
+from benchmark.core.identity import method_identity, tensors_digest
 from benchmark.core.parameters import parameters
 from benchmark.core.types import METHODS, Device, Method
 from benchmark.modalities.building import task_facts
@@ -23,7 +28,9 @@ GIVEN = "given"
 """What stands in a record for the name of a method where a person gave attributions, or a callable."""
 
 
-def record_of(evaluator: Evaluator, evaluation: Evaluation, label: str, entry: Any) -> Record:
+def record_of(
+    evaluator: Evaluator, evaluation: Evaluation, label: str, entry: Any, task_digests: Mapping[str, str]
+) -> Record:
     """Return the record of an evaluation.
 
     Args:
@@ -31,11 +38,12 @@ def record_of(evaluator: Evaluator, evaluation: Evaluation, label: str, entry: A
         evaluation: of all its samples.
         label: what it is called on boards.
         entry: the method; anything else where attributions were given.
+        task_digests: see `task_identity`.
     """
     task, device = evaluator.task, evaluator.device.type
     name = registered_as(entry) if isinstance(entry, Method) else None
     facts = METHODS.entry(name).facts if name is not None else {}
-    everything = evaluator.samples == list(range(len(task.test.x)))
+    everything = len(evaluator.samples) == len(task.test.x)
     report, problems = plain_data(evaluation.report)
     evidence = None if evaluation.evidence is None else float(evaluation.evidence.nanmean())
     kind: Device = "cuda" if device == "cuda" else "cpu"
@@ -52,7 +60,7 @@ def record_of(evaluator: Evaluator, evaluation: Evaluation, label: str, entry: A
         ),
         "done",
         _flaws(evaluation),
-        identity=task_identity(task) | _identity(evaluation, entry, name, task.modality),
+        identity={**task_digests} | _identity(evaluation, entry, name, task.modality),
         label=label,
         kind=facts.get("kind", GIVEN),
         explains=list(facts.get("modalities", ())),
@@ -84,11 +92,48 @@ def _flaws(evaluation: Evaluation) -> str:
 
 
 def _identity(evaluation: Evaluation, entry: Any, name: str | None, modality: Any) -> dict[str, str]:
-    """Return the digest of what made the attributions: a method's source, or the attributions themselves."""
-    if name is not None and not isinstance(entry, Callback):
+    """Return the digest of what made the attributions: a method's source, or the attributions themselves.
+
+    What a person's own method or callable computes can follow from more than its code, and differs between seeds, which
+    are of one line of a board: the digest of its attributions stands beside.
+    """
+    if name is not None:
         return method_identity(entry, modality, METHODS.entry(name).module)
     assert evaluation.attributions is not None
-    return {"code": tensors_digest({"attributions": evaluation.attributions}), "distribution": ""}
+    digest = tensors_digest({"attributions": evaluation.attributions})
+    if not isinstance(entry, Method):
+        return {"code": digest, "distribution": ""}
+    made = entry.function if isinstance(entry, Callback) else entry
+    return {"code": code_digest(made), "distribution": "", "attributions": digest}
+
+
+def code_digest(made: Any) -> str:
+    """Return the SHA-256 of the code of a function, or of the functions of an object's class.
+
+    The compiled code is taken, not its text: of a lambda that is the lines around it, too.
+    """
+    while isinstance(made, functools.partial):
+        made = made.func
+    made = getattr(made, "__func__", made)
+    if hasattr(made, "__code__"):
+        parts: list[Any] = [_plain_code(made.__code__)]
+    else:
+        kind = type(made)
+        settings = repr(made) if dataclasses.is_dataclass(made) else ""
+        functions = {name: value.__code__ for name, value in sorted(vars(kind).items()) if hasattr(value, "__code__")}
+        parts = [kind.__module__, kind.__qualname__, settings, *map(_plain_code, functions.values())]
+    return hashlib.sha256(repr(parts).encode()).hexdigest()
+
+
+def _plain_code(code: CodeType) -> list[Any]:
+    """Return compiled code as plain data, without the places of its lines."""
+    constants = [_plain_code(each) if isinstance(each, CodeType) else _ordered(each) for each in code.co_consts]
+    return [code.co_code.hex(), code.co_names, constants]
+
+
+def _ordered(constant: object) -> str:
+    """Return a constant as text that is the same in every process: sets of texts have no order of their own."""
+    return repr(sorted(map(repr, constant)) if isinstance(constant, frozenset) else constant)
 
 
 def _costs(evaluator: Evaluator, evaluation: Evaluation) -> dict[str, dict[str, float]]:

@@ -6,7 +6,8 @@ from typing import Any
 
 from benchmark.core.errors import UsageError
 from benchmark.core.parameters import configured
-from benchmark.core.types import METHODS, PACKAGES, TASKS, Method, Modality
+from benchmark.core.types import METHODS, TASKS, Method, Modality
+from benchmark.plugins.discovery import discover_all
 from benchmark.scoring.metrics import METRICS
 
 
@@ -20,7 +21,7 @@ def list_methods(modality: Modality | None = None) -> list[str]:
     Args:
         modality: only those that explain a `table`, `image` or `text`.
     """
-    METHODS.discover(*PACKAGES)
+    discover_all()
     kinds = {name: METHODS.entry(name).facts.get("modalities") for name in METHODS.names()}
     return [name for name, suits in kinds.items() if modality is None or not suits or modality in suits]
 
@@ -32,17 +33,18 @@ def list_metrics() -> list[str]:
         >>> list_metrics()[:3]
         ['FC', 'FE', 'MC']
     """
+    discover_all()
     return list(METRICS)
 
 
 def list_tasks() -> list[str]:
-    """Return the names of the benchmark's own tasks, which `python -m benchmark run` takes.
+    """Return the names of the tasks that `python -m benchmark run` takes.
 
     Example:
         >>> "nap_mlp" in list_tasks()
         True
     """
-    TASKS.discover("benchmark.tasks")
+    discover_all()
     return TASKS.names()
 
 
@@ -58,6 +60,7 @@ def list_removals(modality: Modality | None = None) -> list[str]:
     """
     from benchmark.modalities.removals import REMOVALS
 
+    discover_all()
     kinds = {name: REMOVALS.entry(name).facts.get("modalities") for name in REMOVALS.names()}
     return [name for name, suits in kinds.items() if modality is None or not suits or modality in suits]
 
@@ -76,7 +79,7 @@ def method(name: str, **parameters: Any) -> Method:
     Raises:
         UsageError: no method is called so, or it has no such parameter or value.
     """
-    METHODS.discover(*PACKAGES)
+    discover_all()
     if not isinstance(name, str):
         raise UsageError(f"method expects the name of a method, got {type(name).__name__}")
     return configured(METHODS.get(name), name, parameters)
@@ -84,6 +87,6 @@ def method(name: str, **parameters: Any) -> Method:
 
 def registered_as(method: Method) -> str | None:
     """Return the name that a method's class is registered under, or None where it is none."""
-    METHODS.discover(*PACKAGES)
+    discover_all()
     same_file = (name for name in METHODS.names() if METHODS.entry(name).module == type(method).__module__)
     return next((name for name in same_file if METHODS.get(name) is type(method)), None)

@@ -9,12 +9,16 @@ from torch import Tensor
 
 from benchmark.api.inputs import tensor_of
 from benchmark.core.errors import UsageError
-from benchmark.core.parameters import configure
+from benchmark.core.parameters import configure, split_settings
 from benchmark.core.types import Modality, Removal
 from benchmark.modalities.grouping import GroupedRemoval
 from benchmark.modalities.removals import REMOVALS, Inputs
+from benchmark.models.wrapping import ROWS
+from benchmark.plugins.discovery import discover_all
 
 DEFAULT: dict[Modality, str] = {"table": "mean", "image": "mean", "text": "mask"}
+ROUNDING = 64
+"""By how many units of the last place the mean of equal numbers may differ from them."""
 MEMBERS = ("n_features", "pads", "shares_baseline", "baseline", "expand", "valid", "pool")
 """What a removal has."""
 
@@ -28,6 +32,7 @@ def removal_of(given: Any, inputs: Inputs) -> Removal:
     if given is None:
         given = DEFAULT[inputs.modality]
     if isinstance(given, str):
+        discover_all()
         return _named(given, inputs)
     if all(hasattr(given, member) for member in MEMBERS):
         features = inputs.background[0].numel() // (inputs.background.shape[1] if inputs.modality == "image" else 1)
@@ -44,13 +49,33 @@ def removal_of(given: Any, inputs: Inputs) -> Removal:
     return inputs.replaced_by(inputs.like(0.0) + values)
 
 
+def check_removal(removal: Removal, x: Tensor, own_background: bool) -> None:
+    """Make sure that removing features changes some input.
+
+    Args:
+        removal: of x's features.
+        x: the inputs.
+        own_background: x itself says what is usual.
+
+    Raises:
+        UsageError: every input is its own baseline, so that every attribution would score alike.
+    """
+    for part in x.split(ROWS):
+        base = removal.baseline(part).expand_as(part)
+        tolerance = ROUNDING * torch.finfo(part.dtype).eps if part.is_floating_point() else 0
+        if not bool(((base - part).abs() <= tolerance * part.abs()).all()):
+            return
+    why = ", whose rows are equal and which is its own background" if own_background else ""
+    raise UsageError(
+        f"removing features changes nothing in x{why}: what takes their place is what is there, so pass background= "
+        "with other rows, such as those of training, or removal= such as zero"
+    )
+
+
 def _named(text: str, inputs: Inputs) -> Removal:
     """Return the removal that `name` or `name[setting=value,...]` says."""
-    name, bracket, rest = text.partition("[")
-    entry, pairs = REMOVALS.entry(name), [pair for pair in rest.removesuffix("]").split(",") if pair.strip()]
-    if bracket and (not rest.endswith("]") or not all("=" in pair for pair in pairs)):
-        raise UsageError(f"cannot read the removal {text!r}: write name or name[setting=value,...]")
-    settings = {key.strip(): value.strip() for key, _, value in (pair.partition("=") for pair in pairs)}
+    name, settings = split_settings(text)
+    entry = REMOVALS.entry(name)
     suits = entry.facts.get("modalities", ())
     if suits and inputs.modality not in suits:
         raise UsageError(f"the removal {name!r} is for {' and '.join(suits)}, and x is a {inputs.modality}")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from benchmark.api.saving import write_records
 from benchmark.core.errors import UsageError, did_you_mean, few
 from benchmark.records.record import Record
 from benchmark.records.store import RecordStore
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from leaderboards.board import Board
     from leaderboards.rank import Ranking
 
+PARTS = ("task", "seed", "source", "limit", "precision", "device", "preset")
+"""What records of one label may differ in."""
 CONTROLS = 'no control is among these: add "random": benchmark.method("random") to see what explaining nothing scores'
 
 
@@ -55,7 +58,7 @@ class Result:
     def scores(self) -> dict[str, pd.DataFrame]:
         """Return a table for each metric: a row a sample, a column a label; NaN where a score is undefined."""
         frame = self.to_frame()
-        rows = [name for name in ("task", "seed") if name in frame and frame[name].nunique() > 1] + ["sample"]
+        rows = [name for name in PARTS if name in frame and frame[name].nunique() > 1] + ["sample"]
         tables = {}
         for metric in frame["metric"].unique():
             of_metric = frame[frame["metric"] == metric]
@@ -68,17 +71,20 @@ class Result:
     def to_frame(self) -> pd.DataFrame:
         """Return a row for each method, sample and metric: method, sample, target, metric, score, valid, reason.
 
-        Where the result holds several tasks or seeds, `task` and `seed` stand in front.
+        Where the result holds several tasks or seeds, `task` and `seed` stand in front; likewise whatever else its
+        records differ in: `limit` is their number of samples.
         """
         cells = [record.cell for record in self.records]
-        several = [name for name in ("task", "seed") if len({getattr(cell, name) for cell in cells}) > 1]
+        several = [name for name in PARTS if len({getattr(cell, name) for cell in cells}) > 1]
         frames = []
         for record in self.records:
             if record.status != "done":
                 continue
             given = {name: getattr(record.cell, name) for name in several} | {"method": record.label}
+            given |= {"limit": record.n_total} if "limit" in several else {}
             frame = record.scores.assign(**given)[[*given, *record.scores.columns]]
-            frames.append(frame.astype({"sample": int, "target": int, "metric": str, "reason": object}))
+            frame = frame.astype({"sample": int, "target": int, "metric": str, "reason": object})
+            frames.append(frame.assign(reason=frame["reason"].where(frame["reason"].notna(), None)))
         if not frames:
             raise UsageError("this result holds no scores: every record in it failed")
         whole = pd.concat(frames, ignore_index=True)
@@ -150,21 +156,25 @@ class Result:
         plt.close(figure)  # of pyplot's list alone: it can be shown and saved
         return figure
 
-    def save(self, folder: str | Path) -> Path:
-        """Write the records to a folder, as a run does; those that are there of the same labels are replaced.
+    def save(self, folder: str | Path, *, overwrite: bool = False) -> Path:
+        """Write the records to a folder, as a run does, all or none.
 
-        `python -m benchmark leaderboard --out FOLDER`, `report --out FOLDER` and `load` read them.
+        A record that is there of the same label, seed and number of samples, and of the same attributions, model and
+        data, keeps the metrics that this one has not; its costs become those of this one. The commands `leaderboard
+        --out FOLDER` and `report --out FOLDER`, and `load`, read them.
+
+        Args:
+            folder: is made where there is none.
+            overwrite: whether a record of the same label that is of something else is replaced, and not refused.
 
         Returns:
             The folder.
 
         Raises:
-            UsageError: the folder cannot be written.
+            UsageError: the folder cannot be written, or holds another record of the same label.
         """
         store = RecordStore(Path(folder)).open()
-        for at, record in enumerate(self.records):
-            with store.lock(record.cell):
-                store.write(record, self.examples[at] if at < len(self.examples) else None)
+        write_records(store, self.records, self.examples, overwrite)
         return Path(folder)
 
 
@@ -191,7 +201,8 @@ def load(folder: str | Path, *, task: str | None = None) -> Result:
         raise UsageError(f"no records of a task {task!r} in {str(root)!r}{did_you_mean(task, known)}")
     records, problems = store.scan(task=task)
     if problems:
-        raise UsageError(f"{len(problems)} records in {str(root)!r} cannot be read, of which the first: {problems[0]}")
+        count = f"{len(problems)} record{'s' * (len(problems) > 1)}"
+        raise UsageError(f"{count} in {str(root)!r} cannot be read, of which the first: {problems[0]}")
     if not records:
         raise UsageError(f"no records in {str(root)!r}: save writes some")
     return Result(tuple(records), tuple(store.examples(record) for record in records))

@@ -9,8 +9,17 @@ import torch
 from torch import Tensor, nn
 
 from benchmark.api.classes import class_names_of, classes_in, target_of
-from benchmark.api.inputs import check_inputs, modality_of, names_of, tensor_of, tokens_of
-from benchmark.api.removing import grouped, removal_of
+from benchmark.api.inputs import (
+    check_inputs,
+    in_order_of,
+    labels_of,
+    modality_of,
+    names_of,
+    remember,
+    tensor_of,
+    tokens_of,
+)
+from benchmark.api.removing import check_removal, grouped, removal_of
 from benchmark.core.errors import UsageError, did_you_mean, few
 from benchmark.core.provenance import DataProvenance, ModelProvenance, Provenance
 from benchmark.core.registry import is_name
@@ -18,7 +27,7 @@ from benchmark.core.seeding import seeded
 from benchmark.core.types import Budget, Modality, Removal, Split, Target, Task
 from benchmark.modalities.removals import Inputs
 from benchmark.models.adapters import Output
-from benchmark.models.wrapping import ROWS, is_text_model, place_of, wrap
+from benchmark.models.wrapping import is_text_model, names_fitted, place_of, wrap
 
 STEPS: dict[Modality, int] = {"table": 100, "text": 20, "image": 48}
 """The most groups of features along a curve, where no budget is given."""
@@ -61,8 +70,9 @@ def task(
         x: the inputs to explain: a table (N, G), images (N, channels, side, side) or token ids (N, length), as a
             tensor, an array or a pandas table; with a tokenizer also a list of texts.
         background: rows of the same kind that say what is usual, such as training rows; x itself where none are given.
-        labels: the right classes (N,), as numbers, or as the estimator's own.
-        target: the class whose attribution is asked for: `predicted`, `label`, a class for all, or one each (N,).
+        labels: the right classes (N,), as numbers, or as the estimator's own where it has `classes_`.
+        target: the class whose attribution is asked for: `predicted`, `label`, a class for all, or one each (N,), as in
+            `labels`.
         modality: `table`, `image` or `text`, where it cannot be told from x.
         removal: how a feature is removed: the name of one of `list_removals()`, with settings in brackets
             (`blur[sigma=3]`), a number or a row (columns or channels) that takes its place, or an object with the
@@ -90,7 +100,8 @@ def task(
         raise UsageError(f"name expects up to 64 letters, digits, spaces, '_', '-', '+' and '.', got {name!r}")
     if isinstance(x, (list, tuple)) and x and all(isinstance(item, str) for item in x):
         x = tokens_of(list(x), tokenizer)
-    names = names_of(x)
+    called = labels_of(x)
+    names = called.columns
     mask_id = getattr(tokenizer, "mask_token_id", None) if mask_id is None else mask_id
     pad_id = _padding(model, tokenizer) if pad_id is None else pad_id
     rows = _on_device(tensor_of(x, "x"), x, model, "x")
@@ -100,26 +111,27 @@ def task(
         modality = "table" if known and rows.dim() == 2 else modality_of(rows, text)
     elif modality not in STEPS:
         raise UsageError(f"modality expects table, image or text, got {modality!r}")
-    rows = _as_weights(check_inputs(rows, "x", modality), model)
-    usual = _background(background, rows, names, model, modality)
+    place = place_of(model)  # a black box has none, and numbers for it stay as they are
+    rows = check_inputs(rows, "x", modality, None if place is None else place[1])
+    usual = _background(background, rows, names or names_fitted(model), model, modality)
     with seeded(0), torch.no_grad():
-        wrapped = wrap(model, rows, output, modality == "text", pad_id)
-        logits = wrapped.logits if usual is rows else torch.cat([wrapped.model(part) for part in usual.split(ROWS)])
+        wrapped = wrap(model, rows, output, modality == "text", pad_id, usual, names)
     removes = removal_of(removal, Inputs(modality, usual, mask_id, pad_id))
+    check_removal(removes, rows, usual is rows)
     if groups is not None:
         removes = grouped(removes, groups, modality, rows)
         modality = "table" if modality == "image" else modality  # of groups of pixels: methods see no grid of them
     classes = class_names_of(class_names, wrapped)
-    given = classes_in(labels, wrapped, len(rows), "labels")
+    given = classes_in(in_order_of(labels, called.rows, "labels"), wrapped, len(rows), "labels")
     y = wrapped.logits.argmax(1) if given is None else given
     if isinstance(target, str) and target == "label" and given is None:
         raise UsageError('target="label" explains the labelled class, and no labels are given: pass labels=')
-    return Task(
+    made = Task(
         name=name,
         modality=modality,
         source="real",
         model=wrapped.model,
-        train=Split(usual, logits.argmax(1)),
+        train=Split(usual, wrapped.usual.argmax(1)),
         test=Split(rows, y),
         removal=removes,
         budget=_budget(budget, modality, removes.n_features, groups is not None),
@@ -128,8 +140,9 @@ def task(
         provenance=_provenance(name, len(usual), wrapped.logits, given),
         words=None if tokenizer is None else _words(tokenizer, pad_id),
         spatial=None if spatial is None else _layer(spatial, wrapped.model),
-        target=target_of(target, wrapped, len(rows)),
+        target=target_of(in_order_of(target, called.rows, "target"), wrapped, len(rows)),
     )
+    return remember(made, called)
 
 
 def _padding(model: Any, tokenizer: Any) -> int:
@@ -147,15 +160,9 @@ def _on_device(rows: Tensor, given: object, model: object, what: str) -> Tensor:
     place = place_of(model)
     if place is None or rows.device == place[0]:
         return rows
-    if isinstance(given, Tensor) or place[0].type == "meta":
+    if isinstance(given, Tensor):
         raise UsageError(f"{what} is on {rows.device} and the model on {place[0]}: move one of them with .to(...)")
     return rows.to(place[0])
-
-
-def _as_weights(rows: Tensor, model: object) -> Tensor:
-    """Return numbers in the type of the model's weights; token ids, and numbers for a black box, as they are."""
-    place = place_of(model)
-    return rows if place is None or not rows.is_floating_point() else rows.to(place[1])
 
 
 def _background(given: Any, x: Tensor, names: tuple[str, ...] | None, model: Any, modality: Modality) -> Tensor:
@@ -167,13 +174,14 @@ def _background(given: Any, x: Tensor, names: tuple[str, ...] | None, model: Any
         if set(names) != set(others):
             raise UsageError(f"background has the columns {few(others)}, expected those of x: {few(names)}")
         given = given[list(given.columns[[others.index(each) for each in names]])]
-    rows = check_inputs(_on_device(tensor_of(given, "background"), given, model, "background"), "background", modality)
+    there = _on_device(tensor_of(given, "background"), given, model, "background")
+    rows = check_inputs(there, "background", modality, x.dtype)
     if rows.shape[1:] != x.shape[1:]:
         raise UsageError(
             f"background expects rows like those of x, {tuple(x.shape[1:])}, got {tuple(rows.shape[1:])}: give rows of "
             "the same features"
         )
-    return rows.to(x)
+    return rows.to(x.device)
 
 
 def _feature_names(given: Sequence[str] | None, columns: tuple[str, ...] | None, count: int) -> tuple[str, ...]:

@@ -14,8 +14,10 @@ from benchmark.api.names import registered_as
 from benchmark.api.task import task as make_task
 from benchmark.core.errors import UsageError, few
 from benchmark.core.seeding import seed_for
-from benchmark.core.types import METHODS, Method, Task
+from benchmark.core.types import Method, Task
 from benchmark.models.batching import Batching
+from benchmark.plugins.discovery import discover_all
+from benchmark.running.plan import suited
 from benchmark.scoring.isolation import Guard, check_attribution, for_methods
 from benchmark.scoring.metrics import select_metrics
 
@@ -47,6 +49,7 @@ def as_quantus(metric: str, *, seed: int = 0, **how: Any) -> Metric:
         >>> len(deletion(torch.nn.Linear(4, 3), x, np.array([0, 1, 2, 0, 1]), np.ones((5, 4))))
         5
     """
+    discover_all()
     names = select_metrics(metric)
     if len(names) > 1:
         raise UsageError(f"as_quantus expects the name of one metric, got {metric!r}, which means {few(names)}")
@@ -111,10 +114,7 @@ def as_explain_func(method: str | Method, *, seed: int = 0, **how: Any) -> Expla
 
 def _attributions(method: Method, name: str, task: Task, seed: int) -> torch.Tensor:
     """Return what the evaluator would have a method give for the task's inputs."""
-    suits = METHODS.entry(name).facts.get("modalities", ()) if name in METHODS.names() else ()
-    resolved = method.resolved(task)
-    why = f"explains {', '.join(suits)}, not {task.modality}" if suits and task.modality not in suits else None
-    why = why or resolved.unsupported(task)  # type: ignore[arg-type]
+    resolved, why = suited(method, task, registered_as(method), name)
     if why is not None:
         raise UsageError(f"{name} cannot explain these inputs: it {why}")
     guard, own = Guard(task), seed_for(seed, task.name, name, 0)

@@ -6,6 +6,7 @@ import argparse
 import errno
 import logging
 import os
+import re
 import sys
 import traceback
 from collections.abc import Callable, Sequence
@@ -21,8 +22,9 @@ from benchmark.cli.run import list_command, run_command, show_command
 from benchmark.cli.score import add_score
 from benchmark.cli.studies import add_studies
 from benchmark.core.errors import BenchmarkError, UsageError
-from benchmark.core.types import METHODS, PACKAGES, TASKS
-from benchmark.plugins.discovery import discover_plugins
+from benchmark.core.registry import Registry
+from benchmark.core.types import METHODS
+from benchmark.plugins.discovery import discover_all
 from benchmark.plugins.task_files import with_task_files
 from benchmark.processes.allocation import keep_freed_memory
 from benchmark.running.presets import PRESETS
@@ -75,8 +77,6 @@ def _run(words: Sequence[str]) -> int:
     """Run one command; see `main`."""
     log.setLevel(logging.WARNING)
     refuse_foreign_packages()
-    TASKS.discover("benchmark.tasks")
-    METHODS.discover(*PACKAGES)
     parser = build_parser()
     arguments = parser.parse_args(words)
     if arguments.version:
@@ -88,14 +88,30 @@ def _run(words: Sequence[str]) -> int:
         parser.print_help(sys.stderr)
         return UsageError.exit_code
     log.setLevel(min(logging.WARNING - 10 * arguments.verbose + 10 * arguments.quiet, logging.ERROR))
-    for plugin in discover_plugins():
-        if plugin.problem:
-            log.warning(plugin.problem)
+    discover_all()
+    named = [str(getattr(arguments, name, None)) for name in ("task", "model", "implementation", "name")]
     for path in arguments.include:
-        METHODS.include(path)
+        _include(path, named)
     if isinstance(getattr(arguments, "task", None), str):
         arguments.task, arguments.task_files = with_task_files(arguments.task)
     return arguments.command(arguments)
+
+
+def _include(path: Path, named: Sequence[str]) -> None:
+    """Include a file; `named` are the values of options that may use it as FILE.py:NAME.
+
+    Raises:
+        UsageError: it registers nothing, and nothing else uses it.
+    """
+    module = METHODS.include(path)
+    if any(registry.registered_by(module.__name__) for registry in Registry.every):
+        return
+    used = {Path(f"{file}.py").resolve() for text in named for file in re.findall(r"([^,]+)\.py:", text)}
+    if path.resolve() not in used:
+        raise UsageError(
+            f"--include {path} registers nothing: expected a method, task, metric or removal, such as "
+            '@METHODS.register("name") above a class'
+        )
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -143,12 +159,12 @@ def build_parser() -> argparse.ArgumentParser:
     add_boards(verb)
     add_check(verb)
     add_forget(verb)
-    lists = verb("list", list_command, "List tasks, methods or metrics.")
-    lists.add_argument("what", choices=("tasks", "methods", "metrics"))
+    lists = verb("list", list_command, "List tasks, methods, metrics or removals.")
+    lists.add_argument("what", choices=("tasks", "methods", "metrics", "removals"))
     lists.add_argument("--json", action="store_true", help="print as JSON")
 
-    show = verb("show", show_command, "Show the card of a task, method or metric.")
-    show.add_argument("name", help="of a task, method or metric; metrics for all of them as Markdown")
+    show = verb("show", show_command, "Show the card of a task, method, metric or removal.")
+    show.add_argument("name", help="of a task, method, metric or removal; metrics for all of them as Markdown")
     show.add_argument("--json", action="store_true", help="print as JSON")
 
     add_verify(verb)

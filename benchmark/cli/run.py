@@ -14,7 +14,7 @@ from benchmark.processes.interruption import held, stop_on_signals
 from benchmark.scoring.metrics import METRICS, select_metrics
 
 if TYPE_CHECKING:
-    from benchmark.core.registry import Entry
+    from benchmark.core.registry import Entry, Registry
     from benchmark.records.store import RecordStore
     from benchmark.running.jobs import Outcome
     from benchmark.running.plan import PlannedTask
@@ -152,22 +152,32 @@ def _passed_over(outcomes: list[Outcome]) -> list[str]:
 
 
 def list_command(arguments: argparse.Namespace) -> int:
-    """List tasks, methods or metrics."""
+    """List tasks, methods, metrics or removals."""
     if arguments.what == "metrics":
         rows = [_metric_row(METRICS.entry(name)) for name in METRICS]
     else:
-        registry: Any = TASKS if arguments.what == "tasks" else METHODS
+        registry = _registry(arguments.what)
         rows = [{"name": e.name, "summary": e.summary, **e.facts, **_origin(e)}
                 for e in map(registry.entry, registry.names())]  # fmt: skip
     if arguments.json:
         print(json.dumps(rows, indent=1))
     else:
+        width = 12 if arguments.what == "removals" else 9
         for row in rows:
-            extra = row.get("better") or row.get("kind") or row.get("modality") or ""
+            extra = row.get("better") or row.get("kind") or row.get("modality") or ", ".join(row.get("modalities", ()))
             extra += f" {row['group']:<12}" if arguments.what == "metrics" else ""
             origin = f" [{row['distribution']}]" if "distribution" in row else ""
-            print(f"{row['name']:<22} {extra:<9} {row['summary']}{origin}")
+            print(f"{row['name']:<22} {extra:<{width}} {row['summary']}{origin}")
     return 0
+
+
+def _registry(what: str) -> Registry[Any]:
+    """Return the registry of `tasks`, `methods` or `removals`; the last needs torch, which other lists do without."""
+    if what != "removals":
+        return TASKS if what == "tasks" else METHODS
+    from benchmark.modalities.removals import REMOVALS
+
+    return REMOVALS
 
 
 def _origin(entry: Entry) -> dict[str, str]:
@@ -176,7 +186,7 @@ def _origin(entry: Entry) -> dict[str, str]:
 
 
 def show_command(arguments: argparse.Namespace) -> int:
-    """Show the card of a task, method or metric."""
+    """Show the card of a task, method, metric or removal."""
     from benchmark.inspection.cards import card, metrics_document
 
     if arguments.name == "metrics":
@@ -195,4 +205,5 @@ def _metric_row(entry: Entry) -> dict[str, Any]:
     """Return what a list says of a metric, which need not be imported."""
     higher = entry.facts.get("higher_is_better")
     better = "" if higher is None else "higher" if higher else "lower"
-    return {"name": entry.name, "summary": entry.summary, "better": better, "group": METRICS.group(entry.name)}
+    group = METRICS.group(entry.name)
+    return {"name": entry.name, "summary": entry.summary, "better": better, "group": group, **_origin(entry)}

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from benchmark.cli.arguments import add_metrics, add_out, natural
 from benchmark.cli.boards import Verb
-from benchmark.core.errors import BenchmarkError, DataError, UsageError, few
+from benchmark.core.errors import BenchmarkError, SomeFailedError, UsageError, few
 from benchmark.scoring.metrics import select_metrics
 
 if TYPE_CHECKING:
@@ -49,6 +49,8 @@ def add_score(verb: Verb) -> None:
     add_metrics(score, "ten", "the ten")
     score.add_argument("--name", default="own", help="of the task, in records and headings (default: own)")
     score.add_argument("--seed", type=natural, default=0, help="base of every random draw (default: 0)")
+    score.add_argument("--overwrite", choices=("never", "always"), default="never",
+                       help="always: replace what is there under the same labels (default: never)")  # fmt: skip
     score.add_argument("--page", type=Path, metavar="FILE.html", help="also write a report of what was scored")
     add_out(score)
 
@@ -57,7 +59,7 @@ def score_command(arguments: argparse.Namespace) -> int:
     """Score attributions of files, and methods beside them."""
     from benchmark.api.task import task as make_task
     from benchmark.cli.inspect import check_file
-    from benchmark.data.arrays import read
+    from benchmark.data.arrays import column_names, in_order, read
     from benchmark.models.loading import load_model
     from benchmark.records.store import RecordStore
     from benchmark.running.plan import parse_methods
@@ -71,84 +73,86 @@ def score_command(arguments: argparse.Namespace) -> int:
         raise UsageError(f"{twice[0]!r} is both a file of --attributions and one of --methods: rename the file")
     select_metrics(arguments.metrics)  # said before any file is read
     inputs = read(arguments.inputs, finite=True, dims=(2, 3, 4))
-    background = None if arguments.background is None else read(arguments.background, finite=True)
+    columns = column_names(arguments.inputs)
+
+    def rows(file: str, finite: bool = True) -> np.ndarray:
+        nonlocal columns
+        array, columns = in_order(read(file, finite=finite), column_names(file), columns, file)
+        return array
+
+    background = None if arguments.background is None else rows(arguments.background)
     labels = None if arguments.labels is None else _labels(read(arguments.labels, finite=True), len(inputs), arguments)
-    given: dict[str, Any] = {label: _attributions(read(file), file, inputs) for label, file in files.items()}
+    given: dict[str, Any] = {label: _attributions(rows(file, False), file, inputs) for label, file in files.items()}
     task = make_task(
         load_model(arguments.model), inputs, background=background, labels=labels, target=target,
         modality=arguments.modality, removal=arguments.removal, output=arguments.output, name=arguments.name,
+        feature_names=columns,
     )  # fmt: skip
-    methods, lines = _applicable(task, choices)
+    methods, skipped, failed = _applicable(task, choices)
     store = RecordStore(arguments.out).open()
-    result, failed = _evaluated(task, given | methods, arguments)
-    result.save(store.root)
+    result = _evaluated(task, given | methods, arguments, skipped, failed)
+    print(result)
+    for line in [f"skipped: {why}" for why in skipped] + [f"failed: {why}" for why in failed]:
+        print(line)
+    result.save(store.root, overwrite=arguments.overwrite == "always")
     if arguments.page is not None:
         from leaderboards.report import page
 
         arguments.page.write_text(page(result.rankings(), store.examples), encoding="utf-8")
-    print(result)
-    for line in [*lines, *failed]:
-        print(line)
-    print(f"{len(result.records)} scored, {len(lines)} skipped, {len(failed)} failed; records in {store.root}")
+    print(f"{len(result.records)} scored, {len(skipped)} skipped, {len(failed)} failed; records in {store.root}")
     return int(bool(failed) or any(record.n_failed for record in result.records))
 
 
-def _applicable(task: Task, choices: Sequence[MethodChoice]) -> tuple[dict[str, Method], list[str]]:
-    """Return the methods that explain the task by label, and a line for each that does not.
+def _applicable(task: Task, choices: Sequence[MethodChoice]) -> tuple[dict[str, Method], list[str], list[str]]:
+    """Return the methods that explain the task by label, and a sentence for each that does not, or fails.
 
     Raises:
-        UsageError: methods were asked for, and none explains it.
+        UsageError: methods were asked for, and none explains it; or two are the same.
     """
-    from benchmark.core.types import METHODS
-    from benchmark.running.plan import method_for
+    from benchmark.running.plan import method_for, suited
 
-    methods, reasons = {}, {}
+    methods: dict[str, Method] = {}
+    skipped, failed = [], []
     for choice in choices:
-        modalities = METHODS.entry(choice.name).facts.get("modalities", ())
-        method = method_for(choice).resolved(task)
-        if modalities and task.modality not in modalities:
-            reasons[choice.label] = f"explains {', '.join(modalities)}, not {task.modality}"
-        elif why := method.unsupported(task):  # type: ignore[arg-type]
-            reasons[choice.label] = why
+        try:
+            method, why = suited(method_for(choice), task, choice.name, choice.label)
+        except UsageError as error:
+            failed.append(str(error))
+            continue
+        if why is not None:
+            skipped.append(f"{choice.label}: {why}")
+        elif twin := next((label for label, other in methods.items() if other == method), None):
+            raise UsageError(
+                f"{twin!r} and {choice.label!r} of --methods are the same method with the same parameters: drop one"
+            )
         else:
             methods[choice.label] = method
-    if choices and not methods:
-        raise UsageError(
-            f"none of --methods explains these inputs: {few([f'{name} {why}' for name, why in reasons.items()])}"
-        )
-    return methods, [f"skipped: {name}: {why}" for name, why in reasons.items()]
+    if choices and not methods and not failed:
+        raise UsageError(f"none of --methods explains these inputs: {few(skipped)}")
+    return methods, skipped, failed
 
 
-def _evaluated(task: Task, what: dict[str, Any], arguments: argparse.Namespace) -> tuple[Result, list[str]]:
-    """Return the scores of what could be evaluated, and a line for each method that failed.
+def _evaluated(
+    task: Task, what: dict[str, Any], arguments: argparse.Namespace, skipped: list[str], failed: list[str]
+) -> Result:
+    """Return the scores of what can be evaluated; a sentence for each other method is added to the lists.
 
     Raises:
-        BenchmarkError: the attributions of a file are none, or every method failed.
+        UsageError: the attributions of a file are none.
+        BenchmarkError: nothing could be evaluated.
     """
     from benchmark.api.evaluate import evaluate
-    from benchmark.api.result import Result
-    from benchmark.core.types import Method
 
-    how: dict[str, Any] = {"metrics": arguments.metrics, "seed": arguments.seed}
-    methods = {label: value for label, value in what.items() if isinstance(value, Method)}
+    if not what:
+        raise BenchmarkError(f"nothing could be scored: {few(failed)}")
     try:
-        return evaluate(task, what, **how), []
-    except BenchmarkError as error:
-        if not methods:
+        return evaluate(task, what, metrics=arguments.metrics, seed=arguments.seed)
+    except SomeFailedError as error:
+        for label, sentence in error.failures.items():
+            (skipped if label in error.unsuited else failed).append(f"{label}: {sentence}")
+        if error.result is None:
             raise
-        first = error
-    parts, failed = [], []  # again one by one, so that a method that fails ends no other
-    if given := {label: value for label, value in what.items() if label not in methods}:
-        parts.append(evaluate(task, given, **how))
-    for label, method in methods.items():
-        try:
-            parts.append(evaluate(task, {label: method}, **how))
-        except BenchmarkError as error:
-            failed.append(f"failed: {error}")
-    if not parts:
-        raise first
-    records = tuple(record for part in parts for record in part.records)
-    return Result(records, tuple(kept for part in parts for kept in part.examples)), failed
+        return error.result
 
 
 def _target(arguments: argparse.Namespace) -> str | int:
@@ -183,9 +187,9 @@ def _labels(labels: np.ndarray, rows: int, arguments: argparse.Namespace) -> np.
 
     labels = labels[:, 0] if labels.ndim == 2 and labels.shape[1] == 1 else labels  # a table of one column
     if labels.shape != (rows,):
-        raise DataError(f"{arguments.labels}: expected a label for each of {rows} inputs, got shape {labels.shape}")
+        raise UsageError(f"{arguments.labels}: expected a label for each of {rows} inputs, got shape {labels.shape}")
     if (wrong := labels[(labels != np.floor(labels)) | (labels < 0)]).size:
-        raise DataError(
+        raise UsageError(
             f"{arguments.labels}: expected whole numbers of classes from 0, got {wrong[0]:g}; number the classes"
         )
     return labels.astype(np.int64)
@@ -194,7 +198,7 @@ def _labels(labels: np.ndarray, rows: int, arguments: argparse.Namespace) -> np.
 def _attributions(array: np.ndarray, file: str, inputs: np.ndarray) -> np.ndarray:
     """Return attributions, one for each input; their shape is checked against the task's features later."""
     if len(array) != len(inputs):
-        raise DataError(
+        raise UsageError(
             f"{file}: expected attributions of the {len(inputs)} inputs, got {len(array)} rows; give those of the same"
         )
     return array

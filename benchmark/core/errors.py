@@ -5,8 +5,10 @@ from __future__ import annotations
 import difflib
 import sys
 import traceback
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 
 class BenchmarkError(Exception):
@@ -33,6 +35,21 @@ class Absent(Exception):  # noqa: N818 - no error: the next source is tried
 
 class RecordError(BenchmarkError):
     """A stored record is damaged or was not written by this program."""
+
+
+class SomeFailedError(BenchmarkError):
+    """Some of what was to be evaluated failed, and the rest did not.
+
+    Args:
+        failures: the sentence of each that failed, by label.
+        result: of the others (`benchmark.api.result.Result`), or None where there are none.
+        unsuited: labels of the methods among them that did not fail but do not suit the task or its model.
+    """
+
+    def __init__(self, failures: Mapping[str, str], result: Any = None, unsuited: Iterable[str] = ()) -> None:
+        self.failures, self.result, self.unsuited = dict(failures), result, frozenset(unsuited)
+        others = "" if result is None else f"; the scores of {few(result.labels)} are in the error's .result"
+        super().__init__("; ".join(f"{label}: {sentence}" for label, sentence in failures.items()) + others)
 
 
 def describe(error: BaseException, made: Callable[..., object]) -> str:
@@ -63,7 +80,7 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     lowered = {name.lower(): name for name in known}
     near = difflib.get_close_matches(word.lower(), lowered, n=1)
     hint = f"; did you mean {lowered[near[0]]!r}?" if near else ";"
-    return f"{hint} known: {', '.join(known)}"
+    return f"{hint} known: {few(known, 60)}"
 
 
 def printable(text: str) -> str:
@@ -82,7 +99,42 @@ def few(names: Sequence[object], most: int = 8) -> str:
     return ", ".join(short(name) for name in names[:most]) + more or "none"
 
 
+def shown(value: object) -> str:
+    """Return the repr of a value of a person's, which may be long, on one line.
+
+    Example:
+        >>> shown("text"), shown(list(range(1000)))[-22:]
+        ("'text'", '... (4,890 characters)')
+    """
+    return short(repr(value))
+
+
 def short(value: object, most: int = 80) -> str:
     """Return a value as text on one line, cut after `most` letters."""
     text = " ".join(str(value).split())
     return text if len(text) <= most else f"{text[:most]}... ({len(text):,} characters)"
+
+
+def in_a_line(held: object) -> str:
+    """Return a dataclass as a short line, for `__repr__`: what its tensors, tables and models hold would fill pages."""
+    named = [(field.name, getattr(held, field.name)) for field in fields(held) if field.repr]  # type: ignore[arg-type]
+    said = [f"{name}={_in_words(value)}" for name, value in named if not _is_empty(value)]
+    return f"{type(held).__name__}({', '.join(said)})"
+
+
+def _is_empty(value: object) -> bool:
+    return value is None or (isinstance(value, (str, list, tuple, dict)) and not value)
+
+
+def _in_words(value: object) -> str:
+    """Return what a value is: tensors and tables by their shape, modules and functions by their name."""
+    kind = type(value).__name__
+    if isinstance(value, (list, tuple, set, dict)):
+        return repr(value) if len(repr(value)) <= 30 else f"{kind} of {len(value)}"
+    if hasattr(value, "shape"):
+        return f"{kind} {tuple(value.shape)}"
+    if hasattr(value, "named_modules"):
+        return kind
+    if callable(value):
+        return getattr(value, "__qualname__", kind)
+    return short(repr(value), 60)

@@ -12,8 +12,10 @@ import importlib.metadata
 import importlib.util
 import json
 import sys
+import types
 import weakref
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, fields, is_dataclass
 from functools import cache
 from pathlib import Path
@@ -21,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 from benchmark.core.errors import DataError, UsageError
 from benchmark.core.registry import OURS
+from benchmark.core.seeding import seed_for
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -41,7 +44,7 @@ def task_identity(task: Task) -> dict[str, str]:
     """Return digests of a task's rows (`data`), of its model (`model`) and of what is asked of it (`task`)."""
     return {
         "data": rows_digest(task.train, task.test),
-        "model": model_digest(task.model, task.train.x),
+        "model": model_digest(task.model, rows_near(task, task.train, task.test)),
         "task": settings_digest(task),
     }
 
@@ -85,62 +88,141 @@ def tensors_digest(named: Mapping[str, Tensor]) -> str:
     return sha.hexdigest()
 
 
-def model_digest(model: nn.Module, x: Tensor) -> str:
+def model_digest(model: nn.Module, rows: Iterable[Tensor]) -> str:
     """Return a digest of a model's parameters, buffers, settings of each layer, and of the code of its layers.
 
     Settings are the mode and all public attributes that are plain data or tensors: a stride, a temperature. Layers of
     installed packages (torch, timm) count by the names of their classes alone. A model that holds something which
-    cannot be read (a script, a quantised layer, an estimator) counts by its answers, too.
+    cannot be read (a script, a quantised layer, an estimator, a function) counts by its answers, too, to the last bit.
 
     Args:
         model: the model.
-        x: inputs (N, ...) of which the first are asked where the model cannot be read.
+        rows: batches of inputs (n, ...) that are asked where the model cannot be read; see `rows_near`.
     """
     state = dict(model.named_parameters(remove_duplicate=False)) | dict(model.named_buffers(remove_duplicate=False))
     layers = []
     for name, module in model.named_modules():
         settings, tensors = layer_settings(module)
-        layers.append([name, type(module).__qualname__, [(key, repr(settings[key])) for key in sorted(settings)]])
+        functions = sorted((key, _name_of(value)) for key, value in vars(module).items() if _name_of(value))
+        layer = [name, type(module).__qualname__, [(key, repr(settings[key])) for key in sorted(settings)]]
+        layers.append([*layer, functions] if functions else layer)
         state |= {f"{name}.{key}": tensor for key, tensor in tensors.items()}
     modules = sorted({type(module).__module__ for module in model.modules()})
     parts = [tensors_digest(state), layers, [source_digest(module) for module in modules if _counts(module)]]
-    if any(map(_is_opaque, model.modules())):
-        parts.append(_answers(model, x[:ASKED]))
+    if any(map(_is_opaque, model.modules())) or any(map(_is_hooked, model.children())):
+        parts.append(_answers(model, rows))
     if getattr(model, "_compiled_call_impl", None) is not None:
         parts.append("compiled")
     return _hash(parts)
 
 
-ASKED = 8  # rows that a model is asked about where it cannot be read
+ASKED = 256  # rows of each split that a model is asked about where it cannot be read
+BATCH = 32  # of them at a time
 
 
-def _answers(model: nn.Module, x: Tensor) -> list[list[str]]:
-    """Return a model's probabilities for a few rows, to the digits that do not depend on the machine."""
+def rows_near(task: Task, *splits: Split) -> Iterator[Tensor]:
+    """Yield batches of what an evaluation asks about, and of what lies near it.
+
+    They are the first rows of each split, these with features of rows of the first split in place of their own, and
+    these with features removed. Which features is drawn, alike on every machine.
+
+    Args:
+        task: says what a feature is, and how it is removed.
+        splits: training rows first.
+    """
     import torch
 
-    with torch.no_grad():
-        logits = model.forward(x)
-    probabilities = logits.double().softmax(-1) if isinstance(logits, torch.Tensor) else torch.zeros(0, 0)
-    return [[f"{value:.3f}" for value in row] for row in probabilities.tolist()]
+    generator = torch.Generator().manual_seed(seed_for(0, "rows near"))
+    removal = task.removal
+    for split in splits:
+        pool = splits[0].x if len(splits[0].x) and splits[0].x.shape[1:] == split.x.shape[1:] else split.x
+        for x in split.x[:ASKED].split(BATCH) if len(split.x) else ():
+            others = pool[torch.randint(len(pool), (len(x),), generator=generator).to(pool.device)]
+            drawn = torch.randint(2, (2, len(x), task.n_features), generator=generator).bool().to(x.device)
+            real = removal.valid(x)
+            yield x.clone()
+            yield others.where(removal.expand(drawn[0] & real & removal.valid(others)), x)
+            yield task.remove(x, drawn[1] & real)
+
+
+def _answers(model: nn.Module, rows: Iterable[Tensor]) -> list[str]:
+    """Return a digest of a model's answers to each batch, all their digits.
+
+    Raises:
+        DataError: it answers something else than a tensor.
+    """
+    import torch
+
+    digests = []
+    with torch.no_grad(), _one_thread_each():
+        for x in rows:
+            given = model.forward(x)
+            if not isinstance(given, torch.Tensor):
+                raise DataError(f"a model must give a tensor of logits (batch, classes), got {type(given).__name__}")
+            digests.append(tensors_digest({"answers": given}))
+    return digests
+
+
+def _one_thread_each() -> AbstractContextManager[Any]:
+    """Let estimators sum in one order meanwhile: the threads of a forest add up its trees as they happen to end."""
+    joblib = sys.modules.get("joblib")
+    return nullcontext() if joblib is None else joblib.parallel_config(backend="sequential")
 
 
 def _is_opaque(module: nn.Module) -> bool:
-    """Tell whether a layer's answers may follow from something that `model_digest` does not see."""
+    """Tell whether a layer's answers may follow from something that `model_digest` does not see.
+
+    Layers of torch and timm hold lists of their own weights, weak references and private settings; in anybody else's
+    these may hold what the answers follow from.
+    """
     import torch
 
-    inner = type(module).__module__
-    if isinstance(module, (torch.jit.ScriptModule, torch.fx.GraphModule)) or "quantized" in inner:
+    kind = type(module)
+    if isinstance(module, (torch.jit.ScriptModule, torch.fx.GraphModule)) or "quantized" in kind.__module__:
+        return True
+    theirs = kind.__module__.partition(".")[0] in INSTALLED
+    if not theirs and ("<locals>" in kind.__qualname__ or _is_unread(kind.__module__)):
         return True
     attributes = {name: value for name, value in vars(module).items() if name not in vars(torch.nn.Module())}
-    return any(
-        not (_is_plain(value) or isinstance(value, (torch.Tensor, torch.nn.Module, torch.device, torch.dtype)))
-        and not (callable(value) or type(value).__module__.partition(".")[0] in ("torch", "timm", "weakref"))
-        and not (
-            isinstance(value, (list, tuple))
-            and all(isinstance(item, torch.Tensor | weakref.ref | str) for item in value)
-        )
-        for value in attributes.values()
-    )
+    return not all(_is_read(name, value, theirs) for name, value in attributes.items())
+
+
+def _is_hooked(module: nn.Module) -> bool:
+    """Tell whether hooks may change what a layer, or one in it, gives; a meter's stand on the model itself."""
+    return any(layer._forward_hooks or layer._forward_pre_hooks for layer in module.modules())
+
+
+INSTALLED = ("torch", "timm")
+"""Packages whose layers are known by the names of their classes."""
+
+
+def _is_read(name: str, value: object, theirs: bool) -> bool:
+    """Tell whether `model_digest` sees all of an attribute, or may pass over it in a layer of theirs."""
+    import torch
+
+    if isinstance(value, (torch.Tensor, torch.nn.Module, torch.device, torch.dtype)) or _is_plain(value):
+        return theirs or not name.startswith("_")
+    if name == "_compiled_call_impl" or _name_of(value):
+        return True
+    if type(value).__module__.partition(".")[0] in (*INSTALLED, "weakref"):
+        return theirs and not callable(value)
+    items = value if theirs and isinstance(value, (list, tuple)) else (None,)
+    return all(isinstance(item, (torch.Tensor, weakref.ref, str)) for item in items)
+
+
+def _name_of(value: object) -> str:
+    """Return the name of a function or class of torch or timm that says all of it, and of others nothing."""
+    if not isinstance(value, (type, types.FunctionType, types.BuiltinFunctionType)):
+        return ""
+    owner = getattr(value, "__self__", None)  # of a built-in: a module, or the class that holds torch's own
+    known = getattr(value, "__module__", None) or getattr(owner, "__name__", None) or ""
+    whole = f"{known}.{value.__qualname__}"
+    return whole if known.partition(".")[0].lstrip("_") in INSTALLED and "<" not in whole else ""
+
+
+def _is_unread(module: str) -> bool:
+    """Tell whether a module's source is nowhere to be read: a notebook's, a prompt's."""
+    return module == "__main__" and _file(module) is None
 
 
 def layer_settings(module: nn.Module) -> tuple[dict[str, Any], dict[str, Tensor]]:
@@ -208,7 +290,7 @@ def removal_state(removal: Removal) -> tuple[dict[str, Any], dict[str, Tensor]]:
 
 def training_digest(task: Task) -> str:
     """Return a digest of all of a task that an explainer is trained from: all but its test rows."""
-    model = model_digest(task.model, task.train.x)
+    model = model_digest(task.model, rows_near(task, task.train))
     return _hash([task.name, task.source, rows_digest(task.train), model, settings_digest(task)])
 
 
@@ -216,6 +298,12 @@ def method_digest(method: Method, modality: Modality, registered: str = "") -> s
     """Return a digest of a method's source, of what it inherits from, and of the methods it learns from."""
     uses = [type(other) for other in method.learns_from(modality)]
     return _hash([type(method).__qualname__, _sources(type(method), registered), *sorted(map(_sources, uses))])
+
+
+def metric_digest(metric: object, registered: str) -> str:
+    """Return a digest of the source of a metric, of its probe, and of the module that registers it."""
+    probe = getattr(metric, "probe", None)
+    return _hash([_sources(type(metric), registered), [] if probe is None else _sources(type(probe))])
 
 
 def _sources(cls: type, registered: str = "") -> list[str]:

@@ -10,7 +10,7 @@ import typing
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
-from benchmark.core.errors import UsageError, describe, did_you_mean
+from benchmark.core.errors import UsageError, describe, did_you_mean, shown
 
 T = TypeVar("T")
 
@@ -40,6 +40,30 @@ def bounded(
 
 KINDS = {int: "a whole number", float: "a number", bool: "true or false", str: "text", types.NoneType: "none"}
 """The types that a parameter may have, alone or as alternatives, where it is given as text."""
+
+
+def split_settings(text: str) -> tuple[str, dict[str, str]]:
+    """Return the name and the settings, as text, of `name` or `name[setting=value,...]`.
+
+    Raises:
+        UsageError: it has another form, or a setting is given twice.
+
+    Example:
+        >>> split_settings("lime[n_samples=5, penalty=0.1]")
+        ('lime', {'n_samples': '5', 'penalty': '0.1'})
+    """
+    name, bracket, rest = text.partition("[")
+    given: dict[str, str] = {}
+    for pair in filter(None, map(str.strip, rest.removesuffix("]").split(","))):
+        key, equals, value = map(str.strip, pair.partition("="))
+        if not equals:
+            raise UsageError(f"cannot read {text!r}: write name or name[parameter=value,...]")
+        if key in given:
+            raise UsageError(f"cannot read {text!r}: {key} is given twice")
+        given[key] = value
+    if bracket and not rest.endswith("]"):
+        raise UsageError(f"cannot read {text!r}: write name or name[parameter=value,...]")
+    return name, given
 
 
 def configure(cls: type[T], name: str, given: Mapping[str, str]) -> T:
@@ -80,7 +104,7 @@ def configured(cls: type[T], name: str, values: Mapping[str, Any]) -> T:
         where = f"{name}[{key}]"
         kinds = _kinds(cls, where, key)
         if type(value) not in kinds and not (float in kinds and type(value) is int):
-            raise UsageError(f"{where} expects {_alternatives(kinds)}, got {value!r}")
+            raise UsageError(f"{where} expects {_alternatives(kinds)}, got {shown(value)}")
         _check_range(where, fields[key], value)
     try:
         return cls(**values)
@@ -102,7 +126,7 @@ def _check_range(where: str, field: dataclasses.Field[Any], value: Any) -> None:
     if value is None:
         return
     if among and value not in among:
-        raise UsageError(f"{where} expects one of {', '.join(map(str, among))}, got {value!r}")
+        raise UsageError(f"{where} expects one of {', '.join(map(str, among))}, got {shown(value)}")
     if above is not None and value <= above:
         raise UsageError(f"{where} expects more than {above}, got {value}")
     if (low is not None and value < low) or (high is not None and value > high):
@@ -161,7 +185,7 @@ def unusable(registered: Any, base: type) -> str | None:
     """Return why what is registered is no dataclass derived from `base` whose parameters have defaults, or None."""
     kind = f"{base.__module__}.{base.__name__}"
     if not isinstance(registered, type):
-        return f"expected a class derived from {kind}, got {registered!r}"
+        return f"expected a class derived from {kind}, got {shown(registered)}"
     if not issubclass(registered, base):
         return f"its class {registered.__name__} is not derived from {kind}"
     if missing := sorted(getattr(registered, "__abstractmethods__", ())):
@@ -179,5 +203,5 @@ def unusable(registered: Any, base: type) -> str | None:
         try:
             json.dumps(value, allow_nan=False)
         except (TypeError, ValueError):
-            return f"its parameter {key!r} is {value!r} by default, expected a number, text, True, False or None"
+            return f"its parameter {key!r} is {shown(value)} by default, expected a number, text, True, False or None"
     return None

@@ -15,14 +15,15 @@ import logging
 import re
 import sys
 import types
-from collections.abc import Callable, Mapping
+import weakref
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from importlib.machinery import SourceFileLoader
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any, ClassVar, Generic, TypeVar
 
-from benchmark.core.errors import UsageError, did_you_mean
+from benchmark.core.errors import DataError, UsageError, did_you_mean, short, shown
 from benchmark.core.parameters import unusable
 from benchmark.core.selection import chosen
 
@@ -41,14 +42,18 @@ def is_name(text: object) -> bool:
 
 def a_text(value: Any) -> str | None:
     """Say what is wrong with a fact that should be text."""
-    return None if isinstance(value, str) else f"expects text, got {value!r}"
+    return None if isinstance(value, str) else f"expects text, got {shown(value)}"
 
 
 def one_of(*words: Any) -> Rule:
     """Return the rule of a fact that is one of `words`."""
 
     def problem(value: Any) -> str | None:
-        return None if value in words else f"expects one word, got {value!r}{did_you_mean(str(value), map(str, words))}"
+        return (
+            None
+            if value in words
+            else f"expects one word, got {shown(value)}{did_you_mean(short(value), map(str, words))}"
+        )
 
     return problem
 
@@ -58,9 +63,9 @@ def some_of(*words: str) -> Rule:
 
     def problem(value: Any) -> str | None:
         if not isinstance(value, (tuple, list)):
-            return f"expects a tuple such as ({words[0]!r},), got {value!r}"
+            return f"expects a tuple such as ({words[0]!r},), got {shown(value)}"
         wrong = next((word for word in value if word not in words), None)
-        return None if wrong is None else f"expects known words, got {wrong!r}{did_you_mean(str(wrong), words)}"
+        return None if wrong is None else f"expects known words, got {shown(wrong)}{did_you_mean(short(wrong), words)}"
 
     return problem
 
@@ -89,13 +94,6 @@ class Entry:
         return self.module.partition(".")[0] in OURS
 
 
-class _FromSource(SourceFileLoader):
-    """Compiles a file anew: stored bytecode goes by size and second, and an edit can leave both as they were."""
-
-    def get_code(self, fullname: str) -> types.CodeType:
-        return self.source_to_code(self.get_data(self.path), self.path)
-
-
 class Registry(Generic[T]):
     """Objects by name.
 
@@ -114,6 +112,9 @@ class Registry(Generic[T]):
         (['red'], 'The colour of tomatoes.', True)
     """
 
+    every: ClassVar[weakref.WeakSet[Registry[Any]]] = weakref.WeakSet()
+    """All registries: a file may register in several."""
+
     def __init__(
         self, noun: str, variable: str, base: type | None = None, facts: Mapping[str, Rule] | None = None
     ) -> None:
@@ -121,6 +122,7 @@ class Registry(Generic[T]):
         self._entries: dict[str, Entry] = {}
         self._objects: dict[str, T] = {}
         self._checked: dict[str, T] = {}
+        Registry.every.add(self)
 
     def register(self, name: str, **facts: Any) -> Callable[[T], T]:
         """Return a decorator that registers an object and returns it unchanged.
@@ -166,40 +168,17 @@ class Registry(Generic[T]):
         self._entries[entry.name] = entry
 
     def include(self, path: Path, option: str = "--include") -> types.ModuleType:
-        """Import one file of the user's that registers entries, and return the module.
+        """Import one file of the user's that registers entries, and return the module; see `load_file`.
 
         Args:
             path: of the file.
             option: that named it, for sentences.
 
         Raises:
-            UsageError: the file is missing, fails to import or registers what cannot be used.
+            UsageError: the file fails to import or registers what cannot be used.
+            DataError: there is no such file.
         """
-        module = f"included_{path.stem}_{hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:8]}"
-        if module in sys.modules:
-            return sys.modules[module]
-        if not path.is_file():
-            raise UsageError(f"{option} expects a Python file, got {str(path)!r}: no such file")
-        if path.suffix != ".py":
-            raise UsageError(f"{option} expects a Python file, got {str(path)!r}: its name must end in .py")
-        loader = _FromSource(module, str(path))
-        spec = importlib.util.spec_from_file_location(module, path, loader=loader)
-        assert spec is not None
-        sys.modules[module] = loaded = importlib.util.module_from_spec(spec)
-        known = self._entries.keys() | set()
-        try:
-            loader.exec_module(loaded)
-            for name in self._entries.keys() - known:
-                self.get(name)
-                self._entries[name] = dataclasses.replace(self._entries[name], module=module)  # whoever made the class
-        except (Exception, SystemExit) as error:
-            del sys.modules[module]
-            for name in self._entries.keys() - known:  # others, that it imported, stay: no second import registers them
-                del self._entries[name]
-                self._objects.pop(name, None)
-            reason = str(error) if isinstance(error, UsageError) else f"{type(error).__name__}: {error}"
-            raise UsageError(f"{option} {path} failed to import: {reason}") from error
-        return loaded
+        return load_file(path, option, self)
 
     def entries_in(self, path: Path, module: str) -> list[Entry]:
         """Return an entry for each registration in a file's source text, which is not imported.
@@ -273,7 +252,7 @@ class Registry(Generic[T]):
                 raise
             for name in [name for name, other in self._entries.items() if other.module == entry.module]:
                 self._objects.pop(name, None)  # what it had registered before it failed
-            why = f"{entry.module} fails to import ({type(error).__name__}: {error}); mend or remove the package"
+            why = f"{entry.module} fails to import ({type(error).__name__}: {short(error)}); mend or remove the package"
             raise UsageError(f"the {self.noun} {entry.name!r} of {entry.distribution} cannot be used: {why}") from error
         if entry.distribution and entry.name not in self._objects:
             why = f"{entry.module} was imported and did not register it"
@@ -344,3 +323,104 @@ class Registry(Generic[T]):
                 raise UsageError(f"the {self.noun} {name!r}: no fact is called {key!r}{did_you_mean(key, self.facts)}")
             if (problem := self.facts[key](value)) is not None:
                 raise UsageError(f"the {self.noun} {name!r}: {key} {problem}")
+
+    def registered_by(self, module: str) -> list[str]:
+        """Return the names of the entries that a module registers."""
+        return [name for name, entry in self._entries.items() if entry.module == module]
+
+    def forget(self, names: Iterable[str]) -> None:
+        """Make names unknown again."""
+        for name in names:
+            self._entries.pop(name, None)
+            self._objects.pop(name, None)
+
+
+class _FromSource(SourceFileLoader):
+    """Compiles a file anew: stored bytecode goes by size and second, and an edit can leave both as they were."""
+
+    def get_code(self, fullname: str) -> types.CodeType:
+        return self.source_to_code(self.get_data(self.path), self.path)
+
+
+_modules: dict[Path, str] = {}
+"""The module that each file was run as last."""
+
+
+def load_file(path: Path, option: str, used: Registry[Any] | None = None) -> types.ModuleType:
+    """Run a Python file of the user's and return the module: once in a process, whatever names it, and after an edit.
+
+    It can import its neighbours: its folder is searched after all others, from now on.
+
+    Args:
+        path: of the file.
+        option: that named it, for sentences.
+        used: the registry what is registered in which is tried.
+
+    Raises:
+        UsageError: it is no Python file, fails when it is imported, or registers what cannot be used.
+        DataError: there is no such file.
+    """
+    if path.suffix != ".py":
+        raise UsageError(f"{option} expects a Python file, got {str(path)!r}: its name must end in .py")
+    if not path.is_file():
+        raise DataError(f"{option} expects a Python file, got {str(path)!r}: no such file; check the path")
+    place = path.resolve()
+    digest = hashlib.sha256(str(place).encode() + path.read_bytes()).hexdigest()[:8]
+    module = f"included_{path.stem}_{digest}"  # an edit is another module, for all who remember something of modules
+    before = _modules.pop(place, "")
+    if module == before and module in sys.modules:
+        _modules[place] = module
+        return sys.modules[module]
+    for registry in Registry.every:
+        registry.forget(registry.registered_by(before))
+    if (folder := str(path.parent.resolve())) not in sys.path:
+        sys.path.append(folder)
+    loader = _FromSource(module, str(path))
+    spec = importlib.util.spec_from_file_location(module, path, loader=loader)
+    assert spec is not None
+    sys.modules[module] = loaded = importlib.util.module_from_spec(spec)
+    known = {registry: set(registry.names()) for registry in Registry.every}
+
+    def new(registry: Registry[Any]) -> list[str]:
+        if registry not in known:  # the file was the first to import it, with what is ours in it
+            return [name for name in registry.names() if not registry.entry(name).built_in]
+        return [name for name in registry.names() if name not in known[registry]]
+
+    try:
+        loader.exec_module(loaded)
+        if used is not None:
+            for name in new(used):
+                used.get(name)
+    except (Exception, SystemExit) as error:
+        del sys.modules[module]
+        for registry in Registry.every:
+            registry.forget(new(registry))
+        reason = str(error) if isinstance(error, UsageError) else f"{type(error).__name__}: {short(error, 400)}"
+        raise UsageError(f"{option} {path} failed to import: {reason}") from error
+    for registry in Registry.every:
+        for name in new(registry):  # whoever made the class
+            registry.add(dataclasses.replace(registry.entry(name), module=module))
+    _modules[place] = module
+    return loaded
+
+
+def load_name(text: str, option: str, form: str) -> Any:
+    """Return what a Python file of the user's calls by a name.
+
+    Args:
+        text: `FILE.py:NAME`.
+        option: that named it, for sentences.
+        form: of the text, with an example.
+
+    Raises:
+        UsageError: the text has another form, the file has no such name, or it fails when it is imported.
+        DataError: there is no such file.
+    """
+    file, _, name = text.rpartition(":")
+    path = Path(file)
+    if path.suffix != ".py" or not name.isidentifier():
+        raise UsageError(f"{option} expects {form}, got {short(text)!r}")
+    names = vars(load_file(path, option))
+    if name not in names:
+        raise UsageError(f"{option}: {path} has no {name!r}" + did_you_mean(name, [n for n in names if n[0] != "_"]))
+    return names[name]

@@ -35,7 +35,9 @@ def seed_for(base: int, *identity: str | int) -> int:
 
 def content_seeds(base: int, x: Tensor) -> list[int]:
     """Return one seed for each row of x (B, ...), from its content: a sample draws alike in any batch."""
-    rows = x.detach().cpu().contiguous().flatten(1)
+    import torch
+
+    rows = x.detach().cpu().contiguous().flatten(1).view(torch.uint8)  # NumPy has no bfloat16
     return [seed_for(base, hashlib.blake2b(row.numpy().tobytes(), digest_size=8).hexdigest()) for row in rows]
 
 

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, Self, get_args, runtime_checkable
 
+from benchmark.core.errors import in_a_line
 from benchmark.core.provenance import Provenance
 from benchmark.core.registry import Registry, a_text, one_of, some_of
 from benchmark.core.sources import Located, Source, Sources
@@ -83,6 +84,7 @@ class Split:
 
     x: Tensor
     y: Tensor
+    __repr__ = in_a_line
 
 
 @dataclass(frozen=True, eq=False)
@@ -122,6 +124,12 @@ class Task:
         if not isinstance(self.provenance, Provenance):
             kind = type(self.provenance).__name__
             raise TypeError(f"the provenance of {self.name} is a {kind}, expected a Provenance or nothing")
+
+    def __repr__(self) -> str:
+        """Return in a line what this is of."""
+        size = f"{len(self.test.x)} of {self.removal.n_features} features, {len(self.class_names)} classes"
+        parts = f"{type(self.model).__name__}, {type(self.removal).__name__}, {self.budget.steps} steps"
+        return f"Task({self.name}: {self.modality}, {size}; {parts})"
 
     @property
     def n_features(self) -> int:

@@ -8,6 +8,7 @@ import zipfile
 import zlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -48,8 +49,9 @@ def read(
         The array in the number type that it was stored in (bfloat16 as float32), in the byte order of this machine.
 
     Raises:
-        UsageError: the ending is unknown, no array has the key, or there are several and no key was given.
-        DataError: there is no such file, it is damaged, empty or a pickle, or does not hold what was asked for.
+        UsageError: the file is in wrong use: the ending is unknown, no array has the key, there are several and no key
+            was given, the shape or type is another, or it is a pickle.
+        DataError: the file is missing, empty or damaged, or holds what is no finite number where that is asked for.
 
     Example:
         >>> import tempfile
@@ -72,7 +74,7 @@ def read(
     array = next(iter(arrays.values()))
     label = f"{file}:{key}" if key is not None else str(file)
     if dims is not None and array.ndim not in dims:
-        raise DataError(
+        raise UsageError(
             f"{label}: expected an array of {' or '.join(map(str, dims))} axes, got shape {array.shape}; reshape it"
         )
     if finite:
@@ -116,6 +118,65 @@ def read_all(path: str | Path, *, key: str | None = None) -> Arrays:
     return {name: _real(array, f"{file}:{name}" if len(arrays) > 1 else str(file)) for name, array in arrays.items()}
 
 
+def column_names(path: str | Path) -> tuple[str, ...] | None:
+    r"""Return what the columns of a table that `read` gives are called, or None where they have no names.
+
+    Example:
+        >>> import tempfile
+        >>> path = Path(tempfile.mkdtemp(), "rows.csv")
+        >>> _ = path.write_text("age,height\n31,1.7\n")
+        >>> column_names(path)
+        ('age', 'height')
+    """
+    file, key = split_key(path)
+    if key is not None:
+        return None
+    if file.suffix.lower() == ".csv":
+        with file.open(encoding="utf-8-sig", newline="") as stream:
+            names = _header(next(row for row in csv.reader(stream) if row), file)
+        return None if names is None else tuple(names)
+    if file.suffix.lower() == ".parquet":
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        schema = pq.read_schema(file)
+        columns = _columns(schema)
+        kinds = [schema.field(name).type for name in columns]
+        lists = any(pa.types.is_nested(kind) for kind in kinds)
+        return None if lists else tuple(columns)
+    return None
+
+
+def in_order(
+    array: np.ndarray, names: Sequence[str] | None, columns: Sequence[str] | None, file: str
+) -> tuple[np.ndarray, tuple[str, ...] | None]:
+    """Return a table with its columns in the order of others, and the names that are known now.
+
+    Args:
+        array: the table (rows, columns).
+        names: of its columns; None where they have none, and stand in order.
+        columns: the names in the order that is meant; None where nothing has had names so far.
+        file: of the table, for sentences.
+
+    Raises:
+        UsageError: columns are called otherwise.
+
+    Example:
+        >>> in_order(np.array([[1, 2]]), ["b", "a"], ["a", "b"], "x.csv")
+        (array([[2, 1]]), ('a', 'b'))
+    """
+    if names is None:
+        return array, None if columns is None else tuple(columns)
+    if columns is None:  # those before had numbers alone
+        numbered = [str(i) for i in range(len(names))]
+        columns = numbered if set(names) == set(numbered) else names
+    lost, odd = ([name for name in one if name not in other] for one, other in ((columns, names), (names, columns)))
+    if lost or odd:
+        has = " and ".join([f"no column {few(lost)}"] * bool(lost) + [f"an unknown one, {few(odd)}"] * bool(odd))
+        raise UsageError(f"{file} has {has}: expected the columns {few(columns)}, in any order; rename them")
+    return array[:, [list(names).index(name) for name in columns]], tuple(columns)
+
+
 def refuse_not_finite(array: np.ndarray, label: str) -> None:
     """Make sure that all numbers are finite.
 
@@ -134,9 +195,11 @@ def refuse_not_finite(array: np.ndarray, label: str) -> None:
 def _real(array: np.ndarray, label: str) -> np.ndarray:
     """Return real numbers in native byte order."""
     if array.dtype.kind not in "biuf" or array.dtype.itemsize > 8:
-        raise DataError(f"{label}: expected real numbers, got the type {array.dtype}; convert it to float32 or float64")
+        raise UsageError(
+            f"{label}: expected real numbers, got the type {array.dtype}; convert it to float32 or float64"
+        )
     if array.size == 0 or array.ndim == 0:
-        raise DataError(f"{label}: expected an array with at least one row, got shape {array.shape}")
+        raise UsageError(f"{label}: expected an array with at least one row, got shape {array.shape}")
     return np.ascontiguousarray(array, array.dtype.newbyteorder("="))
 
 
@@ -158,7 +221,7 @@ def _npy(file: Path, key: str | None) -> Arrays:
         return {names[0]: np.array(np.load(file, mmap_mode="r", allow_pickle=False))}
     except ValueError as error:
         if "hon object" in str(error) or "bject arrays" in str(error):
-            raise DataError(f"{file}: expected an array of numbers, got one of Python objects; {NO_PICKLE}") from error
+            raise UsageError(f"{file}: expected an array of numbers, got one of Python objects; {NO_PICKLE}") from error
         raise
 
 
@@ -177,11 +240,11 @@ def _npz(file: Path, key: str | None) -> Arrays:
                 except ValueError as error:
                     if "bject arrays" not in str(error):
                         raise
-                    raise DataError(
+                    raise UsageError(
                         f"{file}:{name}: expected an array of numbers, got one of Python objects; {NO_PICKLE}"
                     ) from error
                 if not isinstance(arrays[name], np.ndarray):
-                    raise DataError(f"{file}:{name}: expected an array, got other bytes; write it with numpy.savez")
+                    raise UsageError(f"{file}:{name}: expected an array, got other bytes; write it with numpy.savez")
             return arrays
     except (zipfile.BadZipFile, zlib.error, EOFError, struct.error) as error:
         raise DataError(f"{file} is damaged ({short(error)}); write it again") from error
@@ -191,8 +254,9 @@ def _refuse_pickle(start: bytes, file: Path) -> None:
     """Refuse a file that does not begin as NumPy's do; one that begins as a pickle is called so."""
     if start.startswith((b"\x93NUMPY", b"PK")):
         return
-    what = "a pickle" if start[:1] == b"\x80" else "something else"
-    raise DataError(f"{file}: expected NumPy's format, got {what}; {NO_PICKLE}")
+    if start[:1] == b"\x80":
+        raise UsageError(f"{file}: expected NumPy's format, got a pickle; {NO_PICKLE}")
+    raise DataError(f"{file}: expected NumPy's format, got something else; write it again with numpy.save")
 
 
 def _safetensors(file: Path, key: str | None) -> Arrays:
@@ -215,15 +279,19 @@ def _parquet(file: Path, key: str | None) -> Arrays:
         table = pq.read_table(file)
     except pa.ArrowException as error:
         raise DataError(f"{file} is no whole parquet file ({short(error)}); write it again") from error
-    indices = (table.schema.pandas_metadata or {}).get("index_columns", ())
-    columns = [name for name in table.column_names if name not in indices]
-    names = _chosen(columns, key, file)
+    names = _chosen(_columns(table.schema), key, file)
     arrays = [_column(table[name], f"{file}, column {name}") for name in names]
     if key is not None or (len(names) == 1 and arrays[0].ndim > 1):
         return {names[0]: arrays[0]}
     if lists := [name for name, array in zip(names, arrays, strict=True) if array.ndim > 1]:
         raise UsageError(f"{file}: the column {lists[0]} holds lists beside others; choose it with {file}:{lists[0]}")
     return {file.stem: np.stack(arrays, 1)}
+
+
+def _columns(schema: Any) -> list[str]:
+    """Return the names of a parquet table's columns, without the index that pandas stores."""
+    indices = (schema.pandas_metadata or {}).get("index_columns", ())
+    return [name for name in schema.names if name not in indices]
 
 
 def _column(column: object, label: str) -> np.ndarray:
@@ -239,11 +307,11 @@ def _column(column: object, label: str) -> np.ndarray:
     if pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind):
         lengths = {kind.list_size} if pa.types.is_fixed_size_list(kind) else set(chunks.value_lengths().to_pylist())
         if len(lengths) != 1:
-            raise DataError(f"{label}: expected lists of one length, got {few(sorted(lengths))}; pad them")
+            raise UsageError(f"{label}: expected lists of one length, got {few(sorted(lengths))}; pad them")
         inner = _column(pa.chunked_array([chunks.flatten()]), label)
         return inner.reshape(len(chunks), *lengths, *inner.shape[1:])
     if not (pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind)):
-        raise DataError(f"{label}: expected numbers, got the type {kind}; drop the column or make numbers of it")
+        raise UsageError(f"{label}: expected numbers, got the type {kind}; drop the column or make numbers of it")
     return chunks.to_numpy(zero_copy_only=False)
 
 
@@ -255,23 +323,11 @@ def _csv(file: Path, key: str | None) -> Arrays:
         raise DataError(f"{file}: expected text in UTF-8 with commas ({short(error)}); write it again") from error
     if not lines:
         raise DataError(f"{file} is empty, expected rows of numbers; write it again")
-    first = [cell.strip() for cell in lines[0][1]]
-    texts = [cell for cell in first if _number(cell) is None]
-    headed = bool(texts)
-    mixed = texts != [""] and 0 < len(texts) < len(first)
-    if mixed or (len(first) > 1 and first == [str(i) for i in range(len(first))]):
-        raise DataError(
-            f"{file}: expected names of columns or numbers in the first line, got {few(first)}, which may be either; "
-            "give the columns names of letters, or mend the row"
-        )
-    header = first if headed else [str(i) for i in range(len(first))]
-    rows = lines[1:] if headed else lines
+    names = _header(lines[0][1], file)
+    header = names or [str(i) for i in range(len(lines[0][1]))]
+    rows = lines if names is None else lines[1:]
     if not rows:
         raise DataError(f"{file} has a header and no rows, expected rows of numbers; write it again")
-    if headed and not header[0] and len(header) > 1:
-        raise DataError(f"{file}: the first column has no name, as an index has; write the table without its index")
-    if len(set(header)) < len(header):
-        raise DataError(f"{file}: expected columns of different names, got {few(header)}; rename them")
     values = np.empty((len(rows), len(header)))
     for i, (line, row) in enumerate(rows):
         if len(row) != len(header):
@@ -286,6 +342,29 @@ def _csv(file: Path, key: str | None) -> Arrays:
         return {file.stem: values}
     name = _chosen(header, key, file)[0]
     return {name: values[:, header.index(name)]}
+
+
+def _header(line: Sequence[str], file: Path) -> list[str] | None:
+    """Return the names of columns that the first line of a csv file is, or None where it is numbers.
+
+    Raises:
+        UsageError: it may be either, or names are missing or doubled.
+    """
+    first = [cell.strip() for cell in line]
+    texts = [cell for cell in first if _number(cell) is None]
+    mixed = texts != [""] and 0 < len(texts) < len(first)
+    if mixed or (len(first) > 1 and set(first) == {str(i) for i in range(len(first))}):
+        raise UsageError(
+            f"{file}: expected names of columns or numbers in the first line, got {few(first)}, which may be either; "
+            "give the columns names of letters, or mend the row"
+        )
+    if not texts:
+        return None
+    if not first[0] and len(first) > 1:
+        raise UsageError(f"{file}: the first column has no name, as an index has; write the table without its index")
+    if len(set(first)) < len(first):
+        raise UsageError(f"{file}: expected columns of different names, got {few(first)}; rename them")
+    return first
 
 
 def _number(cell: str) -> float | None:

@@ -1,4 +1,4 @@
-"""Cards: all that the registry knows of a metric, a method or a task."""
+"""Cards: all that the registries know of a metric, a method, a task or a removal."""
 
 from __future__ import annotations
 
@@ -9,15 +9,17 @@ from typing import Any, get_args
 
 from benchmark.core.errors import UsageError, did_you_mean
 from benchmark.core.parameters import parameters
+from benchmark.core.registry import Entry
 from benchmark.core.types import METHODS, TASKS, Method, Modality
+from benchmark.modalities.removals import REMOVALS
 from benchmark.scoring.metrics import METRICS, PAPER, PROBABILITY, ExplainerMetric, ProbeMetric, Reading
 
 
 def card(name: str) -> dict[str, Any]:
-    """Return the card of a metric, method or task: what there is to know of it, as plain data by topic.
+    """Return the card of a metric, method, task or removal: what there is to know of it, as plain data by topic.
 
     Args:
-        name: of a metric (in any case), a registered method or a registered task.
+        name: of a metric (in any case), a registered method, task or removal.
 
     Raises:
         UsageError: nothing is called so.
@@ -28,13 +30,20 @@ def card(name: str) -> dict[str, Any]:
         'lower is better'
     """
     if (called := next((metric for metric in METRICS if metric.lower() == name.lower()), None)) is not None:
-        return metric_card(METRICS[called])
+        return metric_card(METRICS[called]) | _package(METRICS.entry(called))
     if name in METHODS.names():
-        return method_card(name)
+        return method_card(name) | _package(METHODS.entry(name))
     if name in TASKS.names():
-        return task_card(name)
-    known = [*METRICS, *METHODS.names(), *TASKS.names()]
+        return task_card(name) | _package(TASKS.entry(name))
+    if name in REMOVALS.names():
+        return removal_card(name) | _package(REMOVALS.entry(name))
+    known = [*METRICS, *METHODS.names(), *TASKS.names(), *REMOVALS.names()]
     raise UsageError(f"nothing is called {name!r}{did_you_mean(name, known)}")
+
+
+def _package(entry: Entry) -> dict[str, str]:
+    """Return the installed package that brings a plug-in; nothing for ours and for files."""
+    return {"package": entry.distribution} if entry.distribution else {}
 
 
 BASELINE = (
@@ -142,6 +151,17 @@ def _by_modality(method: Method, modalities: Sequence[str]) -> dict[str, str]:
             if value is None and values:
                 defaults.setdefault(key, []).append(f"{modality} {' or '.join(map(str, values))}")
     return {key: f"by modality ({', '.join(words)})" for key, words in defaults.items()}
+
+
+def removal_card(name: str) -> dict[str, Any]:
+    """Return what there is to know of a removal."""
+    entry, cls = REMOVALS.entry(name), REMOVALS.get(name)
+    return {
+        "removal": name,
+        "removes from": ", ".join(entry.facts.get("modalities") or get_args(Modality)),
+        "parameters": ", ".join(f"{key}={value}" for key, value in parameters(cls()).items()) or "none",
+        "description": _description(cls),
+    }
 
 
 def task_card(name: str) -> dict[str, Any]:

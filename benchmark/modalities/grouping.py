@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from benchmark.core.errors import in_a_line
 from benchmark.core.types import Baseline, Removal
 
 
@@ -29,6 +30,7 @@ class GroupedRemoval:
 
     inner: Removal
     groups: Tensor
+    __repr__ = in_a_line
 
     @property
     def n_features(self) -> int:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from benchmark.core.errors import in_a_line
 from benchmark.core.types import Baseline
 
 
@@ -16,6 +17,7 @@ class ColumnRemoval:
     """Tables (B, G): a removed column takes its mean over the training rows, `means` (G,)."""
 
     means: Tensor
+    __repr__ = in_a_line
     pads = False
     shares_baseline = True
 
@@ -80,6 +82,7 @@ class PixelRemoval:
     height: int
     width: int
     sigma: float | None
+    __repr__ = in_a_line
     pads = False
 
     @property

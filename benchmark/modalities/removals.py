@@ -9,7 +9,7 @@ from typing import get_args
 import torch
 from torch import Tensor
 
-from benchmark.core.errors import UsageError
+from benchmark.core.errors import UsageError, in_a_line
 from benchmark.core.parameters import bounded
 from benchmark.core.registry import Registry, a_text, some_of
 from benchmark.core.seeding import content_seeds
@@ -35,6 +35,7 @@ class Inputs:
     background: Tensor
     mask_id: int | None = None
     pad_id: int = -1
+    __repr__ = in_a_line
 
     def replaced_by(self, values: Tensor, sigma: float | None = None) -> Removal:
         """Return the removal of columns by `values` (G,), or of pixels by `values` (channels,).
@@ -194,6 +195,7 @@ class MarginalRemoval:
     inner: Removal
     rows: Tensor
     seed: int
+    __repr__ = in_a_line
     shares_baseline = True
 
     @property

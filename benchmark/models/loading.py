@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import inspect
-import sys
-import types
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from benchmark.core.errors import DataError, UsageError, describe, did_you_mean, short
+from benchmark.core.errors import UsageError, describe
+from benchmark.core.registry import load_name
 
 WEIGHTS = (".safetensors", ".pt", ".pth", ".pt2", ".bin", ".ckpt", ".onnx", ".h5", ".pkl", ".joblib")
 """Endings of files that hold weights or a serialised model."""
@@ -35,60 +32,13 @@ def load_model(text: str) -> Any:
         >>> load_model(f"{path}:build")
         Linear(in_features=3, out_features=2, bias=True)
     """
-    path, name = _split(text)
-    module = _module_name(path)
-    with _folder_importable(path.parent):
-        found = _import(path, module, name)
-        return _built(found, f"--model {text}")
-
-
-def _split(text: str) -> tuple[Path, str]:
-    """Return the file and the name."""
-    file, found, name = text.rpartition(":")
-    path = Path(file if found else text)
+    path = Path(text.rpartition(":")[0] or text)
     if path.suffix in WEIGHTS:
         raise UsageError(
             f"--model expects FILE.py:NAME, got {text!r}: such a file holds weights and not what to do with them, or "
             "code that runs as it is read; write a function without parameters that builds the model and loads them"
         )
-    if not found or path.suffix != ".py" or not name.isidentifier():
-        raise UsageError(f"--model expects FILE.py:NAME, such as my.py:model, got {text!r}")
-    if not path.is_file():
-        raise DataError(f"--model {text}: no such file as {path}; check the path")
-    return path, name
-
-
-def _module_name(path: Path) -> str:
-    """Return a name that no module of another file has."""
-    return f"own_{path.stem}_{hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:8]}"
-
-
-@contextmanager
-def _folder_importable(folder: Path) -> Iterator[None]:
-    """Let the file import its neighbours meanwhile; packages that are installed, and ours, come first."""
-    place = str(folder.resolve())
-    sys.path.append(place)
-    try:
-        yield
-    finally:
-        sys.path.remove(place)
-
-
-def _import(path: Path, module: str, name: str) -> Any:
-    """Run the file, compiled anew, and return what it calls `name`."""
-    loaded = types.ModuleType(module)
-    loaded.__file__ = str(path)
-    sys.modules[module] = loaded  # where what is defined in it looks for its source
-    try:
-        exec(compile(path.read_bytes(), str(path), "exec"), vars(loaded))
-    except (Exception, SystemExit) as error:
-        del sys.modules[module]
-        why = f"{type(error).__name__}: {short(error)}"
-        raise UsageError(f"--model: {path} fails when it is imported ({why}); mend it") from error
-    if not hasattr(loaded, name):
-        names = [key for key in vars(loaded) if not key.startswith("_")]
-        raise UsageError(f"--model: {path} has no {name!r}" + did_you_mean(name, names))
-    return getattr(loaded, name)
+    return _built(load_name(text, "--model", "FILE.py:NAME, such as my.py:model"), f"--model {text}")
 
 
 def _built(found: Any, what: str) -> Any:

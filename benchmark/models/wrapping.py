@@ -5,22 +5,31 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NoReturn
 from weakref import WeakKeyDictionary, ref
 
 import torch
 from torch import Tensor, nn
 
-from benchmark.core.errors import UsageError, few, short
-from benchmark.models.adapters import AsLogits, BlackBox, Function, Output, TextAdapter, tensor_in, view
+from benchmark.core.errors import UsageError, few, in_a_line, short
+from benchmark.models.adapters import (
+    NEAR_ONE,
+    AsLogits,
+    BlackBox,
+    Function,
+    Output,
+    TextAdapter,
+    is_outside,
+    rounding_of_sums,
+    tensor_in,
+    view,
+)
 from benchmark.models.metering import Cost, charge
 
 ROWS = 64
 """Rows of a forward while it is found out what a model gives."""
 _given: WeakKeyDictionary[nn.Module, ref[nn.Module]] = WeakKeyDictionary()
 """The module that a person gave, by what was made of it: neither keeps the other."""
-SUM_TOLERANCE = 1e-3
-"""How far from 1 the probabilities of a row may sum."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,24 +39,37 @@ class Wrapped:
     Attributes:
         model: in eval mode, gives logits (B, C); the module itself, as a view of its own, where nothing else is needed.
         logits: what it gives for all inputs, (N, C).
+        usual: what it gives for the background, (M, C).
         classes: the labels of the classes, where an estimator knows them.
     """
 
     model: nn.Module
     logits: Tensor
+    usual: Tensor
     classes: tuple[Any, ...] | None = None
+    __repr__ = in_a_line
 
 
-def wrap(model: object, x: Tensor, output: Output | None = None, text: bool = False, pad_id: int = -1) -> Wrapped:
+def wrap(
+    model: object,
+    x: Tensor,
+    output: Output | None = None,
+    text: bool = False,
+    pad_id: int = -1,
+    background: Tensor | None = None,
+    names: tuple[str, ...] | None = None,
+) -> Wrapped:
     """Return a model as an evaluation needs it, and leave the given one as it is.
 
     Args:
         model: an `nn.Module`, an estimator with `predict_proba`, or a function of tensors or of arrays.
         x: all inputs (N, ...), on the model's device.
         output: what it gives, `logits` or `probabilities`; by default rows that are non-negative and sum to 1, and one
-            column all of whose numbers lie in [0, 1], are probabilities.
+            column all of whose numbers lie in [0, 1], are probabilities, for x and for the background.
         text: the inputs are token ids.
         pad_id: the token of padding of texts.
+        background: rows (M, ...) that say what is usual; x itself where none are given.
+        names: of the columns of x, by which an estimator that was fitted on named columns gets them.
 
     Raises:
         UsageError: it is none of these, cannot answer, or gives something else than was said.
@@ -58,26 +80,36 @@ def wrap(model: object, x: Tensor, output: Output | None = None, text: bool = Fa
         >>> wrapped.model(torch.zeros(1, 4)).softmax(1).sum().item()
         1.0
     """
-    asked = _module(model, x, text, pad_id)
-    given = torch.cat([_answer(asked, x[i : i + ROWS]) for i in range(0, len(x), ROWS)])
+    asked = _module(model, x, text, pad_id, names)
+    kinds = [x] if background is None or background is x else [x, background]
+    parts = [part for rows in kinds for part in rows.split(ROWS)]
+    given = torch.cat([_answer(asked, part) for part in parts])
     binary = given.dim() == 1 or given.shape[1] == 1
     looks = _looks_like(given, binary)
     _check(given, output, looks, binary)
-    output = output or looks
+    output = output or looks or _refuse_to_guess(given)
     classes = getattr(model, "classes_", None)
     adapted = AsLogits(asked, output, binary)
-    as_it_is = output == "logits" and not binary and isinstance(_asked(asked, x[:1]), Tensor)
+    bare = not (asked._forward_hooks or asked._forward_pre_hooks)  # what hooks do to the model is part of it
+    as_it_is = output == "logits" and not binary and bare and isinstance(_asked(asked, x[:1]), Tensor)
     wrapped = asked if as_it_is else adapted
     if isinstance(model, nn.Module):
         _given[wrapped] = ref(model)
-    return Wrapped(wrapped, adapted.made(given), None if classes is None else tuple(classes))
+    logits = adapted.made(given)
+    usual = logits if len(kinds) == 1 else logits[len(x) :]
+    return Wrapped(wrapped, logits[: len(x)], usual, None if classes is None else tuple(classes))
+
+
+def given_for(wrapped: nn.Module) -> nn.Module | None:
+    """Return the module that a person gave, of which `wrapped` was made, or None where there is none."""
+    known = _given.get(wrapped)
+    return known() if known is not None else None
 
 
 @contextmanager
 def counted(wrapped: nn.Module) -> Iterator[None]:
     """Let rows that pass the module a person gave count for the phase that is under way, as those of `wrapped` do."""
-    known = _given.get(wrapped)
-    model = known() if known is not None else None
+    model = given_for(wrapped)
     if model is None:
         yield
         return
@@ -102,12 +134,18 @@ def is_text_model(model: object) -> bool:
 
 
 def place_of(model: object) -> tuple[torch.device, torch.dtype] | None:
-    """Return the device and the type of a module's weights, or None where it has none."""
+    """Return the device and the type of a module's weights, or None where it has none.
+
+    Raises:
+        UsageError: some of them are on the device `meta`, which holds no numbers.
+    """
     tensors = (*model.parameters(), *model.buffers()) if isinstance(model, nn.Module) else ()
+    if any(tensor.is_meta for tensor in tensors):
+        raise UsageError("the model is on the device meta, where weights have no numbers: load them onto a real device")
     return next(((tensor.device, tensor.dtype) for tensor in tensors if tensor.is_floating_point()), None)
 
 
-def _module(model: object, x: Tensor, text: bool, pad_id: int) -> nn.Module:
+def _module(model: object, x: Tensor, text: bool, pad_id: int, names: tuple[str, ...] | None) -> nn.Module:
     """Return a module that gives what the model gives."""
     if isinstance(model, nn.Module):
         own = view(model)
@@ -115,33 +153,54 @@ def _module(model: object, x: Tensor, text: bool, pad_id: int) -> nn.Module:
         return TextAdapter(own, pad_id, hugging_face) if hugging_face or (text and not hasattr(own, "embed")) else own
     name = type(model).__name__
     if hasattr(model, "predict_proba"):
-        return BlackBox(Function(_estimator(model), of_arrays=True), name)
+        return BlackBox(Function(_estimator(model, names), of_arrays=True), name)
     if not callable(model) or isinstance(model, type):
         hint = "fit one with predict_proba" if hasattr(model, "predict") else "pass an nn.Module, a fitted estimator"
         raise UsageError(f"expected a model that gives logits or probabilities, got {name}: {hint} or a function")
     return BlackBox(Function(model, _takes_arrays(model, x)), getattr(model, "__name__", name))
 
 
-def _estimator(model: Any) -> Callable[[Any], Any]:
-    """Return an estimator's probabilities as a function of arrays; columns that it was fitted with by name get it."""
+def names_fitted(model: object) -> tuple[str, ...] | None:
+    """Return the names of the columns that an estimator was fitted on, or None where they had none."""
+    names = getattr(model, "feature_names_in_", None)
+    return None if names is None else tuple(map(str, names))
+
+
+def _estimator(model: Any, names: tuple[str, ...] | None) -> Callable[[Any], Any]:
+    """Return an estimator's probabilities as a function of arrays; one that was fitted on named columns gets these.
+
+    Args:
+        model: with `predict_proba`.
+        names: of the columns of arrays, which may stand in any order; without names they stand in the fitted one.
+
+    Raises:
+        UsageError: it has several outputs, knows one class, or was fitted on other columns.
+    """
     classes = getattr(model, "classes_", None)
     if isinstance(classes, list):
         raise UsageError(f"{type(model).__name__} has {len(classes)} outputs: expected one, so choose one of them")
     if classes is not None and len(classes) < 2:
         raise UsageError(f"{type(model).__name__} knows one class only, {classes[0]!r}: expected two or more")
-    names = getattr(model, "feature_names_in_", None)
-    if names is None:
+    fitted = names_fitted(model)
+    if fitted is None:
         return model.predict_proba
+    if names is not None and sorted(names) != sorted(fitted):
+        lacking, more = sorted({*fitted} - {*names}), sorted({*names} - {*fitted})
+        raise UsageError(
+            f"x expects the columns that {type(model).__name__} was fitted on; lacking: {few(lacking)}; not among "
+            f"them: {few(more)}: rename or choose columns, or give an array in the order that it was fitted in"
+        )
     import pandas as pd
 
-    return lambda x: model.predict_proba(pd.DataFrame(x, columns=names))
+    return lambda x: model.predict_proba(pd.DataFrame(x, columns=list(names or fitted))[list(fitted)])
 
 
 def _takes_arrays(function: Any, x: Tensor) -> bool:
     """Tell whether a function is one of arrays: it is, unless it makes a tensor of a tensor."""
     errors = []
     for of_arrays in (False, True):
-        rows = x[:2].detach().cpu().numpy() if of_arrays else x[:2].detach().clone()
+        few_rows = x[:2].detach().clone()  # whatever it does to them
+        rows = few_rows.cpu().numpy() if of_arrays else few_rows
         try:
             with torch.no_grad():
                 given = tensor_in(function(rows))
@@ -171,14 +230,19 @@ def _answer(model: nn.Module, x: Tensor) -> Tensor:
     """Return what a model gives for inputs x, (n,) or (n, C).
 
     Raises:
-        UsageError: it gives nothing of that shape.
+        UsageError: it gives nothing of that shape, or changes its inputs.
     """
-    given = tensor_in(_asked(model, x))
+    rows = x.clone()
+    given = tensor_in(_asked(model, rows))
+    if not torch.equal(rows.nan_to_num(), x.nan_to_num()):
+        raise UsageError("the model changes its input: let it work on a copy (inplace=False)")
     if not isinstance(given, Tensor):
         raise UsageError(
             f"a model must give logits or probabilities (batch, classes), got {type(given).__name__}: let it return a "
             "tensor or an array"
         )
+    if len(x) == 1 and given.dim() == 0:  # one column that was squeezed
+        given = given.reshape(1)
     if not given.is_floating_point() or given.dim() not in (1, 2) or len(given) != len(x) or given.shape[1:] == (0,):
         raise UsageError(
             f"a model must give logits or probabilities (batch, classes), got {tuple(given.shape)} of {given.dtype} "
@@ -187,15 +251,28 @@ def _answer(model: nn.Module, x: Tensor) -> Tensor:
     return given
 
 
-def _looks_like(given: Tensor, binary: bool) -> Output:
-    """Return what a model seems to give."""
+def _looks_like(given: Tensor, binary: bool) -> Output | None:
+    """Return what a model seems to give, judged by rows of finite numbers; None where that cannot be told."""
+    numbers = given[given.isfinite().reshape(len(given), -1).all(1)]
+    if not len(numbers) or bool(is_outside(numbers).any()):
+        return "logits"
     if binary:
-        return "probabilities" if bool(((given >= 0) & (given <= 1)).all()) else "logits"
+        return "probabilities"
+    off = float((numbers.double().sum(1) - 1).abs().max())
+    if off <= rounding_of_sums(numbers.dtype):
+        return "probabilities"
+    return "logits" if off > NEAR_ONE else None
+
+
+def _refuse_to_guess(given: Tensor) -> NoReturn:
     sums = given.double().sum(1)
-    return "probabilities" if bool((given >= 0).all() and ((sums - 1).abs() < SUM_TOLERANCE).all()) else "logits"
+    raise UsageError(
+        f"the model gives rows of numbers in [0, 1] that sum to {float(sums.min()):.4g} to {float(sums.max()):.4g}, "
+        'which may be probabilities that were rounded, or logits: say output="probabilities" or output="logits"'
+    )
 
 
-def _check(given: Tensor, output: Output | None, looks: Output, binary: bool) -> None:
+def _check(given: Tensor, output: Output | None, looks: Output | None, binary: bool) -> None:
     """Make sure that a model gives what was said, of two classes at least.
 
     Raises:

@@ -6,6 +6,7 @@ sentence, and does not touch the others.
 
 from __future__ import annotations
 
+import logging
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -13,7 +14,10 @@ from functools import cache
 
 from benchmark.core.errors import UsageError, did_you_mean
 from benchmark.core.registry import OURS, Entry
+from benchmark.core.types import METHODS, PACKAGES, TASKS
 from benchmark.plugins.installed import GROUPS, PREFIX, EntryPoint, installed, registry_of, source_of
+
+log = logging.getLogger("benchmark")
 
 
 @dataclass(frozen=True)
@@ -40,6 +44,22 @@ class Plugin:
         return replace(self, problem=f"left out: {self.point.module} of {self.point.distribution}: {why}")
 
 
+@cache
+def discover_all() -> None:
+    """Make known what is ours and what installed packages register, once a process; what is left out is warned of.
+
+    Example:
+        >>> discover_all()
+        >>> "lime" in METHODS.names()
+        True
+    """
+    METHODS.discover(*PACKAGES)
+    TASKS.discover("benchmark.tasks")
+    for plugin in discover_plugins():
+        if plugin.problem:
+            log.warning(plugin.problem)
+
+
 def discover_plugins() -> tuple[Plugin, ...]:
     """Make known what installed packages register, without importing it; ours must be known before.
 
@@ -47,7 +67,6 @@ def discover_plugins() -> tuple[Plugin, ...]:
         All plug-ins, those that are left out with a `problem`.
 
     Example:
-        >>> from benchmark.core.types import METHODS, PACKAGES
         >>> METHODS.discover(*PACKAGES)
         >>> [plugin.problem for plugin in discover_plugins() if plugin.problem]
         []

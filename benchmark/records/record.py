@@ -14,7 +14,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from benchmark.core.errors import RecordError
+from benchmark.core.errors import RecordError, short
 from benchmark.core.identity import CHANGED, what_changed
 from benchmark.core.registry import is_name
 from benchmark.core.types import Device, Precision
@@ -112,6 +112,11 @@ class Record:
     report: dict[str, Any] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
     scores: pd.DataFrame = field(default_factory=pd.DataFrame)
+
+    def __repr__(self) -> str:
+        """Return in a line what was asked for and what became of it."""
+        what = f"{self.n_total} samples, {len(self.metrics)} metrics" if self.status == "done" else self.reason
+        return f"Record({self.label or self.cell.method} on {self.cell.task}: {self.status}, {short(what)})"
 
 
 SCORES_SCHEMA = pa.schema(

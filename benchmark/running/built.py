@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING
 
 from benchmark.core.errors import BenchmarkError, DataError, describe
 from benchmark.core.identity import (
+    metric_digest,
     model_digest,
     rows_digest,
+    rows_near,
     settings_digest,
     source_digest,
     task_identity,
@@ -105,10 +107,11 @@ def _evaluator(
     samples = list(range(len(task.test.x)))[:limit]
     device = str(task.test.x.device)
     asked = Split(task.test.x[:limit], task.test.y[:limit])
+    model = model_digest(task.model, rows_near(task, task.train, asked))
     path = SHARED.path(
-        task.name, task.name, rows_digest(asked), model_digest(task.model, task.train.x), settings_digest(task), seed,
+        task.name, task.name, rows_digest(asked), model, settings_digest(task), seed,
         sorted(metrics), precision, compiled, device.partition(":")[0], source_digest("benchmark.scoring.evaluator"),
-        sorted({source_digest(METRICS.entry(name).module) for name in metrics if name not in TEN}),
+        sorted((name, metric_digest(METRICS[name], METRICS.entry(name).module)) for name in metrics if name not in TEN),
     )  # fmt: skip
     shared, costs = SharedPredictions.load(path, device)
     evaluator = Evaluator(task, seed, samples, metrics=metrics, precision=precision, shared=shared)

@@ -10,6 +10,8 @@ import numpy as np
 from PIL import Image
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from benchmark.scoring.evaluator import Evaluation, Evaluator
 
 EXAMPLES = 3
@@ -40,13 +42,13 @@ def examples(evaluator: Evaluator, evaluation: Evaluation) -> list[dict[str, Any
         }
         match task.modality:
             case "table":
-                description |= {"names": list(task.feature_names), "values": _short(x.cpu().numpy())}
+                description |= {"names": list(task.feature_names), "values": _short(_array(x))}
             case "text":
                 attribution = attribution[valid]
                 description |= {"words": task.words(x) if task.words else list(np.array(task.feature_names)[valid])}
             case "image":
                 attribution = pooled(attribution.reshape(x.shape[-2:]))
-                description |= {"image": png(x.cpu().numpy()), "side": len(attribution)}
+                description |= {"image": png(_array(x)), "side": len(attribution)}
         descriptions.append(description | {"attribution": _short(attribution.reshape(-1))})
     return descriptions
 
@@ -60,7 +62,11 @@ def pooled(heat: np.ndarray) -> np.ndarray:
 
 
 def png(x: np.ndarray) -> str:
-    """Return an image (C, H, W), stretched over its own range, as a PNG of at most 112 pixels a side in base 64."""
+    """Return an image (C, H, W), stretched over its own range, as a PNG of at most 112 pixels a side in base 64.
+
+    Of more channels than a PNG has, their mean is shown.
+    """
+    x = x if len(x) <= 4 else x.mean(0, keepdims=True)
     low, high = x.min(), x.max()
     pixels = ((x - low) / max(high - low, 1e-12) * 255).round().astype(np.uint8)
     picture = Image.fromarray(pixels[0] if len(pixels) == 1 else pixels.transpose(1, 2, 0))
@@ -68,6 +74,11 @@ def png(x: np.ndarray) -> str:
     sink = io.BytesIO()
     picture.save(sink, "PNG", optimize=True)
     return base64.b64encode(sink.getvalue()).decode()
+
+
+def _array(x: Tensor) -> np.ndarray:
+    """Return an input as an array, float32 at least: NumPy has no bfloat16."""
+    return (x.float() if x.element_size() < 4 else x).cpu().numpy()
 
 
 def _short(values: np.ndarray) -> list[float | None]:

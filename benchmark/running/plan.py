@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from benchmark.core.errors import BenchmarkError, DataError, UsageError, describe
-from benchmark.core.parameters import configure, parameters
+from benchmark.core.parameters import configure, parameters, split_settings
 from benchmark.core.selection import chosen
 from benchmark.core.sources import Located, Sources
-from benchmark.core.types import METHODS, TASKS, Device, Method, Precision, TaskSpec
+from benchmark.core.types import METHODS, TASKS, Device, Method, Precision, Task, TaskSpec
 from benchmark.records.record import Cell
 from benchmark.running.presets import PRESETS
 from benchmark.scoring.metrics import METRICS
@@ -43,18 +43,10 @@ def parse_methods(text: str) -> list[MethodChoice]:
 
 def _choices(item: str) -> list[MethodChoice]:
     """Return the methods of one item: several for a glob, one for `name[parameter=value,...]`."""
-    name, bracket, rest = item.partition("[")
-    if not bracket:
+    if "[" not in item:
         return [MethodChoice(name) for name in METHODS.matching(item)]
+    name, given = split_settings(item)
     METHODS.entry(name)
-    given = {}
-    for pair in filter(None, map(str.strip, rest.removesuffix("]").split(","))):
-        key, equals, value = map(str.strip, pair.partition("="))
-        if not equals or not rest.endswith("]"):
-            raise UsageError(f"cannot read {item!r}: write name or name[parameter=value,...]")
-        if key in given:
-            raise UsageError(f"cannot read {item!r}: {key} is given twice")
-        given[key] = value
     return [MethodChoice(name, tuple(sorted(given.items())))]
 
 
@@ -143,12 +135,7 @@ def plan_task(
     cells: list[tuple[Cell, MethodChoice]] = []
     skips: dict[str, str] = {}
     for choice in choices:
-        method = method_for(choice, preset)
-        modalities = METHODS.entry(choice.name).facts.get("modalities", ())
-        if modalities and spec.modality not in modalities:
-            reason: str | None = f"explains {', '.join(modalities)}, not {spec.modality}"
-        else:
-            method, reason = _fitted(method, spec, choice)
+        method, reason = suited(method_for(choice, preset), spec, choice.name, choice.label)
         cell = Cell(located.source, name, choice.name, parameters(method), seed, limit, precision, device, preset)
         if any(cell.key == other.key for other, _ in cells):
             continue  # the same method, once with its defaults spelt out
@@ -158,15 +145,40 @@ def plan_task(
     return PlannedTask(name, spec, located, tuple(cells), skips)
 
 
-def _fitted(method: Method, spec: TaskSpec, choice: MethodChoice) -> tuple[Method, str | None]:
-    """Return a method with all its parameters on a task, and why it cannot explain it, if so."""
+def suited(method: Method, task: Task | TaskSpec, name: str | None, label: str) -> tuple[Method, str | None]:
+    """Return a method with all its parameters on a task, and why it cannot explain it, if so.
+
+    Args:
+        method: with its own parameters; as it is where its kind of inputs is another.
+        task: built or planned.
+        name: that the method is registered under; None for one that is not.
+        label: what it is called in sentences.
+
+    Raises:
+        UsageError: the method fails to answer.
+    """
+    facts = METHODS.entry(name).facts if name is not None else {}
+    modalities = facts.get("modalities", ())
+    if modalities and task.modality not in modalities:
+        return method, f"explains {', '.join(modalities)}, not {task.modality}"
+    if facts.get("kind") == "learned" and isinstance(task, Task) and (reason := _untrainable(task)):
+        return method, reason
     try:
-        method = method.resolved(spec)
-        return method, method.unsupported(spec)
+        method = method.resolved(task)
+        return method, method.unsupported(task)  # type: ignore[arg-type]
     except BenchmarkError:
         raise
     except Exception as error:
-        raise UsageError(f"{choice.label} cannot be planned: {describe(error, type(method))}") from error
+        raise UsageError(f"{label} cannot be planned: {describe(error, type(method))}") from error
+
+
+def _untrainable(task: Task) -> str | None:
+    """Return why no explainer can be trained on a task of a person's own, or None where one can."""
+    if hasattr(task.removal, "groups"):
+        return "is trained on single features, and the task has groups of them"
+    if str(task.test.x.dtype) == "torch.float64":
+        return "is trained in float32, and the task's inputs are float64: give the model, x and background in float32"
+    return None
 
 
 def metric_facts(names: list[str]) -> dict[str, dict[str, Any]]:

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from benchmark.core.errors import in_a_line
 from benchmark.core.types import Attribute
 from benchmark.models.metering import Meter
 from benchmark.scoring.metrics import MODEL_NON_FINITE, NON_FINITE
@@ -34,11 +35,12 @@ class Evaluation:
     target: list[int]
     scores: dict[str, Tensor]
     reasons: dict[str, Tensor]
-    meter: Meter = field(default_factory=Meter)
+    meter: Meter = field(default_factory=Meter, repr=False)
     attributions: Tensor | None = None
     evidence: Tensor | None = None
     report: dict[str, Any] = field(default_factory=dict)
     explain: Attribute | None = None
+    __repr__ = in_a_line
 
     @property
     def failed(self) -> Tensor:

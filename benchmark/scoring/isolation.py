@@ -257,8 +257,9 @@ def _fingerprint(tensor: Tensor) -> tuple[Any, ...]:
     Each row counts by its place, so that rows that change places are seen.
     """
     bits = _bits(tensor)
-    words = bits.view(torch.int32) if len(bits) % 4 == 0 else bits
-    rows = words.view(len(tensor) if tensor.dim() and len(tensor) else 1, -1).sum(1, dtype=torch.int64)
+    count = len(tensor) if tensor.dim() and len(tensor) else 1
+    words = bits.view(torch.int32) if len(bits) % (4 * count) == 0 else bits
+    rows = words.view(count, -1).sum(1, dtype=torch.int64)
     version = 0 if tensor.is_inference() else tensor._version
     placed = rows * torch.arange(1, len(rows) + 1, device=rows.device)
     return tuple(tensor.shape), tensor.dtype, version, int(rows.sum()), int(placed.sum())

@@ -8,7 +8,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from benchmark.core.errors import DataError
+from benchmark.core.errors import DataError, in_a_line
 from benchmark.core.types import Baseline, Precision, Task
 from benchmark.models.batching import Batching
 from benchmark.scoring.removal_sets import MaskSets, RemovalSets, all_subsets
@@ -27,6 +27,7 @@ class Predictions:
 
     prob: Tensor
     same_class: Tensor
+    __repr__ = in_a_line
 
     def __getitem__(self, key: object) -> Predictions:
         """Index both alike."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from benchmark.core.errors import DataError
+from benchmark.core.errors import DataError, UsageError
 from benchmark.core.types import Precision, Task
 from benchmark.models.batching import bare, check_logits
 
@@ -87,8 +87,8 @@ def _asked(task: Task, rows: Tensor, precision: Precision) -> Tensor:
     try:
         with torch.inference_mode(), torch.autocast(rows.device.type, torch.bfloat16, enabled=precision == "bf16"):
             logits = bare(task.model)(rows)
-    except torch.OutOfMemoryError:
-        raise  # says nothing of the model
+    except (torch.OutOfMemoryError, UsageError):
+        raise  # memory says nothing of the model, and an error of ours says enough
     except Exception as error:
         raise DataError(
             f"the model of {task.name} cannot answer its test rows ({tuple(rows.shape)}, {rows.dtype}): "

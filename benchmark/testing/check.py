@@ -8,12 +8,12 @@ from typing import Any, get_args
 
 import numpy as np
 
-from benchmark.core.errors import UsageError, did_you_mean
+from benchmark.core.errors import UsageError, did_you_mean, shown
 from benchmark.scoring.metrics import METRICS
 from benchmark.testing.calling import called, name_of, wanted
 from benchmark.testing.diagnosis import diagnose, tie_rule
 from benchmark.testing.given import Framework, missing
-from benchmark.testing.golden import CHOICES, golden, select_cases
+from benchmark.testing.golden import CHOICES, Golden, golden, select_cases
 from benchmark.testing.observed import Observed, distance, scores_of
 from benchmark.testing.report import CaseResult, Report
 from benchmark.testing.sentences import nothing_to_judge, sentences
@@ -37,7 +37,8 @@ def check_metric(
     - `model`: a frozen `torch.nn.Module`, rows (B, ...) to logits (B, C); it answers arrays with arrays, tensors with
       tensors. `predict` does the same and gives probabilities.
     - `x`: inputs (N, ...); `target`: the class predicted on each, (N,); `attribution`: (N, G).
-    - `baseline`: what stands in the place of what is removed, of the shape of x; for INS what features are put into.
+    - `baseline`: what stands in the place of what is removed, of the shape of x; for INS, and other metrics whose probe
+      says so, what features are put into.
     - `remove(rows, removed)`: puts the baseline where `removed` (B, G) bool is True, into unchanged rows of x.
     - `steps`: K, the most groups that features are removed in: the k-th ends at round(k G / K). `features_in_step`:
       G / K; a function that has it is not asked about cases where this is no whole number.
@@ -77,15 +78,15 @@ def check_metric(
         True
     """
     if name not in METRICS:
-        raise UsageError(f"unknown metric {name!r}{did_you_mean(str(name), METRICS)}")
+        raise UsageError(f"unknown metric {shown(name)}{did_you_mean(str(name), METRICS)}")
     if framework not in get_args(Framework):
-        raise UsageError(f"framework is one of {', '.join(get_args(Framework))}, got {framework!r}")
+        raise UsageError(f"framework is one of {', '.join(get_args(Framework))}, got {shown(framework)}")
     if not (isinstance(tolerance, (int, float)) and 0 <= tolerance < np.inf):
-        raise UsageError(f"expected a tolerance of at least 0, got {tolerance!r}")
+        raise UsageError(f"expected a tolerance of at least 0, got {shown(tolerance)}")
     recipe = varied(name, variants)
     chosen = [golden(name, case) for case in select_cases(cases)]
     names = wanted(function, name, any(one.subsets is not None for one in chosen))
-    left_out = {one.case.name: why for one in chosen if (why := missing(names, one)) is not None}
+    left_out = {one.case.name: why for one in chosen if (why := missing(names, one) or _unsupported(name, one))}
     ordered = "ties" in names or any("ties" in BY_NAME[variant].parts for variant in variants)
     observed: list[Observed] = []
     results: list[CaseResult] = []
@@ -119,6 +120,12 @@ def check_metric(
         exact=report.passed if diagnosis is None else diagnosis.exact,
         sentences=sentences(report, observed, diagnosis, left_out, notes),
     )
+
+
+def _unsupported(name: str, one: Golden) -> str | None:
+    """Return why a metric has no score on a case, or None where it has."""
+    why = METRICS[name].unsupported(one.task)
+    return None if why is None else f"no score of {name} ({why})"
 
 
 def changes(

@@ -11,14 +11,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from benchmark.core.errors import UsageError, did_you_mean
+from benchmark.core.errors import UsageError, did_you_mean, shown
 from benchmark.core.types import Baseline, Split, Task
 from benchmark.inspection.crosscheck.cases import CASES, Case, formula, mlp
 from benchmark.inspection.crosscheck.checks import masks_of
 from benchmark.scoring.evaluator import Evaluator
-from benchmark.scoring.metrics import METRICS
+from benchmark.scoring.metrics import GROUPS, METRICS
+from benchmark.scoring.metrics.probes import Subsets
 from benchmark.scoring.ordered_sets import shuffle
-from benchmark.scoring.shared_queries import RANDOM
 
 CHOICES = Sequence[str | Case] | None
 """Cases, or names or globs of cases; None for all."""
@@ -51,7 +51,7 @@ def select_cases(choices: CHOICES) -> list[Case]:
     for item in known.values() if choices is None else choices:
         found = [item] if isinstance(item, Case) else [known[name] for name in known if fnmatchcase(name, item)]
         if not found:
-            raise UsageError(f"unknown golden case {item!r}{did_you_mean(str(item), known)}")
+            raise UsageError(f"unknown golden case {shown(item)}{did_you_mean(str(item), known)}")
         chosen += [case for case in found if case not in chosen]
     if not chosen:
         raise UsageError("expected some of the golden cases, got none: leave cases out for all of them")
@@ -139,24 +139,25 @@ def golden(metric: str, case: Case) -> Golden:
     attributions = case.attributions(task)
     evaluation = evaluator.score(attributions)
     every = slice(0, len(evaluator.samples))
-    kind = getattr(getattr(METRICS[metric], "probe", None), "kind", None)
+    probe = getattr(METRICS[metric], "probe", None)
+    drawn = probe.kind if isinstance(probe, Subsets) else None
     steps, count = min(task.budget.steps, task.n_features), evaluator.valid.sum(1)
     repeats = [
         len(row[real].unique()) < int(real.sum()) for row, real in zip(attributions, evaluator.valid, strict=True)
     ]
-    ordered = torch.tensor(repeats) & (kind not in RANDOM)
-    if kind == "groups":
+    ordered = torch.tensor(repeats) & (probe is None or probe.ordered)
+    if probe == GROUPS:
         ordered &= count.cpu() > steps  # where each feature is a group, all groups are asked in any order
     return Golden(
         case=case,
         task=case.task(),
-        kind="insertion" if kind == "insert" else "removal",
+        kind="removal" if probe is None else probe.baseline,
         x=evaluator.x.clone(),
         target=evaluator.shared.target.clone(),
         attributions=attributions,
         valid=evaluator.valid,
         ties=shuffle(evaluator.queries.seeds("ties", every), task.n_features),
-        subsets=masks_of(evaluator, kind) if kind in RANDOM else None,
+        subsets=masks_of(evaluator, drawn) if drawn is not None else None,
         steps=steps,
         expected=evaluation.scores[metric].numpy(),
         reasons=evaluation.reasons[metric].numpy(),

@@ -20,7 +20,7 @@ from torch import nn
 
 import benchmark as fb
 from benchmark.cli.parser import main
-from benchmark.core.errors import BenchmarkError
+from benchmark.core.errors import BenchmarkError, UsageError
 from benchmark.core.seeding import seeded
 from benchmark.core.types import Budget, Method, Split, Task
 from benchmark.modalities.removal import ColumnRemoval, PixelRemoval, TokenRemoval
@@ -214,6 +214,30 @@ def test_captum_explains_the_given_model_and_is_counted():
     assert (costs["ig"]["forwards"], costs["saliency"]["backwards"]) == (12 * 50, 12)
 
 
+def of_label(x, label=None):
+    return x * label.unsqueeze(1)
+
+
+TAKES = {
+    "by another name": (lambda x, y: x * y.unsqueeze(1), True),
+    "by name with a default": (of_label, True),
+    "second": (lambda x, which: x * which.unsqueeze(1), True),
+    "any number": (lambda *given: given[0] * given[1].unsqueeze(1), True),
+    "by name after others": (lambda x, n=3, targets=None: x * targets.unsqueeze(1), True),
+    "another default": (lambda x, steps=7: x * steps, False),
+    "inputs called so": (lambda y: y * 7, False),
+    "more by name": (lambda x, **more: x * 7 if not more else None, False),
+}
+
+
+@pytest.mark.parametrize("way", TAKES)
+def test_a_callable_gets_the_target_where_it_says_so(way):
+    function, takes = TAKES[way]
+    target = torch.arange(12) % 3
+    given = fb.evaluate(own(target=target), {"mine": function}, metrics="DEL").evaluations["mine"].attributions
+    assert torch.equal(given, X * (target.unsqueeze(1) if takes else 7))
+
+
 class ShapExplainer:
     """Called as explainers of `shap` are; gives values of all classes, an array (N, G, C)."""
 
@@ -348,13 +372,6 @@ def test_a_result_is_a_table_a_board_a_figure_and_records(tmp_path, capsys):
     assert "mine" in page.read_text()
 
 
-def test_what_is_saved_again_replaces_what_was_there(tmp_path):
-    fb.evaluate(own(), {"mine": ATTRIBUTIONS}).save(tmp_path)
-    again = fb.evaluate(own(), {"mine": -ATTRIBUTIONS})
-    again.save(tmp_path)
-    pd.testing.assert_frame_equal(fb.load(tmp_path).scores["DEL"], again.scores["DEL"])
-
-
 def test_a_board_without_a_control_says_how_to_add_one():
     assert 'add "random": benchmark.method("random")' in str(fb.evaluate(own(), {"mine": ATTRIBUTIONS}))
 
@@ -433,3 +450,75 @@ def test_targets_reach_the_scores():
     labelled = own(labels=np.arange(12) % 3, target="label")
     expected = Evaluator(replace(by_hand(), target=torch.arange(12) % 3)).score(ATTRIBUTIONS)
     assert equal(expected, of(fb.evaluate(labelled, {"mine": ATTRIBUTIONS})))
+
+
+def test_what_holds_tensors_is_said_in_a_line():
+    from benchmark.api.explainers import Callback
+    from benchmark.models.wrapping import wrap
+
+    x = torch.randn(200, 40)
+    model = nn.Sequential(nn.Linear(40, 9), nn.ReLU(), nn.Linear(9, 3))
+    own = fb.task(model, x, groups=np.arange(40) // 2, target=torch.zeros(200, dtype=torch.long))
+    result = fb.evaluate(own, {"mine": torch.randn(200, 20)}, metrics="DEL")
+    marginal = fb.task(model, x, removal="marginal").removal
+    held = [
+        own, own.test, own.removal, own.removal.inner, marginal, wrap(model, x), Callback(model), Callback(lambda x: x),
+        result, *result.records, *result.evaluations.values(),
+    ]  # fmt: skip
+    said = list(map(repr, held))
+    assert not [each for each in said if "\n" in each or len(each) > 200]
+    assert said[0] == "Task(own: table, 200 of 20 features, 3 classes; Sequential, GroupedRemoval, 20 steps)"
+    assert said[2] == "GroupedRemoval(inner=ColumnRemoval(means=Tensor (40,)), groups=Tensor (40,))"
+    assert said[6] == "Callback(function=Sequential)"
+
+
+def broken(x, target):
+    return x / (1 / 0)
+
+
+class Spoils(Method):
+    """Changes what the task shares with methods, which cannot be put back."""
+
+    def prepare(self, task, seed):
+        task.removal.means.add_(1)
+        return lambda x, target: x
+
+
+def test_what_fails_takes_nothing_from_the_rest():
+    given = {"first": broken, "ig": fb.method("saliency"), "none": lambda x: None, "mine": ATTRIBUTIONS}
+    with pytest.raises(fb.SomeFailedError) as raised:
+        fb.evaluate(own(), given, metrics="DEL,FC")
+    failed, result = raised.value.failures, raised.value.result
+    assert list(failed) == ["first", "none"]
+    assert failed["first"].startswith("it failed: ZeroDivisionError")
+    assert str(raised.value) == (
+        f"first: {failed['first']}; none: {failed['none']}; the scores of ig, mine are in the error's .result"
+    )
+    assert result.labels == ["ig", "mine"] == list(result.evaluations)
+    alone = fb.evaluate(own(), {"mine": ATTRIBUTIONS}, metrics="DEL,FC")
+    assert np.array_equal(result.scores["FC"]["mine"], alone.scores["FC"]["mine"])
+    with pytest.raises(fb.SomeFailedError, match="^broken: it failed: ZeroDivisionError[^;]*$") as raised:
+        fb.evaluate(own(), {"broken": broken})
+    assert raised.value.result is None
+
+
+def test_a_task_that_a_method_spoilt_gives_no_scores_any_more():
+    given = {"a": fb.method("saliency"), "spoils": Spoils(), "b": fb.method("random"), "c": ATTRIBUTIONS}
+    with pytest.raises(fb.SomeFailedError) as raised:
+        fb.evaluate(own(), given, metrics="DEL")
+    assert list(raised.value.failures) == ["spoils", "b"]
+    expected = fb.evaluate(own(), {"a": given["a"], "c": ATTRIBUTIONS}, metrics="DEL")
+    pd.testing.assert_frame_equal(raised.value.result.scores["DEL"], expected.scores["DEL"])
+    assert raised.value.result.records[1].identity == expected.records[1].identity
+
+
+def test_wrong_attributions_are_refused_before_anything_is_evaluated():
+    asked = []
+
+    def slow(x, target):
+        asked.append(len(x))
+        return x
+
+    with pytest.raises(UsageError, match="mine has the shape"):
+        fb.evaluate(own(), {"slow": slow, "mine": ATTRIBUTIONS[:3]})
+    assert not asked

@@ -11,7 +11,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from benchmark.core.errors import BenchmarkError, DataError, UsageError
+from benchmark.core.errors import DataError, UsageError
 from benchmark.data import arrays
 from benchmark.data.arrays import read, read_all
 
@@ -111,7 +111,7 @@ def pickles(folder):
 def test_nothing_is_unpickled(tmp_path, monkeypatch, name):
     monkeypatch.chdir(tmp_path)
     pickles(tmp_path)
-    with pytest.raises(BenchmarkError, match="pickles are never read, since reading one can run code"):
+    with pytest.raises(UsageError, match="pickles are never read, since reading one can run code"):
         read(tmp_path / name)
     assert not (tmp_path / "was_run").exists()
 
@@ -153,10 +153,11 @@ WRONG = [
     (lambda f: text(f, "a,b\n1,\n"), {}, DataError, "line 2, column b: expected a number, got an empty cell"),
     (lambda f: text(f, "a,b\n1,1_0\n"), {}, DataError, "expected a number, got '1_0'"),
     (lambda f: text(f, "a,b\n1,2\n3\n"), {}, DataError, "line 3: expected 2 cells, got 1"),
-    (lambda f: text(f, "a,a\n1,2\n"), {}, DataError, "expected columns of different names, got a, a"),
-    (lambda f: text(f, ",a\n0,2\n"), {}, DataError, "the first column has no name, as an index has"),
-    (lambda f: text(f, "0,1,2\n5,6,7\n"), {}, DataError, "got 0, 1, 2, which may be either"),
-    (lambda f: text(f, "5,x,7\n5,6,7\n"), {}, DataError, "expected names of columns or numbers in the first line"),
+    (lambda f: text(f, "a,a\n1,2\n"), {}, UsageError, "expected columns of different names, got a, a"),
+    (lambda f: text(f, ",a\n0,2\n"), {}, UsageError, "the first column has no name, as an index has"),
+    (lambda f: text(f, "0,1,2\n5,6,7\n"), {}, UsageError, "got 0, 1, 2, which may be either"),
+    (lambda f: text(f, "2,0,1\n5,6,7\n"), {}, UsageError, "got 2, 0, 1, which may be either"),
+    (lambda f: text(f, "5,x,7\n5,6,7\n"), {}, UsageError, "expected names of columns or numbers in the first line"),
     (lambda f: text(f, "a;b\n1;2\n"), {}, DataError, "expected a number, got '1;2'"),
     (lambda f: (f / "x.csv").write_bytes(b"\xff\xfe1") and "x.csv", {}, DataError, "expected text in UTF-8"),
     (lambda f: cut(f, "npy"), {}, DataError, "cannot be read as npy"),
@@ -166,17 +167,17 @@ WRONG = [
     (lambda f: archive(f, a=ROWS, b=ROWS), {}, UsageError, "holds 2 arrays (a, b), expected one: choose with"),
     (lambda f: archive(f, a=ROWS), {"key": "aa"}, UsageError, "has no array 'aa'; did you mean 'a'?"),
     (archive, {}, DataError, "holds no array"),
-    (lambda f: saved(f, ROWS), {"dims": (3, 4)}, DataError, "expected an array of 3 or 4 axes, got shape (6, 4)"),
+    (lambda f: saved(f, ROWS), {"dims": (3, 4)}, UsageError, "expected an array of 3 or 4 axes, got shape (6, 4)"),
     (lambda f: saved(f, np.array([1.0, np.nan])), {"finite": True}, DataError, "got nan at [1]"),
-    (lambda f: saved(f, np.array([1j])), {}, DataError, "expected real numbers, got the type complex128"),
-    (lambda f: saved(f, np.array(["a"])), {}, DataError, "expected real numbers, got the type <U1"),
-    (lambda f: saved(f, np.array(["2020-01-01"], "M8[D]")), {}, DataError, "expected real numbers"),
-    (lambda f: saved(f, np.zeros((0, 3))), {}, DataError, "expected an array with at least one row"),
-    (lambda f: saved(f, np.float64(3)), {}, DataError, "expected an array with at least one row"),
+    (lambda f: saved(f, np.array([1j])), {}, UsageError, "expected real numbers, got the type complex128"),
+    (lambda f: saved(f, np.array(["a"])), {}, UsageError, "expected real numbers, got the type <U1"),
+    (lambda f: saved(f, np.array(["2020-01-01"], "M8[D]")), {}, UsageError, "expected real numbers"),
+    (lambda f: saved(f, np.zeros((0, 3))), {}, UsageError, "expected an array with at least one row"),
+    (lambda f: saved(f, np.float64(3)), {}, UsageError, "expected an array with at least one row"),
     (lambda f: parquet(f, {"a": [1.0, None]}), {}, DataError, "column a: expected a number in each row, got 1 rows"),
-    (lambda f: parquet(f, {"a": ["x"]}), {}, DataError, "column a: expected numbers, got the type"),
-    (lambda f: parquet(f, {"a": [b"x"]}), {}, DataError, "column a: expected numbers, got the type binary"),
-    (lambda f: parquet(f, {"a": [[1.0], [1.0, 2.0]]}), {}, DataError, "expected lists of one length, got 1, 2"),
+    (lambda f: parquet(f, {"a": ["x"]}), {}, UsageError, "column a: expected numbers, got the type"),
+    (lambda f: parquet(f, {"a": [b"x"]}), {}, UsageError, "column a: expected numbers, got the type binary"),
+    (lambda f: parquet(f, {"a": [[1.0], [1.0, 2.0]]}), {}, UsageError, "expected lists of one length, got 1, 2"),
     (lambda f: parquet(f, {"a": [[1.0]], "b": [1.0]}), {}, UsageError, "the column a holds lists beside others"),
 ]  # fmt: skip
 
@@ -198,6 +199,42 @@ def test_a_header_that_promises_too_much_takes_no_memory(tmp_path):
         np.lib.format.write_array_header_1_0(file, {"descr": "<f8", "fortran_order": False, "shape": (2**40, 4)})
     with pytest.raises(DataError, match="cannot be read as npy"):
         read(path)
+
+
+@pytest.mark.parametrize(
+    ("columns", "before", "now"),
+    [("ba", "ab", "ab"), ("ba", None, "ba"), ("10", None, "01"), ("10", "01", "01"), (None, "ab", "ab"),
+     (None, None, None)],
+)  # fmt: skip
+def test_columns_are_put_in_the_order_of_others(columns, before, now):
+    numbers = {"a": 1, "b": 2, "0": 1, "1": 2}
+    array = np.array([[numbers[name] for name in columns or "ab"]])
+    found, names = arrays.in_order(array, columns and tuple(columns), before and tuple(before), "x.csv")
+    assert found.tolist() == [[numbers[name] for name in now or "ab"]]
+    assert names == (now and tuple(now))
+
+
+@pytest.mark.parametrize(
+    ("columns", "message"),
+    [("ac", "x.csv has no column b and an unknown one, c: expected the columns a, b"), ("a", "x.csv has no column b:"),
+     ("abc", "x.csv has an unknown one, c:"), ("01", "has no column a, b and an unknown one, 0, 1: expected")],
+)  # fmt: skip
+def test_other_columns_are_one_sentence(columns, message):
+    with pytest.raises(UsageError, match=message):
+        arrays.in_order(np.zeros((1, len(columns))), tuple(columns), ("a", "b"), "x.csv")
+
+
+def test_names_are_those_of_the_columns_that_are_read(tmp_path):
+    for kind in ("csv", "parquet"):
+        assert arrays.column_names(written(tmp_path, kind)) == tuple("abcd")
+        assert arrays.column_names(f"{tmp_path}/rows.{kind}:a") is None
+    pd.DataFrame(ROWS, index=list("uvwxyz"), columns=list("abcd")).to_parquet(tmp_path / "x.parquet")
+    assert arrays.column_names(tmp_path / "x.parquet") == tuple("abcd")
+    pd.DataFrame({"map": list(ROWS)}).to_parquet(tmp_path / "maps.parquet")
+    (tmp_path / "plain.csv").write_text("1,2\n")
+    for name in ("maps.parquet", "plain.csv"):
+        assert arrays.column_names(tmp_path / name) is None
+    assert arrays.column_names(written(tmp_path, "npy")) is None
 
 
 def test_keys_are_split_from_files():

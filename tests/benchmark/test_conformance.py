@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ import torch
 
 from benchmark.cli.parser import main
 from benchmark.core.errors import UsageError
+from benchmark.core.parameters import configured
 from benchmark.core.registry import Registry
 from benchmark.core.sources import Located, Sources
 from benchmark.core.types import METHODS, TASKS, Split
@@ -20,7 +22,9 @@ from benchmark.inspection.conformance.metrics import check_metric
 from benchmark.inspection.conformance.tasks import check_task_named
 from benchmark.inspection.conformance.trial_tasks import TRIAL_TASKS
 from benchmark.modalities.removal import ColumnRemoval
-from benchmark.scoring.metrics import METRICS, TEN
+from benchmark.scoring.evaluator import Evaluator
+from benchmark.scoring.metrics import METRICS, TEN, ExplainerMetric, SharedProbe
+from benchmark.testing import check_metric as compare
 from tests.methods.test_pairs import quick
 from tests.tiers import by_task
 
@@ -285,6 +289,89 @@ def test_a_bad_metric_is_named_by_the_right_sentence(metric, name):
     changes, message = BAD_METRICS[name]
     problems = metric(**changes).problems()
     assert any(message in problem for problem in problems), problems
+
+
+CALLS: list[int] = []
+
+
+BAD_EXPLAINED = {
+    "the batch": (lambda s: (n := s.attribution.norm(dim=1)) / n.mean(), "samples in small batches: saliency scores"),
+    "a global generator": (lambda s: torch.rand(len(s.x)), "samples in the reverse order: saliency scores"),
+    "the place": (lambda s: torch.arange(len(s.x)).double(), "samples in the reverse order: saliency scores"),
+    "others": (lambda s: torch.full((len(s.x),), float(len(s.x))), "beside fewer samples: saliency scores"),
+    "what was before": (lambda s: CALLS.append(1) or torch.full((len(s.x),), float(len(CALLS))), "scored again: "),
+    "the scale": (lambda s: s.attribution.norm(dim=1), "attributions times 1024: saliency scores"),
+    "padding": (
+        lambda s: s.attribution.mean(1) / s.attribution.abs().amax(1),
+        "texts with more padding: saliency scores",
+    ),
+    "nothing": (lambda s: torch.zeros(len(s.x)), "saliency, random, constant have the same scores"),
+    "infinity": (lambda s: s.attribution.sum(1) / 0, "a score of saliency is infinite"),
+    "no number": (lambda s: s.attribution.sum(1) * torch.nan, "no sample of this task has a score of saliency, random"),
+    "another shape": (lambda s: s.attribution, "the metric ODD: expected a score for each of 6 samples, got (6, 8)"),
+    "an error": (lambda s: 1 / 0, "raises ZeroDivisionError"),
+    "the range": (lambda s: 3 + 0 * s.attribution.sum(1), "scores reach from 3 to 3, and its range is 0 to 1"),
+}
+
+
+@pytest.mark.parametrize("name", BAD_EXPLAINED)
+def test_a_bad_metric_of_explainers_is_named_by_the_right_sentence(name):
+    score, message = BAD_EXPLAINED[name]
+
+    class Odd(ExplainerMetric):
+        low, high = (0.0, 1.0) if name == "the range" else (-float("inf"), float("inf"))
+
+        def score(self, subject):
+            return score(subject)
+
+    METRICS.register("ODD")(Odd())
+    tasks = {place: TRIAL_TASKS[place] for place in (["text"] if name == "padding" else ["table"])}
+    problems = check_metric("ODD", tasks).problems()
+    assert any(message in problem for problem in problems), problems
+
+
+class Long:
+    def __repr__(self):
+        return "long\n" * 200
+
+
+LONG: dict[str, Callable[[], object]] = {
+    "a direction": lambda: METRICS._metric("X", lambda: replace(METRICS["DEL"], higher_is_better=Long())),
+    "a metric": lambda: METRICS.register("X")(Long) and METRICS["X"],
+    "a fact": lambda: METRICS.register("X", family=Long()),
+    "a method": lambda: METHODS.register("x")(Long()) and METHODS.get("x"),
+    "a parameter": lambda: configured(METHODS.get("lime"), "lime", {"n_samples": Long()}),
+    "a tolerance": lambda: compare("DEL", print, tolerance=Long()),
+    "a metric to compare": lambda: compare("long\n" * 200, print),
+    "a probe": lambda: (
+        METRICS.register("X")(replace(METRICS["DEL"], probe=Nothing(Long())))
+        and Evaluator(TRIAL_TASKS["table"](), metrics=["X"])
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Nothing(SharedProbe):
+    what: object
+
+    def sets(self, samples):
+        return None
+
+
+@pytest.mark.parametrize("what", LONG)
+def test_what_is_long_is_shown_shortly(what):
+    with pytest.raises(UsageError) as raised:
+        METRICS.forget(["X"]) or LONG[what]()
+    assert len(str(raised.value).splitlines()) == 1
+    assert len(str(raised.value)) < 800
+    assert " characters)" in str(raised.value), "how long it is"
+
+
+def test_our_metric_of_explainers_is_tried_with_explainers():
+    report = check_metric("SENS")
+    assert report.problems() == []
+    tried = {finding.place for finding in report.findings if finding.verdict == "ok"}
+    assert {"table", "image"} <= tried
 
 
 def test_a_metric_of_the_wrong_direction_is_noted_and_passes(metric):

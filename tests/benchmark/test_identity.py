@@ -9,11 +9,13 @@ from dataclasses import replace
 
 import pytest
 import torch
+from sklearn.ensemble import RandomForestClassifier
 
 from benchmark.core import identity
 from benchmark.core.errors import DataError
 from benchmark.core.seeding import seeded
 from benchmark.core.types import METHODS, Split
+from benchmark.models.wrapping import wrap
 from tests import toys
 
 METHOD = '''
@@ -117,10 +119,10 @@ def test_a_model_is_its_plain_settings_too():
     def digests(change):
         with seeded(0):
             model = torch.nn.Sequential(torch.nn.Conv1d(1, 1, 3), torch.nn.Dropout(0.1), Tempered(4, 2)).eval()
-        before = identity.model_digest(model, torch.ones(9, 1, 3))
-        assert identity.model_digest(model, torch.ones(9, 1, 3)) == before
+        before = identity.model_digest(model, [torch.ones(9, 1, 3)])
+        assert identity.model_digest(model, [torch.ones(9, 1, 3)]) == before
         change(model)
-        return before, identity.model_digest(model, torch.ones(9, 1, 3))
+        return before, identity.model_digest(model, [torch.ones(9, 1, 3)])
 
     changes = [
         lambda model: setattr(model[2], "temperature", 2.0),
@@ -141,6 +143,9 @@ class Estimator:
     def __init__(self, scale):
         self.scale = scale
 
+    def times(self, x):
+        return x * self.scale
+
 
 class Wrapping(torch.nn.Module):
     def __init__(self, scale):
@@ -153,11 +158,119 @@ class Wrapping(torch.nn.Module):
 
 def test_a_model_that_cannot_be_read_counts_by_its_answers():
     x = torch.rand(20, 3, generator=torch.Generator().manual_seed(0))
-    assert identity.model_digest(Wrapping(2.0), x) == identity.model_digest(Wrapping(2.0), x)
-    assert identity.model_digest(Wrapping(2.0), x) != identity.model_digest(Wrapping(3.0), x)
+    assert identity.model_digest(Wrapping(2.0), [x]) == identity.model_digest(Wrapping(2.0), [x])
+    assert identity.model_digest(Wrapping(2.0), [x]) != identity.model_digest(Wrapping(3.0), [x])
     traced = [torch.jit.trace(torch.nn.Linear(3, 2).requires_grad_(False), x) for _ in range(2)]
-    assert identity.model_digest(traced[0], x) == identity.model_digest(traced[0], x)
-    assert identity.model_digest(traced[0], x) != identity.model_digest(traced[1], x)
+    assert identity.model_digest(traced[0], [x]) == identity.model_digest(traced[0], [x])
+    assert identity.model_digest(traced[0], [x]) != identity.model_digest(traced[1], [x])
+
+
+WEIGHTS = torch.arange(21.0, dtype=torch.float64).reshape(7, 3).sin()
+APART = {
+    "by a last digit": lambda x, _task: x @ WEIGHTS * (1 + 1e-12),
+    "on one test row": lambda x, task: x @ WEIGHTS + (x == task.test.x[-1]).all(1, keepdim=True) * 0.1,
+    "where rows are mixed": lambda x, task: (
+        x @ WEIGHTS + ~(x[:, None, :2] == rows_of(task)[:, :2]).all(2).any(1)[:, None] * 1
+    ),
+}
+
+
+def rows_of(task):
+    return torch.cat([task.train.x, task.test.x])
+
+
+def split_toy():
+    task = toys.table(samples=30)
+    parts = [Split(task.test.x[rows], task.test.y[rows]) for rows in (slice(20), slice(20, None))]
+    return replace(task, train=parts[0], test=parts[1])
+
+
+@pytest.mark.parametrize("apart", APART)
+def test_black_boxes_that_differ_near_what_is_asked_are_different_models(apart):
+    task = split_toy()
+    functions = [lambda x: x @ WEIGHTS, lambda x: x @ WEIGHTS, lambda x: APART[apart](x, task)]
+    assert apart == "by a last digit" or torch.equal(functions[0](task.train.x), functions[2](task.train.x))
+    boxes = [wrap(function, task.train.x).model for function in functions]
+    found = [identity.task_identity(replace(task, model=model))["model"] for model in boxes]
+    assert found[0] == found[1] != found[2]
+
+
+def test_a_forest_of_many_threads_is_the_same_model_whenever_it_is_asked():
+    task, labels = split_toy(), torch.arange(20) % 3
+    forest = RandomForestClassifier(60, n_jobs=4, random_state=0).fit(task.train.x.numpy(), labels.numpy())
+    task = replace(task, model=wrap(forest, task.train.x).model)
+    assert len({identity.task_identity(task)["model"] for _ in range(3)}) == 1
+
+
+class Holding(torch.nn.Module):
+    """Holds something beside its layers."""
+
+    def __init__(self, name, value):
+        super().__init__()
+        self.layer = torch.nn.Linear(7, 3).requires_grad_(False)
+        torch.nn.init.constant_(self.layer.weight, 0.5)
+        torch.nn.init.zeros_(self.layer.bias)
+        setattr(self, name, value)
+
+    def forward(self, x):
+        held = {**vars(self), **self._modules}
+        if "scales" in held:
+            return self.layer(x) * self.scales[0]
+        return self.layer(x) * held["_scale"] if "_scale" in held else held["act"](self.layer(x))
+
+
+def closure(scale):
+    class Local(torch.nn.Linear):
+        def forward(self, x):
+            return super().forward(x) * scale
+
+    local = Local(7, 3).requires_grad_(False)
+    for weight in local.parameters():
+        torch.nn.init.constant_(weight, 0.5)
+    return local
+
+
+def hooked(scale):
+    model = Holding("act", torch.nn.Identity())
+    model.layer.register_forward_hook(lambda _module, _inputs, output: output * scale)
+    return model
+
+
+def patched(scale):
+    model = Holding("act", torch.nn.Identity())
+    model.layer.forward = lambda x: x[:, :3] * scale
+    return model
+
+
+HOLDERS = {
+    "a function": lambda: (Holding("act", lambda x: x * 2), Holding("act", lambda x: x * 3)),
+    "a method": lambda: (Holding("act", Estimator(2).times), Holding("act", Estimator(3).times)),
+    "torch's own": lambda: (Holding("act", torch.relu), Holding("act", torch.tanh)),
+    "torch's functional": lambda: (Holding("act", torch.nn.functional.relu), Holding("act", torch.nn.functional.elu)),
+    "a list of tensors": lambda: (Holding("scales", [torch.tensor(2.0)]), Holding("scales", [torch.tensor(3.0)])),
+    "what is private": lambda: (Holding("_scale", 2.0), Holding("_scale", 3.0)),
+    "what is private and a tensor": lambda: (
+        Holding("_scale", torch.tensor(2.0)),
+        Holding("_scale", torch.tensor(3.0)),
+    ),
+    "names around a class": lambda: (closure(2.0), closure(3.0)),
+    "a hook": lambda: (hooked(2.0), hooked(3.0)),
+    "a forward of its own": lambda: (patched(2.0), patched(3.0)),
+}
+
+
+@pytest.mark.parametrize("what", HOLDERS)
+def test_a_module_is_what_it_holds_too(what):
+    x = torch.randn(9, 7, generator=torch.Generator().manual_seed(0))
+    first, other = (identity.model_digest(model, [x]) for model in HOLDERS[what]())
+    assert first == identity.model_digest(HOLDERS[what]()[0], [x])
+    assert first != other
+
+
+def test_a_model_that_answers_no_tensor_cannot_be_identified():
+    model = Holding("act", lambda x: [x])
+    with pytest.raises(DataError, match="must give a tensor of logits .*, got list"):
+        identity.model_digest(model, [torch.ones(2, 7)])
 
 
 @pytest.mark.parametrize("name", ["nap_mlp", "imdb_lstm", "imdb_transformer"])

@@ -122,13 +122,25 @@ class Reversed(Unprobed):
     probe, low, high = MORF, 1.0, 0.0
 
 
+@dataclass
+class Thawed(SharedProbe):
+    def sets(self, samples):
+        return None
+
+
+class Unhashable(Unprobed):
+    probe = Thawed()
+
+
 class Unversioned(Unprobed):
     probe, version = MORF, "1"
 
 
 @pytest.mark.parametrize(
     ("made", "message"),
-    [(Scoreless, "abstract method score"), (Unprobed, "its probe is None"), (Reversed, "expected low < high"),
+    [(Scoreless, "abstract method score"), (Unprobed, "its probe is None"),
+     (Unhashable, "its probe Thawed has no hash: write @dataclass"),
+     (Reversed, "expected low < high"),
      (Unversioned, "its version is '1'"), (int, "expected a ProbeMetric or an ExplainerMetric, got 0"),
      (lambda _: None, "making it without arguments fails")],
 )  # fmt: skip
@@ -415,6 +427,72 @@ def test_what_others_share_is_stored_and_read_again(tmp_path):
     attributions = CASE.attributions(task)
     for name in names:
         assert same(first.score(attributions).scores[name], again.score(attributions).scores[name])
+
+
+def test_probes_of_one_name_from_two_packages_have_answers_of_their_own(tmp_path):
+    def package(first):
+        @dataclass(frozen=True)
+        class Half(SharedProbe):
+            def sets(self, samples):
+                columns = torch.arange(samples.valid.shape[1])
+                gone = columns < 2 if first else columns > 6
+                return MaskSets.of(gone.expand(len(samples.valid), 1, -1))
+
+        Half.__qualname__ = "Half"
+        return Half()
+
+    one, other = package(True), package(False)
+    assert repr(one) == repr(other)
+    add("LEFT", composed(one, reading=LOGITS))
+    add("RIGHT", composed(other, reading=LOGITS))
+    task, names = CASE.task(), ["LEFT", "RIGHT"]
+    attributions = CASE.attributions(task)
+    both = Evaluator(task, metrics=names)
+    both.shared.save(tmp_path / "shared", both.meter.summary())
+    stored, _ = SharedPredictions.load(tmp_path / "shared", "cpu")
+    for made in (both, Evaluator(task, metrics=names[::-1], shared=stored)):  # in whatever order they are asked for
+        together = made.score(attributions).scores
+        for name in names:
+            assert same(together[name], Evaluator(task, metrics=[name]).score(attributions).scores[name]), name
+
+
+def test_stored_answers_are_bound_to_the_source_of_each_metric(tmp_path, monkeypatch):
+    """Two metrics whose files swap their names find no answers of each other."""
+    from benchmark.core.registry import Entry
+    from benchmark.running import built
+
+    monkeypatch.setenv("BENCHMARK_CACHE", str(tmp_path))
+    monkeypatch.setattr(built, "metric_digest", lambda metric, module: module)
+    paths = []
+    for modules in (("one", "two"), ("two", "one")):
+        for name, module in zip(("LEFT", "RIGHT"), modules, strict=True):
+            METRICS._entries.pop(name, None), METRICS._objects.pop(name, None)
+            add(name, composed(Pairs()))
+            METRICS.add(Entry(name, module, "", {}))
+        built._evaluator.__wrapped__(CASE.task(), 0, None, ("LEFT", "RIGHT"), "fp32", False)
+        paths.append(set(tmp_path.rglob("*.safetensors")))
+    assert len(paths[0]) == 1
+    assert len(paths[1]) == 2
+
+
+def test_a_metric_is_bound_to_the_source_of_its_probe_wherever_that_stands(tmp_path, monkeypatch):
+    """A file may register a metric of an installed package, whose modules it alone does not lead to."""
+    from benchmark.core import identity
+
+    class Mine(ProbeMetric):
+        def score(self, response):
+            return mean(drop(response), response)
+
+    found = []
+    for number in (1, 2):
+        name = f"probes_of_another_{number}"
+        (tmp_path / f"{name}.py").write_text(
+            f"from tests.benchmark.test_open_metrics import Pairs\nclass Probe(Pairs):\n    number = {number}\n"
+        )
+        monkeypatch.syspath_prepend(str(tmp_path))
+        Mine.probe = __import__(name).Probe()
+        found.append(identity.metric_digest(Mine(), "benchmark.metrics.sufficiency"))
+    assert found[0] != found[1]
 
 
 def test_a_record_of_before_metrics_had_groups_is_read_and_ranked():

@@ -11,7 +11,10 @@ import tomllib
 from pathlib import Path
 
 import pytest
+import torch
+from torch import nn
 
+import benchmark as fb
 from benchmark.cli.parser import main
 from benchmark.core.errors import UsageError
 from benchmark.core.types import METHODS, TASKS
@@ -239,3 +242,82 @@ def test_the_example_of_the_page_runs(site, tmp_path, monkeypatch, capsys):
     assert "How far each column lies from its baseline. [my-method 1.0]" in out
     assert re.search(r"method 'distance': \d\d ok, 0 wrong", out)
     assert "3 computed" in out
+
+
+METRIC = (
+    "from benchmark.scoring.metrics import METRICS, MORF, ProbeMetric, drop\n"
+    "@METRICS.register('THEIRS', group='own', higher_is_better=True)\nclass First(ProbeMetric):\n"
+    "    '''What the first group costs.'''\n    probe = MORF\n"
+    "    def score(self, response): return drop(response)[..., 0]\n"
+)
+REMOVAL = (
+    "from dataclasses import dataclass\nfrom benchmark.modalities.removals import REMOVALS, RemovalSpec\n"
+    "@REMOVALS.register('median', modalities=('table',))\n@dataclass(frozen=True)\nclass Median(RemovalSpec):\n"
+    "    '''The median of each column.'''\n"
+    "    def make(self, inputs): return inputs.replaced_by(inputs.background.median(0).values)\n"
+)
+
+
+def install_all(site):
+    modules = {"their.py": method(), "their_task.py": OWN_TASK, "their_metric.py": METRIC, "their_removal.py": REMOVAL}
+    points = {"methods": "their", "tasks": "their_task", "metrics": "their_metric", "removals": "their_removal"}
+    site.install("their-things", modules, {group: f"any = {module}" for group, module in points.items()})
+
+
+def test_python_knows_what_is_installed(site):
+    install_all(site)
+    assert "theirs" in fb.list_methods()
+    assert "their_rows" in fb.list_tasks()
+    assert "THEIRS" in fb.list_metrics()
+    assert "median" in fb.list_removals("table")
+    assert not site.loaded()
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        lambda rows: fb.method("theirs"),
+        lambda rows: fb.score("THEIRS", fb.task(nn.Linear(3, 2), rows), rows),
+        lambda rows: fb.evaluate(fb.task(nn.Linear(3, 2), rows), {"mine": rows}, metrics="own"),
+        lambda rows: fb.task(nn.Linear(3, 2), rows, removal="median"),
+        lambda rows: fb.bridges.as_quantus("THEIRS"),
+    ],
+)
+def test_python_uses_what_is_installed_without_asking_for_a_list_first(site, use):
+    install_all(site)
+    use(torch.randn(4, 3, generator=torch.Generator().manual_seed(0)))
+
+
+def test_python_says_once_what_is_left_out(site, monkeypatch):
+    said = []
+    monkeypatch.setattr("benchmark.plugins.discovery.log.warning", said.append)
+    site.install("their-methods", {"their.py": method("lime")}, {"methods": "lime = their"})
+    fb.list_methods(), fb.list_methods(), fb.method("lime")
+    (sentence,) = said
+    assert sentence.startswith("left out: their of their-methods 1.0: its method 'lime' is called like one of ours")
+
+
+def test_metrics_and_removals_of_packages_are_listed(site, capsys):
+    install_all(site)
+    assert main(["list", "metrics"]) == 0
+    assert re.search(r"^THEIRS .* What the first group costs. \[their-things 1.0\]$", capsys.readouterr().out, re.M)
+    assert main(["list", "removals"]) == 0
+    out = capsys.readouterr().out
+    assert re.search(r"^median +table +The median of each column. \[their-things 1.0\]$", out, re.M)
+    assert re.search(r"^mean +table, image +Means over the background", out, re.M)
+    assert not site.loaded()
+
+
+@pytest.mark.slow
+def test_metrics_and_removals_of_packages_are_checked_shown_and_run(site, tmp_path, capsys):
+    install_all(site)
+    assert main(["check", "metric", "THEIRS"]) == 0
+    assert " 0 wrong" in capsys.readouterr().out
+    assert main(["show", "median"]) == 0
+    assert "their-things 1.0" in capsys.readouterr().out
+    assert main(["doctor", "--task", "nap_mlp", "--source", "synthetic"]) == 0
+    out = capsys.readouterr().out
+    assert "plug-in their-things 1.0       ready    metrics THEIRS (their_metric)" in out
+    assert "plug-in their-things 1.0       ready    removals median (their_removal)" in out
+    assert run(tmp_path, "--methods", "theirs", "--metrics", "DEL,THEIRS") == 0
+    assert "THEIRS↑" in capsys.readouterr().out

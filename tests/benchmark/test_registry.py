@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import pytest
 
 from benchmark.cli.parser import main
-from benchmark.core.errors import UsageError, did_you_mean
+from benchmark.core.errors import DataError, UsageError, did_you_mean
 from benchmark.core.parameters import bounded, configure, configured
 from benchmark.core.registry import Registry
 from benchmark.core.seeding import content_seeds, seed_for, seeded
@@ -181,7 +181,7 @@ def test_an_edit_in_the_same_second_that_keeps_the_size_is_seen(tmp_path, monkey
 def test_include(tmp_path):
     from benchmark.core.types import METHODS
 
-    with pytest.raises(UsageError, match="no such file"):
+    with pytest.raises(DataError, match="no such file"):
         METHODS.include(tmp_path / "nothing.py")
     (tmp_path / "notes.md").write_text("")
     with pytest.raises(UsageError, match="must end in .py"):

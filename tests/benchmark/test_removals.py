@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, replace
 
 import pytest
@@ -167,3 +168,13 @@ def test_the_identity_holds_groups_and_what_they_group():
     one, other = in_groups(task, [0, 0, 1, 1, 2, 2, 3]), in_groups(task, [0, 1, 1, 2, 2, 3, 3])
     moved = replace(one, removal=GroupedRemoval(ColumnRemoval(task.removal.means + 1), one.removal.groups))
     assert len({settings_digest(each) for each in (task, one, other, moved)}) == 4
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [("value[value=1,value=2]", "value is given twice"), ("blur[sigma]", "write name or name"),
+     ("mean[", "write name or name"), ("mean[]x", "write name or name")],
+)  # fmt: skip
+def test_settings_are_read_as_those_of_methods_are(text, message):
+    with pytest.raises(UsageError, match=f"cannot read {re.escape(repr(text))}: .*{message}"):
+        fb.task(torch.nn.Linear(3, 2), torch.zeros(4, 3), removal=text)

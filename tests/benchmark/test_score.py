@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import re
 from pathlib import Path
 
 import numpy as np
@@ -135,9 +136,81 @@ def test_methods_stand_beside_and_a_page_is_written(folder, capsys):
     assert "second" in capsys.readouterr().out
 
 
-def test_a_method_that_fails_is_exit_code_1(folder, capsys):
-    assert score(model="my.py:logits", methods="saliency", metrics="DEL") == 1
-    assert "saliency" in capsys.readouterr().out
+FAILING = """
+from dataclasses import dataclass
+from benchmark.core.types import METHODS, Method
+
+@METHODS.register("breaks")
+@dataclass(frozen=True)
+class Breaks(Method):
+    early: bool = False
+
+    def unsupported(self, spec):
+        return 1 / 0 if self.early else None
+
+    def prepare(self, task, seed):
+        raise RuntimeError("no explanation today")
+"""
+
+
+@pytest.mark.parametrize("name", ["breaks", "breaks[early=true]"])
+def test_a_method_that_fails_is_exit_code_1_and_ends_no_other(folder, capsys, name):
+    (folder / "breaks.py").write_text(FAILING)
+    assert score(include="breaks.py", methods=f"{name},saliency", metrics="DEL") == 1
+    out = capsys.readouterr().out
+    assert re.search(rf"failed: {re.escape(name)}(:| cannot be planned:) .*(RuntimeError|ZeroDivisionError)", out)
+    assert "breaks.py, line" in out
+    assert "3 scored, 0 skipped, 1 failed" in out
+    assert set(stored()) == {"first", "second", "saliency"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "why"),
+    [
+        ({"model": "my.py:logits", "methods": "saliency,occlusion"}, "skipped: saliency: the model is a black box"),
+        ({"labels": "y.npy", "target": "label", "methods": "vert,occlusion"}, "skipped: vert: vert explains the class"),
+        ({"inputs": "x64.npy", "methods": "l2x,occlusion"}, "skipped: l2x: is trained in"),
+    ],
+)
+def test_a_method_that_does_not_suit_is_skipped_whenever_that_is_found(folder, capsys, changes, why):
+    np.save("x64.npy", X.astype(np.float64))
+    (folder / "my.py").write_text(MODEL + ("model.double()\n" if "inputs" in changes else ""))
+    assert score(**changes, metrics="DEL") == 0
+    out = capsys.readouterr().out
+    assert why in out
+    assert "3 scored, 1 skipped, 0 failed" in out
+    assert set(stored()) == {"first", "second", "occlusion"}
+
+
+NAMES = list("abcde")
+
+
+def test_columns_of_tables_are_matched_by_name(folder):
+    import pandas as pd
+
+    assert score(metrics="DEL,FC", methods="saliency") == 0
+    expected = stored()
+    for names in (NAMES, list("01234")):
+        turned = [3, 0, 4, 1, 2]
+        pd.DataFrame(X, columns=names).to_parquet("x.parquet")
+        for name, rows in {"background": BACKGROUND, **MAPS}.items():
+            pd.DataFrame(rows[:, turned], columns=[names[i] for i in turned]).to_parquet(f"{name}.parquet")
+        files = {"attributions": "first.parquet second.parquet", "background": "background.parquet", "out": names[0]}
+        assert score(inputs="x.parquet", metrics="DEL,FC", methods="saliency", **files) == 0
+        found = stored(names[0])
+        assert found.keys() == expected.keys()
+        for label, scores in expected.items():
+            assert all(np.array_equal(found[label][name], scores[name], equal_nan=True) for name in scores), label
+
+
+def test_an_unknown_column_is_one_sentence(folder, capsys):
+    import pandas as pd
+
+    pd.DataFrame(X, columns=NAMES).to_parquet("x.parquet")
+    pd.DataFrame(MAPS["first"], columns=list("01234")).to_parquet("first.parquet")
+    assert score(inputs="x.parquet", attributions="first.parquet") == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "first.parquet has no column a, b, c, d, e and an unknown one, 0, 1, 2, 3, 4: expected the columns" in line
 
 
 def test_an_attribution_that_is_not_finite_is_named_and_exit_code_1(folder, capsys):
@@ -167,7 +240,7 @@ def test_methods_that_do_not_apply_are_skipped_and_said(folder, capsys):
     assert "skipped: grad_cam: explains image, not table" in out
     assert "3 scored, 1 skipped, 0 failed; records in results" in out
     assert score(methods="grad_cam") == 2
-    assert "none of --methods explains these inputs: grad_cam explains image, not table" in capsys.readouterr().err
+    assert "none of --methods explains these inputs: grad_cam: explains image, not table" in capsys.readouterr().err
 
 
 def pickled(_folder):
@@ -191,7 +264,12 @@ def cut(folder):
 
 
 WRONG = [
-    (None, {"model": "nowhere.py:model"}, 3, "--model nowhere.py:model: no such file"),
+    (
+        None,
+        {"model": "nowhere.py:model"},
+        3,
+        "--model expects a Python file, got 'nowhere.py': no such file",
+    ),
     (None, {"model": "my.py:modle"}, 2, "my.py has no 'modle'; did you mean 'model'?"),
     (None, {"model": "weights.safetensors"}, 2, "such a file holds weights and not what to do with them"),
     (None, {"model": "my.py:raises"}, 2, "no weights here"),
@@ -201,13 +279,13 @@ WRONG = [
     (None, {"inputs": "nowhere.npz"}, 3, "nowhere.npz: no such file"),
     (None, {"inputs": "x.npz:y"}, 2, "x.npz has no array 'y'"),
     (None, {"inputs": "my.py"}, 2, "my.py: expected a file that ends in .npy, .npz"),
-    (None, {"inputs": "y.npy"}, 3, "y.npy: expected an array of 2 or 3 or 4 axes, got shape (12,)"),
+    (None, {"inputs": "y.npy"}, 2, "y.npy: expected an array of 2 or 3 or 4 axes, got shape (12,)"),
     (cut, {}, 3, "x.npz is no whole npz archive"),
     (lambda f: with_nan("x.npy", X), {"inputs": "x.npy"}, 3, "x.npy: expected finite numbers, got nan at [1, 2]"),
     (lambda f: np.savez("x.npz", a=X, b=X), {}, 2, "x.npz holds 2 arrays (a, b), expected one: choose with x.npz:a"),
     (lambda f: (f / "x.csv").write_text("a,b\n1,two\n"), {"inputs": "x.csv"}, 3, "line 2, column b: expected a number"),
     (lambda f: (f / "x.csv").write_text(""), {"inputs": "x.csv"}, 3, "x.csv is empty"),
-    (pickled, {}, 3, "expected an array of numbers, got one of Python objects; pickles are never read"),
+    (pickled, {}, 2, "expected an array of numbers, got one of Python objects; pickles are never read"),
     (bare_pickle, {"attributions": "first.pkl"}, 2, "pickles are never read"),
     (None, {"attributions": "first.npy first.npy"}, 2, "two of --attributions are called 'first'"),
     (None, {"attributions": None}, 2, "expected --attributions FILE ... or --methods NAMES, got neither"),
@@ -217,17 +295,18 @@ WRONG = [
         2,
         "'saliency' is both a file of --attributions and one of --methods",
     ),
-    (lambda f: np.save("first.npy", MAPS["first"][:7]), {}, 3, "expected attributions of the 12 inputs, got 7 rows"),
+    (lambda f: np.save("first.npy", MAPS["first"][:7]), {}, 2, "expected attributions of the 12 inputs, got 7 rows"),
     (lambda f: np.save("first.npy", MAPS["first"][:, :3]), {}, 2, "first"),
     (lambda f: np.save("background.npy", BACKGROUND[:, :3]), {}, 2, "background"),
     (lambda f: with_nan("background.npy", BACKGROUND), {}, 3, "background.npy: expected finite numbers, got nan"),
-    (lambda f: np.save("y.npy", np.arange(5)), {"labels": "y.npy"}, 3, "expected a label for each of 12 inputs"),
-    (lambda f: np.save("y.npy", np.full(12, 0.5)), {"labels": "y.npy"}, 3, "expected whole numbers of classes from 0"),
+    (lambda f: np.save("y.npy", np.arange(5)), {"labels": "y.npy"}, 2, "expected a label for each of 12 inputs"),
+    (lambda f: np.save("y.npy", np.full(12, 0.5)), {"labels": "y.npy"}, 2, "expected whole numbers of classes from 0"),
     (lambda f: np.save("y.npy", np.full(12, 7)), {"labels": "y.npy", "target": "label"}, 2, "7"),
     (None, {"target": "label"}, 2, "--target label expects --labels FILE"),
     (None, {"target": "predict"}, 2, "--target expects predicted, label or the number of a class, got 'predict'"),
     (None, {"target": "7"}, 2, "7"),
     (None, {"removal": "maen"}, 2, "maen"),
+    (None, {"methods": "lime,lime[n_samples=100]"}, 2, "are the same method with the same parameters: drop one"),
     (None, {"metrics": "DLE"}, 2, "did you mean 'DEL'"),
     (None, {"methods": "salency"}, 2, "did you mean 'saliency'"),
     (None, {"page": "page.pdf"}, 2, "--page expects a file that ends in .html"),
@@ -246,3 +325,13 @@ def test_a_wrong_call_is_one_sentence(folder, capsys, make, changes, code, messa
     assert said.err.startswith("error: ")
     assert said.err.count("\n") == 1, said.err
     assert not (folder / "results").exists() or not list((folder / "results").glob("*/*/*"))
+
+
+def test_other_attributions_of_one_label_replace_records_only_where_that_is_said(folder, capsys):
+    assert score(attributions="first.npy", metrics="DEL") == 0
+    before = stored()
+    np.save("first.npy", np.load("first.npy") + 1.5)
+    assert score(attributions="first.npy", metrics="DEL") == 2
+    assert "--overwrite always" in capsys.readouterr().err
+    assert np.array_equal(stored()["first"]["DEL"], before["first"]["DEL"])
+    assert score(attributions="first.npy", metrics="DEL", overwrite="always") == 0

@@ -6,6 +6,7 @@ import functools
 import json
 import re
 import sys
+from dataclasses import dataclass
 from types import SimpleNamespace
 
 import numpy as np
@@ -14,6 +15,8 @@ import torch
 
 from benchmark.core.errors import UsageError
 from benchmark.inspection.crosscheck import loops
+from benchmark.scoring.metrics import METRICS, ProbeMetric, SharedProbe, mean
+from benchmark.scoring.removal_sets import MaskSets
 from benchmark.testing import DifferenceError, check_metric, golden_cases
 from benchmark.testing.golden import golden
 from benchmark.testing.variants.recipes import RECIPES
@@ -230,6 +233,41 @@ def test_single_precision_and_chance_are_recognised():
     random = np.random.default_rng(0)
     drawn = check_metric("DEL", lambda x: random.random(len(x)))
     assert "Called again on the same cases it gives other scores" in str(drawn)
+
+
+@dataclass(frozen=True)
+class Inserted(SharedProbe):
+    """The first half of the features is put into the insertion baseline; its kind is a word that one of ours has."""
+
+    kind, baseline = "fixed", "insertion"
+
+    def sets(self, samples):
+        gone = torch.arange(samples.valid.shape[1]) >= samples.valid.sum(1, keepdim=True) // 2
+        return MaskSets.of((gone & samples.valid).unsqueeze(1))
+
+
+def test_the_baseline_and_the_sets_of_a_probe_of_ones_own_are_its_own():
+    class Mine(ProbeMetric):
+        probe = Inserted()
+
+        def score(self, response):
+            return mean(response.prob, response)
+
+        def unsupported(self, task):
+            return "a text has no half" if task.modality == "text" else None
+
+    METRICS.register("HALF")(Mine())
+
+    def half(predict, x, target, remove, valid):
+        gone = (np.arange(valid.shape[1]) >= valid.sum(1, keepdims=True) // 2) & valid
+        return predict(remove(x, gone))[range(len(x)), target]
+
+    report = check_metric("HALF", half)
+    assert report, str(report)
+    assert "Not asked: 2 cases with no score of HALF (a text has no half)." in str(report)
+    assert "Not judged" not in str(report), "ties play no part where sets do not follow the attribution"
+    with pytest.raises(UsageError, match="HALF has no random removal sets"):
+        check_metric("HALF", lambda x, subsets: x)
 
 
 def test_undefined_scores_are_told_from_defined_ones():

@@ -61,7 +61,8 @@ TASKS = {
     "a file": (lambda: fb.task(MODEL, "rows.pkl"), "x expects numbers, got the text 'rows.pkl': load the file first"),
     "texts without a tokenizer": (lambda: fb.task(Words(), ["a film"]), "no tokenizer: pass tokenizer="),
     "another width": (lambda: fb.task(MODEL, drawn(8, 5)), r"cannot answer inputs of shape \(8, 5\)"),
-    "elsewhere": (lambda: fb.task(nn.Linear(6, 3, device="meta"), X), r"x is on cpu and the model on meta: .*\.to\("),
+    "elsewhere": (lambda: fb.task(MODEL, X.to("meta")), "x is on the device meta, .* no numbers: give a tensor"),
+    "no weights yet": (lambda: fb.task(nn.Linear(6, 3, device="meta"), X), "the model is on the device meta, .*load"),
     "background of another width": (
         lambda: fb.task(MODEL, X, background=drawn(9, 5)), r"background expects rows like .*\(6,\), got \(5,\)",
     ),
@@ -81,7 +82,7 @@ TASKS = {
     "too few targets": (lambda: fb.task(MODEL, X, target=torch.zeros(3).long()), r"target expects.*got \(3,\)"),
     "unknown removal": (lambda: fb.task(MODEL, X, removal="means"), "unknown removal 'means'; did you mean 'mean'"),
     "unknown setting": (lambda: fb.task(CNN, IMAGES, removal="blur[radius=2]"), "blur has no parameter 'radius'"),
-    "unclosed setting": (lambda: fb.task(CNN, IMAGES, removal="blur[sigma"), r"write name or name\[setting=value"),
+    "unclosed setting": (lambda: fb.task(CNN, IMAGES, removal="blur[sigma"), r"write name or name\[parameter=value"),
     "removal of images": (lambda: fb.task(MODEL, X, removal="blur"), "'blur' is for image, and x is a table"),
     "removal of another width": (
         lambda: fb.task(MODEL, X, removal=ColumnRemoval(torch.zeros(5))), "of 5 features, and an input of x has 6",
@@ -126,8 +127,6 @@ EVALUATIONS = {
         evaluated({"mine": pd.DataFrame(X, columns=list("abcdef"))}), "mine has the columns a, b.*expected .*feature 1",
     ),
     "a name": (evaluated({"mine": "saliency"}), r"the text 'saliency': benchmark.method\('saliency'\) is the method"),
-    "no return": (evaluated({"mine": lambda x, target: None}), "mine: what it returned is None: .*does a return miss"),
-    "another return": (evaluated({"mine": lambda x, target: x[:2]}), r"mine: what it returned has the shape \(2, 6\)"),
     "no argument": (evaluated({"mine": lambda: X}), "mine: an explainer expects inputs, or inputs and targets"),
     "method for images": (evaluated({"cam": fb.method("grad_cam")}), "cam cannot explain this task: it explains image"),
     "learned in float64": (
@@ -136,6 +135,11 @@ EVALUATIONS = {
     "unknown metric": (evaluated({"mine": X}, metrics="DLE"), "unknown metric 'DLE'; did you mean 'DEL'"),
     "unknown metrics": (evaluated({"mine": X}, metrics=["DEL", "XYZ"]), "unknown metric 'XYZ'"),
     "unknown metric of a score": (scored("DELL"), "unknown metric 'DELL'; did you mean 'DEL'"),
+    "a group of a score": (scored("ten"), "one metric, got 'ten', which chooses FC, .* 2 more: evaluate.* scores them"),
+    "a group of one metric": (scored("stability"), "one metric, got 'stability', which chooses SENS"),
+    "a glob of a score": (scored("f*"), "one metric, got 'f[*]', which chooses FC, FE"),
+    "all but one metric": (scored("!DEL"), "one metric, got '!DEL'"),
+    "several metrics of a score": (scored(["DEL", "FC"]), "one metric, got list: evaluate takes several"),
     "unknown sample": (evaluated({"mine": X}, samples=[9]), "expected some of the 8 test samples of own"),
     "a sample twice": (evaluated({"mine": X[:2]}, samples=[1, 1]), "row numbers that are different, got 1, 1"),
     "seed": (evaluated({"mine": X}, seed="0"), "seed expects a whole number, got '0'"),
@@ -154,10 +158,19 @@ EVALUATIONS = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("call", TASKS | EVALUATIONS)
+FAILURES = {
+    "no return": (evaluated({"mine": lambda x, target: None}), "mine: what it returned is None: .*does a return miss"),
+    "another return": (evaluated({"mine": lambda x, target: x[:2]}), r"mine: what it returned has the shape \(2, 6\)"),
+    "a target that is asked for by no name": (
+        evaluated({"mine": lambda x, baselines, steps: X}), "mine: it failed: TypeError: .*missing 1 required",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("call", TASKS | EVALUATIONS | FAILURES)
 def test_a_wrong_call_gets_one_sentence(call):
-    ask, sentence = (TASKS | EVALUATIONS)[call]
-    with pytest.raises(UsageError) as raised:
+    ask, sentence = (TASKS | EVALUATIONS | FAILURES)[call]
+    with pytest.raises(fb.SomeFailedError if call in FAILURES else UsageError) as raised:
         ask()
     text = str(raised.value)
     assert re.search(sentence, text), text
@@ -172,7 +185,7 @@ def test_a_folder_without_records_and_one_with_damage_are_refused(tmp_path):
     with pytest.raises(UsageError, match="no records of a task 'onw' .*did you mean 'own'"):
         fb.load(tmp_path, task="onw")
     next(tmp_path.glob("real/own/*/scores.parquet")).write_bytes(b"PAR1")
-    with pytest.raises(UsageError, match="1 records in .* cannot be read, of which the first: "):
+    with pytest.raises(UsageError, match="1 record in .* cannot be read, of which the first: "):
         fb.load(tmp_path)
 
 

@@ -6,7 +6,7 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Any, get_args
 
-from benchmark.core.errors import BenchmarkError, UsageError, describe, did_you_mean
+from benchmark.core.errors import BenchmarkError, UsageError, describe, did_you_mean, shown
 from benchmark.core.parameters import configure, configured, fields_of, parameters
 from benchmark.core.types import METHODS, Method, Modality
 from benchmark.inspection.conformance.findings import Checks, Untried
@@ -61,7 +61,7 @@ def kind(facts: MethodFacts) -> str | None:
         return None
     if said is None:
         return f"register({facts.name!r}) says no kind: add kind='baseline', or another of {', '.join(KINDS)}"
-    return f"its kind is {said!r}{did_you_mean(str(said), KINDS)}"
+    return f"its kind is {shown(said)}{did_you_mean(str(said), KINDS)}"
 
 
 @FACTS.add("its registration says which modalities it explains")
@@ -80,7 +80,8 @@ def as_text(facts: MethodFacts) -> str | None:
         given = {} if value is None else {key: str(value)}
         again = getattr(configure(facts.cls, facts.name, given), key)
         if again != value:
-            return f"{key}={value!r}, given as text, becomes {again!r}: let it be a number, text, True, False or None"
+            became = f"{key}={shown(value)}, given as text, becomes {shown(again)}"
+            return f"{became}: let it be a number, text, True, False or None"
     return None
 
 
@@ -92,7 +93,7 @@ def ranges(facts: MethodFacts) -> str | None:
             found = _with(facts, key, value)
             if found is not None:
                 return (
-                    f"{key}={value!r} is taken, and then {found}: give its range, such as "
+                    f"{key}={shown(value)} is taken, and then {found}: give its range, such as "
                     f"{key}: {type(value).__name__} = bounded(default, low=...)"
                 )
     return None

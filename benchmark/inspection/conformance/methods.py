@@ -10,7 +10,7 @@ from typing import get_args
 import torch
 from torch import Tensor
 
-from benchmark.core.errors import UsageError, describe
+from benchmark.core.errors import UsageError, describe, shown
 from benchmark.core.identity import method_identity
 from benchmark.core.types import METHODS, Method, Modality, Task, TrainedExplainer
 from benchmark.inspection.conformance.findings import Checks, Finding, Report, Untried
@@ -64,7 +64,7 @@ def _trial(name: str, method: Method, build: Callable[[], Task]) -> MethodTrial 
         return MethodTrial(name, method, build)
     if isinstance(why, str) and why:
         return Finding("note", holds, why)
-    found = f"unsupported returns {why!r}: expected None where it explains the task, else the reason in words"
+    found = f"unsupported returns {shown(why)}: expected None where it explains the task, else the reason in words"
     return Finding("wrong", holds, found)
 
 
@@ -193,7 +193,11 @@ def padding(trial: MethodTrial) -> str | None:
 def resolves(trial: MethodTrial) -> str | None:
     """What `resolved` gives stands in the record."""
     again = trial.method.resolved(trial.task)
-    return None if again == trial.method else f"resolved({trial.method!r}) is {again!r}: expected no further change"
+    return (
+        None
+        if again == trial.method
+        else f"resolved({shown(trial.method)}) is {shown(again)}: expected no further change"
+    )
 
 
 @WORK.add("its source can be read, and what it learns from is known")

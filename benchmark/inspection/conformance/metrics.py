@@ -11,13 +11,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from benchmark.core.errors import UsageError, describe
+from benchmark.core.errors import UsageError, describe, shown
 from benchmark.core.types import METHODS, Task
+from benchmark.inspection.conformance.explainer_metrics import EXPLAINED, ExplainerTrial
 from benchmark.inspection.conformance.findings import Checks, Finding, Report, Untried
 from benchmark.inspection.conformance.trial_tasks import TRIAL_TASKS, spec_of
 from benchmark.inspection.crosscheck.cases import formula
 from benchmark.scoring.evaluator import Evaluation, Evaluator
-from benchmark.scoring.metrics import METRICS, NON_FINITE, OK
+from benchmark.scoring.metrics import METRICS, NON_FINITE, OK, ExplainerMetric
 
 SMALL = 2 * 8 * 256
 """Bytes of a forward that cut a task into many batches."""
@@ -86,7 +87,10 @@ def check_metric(name: str, tasks: dict[str, Callable[[], Task]] | None = None) 
         return Report(subject, (Finding("wrong", holds, f"making it raises {describe(error, check_metric)}"),))
     findings = list(FACTS.tried((name, metric), made=type(metric)))
     for place, build in (TRIAL_TASKS if tasks is None else tasks).items():
-        findings += SCORES.tried(MetricTrial(name, build()), str(place), type(metric))
+        if isinstance(metric, ExplainerMetric):
+            findings += EXPLAINED.tried(ExplainerTrial(name, build()), str(place), type(metric))
+        else:
+            findings += SCORES.tried(MetricTrial(name, build()), str(place), type(metric))
     return Report(subject, tuple(findings))
 
 
@@ -95,13 +99,13 @@ def facts(named: tuple[str, Any]) -> str | None:
     """What boards and records need."""
     name, metric = named
     if metric.name != name:
-        return f"it stands in the table as {name!r} and calls itself {metric.name!r}"
+        return f"it stands in the table as {name!r} and calls itself {shown(metric.name)}"
     if not isinstance(metric.higher_is_better, bool):
-        return f"its higher_is_better is {metric.higher_is_better!r}, expected True or False"
+        return f"its higher_is_better is {shown(metric.higher_is_better)}, expected True or False"
     if not metric.low < metric.high:
         return f"its scores are said to lie between {metric.low} and {metric.high}: expected low < high"
     if type(metric.version) is not int or metric.version < 1:
-        return f"its version is {metric.version!r}, expected a whole number from 1 on"
+        return f"its version is {shown(metric.version)}, expected a whole number from 1 on"
     return None if metric.family and metric.title else "it has no family or no title"
 
 
@@ -132,12 +136,10 @@ def scores(trial: MetricTrial) -> str | None:
 
 
 def _without_scores(trial: MetricTrial) -> str:
-    """Return the sentence for a metric without any score, unless it says why or needs more than attributions."""
+    """Return the sentence for a metric without any score, unless it says why."""
     metric: Any = METRICS[trial.name]
     if hasattr(metric, "unsupported") and (why := metric.unsupported(trial.task)) is not None:
         raise Untried(why)
-    if not hasattr(metric, "probe"):
-        raise Untried("it asks the explainer, and attributions alone have no score")
     return "no sample of this task has a score: each is NaN"
 
 

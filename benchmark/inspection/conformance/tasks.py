@@ -10,7 +10,7 @@ from typing import Any, get_args
 
 import torch
 
-from benchmark.core.errors import BenchmarkError, UsageError, describe
+from benchmark.core.errors import BenchmarkError, UsageError, describe, shown
 from benchmark.core.identity import task_identity, what_changed
 from benchmark.core.sources import Located, Sources
 from benchmark.core.types import TASKS, Budget, Modality, Task, TaskSpec
@@ -92,19 +92,19 @@ def facts(trial: TaskTrial) -> str | None:
     """What a run is planned with."""
     spec: Any = trial.spec
     if spec.modality not in get_args(Modality):
-        return f"its modality is {spec.modality!r}, expected one of {', '.join(get_args(Modality))}"
+        return f"its modality is {shown(spec.modality)}, expected one of {', '.join(get_args(Modality))}"
     said = TASKS.entry(trial.name).facts.get("modality", spec.modality)
     if said != spec.modality:
         return f"it is registered as {said}, and its spec says {spec.modality}: give both the same modality"
     if type(spec.n_features) is not int or spec.n_features < 1:
-        return f"its n_features is {spec.n_features!r}, expected a whole number of at least 1"
+        return f"its n_features is {shown(spec.n_features)}, expected a whole number of at least 1"
     if not isinstance(spec.budget, Budget) or spec.budget.steps < 1 or spec.budget.subsets < 1:
-        return f"its budget is {spec.budget!r}, expected a Budget with at least one step and one subset"
+        return f"its budget is {shown(spec.budget)}, expected a Budget with at least one step and one subset"
     if not (isinstance(spec.floor, (int, float)) and 0 <= spec.floor <= 1):
-        return f"its floor is {spec.floor!r}, expected a balanced accuracy, 0 to 1"
+        return f"its floor is {shown(spec.floor)}, expected a balanced accuracy, 0 to 1"
     words = spec.facts()
     if not isinstance(words, dict) or not all(isinstance(text, str) for pair in words.items() for text in pair):
-        return f"its facts() are {words!r}, expected text by topic"
+        return f"its facts() are {shown(words)}, expected text by topic"
     return None
 
 
@@ -125,10 +125,10 @@ def located_alike(trial: TaskTrial) -> str | None:
     if not isinstance(first, Located):
         return f"locate returns {type(first).__name__}, expected benchmark.core.sources.Located"
     if first.source not in ("real", "synthetic"):
-        return f"its source is {first.source!r}, expected 'real' or 'synthetic'"
+        return f"its source is {shown(first.source)}, expected 'real' or 'synthetic'"
     if first.digest == again.digest and first.source == again.source:
         return None
-    return f"the digest is {first.digest!r} and then {again.digest!r}: let it depend on the content alone"
+    return f"the digest is {shown(first.digest)} and then {shown(again.digest)}: let it depend on the content alone"
 
 
 @SPEC.add("builds a Task of the name, modality and source that it said", vital=True)
@@ -140,7 +140,7 @@ def builds(trial: TaskTrial) -> str | None:
     said = {"name": trial.name, "modality": spec.modality, "source": trial.located.source}
     for key, value in said.items():
         if getattr(task, key) != value:
-            return f"the task's {key} is {getattr(task, key)!r}, and its spec said {value!r}"
+            return f"the task's {key} is {shown(getattr(task, key))}, and its spec said {shown(value)}"
     return None
 
 
@@ -210,7 +210,9 @@ def layers(trial: TaskTrial) -> str | None:
         if task.spatial is None:
             raise Untried("it does not say which submodule gives its last map of places (spatial): no CAM methods")
         known = dict(task.model.named_modules())
-        return None if task.spatial in known else f"its model has no submodule {task.spatial!r}, which spatial names"
+        return (
+            None if task.spatial in known else f"its model has no submodule {shown(task.spatial)}, which spatial names"
+        )
     if task.modality == "text":
         if not hasattr(task.model, "embed"):
             raise Untried("its model has no `embed`, which gradient methods look words up with")

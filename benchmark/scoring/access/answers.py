@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-from benchmark.core.errors import DataError, UsageError
+from benchmark.core.errors import DataError, UsageError, few
 from benchmark.core.types import Baseline
 from benchmark.models.batching import tensors_in
 from benchmark.scoring.masked_model import MaskedModel, predictions_in_parts
@@ -99,7 +99,7 @@ def _watched(model: nn.Module, layers: tuple[str, ...]) -> Iterator[dict[str, Te
     if unknown := [name for name in layers if name not in modules]:
         known = [name for name in modules if name]
         raise UsageError(
-            f"a metric reads the layer {unknown[0]!r}, which the model has not: its layers are {known[:20]}"
+            f"a metric reads the layer {unknown[0]!r}, which the model has not: its layers are {few(known, 20)}"
         )
 
     def keep(name: str, output: object) -> None:

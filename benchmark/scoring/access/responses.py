@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from benchmark.core.errors import BenchmarkError, UsageError
+from benchmark.core.errors import BenchmarkError, UsageError, shown
 from benchmark.scoring.access.answers import Answers, read, read_clean
 from benchmark.scoring.metrics import (
     OK,
@@ -47,20 +47,26 @@ class OtherQueries:
 
     def __init__(self, common: SharedQueries, metrics: Iterable[ProbeMetric]) -> None:
         self.common = common
-        asked = [(metric.probe, metric.reading_on(common.task)) for metric in metrics]
-        self.asked: list[Asked] = list(dict.fromkeys(asked))
+        self.asked: dict[Asked, str] = {}
+        """The first by name of the metrics that ask this: reprs of two packages' probes may be one, names are not."""
+        for metric in sorted(metrics, key=lambda metric: metric.name):
+            self.asked.setdefault((metric.probe, metric.reading_on(common.task)), metric.name)
+        self.readings: dict[Reading, str] = {}
+        for (_, reading), name in self.asked.items():
+            self.readings.setdefault(reading, name)
 
     def share(self, rows: slice, shared: SharedPredictions) -> Answers:
         """Return the answers that no method changes, by name: about whole inputs, and about sets of shared probes."""
         x, classes = self.common.x[rows], shared.classes
         answers: Answers = {}
-        for reading in dict.fromkeys(reading for _, reading in self.asked if reading != PROBABILITY):
-            clean = read_clean(self.common.model, x, classes, reading)
-            answers |= {f"clean {reading} {name}": part[:, 0] for name, part in clean.items()}
-        for probe, reading in self.asked:
+        for reading, metric in self.readings.items():
+            if reading != PROBABILITY:
+                clean = read_clean(self.common.model, x, classes, reading)
+                answers |= {f"clean/{metric}/{name}": part[:, 0] for name, part in clean.items()}
+        for (probe, reading), metric in self.asked.items():
             if isinstance(probe, SharedProbe):
                 found = self._answers(probe, reading, self._shared_sets(probe, rows), x, shared)
-                answers |= {f"{probe} {reading} {name}": part for name, part in found.items()}
+                answers |= {f"sets/{metric}/{name}": part for name, part in found.items()}
         return answers
 
     def respond(
@@ -69,11 +75,11 @@ class OtherQueries:
         """Return the response to each probe and reading, for finite attributions `scores` (M, B, G) of M methods."""
         responses: dict[Asked, Response] = {}
         ordering = None
-        for probe, reading in self.asked:
+        for (probe, reading), metric in self.asked.items():
             sets: RemovalSets
             if isinstance(probe, SharedProbe):
                 sets = self._shared_sets(probe, rows)
-                answers = _chosen(shared.others, f"{probe} {reading} ")
+                answers = _chosen(shared.others, f"sets/{metric}/")
             else:
                 assert isinstance(probe, OrderedProbe)
                 ordering = ordering or ordering_of(self.common, scores, rows)
@@ -105,7 +111,7 @@ class OtherQueries:
             flat = scores if not probe.ordered else scores.flatten(0, 1).unsqueeze(0)
             mass = mass_of_sets(sets, flat).reshape(methods, batch, -1)
             constant = is_constant(parts["prob"], exists, floor=1.0)
-        clean = _chosen(shared.others, f"clean {reading} ")
+        clean = _chosen(shared.others, f"clean/{self.readings[reading]}/")
         return Response(
             parts["prob"], parts["same_class"], shared.clean, exists, mass,
             constant_attribution if probe.mass else None, constant, parts.get("logits"), clean.get("logits"),
@@ -149,12 +155,18 @@ class OtherQueries:
             UsageError: it gives no removal sets, or not those of these samples.
         """
         if not hasattr(sets, "block"):
-            raise UsageError(f"{probe}: expected removal sets such as MaskSets.of(masks), got a {type(sets).__name__}")
+            raise UsageError(
+                f"{shown(probe)}: expected removal sets such as MaskSets.of(masks), got a {type(sets).__name__}"
+            )
         if sets.shape[0] != batch or not sets.shape[1]:
-            raise UsageError(f"{probe}: expected removal sets of {batch} samples, got the shape {tuple(sets.shape)}")
+            raise UsageError(
+                f"{shown(probe)}: expected removal sets of {batch} samples, got the shape {tuple(sets.shape)}"
+            )
         features = sets.block(slice(0, 1), slice(0, 1)).shape[-1]
         if features != self.common.task.n_features:
-            raise UsageError(f"{probe}: expected masks of {self.common.task.n_features} features, got {features}")
+            raise UsageError(
+                f"{shown(probe)}: expected masks of {self.common.task.n_features} features, got {features}"
+            )
 
 
 def scored(metric: ProbeMetric, response: Response, shape: Sequence[int]) -> Scores:

@@ -12,6 +12,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
+from benchmark.core.errors import in_a_line
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -38,6 +40,7 @@ class Samples:
     unpadded: bool
     budget: Budget
     seeds: Callable[[str], Tensor]
+    __repr__ = in_a_line
 
 
 class Probe(ABC):

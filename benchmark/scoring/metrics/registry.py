@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from fnmatch import fnmatchcase
 from typing import Any
 
-from benchmark.core.errors import UsageError, describe, did_you_mean
+from benchmark.core.errors import UsageError, describe, did_you_mean, shown
 from benchmark.core.registry import Registry, a_text, is_name, one_of
 from benchmark.core.selection import chosen, items_of
 from benchmark.scoring.metrics.metric import ExplainerMetric, Metric, ProbeMetric
@@ -133,7 +133,9 @@ class MetricRegistry(Registry[Any]):
         if name.lower() in RESERVED:
             raise UsageError(f"no metric can be called {name!r}: the word stands for several in selections")
         if facts.get("group") in self.closed and name not in self._entries:
-            raise UsageError(f"the metric {name!r}: the group {facts['group']!r} is the paper's; choose another word")
+            raise UsageError(
+                f"the metric {name!r}: the group {shown(facts['group'])} is the paper's; choose another word"
+            )
         twins = [other for other in self._entries if other.lower() == name.lower() and other != name]
         if twins:
             raise ValueError(f"two metrics are called {name!r} but for capitals: rename one of them")
@@ -169,22 +171,33 @@ Mapping.register(MetricRegistry)
 
 
 def _a_group(value: Any) -> str | None:
-    return None if is_name(value) and value not in ("all",) else f"expects a word, got {value!r}"
+    return None if is_name(value) and value not in ("all",) else f"expects a word, got {shown(value)}"
 
 
 def problem_of(metric: Any) -> str | None:
     """Return why something is no metric that can be used, or None where it is one."""
     if not isinstance(metric, (ProbeMetric, ExplainerMetric)):
-        return f"expected a ProbeMetric or an ExplainerMetric, got {metric!r}"
+        return f"expected a ProbeMetric or an ExplainerMetric, got {shown(metric)}"
     if isinstance(metric, ProbeMetric) and not callable(getattr(getattr(metric, "probe", None), "sets", None)):
-        return f"its probe is {getattr(metric, 'probe', None)!r}, expected a Probe such as MORF"
+        return f"its probe is {shown(getattr(metric, 'probe', None))}, expected a Probe such as MORF"
+    if isinstance(metric, ProbeMetric) and not _is_hashable(metric.probe):
+        return f"its probe {type(metric.probe).__name__} has no hash: write @dataclass(frozen=True) above its class"
     if not isinstance(metric.higher_is_better, bool):
-        return f"higher_is_better is {metric.higher_is_better!r}, expected True or False"
+        return f"higher_is_better is {shown(metric.higher_is_better)}, expected True or False"
     if type(metric.version) is not int or metric.version < 1:
-        return f"its version is {metric.version!r}, expected a number from 1 on"
+        return f"its version is {shown(metric.version)}, expected a number from 1 on"
     if not metric.low < metric.high:
-        return f"its scores lie between {metric.low!r} and {metric.high!r}: expected low < high"
+        return f"its scores lie between {shown(metric.low)} and {shown(metric.high)}: expected low < high"
     return None
+
+
+def _is_hashable(value: object) -> bool:
+    """Tell whether a value can be compared with others: those that are equal are asked once."""
+    try:
+        hash(value)
+    except TypeError:
+        return False
+    return True
 
 
 def matching(item: str, groups: Mapping[str, str]) -> list[str]:

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from benchmark.core.errors import in_a_line
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -58,6 +60,7 @@ class Response:
     clean_logits: Tensor | None = None
     activations: Mapping[str, Tensor] = field(default_factory=dict)
     clean_activations: Mapping[str, Tensor] = field(default_factory=dict)
+    __repr__ = in_a_line
 
 
 def required(part: Tensor | None, what: str) -> Tensor:

@@ -6,6 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from benchmark.core.errors import in_a_line
+
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
@@ -39,6 +41,7 @@ class Subject:
     seeds: Callable[[str], Tensor]
     explain: Attribute
     explain_model: Callable[[nn.Module], Attribute] | None = None
+    __repr__ = in_a_line
 
     def uniform(self, purpose: str) -> Tensor:
         """Return noise (B, ...) of the inputs' shape and type, uniform in [-1, 1).
