@@ -107,6 +107,7 @@ def plan_task(
     precision: Precision = "fp32",
     preset: str = "standard",
     device: Device = "cpu",
+    model: int = 0,
 ) -> PlannedTask:
     """Find a task's data and lay out its cells.
 
@@ -119,13 +120,15 @@ def plan_task(
         precision: of the forwards.
         preset: how much work, see `benchmark.running.presets`.
         device: the class of device.
+        model: the seed that the task's model is trained from.
 
     Raises:
+        UsageError: its model comes from no such seed.
         DataError: its data are missing or damaged, or it is a person's own and fails.
     """
     made = TASKS.get(name)
     try:
-        spec = made()
+        spec = spec_of(name, model)
         located = spec.locate(sources)
     except BenchmarkError:
         raise
@@ -136,13 +139,27 @@ def plan_task(
     skips: dict[str, str] = {}
     for choice in choices:
         method, reason = suited(method_for(choice, preset), spec, choice.name, choice.label)
-        cell = Cell(located.source, name, choice.name, parameters(method), seed, limit, precision, device, preset)
+        cell = Cell(located.source, name, choice.name, parameters(method), seed, limit, precision, device, preset, model)
         if any(cell.key == other.key for other, _ in cells):
             continue  # the same method, once with its defaults spelt out
         cells.append((cell, choice))
         if reason:
             skips[cell.key] = reason
     return PlannedTask(name, spec, located, tuple(cells), skips)
+
+
+def spec_of(name: str, model: int = 0) -> TaskSpec:
+    """Return what a task's file registers, with its model trained from a seed.
+
+    Raises:
+        UsageError: the task knows one model only.
+    """
+    spec = TASKS.get(name)()
+    if model == 0:
+        return spec
+    if not dataclasses.is_dataclass(spec) or not hasattr(spec, "model_seed"):
+        raise UsageError(f"--models {model}: {name} has one model only, 0; others are for tables and texts of ours")
+    return dataclasses.replace(spec, model_seed=model)  # type: ignore[type-var]
 
 
 def suited(method: Method, task: Task | TaskSpec, name: str | None, label: str) -> tuple[Method, str | None]:
