@@ -26,8 +26,8 @@ def resampled(array: ScoreArray, draws: int = DRAWS, seed: int = 0) -> np.ndarra
     rng = np.random.default_rng(seed)
     methods, seeds, metrics, samples = array.scores.shape
     of_seeds = rng.multinomial(seeds, np.full(seeds, 1 / seeds), draws)
-    rows, which_row = np.unique(array.samples, return_inverse=True)
-    of_samples = rng.multinomial(len(rows), np.full(len(rows), 1 / len(rows)), draws)[:, which_row]
+    numbers, which_row = np.unique(array.samples, return_inverse=True)
+    of_samples = rng.multinomial(len(numbers), np.full(len(numbers), 1 / len(numbers)), draws)[:, which_row]
     models, which_model = np.unique(array.models, return_inverse=True)
     if len(models) > 1:
         of_samples *= rng.multinomial(len(models), np.full(len(models), 1 / len(models)), draws)[:, which_model]

@@ -124,7 +124,9 @@ def score_array(done: list[Record], methods: list[str], seeds: tuple[int, ...]) 
     scores[:, :, undefined > 0] = np.nan
     higher = np.array([bool(facts[name]["higher_is_better"]) for name in metrics])
     families = tuple(facts[name]["family"] for name in metrics)
-    return ScoreArray(tuple(methods), seeds, tuple(metrics), samples, models, scores, expected, higher, families, undefined)
+    return ScoreArray(
+        tuple(methods), seeds, tuple(metrics), samples, models, scores, expected, higher, families, undefined
+    )
 
 
 def _common_samples(done: list[Record]) -> np.ndarray:

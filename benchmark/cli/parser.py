@@ -12,7 +12,7 @@ import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from benchmark.cli.arguments import add_allow_weak, add_metrics, add_out, add_sources, natural, positive
+from benchmark.cli.arguments import add_allow_weak, add_metrics, add_out, add_sources, natural, positive, several
 from benchmark.cli.boards import add_boards
 from benchmark.cli.crosscheck import add_check, add_verify, regress_command
 from benchmark.cli.forget import add_forget
@@ -142,6 +142,8 @@ def build_parser() -> argparse.ArgumentParser:
     run.add_argument("--limit", type=positive, metavar="N", help="only the first N test samples")
     add_allow_weak(run)
     run.add_argument("--seed", type=natural, default=0, help="base of every random draw (default: 0)")
+    run.add_argument("--models", type=several, default=(0,), metavar="S,S",
+                     help="seeds of the task's model, for tables and texts of ours (default: 0)")  # fmt: skip
     run.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     run.add_argument("--precision", choices=("fp32", "bf16"), default="fp32",
                      help="of the model's forwards while it is probed; boards never mix them")  # fmt: skip

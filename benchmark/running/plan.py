@@ -78,6 +78,12 @@ class PlannedTask:
     cells: tuple[tuple[Cell, MethodChoice], ...]
     skips: dict[str, str]
 
+    @property
+    def title(self) -> str:
+        """Return the task, with the seed of its model where that is not its own."""
+        model = self.cells[0][0].model if self.cells else 0
+        return self.name + (f", model {model}" if model else "")
+
     def methods(self) -> list[tuple[str, str, Method]]:
         """Return label, name and method of each cell that applies."""
         return [
@@ -139,7 +145,9 @@ def plan_task(
     skips: dict[str, str] = {}
     for choice in choices:
         method, reason = suited(method_for(choice, preset), spec, choice.name, choice.label)
-        cell = Cell(located.source, name, choice.name, parameters(method), seed, limit, precision, device, preset, model)
+        cell = Cell(
+            located.source, name, choice.name, parameters(method), seed, limit, precision, device, preset, model
+        )
         if any(cell.key == other.key for other, _ in cells):
             continue  # the same method, once with its defaults spelt out
         cells.append((cell, choice))
