@@ -167,7 +167,7 @@ def spec_of(name: str, model: int = 0) -> TaskSpec:
         return spec
     if not dataclasses.is_dataclass(spec) or not hasattr(spec, "model_seed"):
         raise UsageError(f"--models {model}: {name} has one model only, 0; others are for tables and texts of ours")
-    return dataclasses.replace(spec, model_seed=model)  # type: ignore[type-var]
+    return dataclasses.replace(spec, model_seed=model)
 
 
 def suited(method: Method, task: Task | TaskSpec, name: str | None, label: str) -> tuple[Method, str | None]:
