@@ -6,12 +6,12 @@ import copy
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
-from benchmark.core.parameters import bounded
+from benchmark.core.parameters import Space, bounded
 from benchmark.core.types import METHODS, Attribute, Method, Task
 from benchmark.models.outputs import OUTPUTS
 from methods.continuous import gradient
@@ -77,6 +77,7 @@ class GuidedBackprop(Method):
         >>> GuidedBackprop().prepare(task, seed=0)(x, target)  # (B, H * W)
     """
 
+    space: ClassVar[Space] = Space({"output": OUTPUTS})
     output: str = bounded("logit", among=OUTPUTS)
 
     def prepare(self, task: Task, seed: int) -> Attribute:
@@ -114,6 +115,7 @@ class LRP(Method):
         >>> LRP(gamma=0.1).prepare(task, seed=0)(x, target)  # (B, H * W)
     """
 
+    space: ClassVar[Space] = Space({"output": OUTPUTS, "gamma": (0.0, 0.1, 0.25, 0.5)})
     gamma: float = bounded(0.25, low=0)
     output: str = bounded("logit", among=OUTPUTS)
 

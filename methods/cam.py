@@ -8,13 +8,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from benchmark.core.errors import BenchmarkError
-from benchmark.core.parameters import bounded
+from benchmark.core.parameters import Space, bounded
 from benchmark.core.types import METHODS, Attribute, Method, Task
 from benchmark.models.batching import Batching
 from benchmark.models.outputs import OUTPUTS, output_of
@@ -72,6 +73,7 @@ class GradCam(Method):
         >>> GradCam().prepare(task, seed=0)(x, target)  # (B, H * W), at least 0
     """
 
+    space: ClassVar[Space] = Space({"output": OUTPUTS})
     output: str = bounded("logit", among=OUTPUTS)
 
     def prepare(self, task: Task, seed: int) -> Attribute:
@@ -99,6 +101,7 @@ class GradCamPlusPlus(Method):
         >>> GradCamPlusPlus().prepare(task, seed=0)(x, target)  # (B, H * W), at least 0
     """
 
+    space: ClassVar[Space] = Space({"output": OUTPUTS})
     output: str = bounded("logit", among=OUTPUTS)
 
     def prepare(self, task: Task, seed: int) -> Attribute:
@@ -130,6 +133,9 @@ class ScoreCam(Method):
         >>> ScoreCam(channels=32).prepare(task, seed=0)(x, target)  # (B, H * W), at least 0
     """
 
+    space: ClassVar[Space] = Space(
+        {"output": OUTPUTS}, by_rows={60: {"channels": (48,)}, 500: {"channels": (450,)}, None: {"channels": (None,)}}
+    )
     channels: int | None = bounded(None, low=1)
     output: str = bounded("probability", among=OUTPUTS)
 

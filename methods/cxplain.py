@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from benchmark.core.errors import BenchmarkError
-from benchmark.core.parameters import bounded, parameters, with_defaults
+from benchmark.core.parameters import Space, bounded, parameters, with_defaults
 from benchmark.core.seeding import seed_for
 from benchmark.core.types import METHODS, Attribute, Method, Modality, Task, TaskSpec
 from benchmark.learning.fitting import Curves, Fitting, fit
@@ -209,6 +209,7 @@ class CXPlain(Method):
         >>> lower, upper = explain.interval(x)
     """
 
+    space: ClassVar[Space] = Space({"output": (LOSS, *OUTPUTS), "rows": (400, 2000), "members": (1, 5)})
     only_predicted: ClassVar[bool] = True
     rows: int | None = bounded(None, low=2)
     members: int | None = bounded(None, low=1)

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor, nn
 
-from benchmark.core.parameters import bounded, parameters, with_defaults
+from benchmark.core.parameters import Space, bounded, parameters, with_defaults
 from benchmark.core.types import METHODS, Attribute, Method, Modality, Task, TaskSpec
 from benchmark.learning.fitting import Fitting, fit
 from benchmark.learning.objective import StatelessObjective
@@ -198,6 +198,9 @@ class FastShap(Method):
         >>> explain(x, target)  # (B, G)
     """
 
+    space: ClassVar[Space] = Space(
+        {"output": OUTPUTS, "value": VALUES, "coalitions": (8, 16, 32), "penalty": (0.0, 0.1)}
+    )
     output: str = bounded("probability", among=OUTPUTS)
     value: str = bounded("model", among=VALUES)
     normalise: bool = True

@@ -6,11 +6,12 @@ Captum takes over a second to import, so methods that use it import it when they
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from benchmark.core.parameters import bounded
+from benchmark.core.parameters import Space, bounded
 from benchmark.core.seeding import content_seeds, seed_for, seeded
 from benchmark.core.types import METHODS, Attribute, Method, Task
 from benchmark.models.outputs import OUTPUTS, PairedOutput, TargetOutput
@@ -33,6 +34,15 @@ class IntegratedGradients(Method):
         >>> IntegratedGradients(steps=20, output="log_odds").prepare(task, seed=0)(x, target)  # (B, G)
     """
 
+    space: ClassVar[Space] = Space(
+        {"output": OUTPUTS, "reference": ("removal", "zero", "mean")},
+        by_rows={
+            5: {"steps": (1, 2)},
+            60: {"steps": (3, 10, 30)},
+            500: {"steps": (50, 250)},
+            None: {"steps": (50, 250)},
+        },
+    )
     steps: int = bounded(50, low=1)
     output: str = bounded("logit", among=OUTPUTS)
     reference: str = bounded("removal", among=REFERENCES)
@@ -78,6 +88,15 @@ class GradientShap(Method):
         >>> GradientShap(samples=20, background=10).prepare(task, seed=0)(x, target)  # (B, G)
     """
 
+    space: ClassVar[Space] = Space(
+        {"output": OUTPUTS, "reference": REFERENCES},
+        by_rows={
+            5: {"samples": (2,)},
+            60: {"samples": (30,)},
+            500: {"samples": (250,)},
+            None: {"samples": (250, 1000)},
+        },
+    )
     samples: int = bounded(50, low=1)
     background: int = bounded(100, low=1)
     output: str = bounded("logit", among=OUTPUTS)
@@ -145,6 +164,7 @@ class DeepLift(Method):
         >>> DeepLift(output="probability").prepare(task, seed=0)(x, target)  # (B, G)
     """
 
+    space: ClassVar[Space] = Space({"output": OUTPUTS, "reference": ("removal", "zero", "mean")})
     output: str = bounded("logit", among=OUTPUTS)
     reference: str = bounded("removal", among=tuple(kind for kind in REFERENCES if kind not in DRAWN))
 
@@ -178,6 +198,10 @@ class DeepLiftShap(Method):
         >>> DeepLiftShap(background=5).prepare(task, seed=0)(x, target)  # (B, G)
     """
 
+    space: ClassVar[Space] = Space(
+        {"output": OUTPUTS},
+        by_rows={60: {"background": (10, 15)}, 500: {"background": (50, 100)}, None: {"background": (50, 100)}},
+    )
     background: int = bounded(10, low=2)
     output: str = bounded("logit", among=OUTPUTS)
 
@@ -221,6 +245,13 @@ class Saliency(Method):
         >>> Saliency().prepare(task, seed=0)(x, target)  # (B, G), at least 0
     """
 
+    space: ClassVar[Space] = Space(
+        {"output": OUTPUTS, "form": ("absolute", "signed"), "times_input": (False, True)},
+        {
+            "text": {"form": ("absolute", "signed", "largest", "l2")},
+            "image": {"form": ("absolute", "signed", "largest", "l2")},
+        },
+    )
     form: str = bounded("absolute", among=("absolute", "signed", "largest", "l2"))
     times_input: bool = False
     output: str = bounded("logit", among=OUTPUTS)
@@ -260,6 +291,7 @@ class InputXGradient(Method):
         >>> InputXGradient().prepare(task, seed=0)(x, target)  # (B, G)
     """
 
+    space: ClassVar[Space] = Space({"output": OUTPUTS})
     output: str = bounded("logit", among=OUTPUTS)
 
     def prepare(self, task: Task, seed: int) -> Attribute:

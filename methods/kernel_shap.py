@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from itertools import combinations
 from math import comb
-from typing import Self
+from typing import ClassVar, Self
 
 import torch
 from torch import Tensor
 
-from benchmark.core.parameters import bounded, parameters, with_defaults
+from benchmark.core.parameters import Space, bounded, parameters, with_defaults
 from benchmark.core.types import METHODS, Attribute, Method, Task, TaskSpec
 from benchmark.models.outputs import OUTPUTS
 from methods.game import REMOVALS, Game, Value, by_players, no_deletion
@@ -39,6 +39,11 @@ class KernelShap(Method):
         >>> KernelShap(n_samples=50).prepare(task, seed=0)(x, target)  # (B, G)
     """
 
+    space: ClassVar[Space] = Space(
+        {"output": OUTPUTS, "estimator": ("shap", "captum")},
+        {"text": {"removal": REMOVALS}},
+        {60: {"n_samples": (58,)}, 500: {"n_samples": (498,)}, None: {"n_samples": (5000,)}},
+    )
     n_samples: int | None = bounded(None, low=1)
     estimator: str = bounded("shap", among=("shap", "captum"))
     output: str = bounded("logit", among=OUTPUTS)

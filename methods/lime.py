@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor
 
-from benchmark.core.parameters import bounded, parameters, with_defaults
+from benchmark.core.parameters import Space, bounded, parameters, with_defaults
 from benchmark.core.seeding import seeded
 from benchmark.core.types import METHODS, Attribute, Method, Modality, Task, TaskSpec
 from benchmark.models.outputs import OUTPUTS
@@ -43,6 +43,11 @@ class Lime(Method):
         >>> Lime(n_samples=50, output="probability").prepare(task, seed=0)(x, target)  # (B, G)
     """
 
+    space: ClassVar[Space] = Space(
+        {"output": OUTPUTS, "estimator": ("lime", "captum"), "penalty": (None, 1e-4)},
+        {"text": {"removal": REMOVALS}},
+        {60: {"n_samples": (60,)}, 500: {"n_samples": (500,)}, None: {"n_samples": (5000,)}},
+    )
     n_samples: int | None = bounded(None, low=1)
     estimator: str = bounded("lime", among=("lime", "captum"))
     penalty: float | None = bounded(None, low=0)

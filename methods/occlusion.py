@@ -6,13 +6,13 @@ Captum takes over a second to import, so methods import it when they are prepare
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from benchmark.core.parameters import bounded, parameters, with_defaults
+from benchmark.core.parameters import Space, bounded, parameters, with_defaults
 from benchmark.core.types import METHODS, Attribute, Method, Task, TaskSpec
 from benchmark.models.outputs import OUTPUTS
 from methods.game import CHUNK_FEATURES, GRID, REMOVALS, Game, no_deletion
@@ -70,6 +70,14 @@ class Occlusion(Method):
         >>> Occlusion(window=2, output="probability").prepare(task, seed=0)(x, target)  # (B, G)
     """
 
+    space: ClassVar[Space] = Space(
+        {"output": OUTPUTS},
+        {
+            "table": {"window": (1, 2, 3)},
+            "text": {"window": (1, 2, 3), "removal": REMOVALS},
+            "image": {"window": (1, 2, 3, 4), "stride": (1, 2), "removal": ("task", "zero")},
+        },
+    )
     window: int | None = bounded(None, low=1)
     stride: int | None = bounded(None, low=1)
     output: str = bounded("logit", among=OUTPUTS)
@@ -105,6 +113,7 @@ class FeatureAblation(Method):
         >>> FeatureAblation(output="probability").prepare(task, seed=0)(x, target)  # (B, G)
     """
 
+    space: ClassVar[Space] = Space({"output": OUTPUTS}, {"text": {"removal": REMOVALS}})
     output: str = bounded("logit", among=OUTPUTS)
     removal: str = bounded("task", among=REMOVALS)
 
