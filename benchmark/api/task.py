@@ -19,6 +19,7 @@ from benchmark.api.inputs import (
     tensor_of,
     tokens_of,
 )
+from benchmark.api.names import known_modality
 from benchmark.api.removing import check_removal, grouped, removal_of
 from benchmark.core.errors import UsageError, did_you_mean, few
 from benchmark.core.provenance import DataProvenance, ModelProvenance, Provenance
@@ -109,8 +110,8 @@ def task(
     if modality is None:
         known = names is not None or hasattr(model, "predict_proba")
         modality = "table" if known and rows.dim() == 2 else modality_of(rows, text)
-    elif modality not in STEPS:
-        raise UsageError(f"modality expects table, image or text, got {modality!r}")
+    else:
+        modality = known_modality(modality)
     place = place_of(model)  # a black box has none, and numbers for it stay as they are
     rows = check_inputs(rows, "x", modality, None if place is None else place[1])
     usual = _background(background, rows, names or names_fitted(model), model, modality)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, Self, get_args, runtime_checkable
 
-from benchmark.core.errors import in_a_line
+from benchmark.core.errors import UsageError, in_a_line, shown
 from benchmark.core.provenance import Provenance
 from benchmark.core.registry import Registry, a_text, one_of, some_of
 from benchmark.core.sources import Located, Source, Sources
@@ -48,6 +48,20 @@ class Budget:
     subsets: int = 100
     subset_fraction: float = 1 / 3
     subset_minimum: int = 2
+
+    def __post_init__(self) -> None:
+        """Make sure that there is something to probe.
+
+        Raises:
+            UsageError: a number is of another type, or out of range.
+        """
+        for name, least in (("steps", 1), ("subsets", 1), ("subset_minimum", 0)):
+            value = getattr(self, name)
+            if type(value) is not int or value < least:
+                raise UsageError(f"{name} of a budget expects a whole number of at least {least}, got {shown(value)}")
+        share = self.subset_fraction
+        if isinstance(share, bool) or not isinstance(share, (int, float)) or not 0 <= share <= 1:
+            raise UsageError(f"subset_fraction of a budget expects a share from 0 to 1, got {shown(share)}")
 
 
 class Removal(Protocol):

@@ -141,8 +141,19 @@ EVALUATIONS = {
     "all but one metric": (scored("!DEL"), "one metric, got '!DEL'"),
     "several metrics of a score": (scored(["DEL", "FC"]), "one metric, got list: evaluate takes several"),
     "unknown sample": (evaluated({"mine": X}, samples=[9]), "expected some of the 8 test samples of own"),
+    "one sample": (evaluated({"mine": X}, samples=3), r"such as range\(3\), or None for all, got 3"),
+    "a slice of samples": (evaluated({"mine": X}, samples=slice(0, 3)), r"None for all, got slice\(0, 3, None\)"),
+    "samples that are shares": (evaluated({"mine": X}, samples=[0.0, 1.0]), r"None for all, got \[0.0, 1.0\]"),
+    "samples as a word": (evaluated({"mine": X}, samples="all"), "row numbers, such .* None for all, got 'all'"),
+    "a mask of samples": (evaluated({"mine": X}, samples=[True, False] * 4), r"a mask: np.flatnonzero\(mask\) gives"),
     "a sample twice": (evaluated({"mine": X[:2]}, samples=[1, 1]), "row numbers that are different, got 1, 1"),
-    "seed": (evaluated({"mine": X}, seed="0"), "seed expects a whole number, got '0'"),
+    "seed": (evaluated({"mine": X}, seed="0"), "seed expects a whole number of at least 0, got '0'"),
+    "a seed below 0": (evaluated({"mine": X}, seed=-1), "seed expects a whole number of at least 0, got -1"),
+    "a seed below 0 for Quantus": (
+        lambda: fb.bridges.as_explain_func("saliency", seed=-1), "seed expects a whole number of at least 0, got -1",
+    ),
+    "no metrics": (evaluated({"mine": X}, metrics=None), "metrics expects a name or a list of names, got None"),
+    "the number of metrics": (evaluated({"mine": X}, metrics=3), "metrics expects a name or a list of names, got 3"),
     "unknown method": (lambda: fb.method("salency"), "unknown method 'salency'; did you mean 'saliency'"),
     "unknown parameter": (lambda: fb.method("lime", samples=3), "no parameter 'samples'; did you mean 'n_samples'"),
     "parameter of another type": (lambda: fb.method("lime", n_samples="3"), "expects a whole number or none, got '3'"),
@@ -155,6 +166,15 @@ EVALUATIONS = {
     ),
     "no folder": (lambda: fb.load("nowhere"), "expects a folder of records, .* nothing at 'nowhere'"),
     "a file": (lambda: fb.load(__file__), "expects a folder of records, .* got a file"),
+    "a folder that is none": (lambda: fb.load(None), "folder expects a path, got None"),
+    "a folder by number": (lambda: fb.load(3), "folder expects a path, got 3"),
+    "modality of methods": (lambda: fb.list_methods("tabular"), "expects table, image or text, got 'tabular'"),
+    "modality of removals": (lambda: fb.list_removals("tabel"), "expects table, image or text, got 'tabel'"),
+    "steps": (lambda: fb.Budget(0), "steps of a budget expects a whole number of at least 1, got 0"),
+    "steps as text": (lambda: fb.Budget("a"), "steps of a budget expects a whole number of at least 1, got 'a'"),
+    "subsets": (lambda: fb.Budget(3, subsets=0), "subsets of a budget expects a whole number of at least 1, got 0"),
+    "share of features": (lambda: fb.Budget(3, subset_fraction=2), "subset_fraction of a budget .* 0 to 1, got 2"),
+    "least of features": (lambda: fb.Budget(3, subset_minimum=-1), "subset_minimum of a budget .*at least 0, got -1"),
 }  # fmt: skip
 
 
@@ -165,6 +185,32 @@ FAILURES = {
         evaluated({"mine": lambda x, baselines, steps: X}), "mine: it failed: TypeError: .*missing 1 required",
     ),
 }  # fmt: skip
+
+
+RESULTS = {
+    "no folder": (lambda result: result.save(None), "folder expects a path, got None"),
+    "a board of a number": (lambda result: result.board(3), "no board of the metrics 3; known: ten"),
+    "a board beside a number": (lambda result: fb.bridges.beside(result, 3), "such as from_quantus makes, got int"),
+    "a table without a path": (lambda result: fb.bridges.to_csv(result, None), "path expects a path, got None"),
+    "a folder that is missing": (
+        lambda result: fb.bridges.to_csv(result, "missing/scores.csv"), "cannot write .*no such folder; make it",
+    ),
+    "another ending": (lambda result: fb.bridges.to_parquet(result, "scores.csv"), r"ends in .parquet, got 'scores"),
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def result():
+    return fb.evaluate(fb.task(MODEL, X), {"mine": X})
+
+
+@pytest.mark.parametrize("call", RESULTS)
+def test_a_wrong_call_of_a_result_gets_one_sentence(call, result, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    ask, sentence = RESULTS[call]
+    with pytest.raises(UsageError, match=sentence):
+        ask(result)
+    assert not list(tmp_path.iterdir()), "nothing is made"
 
 
 @pytest.mark.parametrize("call", TASKS | EVALUATIONS | FAILURES)
