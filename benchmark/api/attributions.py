@@ -48,7 +48,7 @@ def attributions_of(given: Any, task: Task, x: Tensor, target: Tensor | None, wh
         given = _of_target(given, task, x, target)
     if isinstance(given, (list, tuple)) and any(np.ndim(item) for item in given) and task.removal.pads:
         given = _padded(given, task, x, what)
-    if (names := names_of(given)) is not None:
+    if (names := names_of(given, what)) is not None:
         given = _in_order(given, names, task, what)
     return _features(_numbers(tensor_of(given, what)), task, x, what).to(x.device)
 

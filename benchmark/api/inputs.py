@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -11,7 +12,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from benchmark.core.errors import UsageError, few, short
+from benchmark.core.errors import UsageError, few, short, shown
 from benchmark.core.types import Modality, Task
 
 NAMED = {"table": "numbers (N, columns)", "image": "pixels (N, channels, side, side)", "text": "token ids (N, length)"}
@@ -76,9 +77,48 @@ def _came(given: object) -> str:
     return "an array" if isinstance(given, np.ndarray) else f"a {type(given).__name__}"
 
 
-def names_of(given: object) -> tuple[str, ...] | None:
-    """Return the names of a table's columns, or None where they have none."""
-    return tuple(map(str, given.columns)) if hasattr(given, "columns") and hasattr(given, "to_numpy") else None
+def names_of(given: object, what: str) -> tuple[str, ...] | None:
+    """Return the names of a table's columns, or None where they have none.
+
+    Raises:
+        UsageError: two columns are called alike.
+    """
+    if not (hasattr(given, "columns") and hasattr(given, "to_numpy")):
+        return None
+    return _different(tuple(map(str, given.columns)), what)
+
+
+def names_given(given: Any, count: int, what: str, of: str) -> tuple[Any, ...]:
+    """Return the names that a person gave to features or classes.
+
+    Args:
+        given: one for each.
+        count: how many there are.
+        what: what the names are called in sentences.
+        of: what is named, in words.
+
+    Raises:
+        UsageError: they are no list, too few or too many, or two are alike.
+    """
+    if isinstance(given, str) or not isinstance(given, Iterable):
+        raise UsageError(f"{what} expects a list of names, got {shown(given)}")
+    names = tuple(given)
+    if len(names) != count:
+        raise UsageError(f"{what} expects a name for each of {of}, got {len(names)}")
+    _different(tuple(map(str, names)), what)
+    return names
+
+
+def _different(names: tuple[str, ...], what: str) -> tuple[str, ...]:
+    """Return names that are different.
+
+    Raises:
+        UsageError: they are not.
+    """
+    if len(set(names)) < len(names):
+        twice = next(name for at, name in enumerate(names) if name in names[:at])
+        raise UsageError(f"{what} holds the name {short(twice)!r} twice: rename or drop one")
+    return names
 
 
 @dataclass(frozen=True)
@@ -100,7 +140,7 @@ _labels: WeakKeyDictionary[Task, Labels] = WeakKeyDictionary()
 
 def labels_of(given: object) -> Labels:
     """Return what the rows and columns of x are called."""
-    return Labels(names_of(given), _index_of(given))
+    return Labels(names_of(given, "x"), _index_of(given))
 
 
 def remember(task: Task, labels: Labels) -> Task:

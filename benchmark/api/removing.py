@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from benchmark.api.inputs import tensor_of
-from benchmark.core.errors import UsageError
+from benchmark.core.errors import UsageError, shown
 from benchmark.core.parameters import configure, split_settings
 from benchmark.core.types import Modality, Removal
 from benchmark.modalities.grouping import GroupedRemoval
@@ -46,6 +46,8 @@ def removal_of(given: Any, inputs: Inputs) -> Removal:
     if values.dim() > 1 or (values.dim() == 1 and len(values) != width):
         what = "channels" if inputs.modality == "image" else "columns"
         raise UsageError(f"removal expects a name, a number or a row of {width} {what}, got {tuple(values.shape)}")
+    if not bool(values.isfinite().all()):
+        raise UsageError(f"removal expects finite numbers of {values.dtype}, got {shown(given)}: mean is the default")
     return inputs.replaced_by(inputs.like(0.0) + values)
 
 

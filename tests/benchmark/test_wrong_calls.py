@@ -42,6 +42,8 @@ class Single(nn.Module):
 
 TASKS = {
     "no model": (lambda: fb.task("resnet", X), "expected a model .* got str: pass an nn.Module"),
+    "model and inputs swapped": (lambda: fb.task(X, MODEL), "x expects inputs, got a Linear: the model comes first"),
+    "a function as inputs": (lambda: fb.task(MODEL, lambda x: x), "x expects inputs, got a function: the model comes"),
     "one class": (lambda: fb.task(Single(), X), "one column that is 1 .* two classes or more"),
     "three axes": (lambda: fb.task(MODEL, X.view(8, 2, 3)), r"\(8, 2, 3\) .*cannot be told: .*x\[:, None\]"),
     "one axis": (lambda: fb.task(MODEL, X[0]), r"\(6,\) .*cannot be told: .*numbers \(N, columns\)"),
@@ -53,6 +55,10 @@ TASKS = {
     "not a number": (lambda: fb.task(MODEL, HOLED), "x holds NaN or infinity in row 2: drop these rows"),
     "empty": (lambda: fb.task(MODEL, X[:0]), r"x is empty, \(0, 6\)"),
     "objects": (lambda: fb.task(MODEL, np.array([[1, "a"]], dtype=object)), "an array of type object: give .* numbers"),
+    "a column twice": (lambda: fb.task(MODEL, named("abcdea")), "x holds the name 'a' twice: rename or drop one"),
+    "a column of the background twice": (
+        lambda: fb.task(MODEL, named("abcdef"), background=named("abcdee")), "background holds the name 'e' twice",
+    ),
     "words in a column": (
         lambda: fb.task(MODEL, pd.DataFrame({"age": [1.0], "sex": ["f"]})), "x expects columns of numbers, got .* sex",
     ),
@@ -88,6 +94,8 @@ TASKS = {
         lambda: fb.task(MODEL, X, removal=ColumnRemoval(torch.zeros(5))), "of 5 features, and an input of x has 6",
     ),
     "row of another width": (lambda: fb.task(MODEL, X, removal=[0.0] * 5), r"a row of 6 columns, got \(5,\)"),
+    "removal by no number": (lambda: fb.task(MODEL, X, removal=float("nan")), "expects finite numbers.*got nan"),
+    "a row with infinity": (lambda: fb.task(MODEL, X, removal=[1e300] * 6), "finite numbers of torch.float32, got"),
     "no mask token": (lambda: fb.task(Words(), IDS), "nobody said which that is: pass mask_id="),
     "too few groups": (lambda: fb.task(MODEL, X, groups=[0, 0, 1]), r"shape \(6,\), got \(3,\)"),
     "groups with gaps": (lambda: fb.task(MODEL, X, groups=[0, 0, 2, 2, 3, 3]), "without gaps, got 0 to 3 with 3"),
@@ -95,7 +103,32 @@ TASKS = {
     "budget": (lambda: fb.task(MODEL, X, budget=0), "a number of steps of at least 1, got 0"),
     "name": (lambda: fb.task(MODEL, X, name="a/b"), "name expects up to 64 letters.*got 'a/b'"),
     "too few feature names": (lambda: fb.task(MODEL, X, feature_names=["a"]), "each of the 6 features, got 1"),
+    "feature names as one text": (
+        lambda: fb.task(MODEL, X, feature_names="abcdef"), "feature_names expects a list of names, got 'abcdef'",
+    ),
+    "the number of features": (lambda: fb.task(MODEL, X, feature_names=6), "expects a list of names, got 6"),
+    "a feature name twice": (
+        lambda: fb.task(MODEL, X, feature_names=list("abcdea")), "feature_names holds the name 'a' twice",
+    ),
+    "feature names that are numbers": (
+        lambda: fb.task(MODEL, X, feature_names=range(6)), "feature_names expects texts, got 0, 1.*: give .*map.str",
+    ),
+    "class names as one text": (
+        lambda: fb.task(MODEL, X, class_names="abc"), "class_names expects a list of names, got 'abc'",
+    ),
+    "a class name twice": (lambda: fb.task(MODEL, X, class_names=list("aba")), "class_names holds the name 'a' twice"),
     "too few class names": (lambda: fb.task(MODEL, X, class_names=["a"]), "the model's 3 classes, got 1"),
+    "a tokenizer of a table": (
+        lambda: fb.task(MODEL, X, modality="table", tokenizer=object()), "tokenizer is for text, and x is a table",
+    ),
+    "a mask token of a table": (
+        lambda: fb.task(MODEL, X, modality="table", mask_id=1), "mask_id is for text, and x is a table: leave it out",
+    ),
+    "a layer of a table": (lambda: fb.task(MODEL, X, spatial="0"), "spatial is for image, and x is a table: leave it"),
+    "a layer of a function": (
+        lambda: fb.task(lambda x: x.mean((2, 3)), IMAGES, spatial="0"), "got '0', and the model has none",
+    ),
+    "unknown source": (lambda: fb.task(MODEL, X, source="drawn"), "source expects real or synthetic, got 'drawn'"),
     "unknown layer": (lambda: fb.task(CNN, IMAGES, spatial="10"), "spatial expects a layer of the model, got '10'"),
 }  # fmt: skip
 
@@ -123,6 +156,9 @@ EVALUATIONS = {
     "nothing at all": (evaluated({"mine": None}), r"mine is None: expected attributions of shape \(8, 6\)"),
     "complex": (evaluated({"mine": X.to(torch.complex64)}), "mine expects real numbers"),
     "objects": (evaluated({"mine": np.array([[None] * 6] * 8)}), "mine expects numbers, got an array of type object"),
+    "a column twice": (
+        evaluated({"mine": pd.DataFrame(X, columns=list("abcdea"))}), "mine holds the name 'a' twice: rename or drop",
+    ),
     "other columns": (
         evaluated({"mine": pd.DataFrame(X, columns=list("abcdef"))}), "mine has the columns a, b.*expected .*feature 1",
     ),
@@ -213,10 +249,13 @@ def test_a_wrong_call_of_a_result_gets_one_sentence(call, result, tmp_path, monk
     assert not list(tmp_path.iterdir()), "nothing is made"
 
 
-@pytest.mark.parametrize("call", TASKS | EVALUATIONS | FAILURES)
-def test_a_wrong_call_gets_one_sentence(call):
-    ask, sentence = (TASKS | EVALUATIONS | FAILURES)[call]
-    with pytest.raises(fb.SomeFailedError if call in FAILURES else UsageError) as raised:
+KINDS = {"task": TASKS, "evaluation": EVALUATIONS, "failure": FAILURES}
+
+
+@pytest.mark.parametrize(("kind", "call"), [(kind, call) for kind, calls in KINDS.items() for call in calls])
+def test_a_wrong_call_gets_one_sentence(kind, call):
+    ask, sentence = KINDS[kind][call]
+    with pytest.raises(fb.SomeFailedError if kind == "failure" else UsageError) as raised:
         ask()
     text = str(raised.value)
     assert re.search(sentence, text), text
