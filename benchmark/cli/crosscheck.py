@@ -135,7 +135,8 @@ def _task(arguments: argparse.Namespace) -> Report:
 
     if arguments.task is not None:
         raise UsageError(f"check task tries the task itself: leave out --task {arguments.task}")
-    name = include_task(arguments.name) if is_task_file(arguments.name) else TASKS.entry(arguments.name).name
+    own = is_task_file(arguments.name)
+    name = include_task(arguments.name, "check task") if own else TASKS.entry(arguments.name).name
     return check_task_named(name, chosen_sources(arguments))
 
 

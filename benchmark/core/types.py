@@ -243,5 +243,8 @@ METHODS: Registry[type[Method]] = Registry(
     "method", "METHODS", Method, {"kind": a_text, "modalities": some_of(*get_args(Modality)), "group": a_text}
 )
 TASKS: Registry[Callable[[], TaskSpec]] = Registry(
-    "task", "TASKS", facts={"modality": one_of(*get_args(Modality)), "group": a_text}
+    "task",
+    "TASKS",
+    facts={"modality": one_of(*get_args(Modality)), "group": a_text},
+    of_file="a task of a file is FILE.py:NAME",
 )

@@ -9,6 +9,8 @@ from typing import Any, get_args
 import numpy as np
 
 from benchmark.core.errors import UsageError, did_you_mean, shown
+from benchmark.core.selection import several
+from benchmark.plugins.discovery import discover_all
 from benchmark.scoring.metrics import METRICS
 from benchmark.testing.calling import called, name_of, wanted
 from benchmark.testing.diagnosis import diagnose, tie_rule
@@ -27,7 +29,7 @@ def check_metric(
     cases: CHOICES = None,
     tolerance: float = 1e-9,
     framework: Framework = "numpy",
-    variants: Sequence[str] = (),
+    variants: str | Sequence[str] = (),
 ) -> Report:
     """Compare someone's implementation of a metric with ours on golden cases, and say how it differs.
 
@@ -53,11 +55,11 @@ def check_metric(
     Args:
         name: of the metric, one of `METRICS`.
         function: the implementation.
-        cases: names or globs of golden cases, or cases (see `golden_cases`); None for all.
+        cases: names or globs of golden cases, or cases (see `golden_cases`); a text is one of them. None for all.
         tolerance: up to which scores count as equal.
         framework: "numpy" or "torch": what the function is given, and `model`, `predict` and `remove` may be.
         variants: known variants of the metric that the function means to be (see `variants_of`): their scores are
-            expected in place of ours.
+            expected in place of ours. A text is one of them.
 
     Returns:
         A report, which prints as sentences, is true where nothing differs, and raises on `raise_for_difference()`.
@@ -77,12 +79,14 @@ def check_metric(
         >>> bool(check_metric("DEL", deletion))
         True
     """
+    discover_all()
     if name not in METRICS:
         raise UsageError(f"unknown metric {shown(name)}{did_you_mean(str(name), METRICS)}")
     if framework not in get_args(Framework):
         raise UsageError(f"framework is one of {', '.join(get_args(Framework))}, got {shown(framework)}")
     if not (isinstance(tolerance, (int, float)) and 0 <= tolerance < np.inf):
         raise UsageError(f"expected a tolerance of at least 0, got {shown(tolerance)}")
+    variants = several(variants, "variants")
     recipe = varied(name, variants)
     chosen = [golden(name, case) for case in select_cases(cases)]
     names = wanted(function, name, any(one.subsets is not None for one in chosen))

@@ -81,6 +81,7 @@ def test_what_a_method_spoils_is_made_again():
     ("text", "message"),
     [
         ("nowhere.py:task", "--task expects a Python file, got 'nowhere.py': no such file"),
+        ("mine.py", "; a task of a file is FILE.py:NAME"),
         (f"{FILE}:as_taks", "file_tasks.py has no task 'as_taks'; did you mean 'as_task'?"),
         (f"{FILE}:NUMBER", "is int: expected a Task, a task spec, or a function without arguments"),
         (f"{FILE}:NOTHING", "is object: expected a Task"),

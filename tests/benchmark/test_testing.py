@@ -273,7 +273,7 @@ def test_the_baseline_and_the_sets_of_a_probe_of_ones_own_are_its_own():
 def test_undefined_scores_are_told_from_defined_ones():
     report = check_metric("FC", lambda x: np.full(len(x), np.nan), cases=["mlp7*"])
     assert "It gives nan for" in str(report)
-    report = check_metric("FC", lambda x: np.zeros(len(x)), cases=["*some constant"])
+    report = check_metric("FC", lambda x: np.zeros(len(x)), cases="*some constant")
     assert "It gives a number for 1 sample without a score" in str(report)
     assert "expected nan (constant response of the model: correlation undefined), got 0." in str(report)
     json.dumps(report.row(), allow_nan=False)

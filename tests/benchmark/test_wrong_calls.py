@@ -164,6 +164,16 @@ EVALUATIONS = {
     ),
     "a name": (evaluated({"mine": "saliency"}), r"the text 'saliency': benchmark.method\('saliency'\) is the method"),
     "no argument": (evaluated({"mine": lambda: X}), "mine: an explainer expects inputs, or inputs and targets"),
+    "a third argument": (
+        evaluated({"mine": lambda x, target, steps: X}), "mine: an explainer is given inputs .* needs steps, too",
+    ),
+    "a third argument, and a target by no name": (
+        evaluated({"mine": lambda x, baselines, steps: X}), "needs steps, too: .*default, or bind .*functools.partial",
+    ),
+    "an argument by name alone": (evaluated({"mine": lambda x, *, steps: X}), "mine: .* needs steps, too"),
+    "more than Quantus gives": (
+        evaluated({"mine": lambda model, inputs, targets, steps: X}), "mine: .* needs steps, too",
+    ),
     "method for images": (evaluated({"cam": fb.method("grad_cam")}), "cam cannot explain this task: it explains image"),
     "learned in float64": (
         lambda: fb.evaluate(fb.task(nn.Linear(6, 3).double(), X), {"l2x": fb.method("l2x")}), "float32, and .* float64",
@@ -217,10 +227,26 @@ EVALUATIONS = {
 FAILURES = {
     "no return": (evaluated({"mine": lambda x, target: None}), "mine: what it returned is None: .*does a return miss"),
     "another return": (evaluated({"mine": lambda x, target: x[:2]}), r"mine: what it returned has the shape \(2, 6\)"),
-    "a target that is asked for by no name": (
-        evaluated({"mine": lambda x, baselines, steps: X}), "mine: it failed: TypeError: .*missing 1 required",
-    ),
 }  # fmt: skip
+
+
+def scores(x):
+    return torch.zeros(len(x))
+
+
+CHECKS = {
+    "unknown cases": ({"cases": "mlx*"}, r"unknown golden case 'mlx\*'"),
+    "the number of cases": ({"cases": 3}, "cases expects a name or a list of names, got 3"),
+    "unknown variant": ({"variants": "strat"}, "unknown variant 'strat'; did you mean 'start'"),
+    "the number of variants": ({"variants": 3}, "variants expects a name or a list of names, got 3"),
+}
+
+
+@pytest.mark.parametrize("call", CHECKS)
+def test_a_wrong_call_of_check_metric_gets_one_sentence(call):
+    given, sentence = CHECKS[call]
+    with pytest.raises(UsageError, match=sentence):
+        fb.testing.check_metric("DEL", scores, **given)
 
 
 RESULTS = {
