@@ -1,10 +1,11 @@
-"""Arguments that several commands share, the types of their values, and the records that they choose."""
+"""Arguments that several commands share, the types of their values, and the data and records that they choose."""
 
 from __future__ import annotations
 
 import argparse
 import logging
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,7 @@ from benchmark.core.types import TASKS
 from benchmark.running.presets import PRESETS
 
 if TYPE_CHECKING:
+    from benchmark.core.sources import Sources
     from benchmark.records.record import Record
     from benchmark.records.store import RecordStore
 
@@ -39,6 +41,33 @@ def add_sources(parser: argparse.ArgumentParser) -> None:
                         help="folder of real data (default: BENCHMARK_DATA)")  # fmt: skip
     parser.add_argument("--offline", action="store_true", help="open no network connection")
     parser.add_argument("--verify", action="store_true", help="refuse data that differ from the pinned version")
+
+
+def chosen_sources(arguments: argparse.Namespace) -> Sources:
+    """Return where data may come from.
+
+    Raises:
+        UsageError: BENCHMARK_CACHE_GB is no size.
+    """
+    from benchmark.core.sources import Sources, cache_limit
+
+    cache_limit()
+    folder = arguments.data_dir and Path(arguments.data_dir)
+    return Sources(arguments.source, folder, arguments.offline, arguments.verify)
+
+
+def check_file(option: str, path: Path | None, endings: Sequence[str]) -> None:
+    """Make sure, before any work, that a file has one of the `endings` and a folder to be in.
+
+    Raises:
+        UsageError: it has not.
+    """
+    if path is None:
+        return
+    if path.suffix not in endings:
+        raise UsageError(f"{option} expects a file that ends in {', '.join(endings)}, got {str(path)!r}")
+    if not path.parent.is_dir():
+        raise UsageError(f"cannot write {option} {str(path)!r}: there is no such folder; make it, or name another")
 
 
 def positive(text: str) -> int:

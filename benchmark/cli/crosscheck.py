@@ -8,8 +8,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING
 
-from benchmark.cli.arguments import add_sources
-from benchmark.cli.inspect import chosen_sources
+from benchmark.cli.arguments import add_sources, chosen_sources
 from benchmark.core.errors import UsageError
 from benchmark.core.types import TASKS
 from benchmark.plugins.task_files import include_task, is_task_file

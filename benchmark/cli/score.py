@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from benchmark.cli.arguments import add_metrics, add_out, natural
+from benchmark.cli.arguments import add_metrics, add_out, check_file, natural
 from benchmark.cli.boards import Verb
 from benchmark.core.errors import BenchmarkError, SomeFailedError, UsageError, few
 from benchmark.scoring.metrics import select_metrics
@@ -58,7 +58,6 @@ def add_score(verb: Verb) -> None:
 def score_command(arguments: argparse.Namespace) -> int:
     """Score attributions of files, and methods beside them."""
     from benchmark.api.task import task as make_task
-    from benchmark.cli.inspect import check_file
     from benchmark.data.arrays import column_names, in_order, read
     from benchmark.models.loading import load_model
     from benchmark.records.store import RecordStore
