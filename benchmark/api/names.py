@@ -6,6 +6,7 @@ from typing import Any
 
 from benchmark.core.errors import UsageError
 from benchmark.core.parameters import configured
+from benchmark.core.registry import Registry
 from benchmark.core.types import METHODS, TASKS, Method, Modality
 from benchmark.plugins.discovery import discover_all
 from benchmark.scoring.metrics import METRICS
@@ -22,8 +23,7 @@ def list_methods(modality: Modality | None = None) -> list[str]:
         modality: only those that explain a `table`, `image` or `text`.
     """
     discover_all()
-    kinds = {name: METHODS.entry(name).facts.get("modalities") for name in METHODS.names()}
-    return [name for name, suits in kinds.items() if modality is None or not suits or modality in suits]
+    return _suiting(METHODS, modality)
 
 
 def list_metrics() -> list[str]:
@@ -61,7 +61,12 @@ def list_removals(modality: Modality | None = None) -> list[str]:
     from benchmark.modalities.removals import REMOVALS
 
     discover_all()
-    kinds = {name: REMOVALS.entry(name).facts.get("modalities") for name in REMOVALS.names()}
+    return _suiting(REMOVALS, modality)
+
+
+def _suiting(registry: Registry[Any], modality: Modality | None) -> list[str]:
+    """Return the names of what is for a modality; what does not say for which is for all."""
+    kinds = {name: registry.entry(name).facts.get("modalities") for name in registry.names()}
     return [name for name, suits in kinds.items() if modality is None or not suits or modality in suits]
 
 
@@ -88,5 +93,5 @@ def method(name: str, **parameters: Any) -> Method:
 def registered_as(method: Method) -> str | None:
     """Return the name that a method's class is registered under, or None where it is none."""
     discover_all()
-    same_file = (name for name in METHODS.names() if METHODS.entry(name).module == type(method).__module__)
+    same_file = METHODS.registered_by(type(method).__module__)
     return next((name for name in same_file if METHODS.get(name) is type(method)), None)

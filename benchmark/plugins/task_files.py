@@ -55,14 +55,14 @@ def include_task(text: str) -> str:
     place, _, name = text.partition(".py:")
     path = Path(f"{place}.py")
     module = METHODS.include(path, "--task")
-    mine = [known for known in TASKS.names() if TASKS.entry(known).module == module.__name__]
+    mine = TASKS.registered_by(module.__name__)
     if name in mine:
         return name
     if name not in vars(module):
         offered = [*mine, *(key for key, value in vars(module).items() if _may_be_task(value, module))]
         raise UsageError(f"--task {text}: {path.name} has no task {name!r}{did_you_mean(name, offered or ['none'])}")
     value = vars(module)[name]
-    registered = next((known for known in mine if TASKS._objects.get(known) is value), None)
+    registered = next((known for known in mine if TASKS.get(known) is value), None)
     if registered is not None:
         return registered
     title = f"{path.stem}.{name}"
@@ -79,7 +79,7 @@ def _maker(text: str, title: str, value: Any) -> Callable[[], TaskSpec]:
     made = value if isinstance(value, Task) or _lacks(value) == [] else _called(text, value)
     if isinstance(made, Task):
         again = (lambda: copy.deepcopy(made)) if made is value else (lambda: _called(text, value))
-        spec: TaskSpec = GivenTask(title, made if made is not value else again(), again, f"{text}")
+        spec: TaskSpec = GivenTask(title, made if made is not value else again(), again, text)
         return lambda: spec
     if missing := _lacks(made):
         what = f"gives {type(made).__name__}" if made is not value else f"is {type(value).__name__}"
