@@ -119,11 +119,11 @@ def check_command(arguments: argparse.Namespace) -> int:
 
 
 def _method(arguments: argparse.Namespace) -> Report:
-    from benchmark.inspection.conformance.methods import check_method, registered_method
+    from benchmark.inspection.conformance.methods import check_method, unusable_method
     from benchmark.running.plan import method_for, parse_methods
 
     name = arguments.name.partition("[")[0]
-    if (report := registered_method(name)) is not None:
+    if (report := unusable_method(name)) is not None:
         return report
     (choice,) = parse_methods(arguments.name)
     return check_method(name, method_for(choice, arguments.preset), _tasks(arguments))
