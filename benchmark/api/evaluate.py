@@ -130,9 +130,7 @@ def score(metric: str, task: Task, attributions: Any, *, seed: int = 0) -> np.nd
 
 
 def _evaluator(task: Task, metrics: str | Sequence[str], seed: int, samples: Sequence[int] | None) -> Evaluator:
-    """Return the evaluator, whose checks restore what they draw."""
-    if not isinstance(task, Task):
-        raise UsageError(f"expected a task, as benchmark.task(model, x) makes it, got {type(task).__name__}")
+    """Return the evaluator, whose checks restore what they draw; that the task is one, `_entries` has seen to."""
     rows = None if samples is None else _rows(samples)
     return Evaluator(task, checked_seed(seed), rows, metrics=_metrics(metrics))
 
@@ -273,5 +271,5 @@ def _examples(evaluator: Evaluator, evaluation: Evaluation) -> list[dict[str, An
     if hasattr(evaluator.task.removal, "groups"):
         return []
     kept = examples(evaluator, evaluation)
-    labelled = evaluator.task.provenance.model.accuracy is not None
-    return kept if labelled else [sample | {"label": UNKNOWN} for sample in kept]
+    has_labels = evaluator.task.provenance.model.accuracy is not None
+    return kept if has_labels else [sample | {"label": UNKNOWN} for sample in kept]

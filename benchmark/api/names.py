@@ -110,5 +110,5 @@ def method(name: str, **parameters: Any) -> Method:
 def registered_as(method: Method) -> str | None:
     """Return the name that a method's class is registered under, or None where it is none."""
     discover_all()
-    same_file = (name for name in METHODS.names() if METHODS.entry(name).module == type(method).__module__)
+    same_file = METHODS.registered_by(type(method).__module__)
     return next((name for name in same_file if METHODS.get(name) is type(method)), None)

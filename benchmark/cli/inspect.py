@@ -7,9 +7,9 @@ import json
 import logging
 import sys
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from benchmark.cli.arguments import chosen_sources
 from benchmark.core.errors import DataError, UsageError
 from benchmark.core.files import check_file
 from benchmark.core.provenance import shown
@@ -17,24 +17,10 @@ from benchmark.core.types import METHODS, TASKS
 from benchmark.scoring.metrics import select_metrics
 
 if TYPE_CHECKING:
-    from benchmark.core.sources import Sources
     from benchmark.core.types import Method, Task
     from benchmark.running.plan import PlannedTask
 
 log = logging.getLogger("benchmark")
-
-
-def chosen_sources(arguments: argparse.Namespace) -> Sources:
-    """Return where data may come from.
-
-    Raises:
-        UsageError: BENCHMARK_CACHE_GB is no size.
-    """
-    from benchmark.core.sources import Sources, cache_limit
-
-    cache_limit()
-    folder = arguments.data_dir and Path(arguments.data_dir)
-    return Sources(arguments.source, folder, arguments.offline, arguments.verify)
 
 
 def applicable(plan: PlannedTask, text: str) -> list[tuple[str, str, Method]]:

@@ -6,12 +6,13 @@ import argparse
 import logging
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 from benchmark.cli.arguments import add_metrics, add_out, natural
 from benchmark.cli.boards import Verb
 from benchmark.core.errors import BenchmarkError, SomeFailedError, UsageError, few
 from benchmark.core.files import check_file
+from benchmark.core.types import Modality
 from benchmark.scoring.metrics import select_metrics
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ def add_score(verb: Verb) -> None:
     score.add_argument("--target", default="predicted", metavar="WHAT",
                        help="the class that is explained: predicted (default), label, or a number for all")  # fmt: skip
     score.add_argument("--removal", metavar="NAME", help="how features are removed (default: what the modality has)")
-    score.add_argument("--modality", choices=("table", "text", "image"), help="of the inputs (default: by their shape)")
+    score.add_argument("--modality", choices=get_args(Modality), help="of the inputs (default: by their shape)")
     score.add_argument(
         "--output", choices=("logits", "probabilities"), help="what the model gives (default: found out)"
     )

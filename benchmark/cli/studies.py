@@ -16,10 +16,11 @@ from benchmark.cli.arguments import (
     add_out,
     add_sources,
     chosen_records,
+    chosen_sources,
     positive,
 )
 from benchmark.cli.boards import FORMS
-from benchmark.cli.inspect import applicable, chosen_sources
+from benchmark.cli.inspect import applicable
 from benchmark.core.errors import BenchmarkError, DataError, UsageError
 from benchmark.core.files import check_file
 from benchmark.core.selection import select_labels

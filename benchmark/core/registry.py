@@ -1,4 +1,4 @@
-"""Registries of tasks and methods by name. A file registers its own, and no other file needs an edit.
+"""Registries of methods, tasks, metrics and removals by name: a file registers its own, no other needs an edit.
 
 Names, facts and summaries are read from the source text, so listing them imports nothing. An entry's module is
 imported only when the entry is used.
@@ -373,7 +373,7 @@ def load_file(path: Path, option: str, used: Registry[Any] | None = None) -> typ
     Args:
         path: of the file.
         option: that named it, for sentences.
-        used: the registry what is registered in which is tried.
+        used: what the file registers in this registry is tried; None for trying nothing.
 
     Raises:
         UsageError: it is no Python file, fails when it is imported, or registers what cannot be used.

@@ -59,14 +59,14 @@ def include_task(text: str, option: str = "--task") -> str:
     place, _, name = text.partition(".py:")
     path = Path(f"{place}.py")
     module = METHODS.include(path, option)
-    mine = [known for known in TASKS.names() if TASKS.entry(known).module == module.__name__]
+    mine = TASKS.registered_by(module.__name__)
     if name in mine:
         return name
     if name not in vars(module):
         offered = [*mine, *(key for key, value in vars(module).items() if _may_be_task(value, module))]
         raise UsageError(f"{option} {text}: {path.name} has no task {name!r}{did_you_mean(name, offered or ['none'])}")
     value = vars(module)[name]
-    registered = next((known for known in mine if TASKS._objects.get(known) is value), None)
+    registered = next((known for known in mine if TASKS.get(known) is value), None)
     if registered is not None:
         return registered
     title = f"{path.stem}.{name}"
@@ -83,7 +83,7 @@ def _maker(text: str, option: str, title: str, value: Any) -> Callable[[], TaskS
     made = value if isinstance(value, Task) or _lacks(value) == [] else _called(text, option, value)
     if isinstance(made, Task):
         again = (lambda: copy.deepcopy(made)) if made is value else (lambda: _called(text, option, value))
-        spec: TaskSpec = GivenTask(title, made if made is not value else again(), again, f"{text}")
+        spec: TaskSpec = GivenTask(title, made if made is not value else again(), again, text)
         return lambda: spec
     if missing := _lacks(made):
         what = f"gives {type(made).__name__}" if made is not value else f"is {type(value).__name__}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
 
@@ -14,7 +14,7 @@ from benchmark.plugins.discovery import discover_all
 from benchmark.scoring.metrics import METRICS
 from benchmark.testing.calling import called, name_of, wanted
 from benchmark.testing.diagnosis import diagnose, tie_rule
-from benchmark.testing.given import Framework, missing
+from benchmark.testing.given import FRAMEWORKS, Framework, missing
 from benchmark.testing.golden import CHOICES, Golden, golden, select_cases
 from benchmark.testing.observed import Observed, distance, scores_of
 from benchmark.testing.report import CaseResult, Report
@@ -82,8 +82,8 @@ def check_metric(
     discover_all()
     if name not in METRICS:
         raise UsageError(f"unknown metric {shown(name)}{did_you_mean(str(name), METRICS)}")
-    if framework not in get_args(Framework):
-        raise UsageError(f"framework is one of {', '.join(get_args(Framework))}, got {shown(framework)}")
+    if framework not in FRAMEWORKS:
+        raise UsageError(f"framework is one of {', '.join(FRAMEWORKS)}, got {shown(framework)}")
     if not (isinstance(tolerance, (int, float)) and 0 <= tolerance < np.inf):
         raise UsageError(f"expected a tolerance of at least 0, got {shown(tolerance)}")
     variants = several(variants, "variants")
@@ -110,7 +110,7 @@ def check_metric(
     diagnosis, notes = None, []
     if any(one.result(tolerance).differing for one in observed):
         diagnosis = diagnose(name, recipe, observed, tolerance)
-        if not diagnosis.exact and (apart := changes(function, observed, names, framework)) > tolerance:
+        if not diagnosis.exact and (apart := _changes(function, observed, names, framework)) > tolerance:
             notes.append(
                 f"Called again on the same cases it gives other scores, by up to {apart:.3g}: it draws at random what "
                 "a case would give it, such as subsets, the order of ties or a baseline."
@@ -132,7 +132,7 @@ def _unsupported(name: str, one: Golden) -> str | None:
     return None if why is None else f"no score of {name} ({why})"
 
 
-def changes(
+def _changes(
     function: Callable[..., Any], observed: list[Observed], names: frozenset[str], framework: Framework
 ) -> float:
     """Return by how much scores change when a function is called again; infinite where it gives none."""

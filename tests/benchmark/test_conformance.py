@@ -13,11 +13,10 @@ import torch
 from benchmark.cli.parser import main
 from benchmark.core.errors import UsageError
 from benchmark.core.parameters import configured
-from benchmark.core.registry import Registry
 from benchmark.core.sources import Located, Sources
 from benchmark.core.types import METHODS, TASKS, Split
 from benchmark.inspection.conformance.findings import Checks, Report, Untried
-from benchmark.inspection.conformance.methods import check_method, registered_method
+from benchmark.inspection.conformance.methods import check_method, unusable_method
 from benchmark.inspection.conformance.metrics import check_metric
 from benchmark.inspection.conformance.tasks import check_task_named
 from benchmark.inspection.conformance.trial_tasks import TRIAL_TASKS
@@ -115,11 +114,11 @@ def test_a_method_that_keeps_its_promises_passes():
 
 def test_what_cannot_be_used_is_said_before_anything_is_tried():
     METHODS.register("no_class")(lambda: None)
-    report = registered_method("no_class")
+    report = unusable_method("no_class")
     assert "expected a class derived from benchmark.core.types.Method" in report.problems()[0]
-    assert registered_method("saliency") is None
+    assert unusable_method("saliency") is None
     with pytest.raises(UsageError, match="did you mean 'saliency'"):
-        registered_method("salency")
+        unusable_method("salency")
 
 
 class Altered:
@@ -251,15 +250,12 @@ def test_a_task_that_differs_from_build_to_build_is_named():
 
 
 @pytest.fixture
-def metric(monkeypatch):
-    """Return a function that adds DEL with another aggregate or other facts, until the test is over."""
+def metric():
+    """Return a function that adds DEL with another aggregate or other facts."""
 
     def add(**changes):
         made = replace(METRICS["DEL"], name="ODD", **changes)
-        if isinstance(METRICS, Registry):
-            METRICS.register("ODD")(made)
-        else:
-            monkeypatch.setitem(METRICS, "ODD", made)
+        METRICS.register("ODD")(made)
         return check_metric("ODD")
 
     return add

@@ -220,7 +220,7 @@ def report(trial: MethodTrial) -> str | None:
     return None
 
 
-def registered_method(name: str) -> Report | None:
+def unusable_method(name: str) -> Report | None:
     """Return the report of a method that cannot be used at all, or None where it can.
 
     Raises:
