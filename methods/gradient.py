@@ -13,7 +13,8 @@ from torch import Tensor
 from benchmark.core.parameters import bounded
 from benchmark.core.seeding import content_seeds, seed_for, seeded
 from benchmark.core.types import METHODS, Attribute, Method, Task
-from methods.continuous import continuous, gradient, rows_per_backward
+from benchmark.modalities.grouping import single
+from methods.continuous import continuous, gradient, pooled, rows_per_backward
 
 
 @METHODS.register("integrated_gradients", kind="baseline", modalities=("table", "text", "image"))
@@ -46,7 +47,7 @@ class IntegratedGradients(Method):
                 n_steps=self.steps,
                 internal_batch_size=rows if rows < len(x) * self.steps else None,
             )
-            return task.removal.pool(attribution)
+            return pooled(task, x, attribution)
 
         return explain
 
@@ -96,7 +97,7 @@ class GradientShap(Method):
             for i, sample_seed in enumerate(content_seeds(seed_for(seed, "points"), x)):
                 with seeded(sample_seed):  # Captum draws from the global generators
                     parts.append(explain_sample(x[i : i + 1], int(target[i]), rows))
-            return task.removal.pool(torch.cat(parts))
+            return pooled(task, x, torch.cat(parts))
 
         return explain
 
@@ -121,7 +122,8 @@ def _background(task: Task, seed: int, rows: int) -> Tensor:
     chosen = torch.randperm(len(task.train.x), generator=shuffle)[:rows].to(task.train.x.device)
     x = task.train.x[chosen]
     if task.modality == "text":
-        x = torch.where(task.removal.valid(x), x, task.removal.baseline(x))
+        removal = single(task.removal)
+        x = torch.where(removal.valid(x), x, removal.baseline(x))
     return continuous(task, x).x.detach()
 
 
@@ -148,7 +150,7 @@ class DeepLift(Method):
             attribution = explainer.attribute(
                 inputs.x, inputs.base, target=target, additional_forward_args=inputs.extra or None
             )
-            return task.removal.pool(attribution.detach())
+            return pooled(task, x, attribution.detach())
 
         return explain
 
@@ -202,7 +204,7 @@ class Saliency(Method):
 
     def prepare(self, task: Task, seed: int) -> Attribute:
         """See `Method`."""
-        return lambda x, target: task.removal.pool(gradient(task, x, target).abs())
+        return lambda x, target: pooled(task, x, gradient(task, x, target).abs())
 
 
 @METHODS.register("input_x_gradient", kind="baseline", modalities=("image",))

@@ -59,8 +59,12 @@ def add_score(verb: Verb) -> None:
 
 def score_command(arguments: argparse.Namespace) -> int:
     """Score attributions of files, and methods beside them."""
+    import numpy as np
+    import pandas as pd
+
+    from benchmark.api.inputs import in_order_of
     from benchmark.api.task import task as make_task
-    from benchmark.data.arrays import column_names, in_order, read
+    from benchmark.data.arrays import column_names, in_order, read, row_names
     from benchmark.models.loading import load_model
     from benchmark.records.store import RecordStore
     from benchmark.running.plan import parse_methods
@@ -81,9 +85,18 @@ def score_command(arguments: argparse.Namespace) -> int:
         array, columns = in_order(read(file, finite=finite), column_names(file), columns, file)
         return array
 
+    def of_inputs(array: np.ndarray, file: str) -> np.ndarray:
+        """Return rows in the order of the inputs, where both files say which is which."""
+        places = pd.Series(np.arange(len(array)), index=row_names(file))
+        return array[in_order_of(places, row_names(arguments.inputs), file).to_numpy()]
+
     background = None if arguments.background is None else rows(arguments.background)
-    labels = None if arguments.labels is None else _labels(read(arguments.labels, finite=True), len(inputs), arguments)
-    given: dict[str, Any] = {label: _attributions(rows(file, False), file, inputs) for label, file in files.items()}
+    labels = None
+    if arguments.labels is not None:
+        labels = _labels(of_inputs(read(arguments.labels, finite=True), arguments.labels), len(inputs), arguments)
+    given: dict[str, Any] = {
+        label: _attributions(of_inputs(rows(file, False), file), file, inputs) for label, file in files.items()
+    }
     task = make_task(
         load_model(arguments.model), inputs, background=background, labels=labels, target=target,
         modality=arguments.modality, removal=arguments.removal, output=arguments.output, name=arguments.name,

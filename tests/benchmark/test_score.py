@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
@@ -335,3 +336,38 @@ def test_other_attributions_of_one_label_replace_records_only_where_that_is_said
     assert "--overwrite always" in capsys.readouterr().err
     assert np.array_equal(stored()["first"]["DEL"], before["first"]["DEL"])
     assert score(attributions="first.npy", metrics="DEL", overwrite="always") == 0
+
+
+def test_rows_of_parquet_files_are_matched_by_their_index(folder, capsys):
+    rows = [f"row {i}" for i in np.random.default_rng(3).permutation(ROWS)]
+    for name, array in {"x": X, "first": MAPS["first"]}.items():
+        pd.DataFrame(array, index=rows).rename(columns=str).to_parquet(f"{name}.parquet")
+    pd.read_parquet("first.parquet").sort_index().to_parquet("sorted.parquet")
+    pd.DataFrame({"y": np.arange(ROWS) % 3}, index=rows).sort_index().to_parquet("y.parquet")
+    given = {"inputs": "x.parquet", "attributions": "first.parquet sorted.parquet", "metrics": "DEL,FC"}
+    assert score(**given, labels="y.parquet", target="label") == 0
+    found = stored()
+    for metric in ("DEL", "FC"):
+        assert np.array_equal(found["first"][metric], found["sorted"][metric])
+    pd.read_parquet("first.parquet").set_axis(range(90, 90 + ROWS)).to_parquet("other.parquet")
+    assert score(**given | {"attributions": "other.parquet"}) == 2
+    assert "expected those of x" in capsys.readouterr().err
+
+
+OWN = """
+from dataclasses import dataclass, replace
+from benchmark.scoring.metrics import METRICS
+
+METRICS.register("EDITED", group="own")(replace(METRICS["RP"], title="TITLE"))
+"""
+
+
+def test_an_edited_metric_of_another_replaces_no_scores_without_a_word(folder, capsys):
+    (folder / "own.py").write_text(OWN)
+    assert score(attributions="first.npy", metrics="EDITED", include="own.py") == 0
+    before = stored()
+    (folder / "own.py").write_text(OWN.replace('"RP"', '"DEL"'))
+    assert score(attributions="first.npy", metrics="EDITED", include="own.py") == 2
+    assert "of another version of EDITED" in capsys.readouterr().err
+    assert np.array_equal(stored()["first"]["EDITED"], before["first"]["EDITED"])
+    assert score(attributions="first.npy", metrics="EDITED", include="own.py", overwrite="always") == 0
