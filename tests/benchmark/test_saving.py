@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 import benchmark as fb
+from benchmark.api.making_records import _ordered
 from benchmark.core.errors import BenchmarkError, UsageError
 from benchmark.core.seeding import seeded
 from benchmark.core.types import Method
@@ -133,3 +134,8 @@ def test_a_record_of_an_older_schema_gets_one_sentence(tmp_path):
     with pytest.raises(UsageError, match=f"{folder.name}: schema 4, this version reads 5: run again") as raised:
         fb.load(tmp_path)
     assert str(raised.value).startswith("1 record in ")
+
+
+def test_a_set_in_code_has_the_same_digest_in_every_process():
+    orders = {_ordered(compile(f"x in {{{words}}}", "", "eval").co_consts[0]) for words in ("'a', 'b'", "'b', 'a'")}
+    assert orders == {repr(["'a'", "'b'"])}
