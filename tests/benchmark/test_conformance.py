@@ -22,7 +22,7 @@ from benchmark.inspection.conformance.tasks import check_task_named
 from benchmark.inspection.conformance.trial_tasks import TRIAL_TASKS
 from benchmark.modalities.removal import ColumnRemoval
 from benchmark.scoring.evaluator import Evaluator
-from benchmark.scoring.metrics import METRICS, TEN, ExplainerMetric, SharedProbe
+from benchmark.scoring.metrics import GROUPS, METRICS, TEN, ExplainerMetric, SharedProbe
 from benchmark.testing import check_metric as compare
 from tests.methods.test_pairs import quick
 from tests.tiers import by_task
@@ -149,6 +149,13 @@ class Reluctant(ColumnRemoval):
         return removed & (torch.arange(removed.shape[-1]) > 0)
 
 
+class Eager(ColumnRemoval):
+    """Always removes the first column."""
+
+    def expand(self, removed):
+        return removed | (torch.arange(removed.shape[-1]) < 1)
+
+
 class Unshared(ColumnRemoval):
     """Inserts into other values."""
 
@@ -185,6 +192,11 @@ def in_training(task):
     return task
 
 
+def weak(task):
+    model = replace(task.provenance.model, balanced_accuracy=0.1, floor=0.9, weak=True)
+    return replace(task, provenance=replace(task.provenance, model=model))
+
+
 counted = iter(range(1000))
 BAD_TASKS = {
     "another modality": ({"modality": "text"}, "it is registered as table, and its spec says text"),
@@ -219,8 +231,12 @@ BAD_TASKS = {
         {"task": lambda task: replace(task, evidence=torch.ones(3, 30).bool())},
         "evidence is (3, 30) torch.bool, expected (113, 30) torch.bool",
     ),
+    "under its floor": ({"task": weak}, "its balanced accuracy is 0.100, under its floor of 0.9"),
+    "words": ({"task": lambda task: replace(task, words=lambda x: ["one"])}, "gives 1 words for a text of 30 features"),
     "leaky": (with_removal(Leaky), "two features cover one place of the input"),
     "reluctant": (with_removal(Reluctant), "feature 0 covers nothing of the input"),
+    "reluctant, of all": (with_removal(Reluctant), "every feature is removed is not the removal baseline"),
+    "eager": (with_removal(Eager), "an input from which nothing is removed is another"),
     "unshared": (with_removal(Unshared), "removal.shares_baseline is True, and the two baselines differ"),
     "squeezed": (with_removal(Squeezed), "baseline gives (30,) torch.float32 for removal, expected (1 or 4, 30)"),
 }  # fmt: skip
@@ -266,10 +282,22 @@ def scored(function):
     return lambda values, response: (scores := function(values), scores.new_zeros(scores.shape).char())
 
 
+def heavy(values, response):
+    """An aggregate: the mean mass, which has the scale of the attribution."""
+    return (scores := response.mass.mean(-1)), scores.new_zeros(scores.shape).char()
+
+
 BAD_METRICS = {
     "over the range": ({"aggregate": scored(lambda v: 3 + v.mean(-1))}, "scores reach from 3."),
     "by the batch": ({"aggregate": scored(lambda v: v.mean(-1) / v.mean((1, 2)).unsqueeze(1))}, "in small batches has"),
     "by the company": ({"aggregate": scored(lambda v: v.mean(-1) - v.mean((0, 2)))}, "scored beside two others has"),
+    "by the scale": ({"probe": GROUPS, "aggregate": heavy}, "an attribution times 1024 has scores that differ"),
+    "by the constant": ({"probe": GROUPS, "aggregate": heavy}, "attributions of 0.25 and of 4 everywhere differ by"),
+    "by the place": (
+        {"aggregate": scored(lambda v: v.mean(-1) + torch.arange(v.shape[1]))},
+        "samples in the reverse order has scores that differ",
+    ),
+    "by the time": ({"aggregate": scored(lambda v: v.mean(-1) + next(counted))}, "an attribution with ties differs by"),
     "infinite": ({"aggregate": scored(lambda v: v.mean(-1) / 0), "high": float("inf")}, "a score is infinite"),
     "not a number": ({"aggregate": scored(lambda v: v.mean(-1) * torch.nan)}, "no sample of this task has a score"),
     "blind": ({"aggregate": scored(lambda v: v.mean(-1) * 0)}, "three different attributions have the same scores"),

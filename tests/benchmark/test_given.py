@@ -87,6 +87,7 @@ def test_a_target_is_one_of_the_estimators_own_classes(kind):
 WITHOUT = {
     "one row": (MODEL, X[:1], {}),
     "equal rows": (MODEL, X[:1].expand(3, 4) / 3, {}),
+    "equal rows whose mean is rounded": (MODEL, X[:1].expand(29, 4) / 3, {}),
     "drawn from itself": (MODEL, X[:1], {"removal": "marginal"}),
     "groups": (MODEL, X[:1], {"groups": [0, 0, 1, 1]}),
     "an even image": (CNN, torch.ones(1, 3, 4, 4), {}),

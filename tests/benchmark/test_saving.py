@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 import benchmark as fb
+from benchmark.api.making_records import _ordered
 from benchmark.core.errors import BenchmarkError, UsageError
 from benchmark.core.seeding import seeded
 from benchmark.core.types import Method
@@ -157,3 +158,8 @@ def test_a_label_means_one_method_in_a_folder(name, tmp_path):
     pd.testing.assert_frame_equal(fb.load(tmp_path).to_frame(), first.to_frame())
     second.save(tmp_path, overwrite=True)
     pd.testing.assert_frame_equal(fb.load(tmp_path).to_frame(), second.to_frame())
+
+
+def test_a_set_in_code_has_the_same_digest_in_every_process():
+    orders = {_ordered(compile(f"x in {{{words}}}", "", "eval").co_consts[0]) for words in ("'a', 'b'", "'b', 'a'")}
+    assert orders == {repr(["'a'", "'b'"])}
