@@ -256,13 +256,11 @@ def _evaluated(evaluator: Evaluator, label: str, entry: Any, numbers: Tensor | N
     Raises:
         BenchmarkError: a method failed.
     """
-    if numbers is not None:
-        return evaluator.score(numbers)
     try:
-        return evaluator.evaluate(entry, registered_as(entry) or label)
+        return evaluator.evaluate(entry, registered_as(entry) or label) if numbers is None else evaluator.score(numbers)
     except BenchmarkError:
         raise
-    except Exception as error:  # of a method of a person's own
+    except Exception as error:  # of a method or a metric of a person's own
         raise BenchmarkError(f"it failed: {describe(error, type(entry))}") from error
 
 

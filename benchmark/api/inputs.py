@@ -36,6 +36,8 @@ def tensor_of(given: Any, what: str) -> Tensor:
         return given.detach() if given.layout == torch.strided else given.detach().to_dense()
     if isinstance(given, str):
         raise UsageError(f"{what} expects numbers, got the text {short(repr(given))}: load the file first")
+    if isinstance(given, np.ma.MaskedArray) and np.ma.is_masked(given):
+        raise UsageError(f"{what} has masked cells, and a mask is not looked at: fill them in with .filled(...)")
     if isinstance(given, pd.DataFrame):
         kinds = zip(given.columns, given.dtypes, strict=True)
         if odd := [name for name, kind in kinds if not pd.api.types.is_numeric_dtype(kind)]:
@@ -235,6 +237,25 @@ def check_inputs(x: Tensor, what: str, modality: Modality, kind: torch.dtype | N
     if not bool(numbers.isfinite().all()):
         raise UsageError(f"{what} holds {float(x.abs().max()):.3g}, more than {kind} can hold: scale its columns")
     return numbers
+
+
+def texts_in(given: Any) -> list[str] | None:
+    """Return the texts of a list, an array or a pandas series, or None where it holds something else.
+
+    Raises:
+        UsageError: some of it are texts, and some are not.
+    """
+    one_axis = isinstance(given, (np.ndarray, pd.Series)) and given.ndim == 1 and not _is_number(given.dtype)
+    items = list(given) if one_axis or isinstance(given, (list, tuple)) else []
+    if not any(isinstance(item, str) for item in items):
+        return None
+    if odd := [at for at, item in enumerate(items) if not isinstance(item, str)]:
+        raise UsageError(f"x expects texts, got {shown(items[odd[0]])} in row {odd[0]}: fill it in, or drop the row")
+    return items
+
+
+def _is_number(kind: Any) -> bool:
+    return pd.api.types.is_numeric_dtype(kind)
 
 
 def tokens_of(texts: list[str], tokenizer: Any) -> Tensor:

@@ -18,6 +18,7 @@ from benchmark.api.inputs import (
     names_of,
     remember,
     tensor_of,
+    texts_in,
     tokens_of,
 )
 from benchmark.api.names import known_modality
@@ -107,8 +108,8 @@ def task(
         raise UsageError(f"source expects real or synthetic, got {shown(source)}")
     if callable(x) or hasattr(x, "predict_proba"):
         raise UsageError(f"x expects inputs, got a {type(x).__name__}: the model comes first, task(model, x)")
-    if isinstance(x, (list, tuple)) and x and all(isinstance(item, str) for item in x):
-        x = tokens_of(list(x), tokenizer)
+    if (texts := texts_in(x)) is not None:
+        x = tokens_of(texts, tokenizer)
     called = labels_of(x)
     names = called.columns
     of_text = {"tokenizer": tokenizer, "mask_id": mask_id, "pad_id": pad_id}
@@ -125,9 +126,11 @@ def task(
     _check_suits(modality, "image", spatial=spatial)
     place = place_of(model)  # a black box has none, and numbers for it stay as they are
     rows = check_inputs(rows, "x", modality, None if place is None else place[1])
-    usual = _background(background, rows, names or names_fitted(model), model, modality)
+    usual = _background(background, rows, names or names_fitted(model) or _columns(feature_names), model, modality)
     with seeded(0), torch.no_grad():
         wrapped = wrap(model, rows, output, modality == "text", pad_id, usual, names)
+    if not bool(wrapped.logits.isfinite().any()):
+        raise UsageError("the model answers NaN or infinity for all of x: is it trained, and x scaled as it expects?")
     removes = removal_of(removal, Inputs(modality, usual, mask_id, pad_id))
     check_removal(removes, rows, usual is rows)
     if groups is not None:
@@ -205,6 +208,11 @@ def _background(given: Any, x: Tensor, names: tuple[str, ...] | None, model: Any
             "the same features"
         )
     return rows.to(x.device)
+
+
+def _columns(given: Sequence[str] | None) -> tuple[str, ...] | None:
+    """Return names of features by which the columns of a background are found."""
+    return tuple(map(str, given)) if isinstance(given, (list, tuple)) else None
 
 
 def _feature_names(given: Sequence[str] | None, columns: tuple[str, ...] | None, count: int) -> tuple[str, ...]:

@@ -13,10 +13,10 @@ from benchmark.core.selection import several
 from benchmark.plugins.discovery import discover_all
 from benchmark.scoring.metrics import METRICS
 from benchmark.testing.calling import called, name_of, wanted
-from benchmark.testing.diagnosis import diagnose, tie_rule
+from benchmark.testing.diagnosis import Diagnosis, diagnose, tie_rule
 from benchmark.testing.given import FRAMEWORKS, Framework, missing
 from benchmark.testing.golden import CHOICES, Golden, golden, select_cases
-from benchmark.testing.observed import Observed, distance, scores_of
+from benchmark.testing.observed import Observed, distance, matches, scores_of
 from benchmark.testing.report import CaseResult, Report
 from benchmark.testing.sentences import nothing_to_judge, sentences
 from benchmark.testing.variants.catalogue import BY_NAME, varied
@@ -109,7 +109,10 @@ def check_metric(
     report = Report(name, name_of(function), tolerance, tuple(variants), tuple(results))
     diagnosis, notes = None, []
     if any(one.result(tolerance).differing for one in observed):
-        diagnosis = diagnose(name, recipe, observed, tolerance)
+        if variants and matches(varied(name, ()), observed, tolerance):
+            diagnosis = Diagnosis((), True, f"On all judged samples it equals {name} as it stands.")
+        else:
+            diagnosis = diagnose(name, recipe, observed, tolerance)
         if not diagnosis.exact and (apart := _changes(function, observed, names, framework)) > tolerance:
             notes.append(
                 f"Called again on the same cases it gives other scores, by up to {apart:.3g}: it draws at random what "

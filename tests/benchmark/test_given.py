@@ -220,3 +220,35 @@ def test_what_stands_at_padding_is_part_of_no_group(groups):
     made = fb.method("saliency").prepare(task, 0)(texts, target)
     torch.testing.assert_close(made, expected)
     fb.evaluate(task, {name: fb.method(name) for name in ("integrated_gradients", "gradient_shap", "deeplift")})
+
+
+@pytest.mark.parametrize("kind", [pd.Series, np.array, tuple])
+def test_texts_come_in_arrays_and_series(kind):
+    from benchmark.api.inputs import texts_in
+
+    assert texts_in(kind(["a film", "a book"])) == ["a film", "a book"]
+    with pytest.raises(UsageError, match="x expects texts, got (None|nan) in row 1"):
+        texts_in(kind(["a film", None]))
+    assert texts_in(kind([1, 2])) is None
+
+
+def test_a_background_is_matched_by_the_names_of_features():
+    background = pd.DataFrame([[1.0, 2, 3, 4], [1, 2, 5, 6]], columns=list("abcd"))
+    means = [
+        fb.task(MODEL, X, background=given, feature_names=list("abcd")).removal.baseline(X)[0].tolist()
+        for given in (background, background[list("dcba")])
+    ]
+    assert means == [[1, 2, 4, 5]] * 2
+
+
+def test_a_metric_that_fails_on_given_numbers_ends_its_label_alone():
+    from dataclasses import replace
+
+    from benchmark.scoring.metrics import METRICS
+
+    def fails(response):
+        return 1 / 0
+
+    METRICS.register("FAILS", group="own")(replace(METRICS["RP"], effect=fails))
+    with pytest.raises(fb.SomeFailedError, match="mine: it failed: ZeroDivisionError"):
+        fb.evaluate(fb.task(MODEL, X, background=TRAIN), {"mine": MINE}, metrics="FAILS")

@@ -351,3 +351,10 @@ def test_steps_of_one_size_can_be_asked_for():
 
 def curve_mean(predict, x, target, attribution, remove, steps, first):
     return curve(predict, x, target, attribution, remove, steps, first).mean(0)
+
+
+@pytest.mark.parametrize("variant", ["start", "trapezoid"])
+def test_the_metric_itself_is_named_where_a_variant_is_expected(variant):
+    report = check_metric("DEL", deletion, variants=[variant])
+    assert not report
+    assert "it equals DEL as it stands" in str(report)

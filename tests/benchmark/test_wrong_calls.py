@@ -68,6 +68,12 @@ TASKS = {
     "texts without a tokenizer": (lambda: fb.task(Words(), ["a film"]), "no tokenizer: pass tokenizer="),
     "another width": (lambda: fb.task(MODEL, drawn(8, 5)), r"cannot answer inputs of shape \(8, 5\)"),
     "elsewhere": (lambda: fb.task(MODEL, X.to("meta")), "x is on the device meta, .* no numbers: give a tensor"),
+    "masked cells": (
+        lambda: fb.task(MODEL, np.ma.masked_array(X.numpy(), X.numpy() > 0)), r"x has masked cells, .*\.filled",
+    ),
+    "no answer": (
+        lambda: fb.task(lambda rows: torch.full((len(rows), 3), torch.nan), X), "answers NaN or infinity for all of x",
+    ),
     "no weights yet": (lambda: fb.task(nn.Linear(6, 3, device="meta"), X), "the model is on the device meta, .*load"),
     "background of another width": (
         lambda: fb.task(MODEL, X, background=drawn(9, 5)), r"background expects rows like .*\(6,\), got \(5,\)",

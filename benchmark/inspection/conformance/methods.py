@@ -233,5 +233,5 @@ def unusable_method(name: str) -> Report | None:
     except UsageError as error:
         return Report(f"method {name!r}", (Finding("wrong", holds, str(error)),))
     except Exception as error:
-        return Report(f"method {name!r}", (Finding("wrong", holds, f"importing it {describe(error, type)}"),))
+        return Report(f"method {name!r}", (Finding("wrong", holds, f"importing it raises {describe(error, type)}"),))
     return None
