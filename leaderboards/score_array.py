@@ -156,11 +156,11 @@ def metric_facts_of(records: list[Record]) -> dict[str, dict[str, Any]]:
     for record in records:
         for name, stated in record.metrics.items():
             first = facts.setdefault(name, stated)
-            for what in ("version", "higher_is_better", "family"):
-                if stated[what] != first[what]:
+            for what in ("version", "higher_is_better", "family", "digest"):
+                if stated.get(what) != first.get(what):
                     raise BenchmarkError(
-                        f"records of {record.cell.task} hold different versions of {name}: {what} is {first[what]} and "
-                        f"{stated[what]} ({record.label}); run again to renew the old"
+                        f"records of {record.cell.task} hold different versions of {name}: {what} is "
+                        f"{first.get(what)} and {stated.get(what)} ({record.label}); run again to renew the old"
                     )
     return facts
 

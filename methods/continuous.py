@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from benchmark.core.types import Task
+from benchmark.modalities.grouping import single
 from benchmark.models.batching import bare, tensors_in
 from benchmark.models.outputs import output_of
 
@@ -38,9 +39,9 @@ def continuous(task: Task, x: Tensor) -> Continuous:
     """
     if task.modality != "text":
         return Continuous(x.detach().clone().requires_grad_(), task.removal.baseline(x).expand_as(x))
-    real = task.removal.valid(x)
+    real = single(task.removal).valid(x)
     embed: nn.Embedding = task.model.embed  # type: ignore[assignment]
-    removed = task.remove(x, real)
+    removed = task.remove(x, task.removal.valid(x))
     return Continuous(embed(x).detach().clone().requires_grad_(), embed(removed).detach(), (real,))
 
 
@@ -50,6 +51,13 @@ def gradient(task: Task, x: Tensor, target: Tensor, output: str = "logit") -> Te
     with torch.enable_grad():
         explained = output_of(task.model(inputs.x, *inputs.extra), target, output)
         return torch.autograd.grad(explained.sum(), inputs.x)[0]
+
+
+def pooled(task: Task, x: Tensor, raw: Tensor) -> Tensor:
+    """Return numbers laid out as in `Continuous.x` as one a feature, (B, G); those at padding count nothing."""
+    if task.modality == "text":
+        raw = raw.masked_fill(~single(task.removal).valid(x).unsqueeze(-1), 0.0)
+    return task.removal.pool(raw)
 
 
 def rows_per_backward(task: Task, x: Tensor) -> int:

@@ -15,7 +15,7 @@ from benchmark.core.parameters import Space, bounded
 from benchmark.core.seeding import content_seeds, seed_for, seeded
 from benchmark.core.types import METHODS, Attribute, Method, Task
 from benchmark.models.outputs import OUTPUTS, PairedOutput, TargetOutput
-from methods.continuous import continuous, gradient, rows_per_backward
+from methods.continuous import continuous, gradient, pooled, rows_per_backward
 from methods.references import DRAWN, REFERENCES, references_of
 
 
@@ -68,7 +68,7 @@ class IntegratedGradients(Method):
                     n_steps=self.steps,
                     internal_batch_size=rows if rows < len(x) * self.steps else None,
                 ).detach() / len(each)
-            return task.removal.pool(total)
+            return pooled(task, x, total)
 
         return explain
 
@@ -126,7 +126,7 @@ class GradientShap(Method):
             for i, sample_seed in enumerate(content_seeds(seed_for(seed, "points"), x)):
                 with seeded(sample_seed):  # Captum draws from the global generators
                     parts.append(explain_sample(x[i : i + 1], target[i : i + 1], rows))
-            return task.removal.pool(torch.cat(parts))
+            return pooled(task, x, torch.cat(parts))
 
         return explain
 
@@ -180,7 +180,7 @@ class DeepLift(Method):
             attribution = explainer.attribute(
                 inputs.x, references.of(inputs), additional_forward_args=(*inputs.extra, target)
             )
-            return task.removal.pool(attribution.detach())
+            return pooled(task, x, attribution.detach())
 
         return explain
 
@@ -266,15 +266,15 @@ class Saliency(Method):
                 inputs = continuous(task, x)
                 slopes = slopes * (inputs.x - inputs.base).detach()
             if self.form == "signed":
-                return task.removal.pool(slopes)
+                return pooled(task, x, slopes)
             if numbers is None or self.form == "absolute":
-                return task.removal.pool(slopes.abs())
+                return pooled(task, x, slopes.abs())
             sizes = (
                 slopes.abs().amax(numbers, keepdim=True)
                 if self.form == "largest"
                 else slopes.norm(dim=numbers, keepdim=True)
             )
-            return task.removal.pool(sizes)
+            return pooled(task, x, sizes)
 
         return explain
 

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from benchmark.core.seeding import seeded
 from benchmark.core.types import Task
+from benchmark.modalities.grouping import single
 from methods.continuous import Continuous, continuous
 
 REFERENCES = ("removal", "zero", "mean", "background", "noise")
@@ -76,5 +77,6 @@ def _drawn(task: Task, seed: int, count: int) -> Tensor:
 def _numbers(task: Task, x: Tensor) -> Tensor:
     """Return rows as numbers, words as embeddings."""
     if task.modality == "text":
-        x = torch.where(task.removal.valid(x), x, task.removal.baseline(x))
+        removal = single(task.removal)
+        x = torch.where(removal.valid(x), x, removal.baseline(x))
     return continuous(task, x).x.detach()

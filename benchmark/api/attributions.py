@@ -11,8 +11,8 @@ from torch import Tensor
 
 from benchmark.api.inputs import labelled, names_of, tensor_of
 from benchmark.core.errors import UsageError, few
-from benchmark.core.types import Removal, Task
-from benchmark.modalities.grouping import GroupedRemoval
+from benchmark.core.types import Task
+from benchmark.modalities.grouping import GroupedRemoval, single
 
 
 @dataclass(frozen=True)
@@ -48,9 +48,11 @@ def attributions_of(given: Any, task: Task, x: Tensor, target: Tensor | None, wh
         given = _of_target(given, task, x, target)
     if isinstance(given, (list, tuple)) and any(np.ndim(item) for item in given) and task.removal.pads:
         given = _padded(given, task, x, what)
-    if (names := names_of(given)) is not None:
+    of_columns = False
+    if (names := names_of(given, what)) is not None:
         given = _in_order(given, names, task, what)
-    return _features(_numbers(tensor_of(given, what)), task, x, what).to(x.device)
+        of_columns = set(names) == set(labelled(task).columns or ()) != set(task.feature_names)
+    return _features(_numbers(tensor_of(given, what)), task, x, what, of_columns).to(x.device)
 
 
 def _numbers(given: Tensor) -> Tensor:
@@ -58,24 +60,22 @@ def _numbers(given: Tensor) -> Tensor:
     return given if given.dtype == torch.float32 else given.double()
 
 
-def _single(task: Task) -> Removal:
-    """Return how single features are removed, also where a task has groups of them."""
-    return task.removal.inner if isinstance(task.removal, GroupedRemoval) else task.removal
-
-
-def _features(given: Tensor, task: Task, x: Tensor, what: str) -> Tensor:
-    """Return a number for each feature of each input, (N, G)."""
+def _features(given: Tensor, task: Task, x: Tensor, what: str, of_columns: bool = False) -> Tensor:
+    """Return a number for each feature of each input, (N, G); `of_columns`: those of single features are given."""
     count, features = len(x), task.n_features
     if len(given) != count or given.dim() < 2:
         raise UsageError(
             f"{what} has the shape {tuple(given.shape)}, expected attributions of {count} inputs, {_shape(task, x)}"
         )
-    if tuple(given.shape) == (count, features):
+    if tuple(given.shape) == (count, features) and not of_columns:
         return given
     flat = _layout(given, x)
-    if flat is None or flat.shape[1] != _single(task).n_features:
+    if flat is None or flat.shape[1] != single(task.removal).n_features:
         raise UsageError(f"{what} has the shape {tuple(given.shape)}, expected {_shape(task, x)}")
-    return task.removal.sums(flat) if isinstance(task.removal, GroupedRemoval) else flat
+    if not isinstance(task.removal, GroupedRemoval):
+        return flat
+    real = task.removal.inner.valid(x).to(flat.device)  # a group may reach into padding, which is no part of it
+    return task.removal.sums(flat.masked_fill(~real, 0.0))
 
 
 def _layout(given: Tensor, x: Tensor) -> Tensor | None:
@@ -104,7 +104,7 @@ def _shape(task: Task, x: Tensor) -> str:
 
 def _padded(given: Any, task: Task, x: Tensor, what: str) -> Tensor:
     """Return per-token lists as (N, length), 0 at padding, on whichever side that is."""
-    valid = _single(task).valid(x).cpu()
+    valid = single(task.removal).valid(x).cpu()
     lengths = valid.sum(1).tolist()
     if len(given) != len(lengths):
         raise UsageError(f"{what} has {len(given)} lists, expected one for each of {len(lengths)} texts")
@@ -121,11 +121,10 @@ def _padded(given: Any, task: Task, x: Tensor, what: str) -> Tensor:
 
 def _in_order(given: Any, names: tuple[str, ...], task: Task, what: str) -> Any:
     """Return a table whose columns stand in the order of the task's features, or of x's columns, if called so."""
-    for known in (task.feature_names, labelled(task).columns):
+    numbered = tuple(map(str, range(len(names))))
+    for known in (task.feature_names, labelled(task).columns, numbered):
         if known is not None and set(names) == set(known):
             return given[[given.columns[names.index(name)] for name in known]]
-    if all(map(str.isdigit, names)):
-        return given
     raise UsageError(f"{what} has the columns {few(names)}, expected those of the task: {few(task.feature_names)}")
 
 

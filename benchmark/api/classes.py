@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from benchmark.api.inputs import tensor_of
+from benchmark.api.inputs import names_given, tensor_of
 from benchmark.core.errors import UsageError, few
 from benchmark.core.types import Target
 from benchmark.models.wrapping import Wrapped
@@ -19,14 +19,12 @@ def class_names_of(given: Sequence[str] | None, wrapped: Wrapped) -> tuple[str, 
     """Return the names of the classes.
 
     Raises:
-        UsageError: there is not one for each.
+        UsageError: there is not one for each, or two are alike.
     """
     count = wrapped.logits.shape[1]
     if given is None:
         return tuple(map(str, wrapped.classes)) if wrapped.classes else tuple(f"class {i}" for i in range(count))
-    if len(given) != count:
-        raise UsageError(f"class_names expects a name for each of the model's {count} classes, got {len(given)}")
-    return tuple(map(str, given))
+    return tuple(map(str, names_given(given, count, "class_names", f"the model's {count} classes")))
 
 
 def classes_in(given: Any, wrapped: Wrapped, rows: int, what: str) -> Tensor | None:

@@ -14,9 +14,11 @@ from benchmark.api.explainers import Callback, asked, is_explainer
 from benchmark.api.inputs import in_order_of, labelled, tensor_of
 from benchmark.api.making_records import record_of
 from benchmark.api.names import registered_as
-from benchmark.core.errors import BenchmarkError, SomeFailedError, UsageError, describe, few
+from benchmark.core.errors import BenchmarkError, SomeFailedError, UsageError, describe, few, shown
 from benchmark.core.identity import task_identity
 from benchmark.core.provenance import UNKNOWN
+from benchmark.core.seeding import checked_seed
+from benchmark.core.selection import several
 from benchmark.core.types import Method, Task
 from benchmark.plugins.discovery import discover_all
 from benchmark.running.kept_samples import examples
@@ -128,13 +130,9 @@ def score(metric: str, task: Task, attributions: Any, *, seed: int = 0) -> np.nd
 
 
 def _evaluator(task: Task, metrics: str | Sequence[str], seed: int, samples: Sequence[int] | None) -> Evaluator:
-    """Return the evaluator, whose checks restore what they draw."""
-    if not isinstance(task, Task):
-        raise UsageError(f"expected a task, as benchmark.task(model, x) makes it, got {type(task).__name__}")
+    """Return the evaluator, whose checks restore what they draw; that the task is one, `_entries` has seen to."""
     rows = None if samples is None else _rows(samples)
-    if isinstance(seed, bool) or not isinstance(seed, int):
-        raise UsageError(f"seed expects a whole number, got {seed!r}")
-    return Evaluator(task, seed, rows, metrics=_metrics(metrics))
+    return Evaluator(task, checked_seed(seed), rows, metrics=_metrics(metrics))
 
 
 def _rows(samples: Any) -> list[int]:
@@ -143,9 +141,11 @@ def _rows(samples: Any) -> list[int]:
     Raises:
         UsageError: they are none, or one is there twice.
     """
-    numbers = tensor_of(samples, "samples")
-    if numbers.dim() != 1 or not len(numbers) or numbers.is_floating_point() or numbers.dtype == torch.bool:
-        raise UsageError(f"samples expects row numbers, got {tuple(numbers.shape)} of {numbers.dtype}")
+    numbers = None if isinstance(samples, (str, slice)) else tensor_of(samples, "samples")
+    if numbers is not None and numbers.dtype == torch.bool:
+        raise UsageError("samples expects row numbers, got a mask: np.flatnonzero(mask) gives them")
+    if numbers is None or numbers.dim() != 1 or not len(numbers) or numbers.is_floating_point():
+        raise UsageError(f"samples expects row numbers, such as range(3), or None for all, got {shown(samples)}")
     rows = numbers.tolist()
     if len(set(rows)) < len(rows):
         raise UsageError(f"samples expects row numbers that are different, got {few(rows)}")
@@ -172,7 +172,7 @@ def _one_metric(given: Any) -> list[str]:
 
 def _metrics(given: str | Sequence[str]) -> list[str]:
     """Return the names of the metrics that are chosen."""
-    text = given if isinstance(given, str) else ",".join(map(str, given))
+    text = ",".join(map(str, several(given, "metrics")))
     discover_all()
     return select_metrics(text)
 
@@ -256,13 +256,11 @@ def _evaluated(evaluator: Evaluator, label: str, entry: Any, numbers: Tensor | N
     Raises:
         BenchmarkError: a method failed.
     """
-    if numbers is not None:
-        return evaluator.score(numbers)
     try:
-        return evaluator.evaluate(entry, registered_as(entry) or label)
+        return evaluator.evaluate(entry, registered_as(entry) or label) if numbers is None else evaluator.score(numbers)
     except BenchmarkError:
         raise
-    except Exception as error:  # of a method of a person's own
+    except Exception as error:  # of a method or a metric of a person's own
         raise BenchmarkError(f"it failed: {describe(error, type(entry))}") from error
 
 
@@ -271,5 +269,5 @@ def _examples(evaluator: Evaluator, evaluation: Evaluation) -> list[dict[str, An
     if hasattr(evaluator.task.removal, "groups"):
         return []
     kept = examples(evaluator, evaluation)
-    labelled = evaluator.task.provenance.model.accuracy is not None
-    return kept if labelled else [sample | {"label": UNKNOWN} for sample in kept]
+    has_labels = evaluator.task.provenance.model.accuracy is not None
+    return kept if has_labels else [sample | {"label": UNKNOWN} for sample in kept]

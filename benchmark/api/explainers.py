@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor
 
 from benchmark.api.attributions import Values, attributions_of
-from benchmark.core.errors import UsageError, describe, in_a_line, short
+from benchmark.core.errors import UsageError, describe, few, in_a_line, short
 from benchmark.core.types import Attribute, Method, Task
 from benchmark.models.adapters import AsLogits
 from benchmark.models.wrapping import counted, given_for
@@ -64,7 +64,7 @@ def asked(function: Any, task: Task) -> Callable[[Tensor, Tensor], Any]:
     - Any other gets inputs alone: what a second parameter with a default is for is not known.
 
     Raises:
-        UsageError: it takes neither.
+        UsageError: it takes neither, or needs more.
     """
     if not callable(function):
         function = function.attribute
@@ -76,12 +76,14 @@ def asked(function: Any, task: Task) -> Callable[[Tensor, Tensor], Any]:
     except (ValueError, TypeError):  # it is not written in Python
         return function
     if {"model", "inputs", "targets"} <= set(given):
+        _check_rest(function, given, {"model", "inputs", "targets"})
         return lambda x, target: function(
             model=task.model, inputs=x.detach().cpu().numpy(), targets=target.cpu().numpy()
         )
     places = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
     positional = [each for each in given.values() if each.kind in places]
     by_name = [each for each in given if each in TARGETS and each not in [first.name for first in positional[:1]]]
+    _check_rest(function, given, {each.name for each in positional[: 1 if by_name else 2]} | set(by_name[:1]))
     if by_name and given[by_name[0]].kind is not inspect.Parameter.POSITIONAL_ONLY:
         name = by_name[0]
         if maker == "captum":
@@ -94,6 +96,21 @@ def asked(function: Any, task: Task) -> Callable[[Tensor, Tensor], Any]:
     if len(positional) > 1 and positional[1].default is inspect.Parameter.empty:
         return function
     return lambda x, _target: function(x)
+
+
+def _check_rest(function: Any, given: Mapping[str, inspect.Parameter], filled: set[str]) -> None:
+    """Make sure that a callable needs no parameter but those that are filled.
+
+    Raises:
+        UsageError: it does.
+    """
+    open_ended = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    needed = [name for name, each in given.items() if each.default is each.empty and each.kind not in open_ended]
+    if rest := [name for name in needed if name not in filled]:
+        raise UsageError(
+            f"an explainer is given inputs and targets, and {short(function)} needs {few(rest)}, too: give it a "
+            "default, or bind it with functools.partial"
+        )
 
 
 def _maker(function: Any) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -11,7 +12,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from benchmark.core.errors import UsageError, few, short
+from benchmark.core.errors import UsageError, few, short, shown
 from benchmark.core.types import Modality, Task
 
 NAMED = {"table": "numbers (N, columns)", "image": "pixels (N, channels, side, side)", "text": "token ids (N, length)"}
@@ -35,6 +36,8 @@ def tensor_of(given: Any, what: str) -> Tensor:
         return given.detach() if given.layout == torch.strided else given.detach().to_dense()
     if isinstance(given, str):
         raise UsageError(f"{what} expects numbers, got the text {short(repr(given))}: load the file first")
+    if isinstance(given, np.ma.MaskedArray) and np.ma.is_masked(given):
+        raise UsageError(f"{what} has masked cells, and a mask is not looked at: fill them in with .filled(...)")
     if isinstance(given, pd.DataFrame):
         kinds = zip(given.columns, given.dtypes, strict=True)
         if odd := [name for name, kind in kinds if not pd.api.types.is_numeric_dtype(kind)]:
@@ -76,9 +79,48 @@ def _came(given: object) -> str:
     return "an array" if isinstance(given, np.ndarray) else f"a {type(given).__name__}"
 
 
-def names_of(given: object) -> tuple[str, ...] | None:
-    """Return the names of a table's columns, or None where they have none."""
-    return tuple(map(str, given.columns)) if hasattr(given, "columns") and hasattr(given, "to_numpy") else None
+def names_of(given: object, what: str) -> tuple[str, ...] | None:
+    """Return the names of a table's columns, or None where they have none.
+
+    Raises:
+        UsageError: two columns are called alike.
+    """
+    if not (hasattr(given, "columns") and hasattr(given, "to_numpy")):
+        return None
+    return _different(tuple(map(str, given.columns)), what)
+
+
+def names_given(given: Any, count: int, what: str, of: str) -> tuple[Any, ...]:
+    """Return the names that a person gave to features or classes.
+
+    Args:
+        given: one for each.
+        count: how many there are.
+        what: what the names are called in sentences.
+        of: what is named, in words.
+
+    Raises:
+        UsageError: they are no list, too few or too many, or two are alike.
+    """
+    if isinstance(given, str) or not isinstance(given, Iterable):
+        raise UsageError(f"{what} expects a list of names, got {shown(given)}")
+    names = tuple(given)
+    if len(names) != count:
+        raise UsageError(f"{what} expects a name for each of {of}, got {len(names)}")
+    _different(tuple(map(str, names)), what)
+    return names
+
+
+def _different(names: tuple[str, ...], what: str) -> tuple[str, ...]:
+    """Return names that are different.
+
+    Raises:
+        UsageError: they are not.
+    """
+    if len(set(names)) < len(names):
+        twice = next(name for at, name in enumerate(names) if name in names[:at])
+        raise UsageError(f"{what} holds the name {short(twice)!r} twice: rename or drop one")
+    return names
 
 
 @dataclass(frozen=True)
@@ -100,7 +142,7 @@ _labels: WeakKeyDictionary[Task, Labels] = WeakKeyDictionary()
 
 def labels_of(given: object) -> Labels:
     """Return what the rows and columns of x are called."""
-    return Labels(names_of(given), _index_of(given))
+    return Labels(names_of(given, "x"), _index_of(given))
 
 
 def remember(task: Task, labels: Labels) -> Task:
@@ -195,6 +237,25 @@ def check_inputs(x: Tensor, what: str, modality: Modality, kind: torch.dtype | N
     if not bool(numbers.isfinite().all()):
         raise UsageError(f"{what} holds {float(x.abs().max()):.3g}, more than {kind} can hold: scale its columns")
     return numbers
+
+
+def texts_in(given: Any) -> list[str] | None:
+    """Return the texts of a list, an array or a pandas series, or None where it holds something else.
+
+    Raises:
+        UsageError: some of it are texts, and some are not.
+    """
+    one_axis = isinstance(given, (np.ndarray, pd.Series)) and given.ndim == 1 and not _is_number(given.dtype)
+    items = list(given) if one_axis or isinstance(given, (list, tuple)) else []
+    if not any(isinstance(item, str) for item in items):
+        return None
+    if odd := [at for at, item in enumerate(items) if not isinstance(item, str)]:
+        raise UsageError(f"x expects texts, got {shown(items[odd[0]])} in row {odd[0]}: fill it in, or drop the row")
+    return items
+
+
+def _is_number(kind: Any) -> bool:
+    return pd.api.types.is_numeric_dtype(kind)
 
 
 def tokens_of(texts: list[str], tokenizer: Any) -> Tensor:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import functools
 import hashlib
-import math
 from collections.abc import Mapping
 from types import CodeType
 from typing import Any
@@ -21,7 +20,7 @@ from benchmark.records.plain import plain_data
 from benchmark.records.provenance import Packing, RecordProvenance, environment
 from benchmark.records.record import Cell, Record
 from benchmark.running.plan import metric_facts
-from benchmark.running.record_making import score_table
+from benchmark.running.record_making import evidence_of, flaws_of, score_table
 from benchmark.scoring.evaluator import Evaluation, Evaluator
 
 GIVEN = "given"
@@ -45,7 +44,6 @@ def record_of(
     facts = METHODS.entry(name).facts if name is not None else {}
     everything = len(evaluator.samples) == len(task.test.x)
     report, problems = plain_data(evaluation.report)
-    evidence = None if evaluation.evidence is None else float(evaluation.evidence.nanmean())
     kind: Device = "cuda" if device == "cuda" else "cpu"
     return Record(
         Cell(
@@ -59,7 +57,7 @@ def record_of(
             kind,
         ),
         "done",
-        _flaws(evaluation),
+        flaws_of(evaluation),
         identity={**task_digests} | _identity(evaluation, entry, name, task.modality),
         label=label,
         kind=facts.get("kind", GIVEN),
@@ -76,19 +74,11 @@ def record_of(
             environment(device, compiled=False),
             Packing(**evaluator.masked_model.batching.packing()),
         ),
-        evidence=evidence if evidence is not None and math.isfinite(evidence) else None,
+        evidence=evidence_of(evaluation),
         report=report,
         problems=[f"report: {problem}" for problem in problems],
         scores=score_table(evaluation),
     )
-
-
-def _flaws(evaluation: Evaluation) -> str:
-    """Return what is wrong with some of the samples, in words."""
-    total, failed, unknown = len(evaluation.samples), evaluation.failed, evaluation.model_not_finite
-    flaws = [f"the attribution of {int(failed.sum())} of {total} samples is not finite"] if failed.any() else []
-    flaws += [f"the model's answer is not finite for {int(unknown.sum())} of {total} samples"] if unknown.any() else []
-    return "; ".join(flaws)
 
 
 def _identity(evaluation: Evaluation, entry: Any, name: str | None, modality: Any) -> dict[str, str]:

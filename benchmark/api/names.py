@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast, get_args
 
-from benchmark.core.errors import UsageError
+from benchmark.core.errors import UsageError, shown
 from benchmark.core.parameters import configured
+from benchmark.core.registry import Registry
 from benchmark.core.types import METHODS, TASKS, Method, Modality
 from benchmark.plugins.discovery import discover_all
 from benchmark.scoring.metrics import METRICS
@@ -20,10 +21,11 @@ def list_methods(modality: Modality | None = None) -> list[str]:
 
     Args:
         modality: only those that explain a `table`, `image` or `text`.
+
+    Raises:
+        UsageError: the modality is none of these.
     """
-    discover_all()
-    kinds = {name: METHODS.entry(name).facts.get("modalities") for name in METHODS.names()}
-    return [name for name, suits in kinds.items() if modality is None or not suits or modality in suits]
+    return _names_for(METHODS, modality)
 
 
 def list_metrics() -> list[str]:
@@ -57,12 +59,32 @@ def list_removals(modality: Modality | None = None) -> list[str]:
 
     Args:
         modality: only those for a `table`, `image` or `text`.
+
+    Raises:
+        UsageError: the modality is none of these.
     """
     from benchmark.modalities.removals import REMOVALS
 
+    return _names_for(REMOVALS, modality)
+
+
+def _names_for(registry: Registry[Any], modality: Modality | None) -> list[str]:
+    """Return the names of what suits a modality, or of all; an entry that names none suits each."""
     discover_all()
-    kinds = {name: REMOVALS.entry(name).facts.get("modalities") for name in REMOVALS.names()}
-    return [name for name, suits in kinds.items() if modality is None or not suits or modality in suits]
+    wanted = None if modality is None else known_modality(modality)
+    kinds = {name: registry.entry(name).facts.get("modalities") for name in registry.names()}
+    return [name for name, suits in kinds.items() if wanted is None or not suits or wanted in suits]
+
+
+def known_modality(given: Any) -> Modality:
+    """Return the modality that a person named.
+
+    Raises:
+        UsageError: there is none of that name.
+    """
+    if given not in get_args(Modality):
+        raise UsageError(f"modality expects table, image or text, got {shown(given)}")
+    return cast(Modality, given)
 
 
 def method(name: str, **parameters: Any) -> Method:
@@ -88,5 +110,5 @@ def method(name: str, **parameters: Any) -> Method:
 def registered_as(method: Method) -> str | None:
     """Return the name that a method's class is registered under, or None where it is none."""
     discover_all()
-    same_file = (name for name in METHODS.names() if METHODS.entry(name).module == type(method).__module__)
+    same_file = METHODS.registered_by(type(method).__module__)
     return next((name for name in same_file if METHODS.get(name) is type(method)), None)

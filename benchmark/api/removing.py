@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from benchmark.api.inputs import tensor_of
-from benchmark.core.errors import UsageError
+from benchmark.core.errors import BenchmarkError, UsageError, describe, shown
 from benchmark.core.parameters import configure, split_settings
 from benchmark.core.types import Modality, Removal
 from benchmark.modalities.grouping import GroupedRemoval
@@ -46,6 +46,8 @@ def removal_of(given: Any, inputs: Inputs) -> Removal:
     if values.dim() > 1 or (values.dim() == 1 and len(values) != width):
         what = "channels" if inputs.modality == "image" else "columns"
         raise UsageError(f"removal expects a name, a number or a row of {width} {what}, got {tuple(values.shape)}")
+    if not bool(values.isfinite().all()):
+        raise UsageError(f"removal expects finite numbers of {values.dtype}, got {shown(given)}: mean is the default")
     return inputs.replaced_by(inputs.like(0.0) + values)
 
 
@@ -61,7 +63,12 @@ def check_removal(removal: Removal, x: Tensor, own_background: bool) -> None:
         UsageError: every input is its own baseline, so that every attribution would score alike.
     """
     for part in x.split(ROWS):
-        base = removal.baseline(part).expand_as(part)
+        try:
+            base = removal.baseline(part).expand_as(part)
+        except Exception as error:  # of a removal of a person's own
+            raise UsageError(f"the removal gives no baseline of x: {describe(error, type(removal))}") from error
+        if base.is_floating_point() and not bool(base.isfinite().all()):
+            raise UsageError("the removal puts NaN or infinity in the place of features: expected finite numbers")
         tolerance = ROUNDING * torch.finfo(part.dtype).eps if part.is_floating_point() else 0
         if not bool(((base - part).abs() <= tolerance * part.abs()).all()):
             return
@@ -79,7 +86,16 @@ def _named(text: str, inputs: Inputs) -> Removal:
     suits = entry.facts.get("modalities", ())
     if suits and inputs.modality not in suits:
         raise UsageError(f"the removal {name!r} is for {' and '.join(suits)}, and x is a {inputs.modality}")
-    return configure(REMOVALS.get(name), name, settings).make(inputs)
+    maker = configure(REMOVALS.get(name), name, settings)
+    try:
+        made = maker.make(inputs)
+    except BenchmarkError:
+        raise
+    except Exception as error:  # of a removal of a person's own
+        raise UsageError(f"the removal {name!r} cannot be made: {describe(error, type(maker))}") from error
+    if missing := [member for member in MEMBERS if not hasattr(made, member)]:
+        raise UsageError(f"the removal {name!r} makes a {type(made).__name__}, which has no {' and no '.join(missing)}")
+    return made
 
 
 def grouped(removal: Removal, given: Any, modality: Modality, x: Tensor) -> Removal:

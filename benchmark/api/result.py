@@ -10,6 +10,7 @@ import pandas as pd
 
 from benchmark.api.saving import write_records
 from benchmark.core.errors import UsageError, did_you_mean, few
+from benchmark.core.files import path_of
 from benchmark.records.record import Record
 from benchmark.records.store import RecordStore
 from benchmark.scoring.metrics import PAPER
@@ -173,9 +174,10 @@ class Result:
         Raises:
             UsageError: the folder cannot be written, or holds another record of the same label.
         """
-        store = RecordStore(Path(folder)).open()
+        root = path_of(folder, "folder")
+        store = RecordStore(root).open()
         write_records(store, self.records, self.examples, overwrite)
-        return Path(folder)
+        return root
 
 
 def load(folder: str | Path, *, task: str | None = None) -> Result:
@@ -191,7 +193,7 @@ def load(folder: str | Path, *, task: str | None = None) -> Result:
     Raises:
         UsageError: there is no such folder, no record in it, or one that is damaged.
     """
-    root = Path(folder)
+    root = path_of(folder, "folder")
     if not root.is_dir():
         what = "a file" if root.is_file() else "nothing"
         raise UsageError(f"load expects a folder of records, as save writes it, got {what} at {str(root)!r}")

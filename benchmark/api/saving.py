@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from typing import Any
@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 
 from benchmark.core.errors import RecordError, UsageError
-from benchmark.records.record import Record
+from benchmark.records.record import Record, same_metric
 from benchmark.records.store import RecordStore, stored
 
 DIFFERENT = {
@@ -22,6 +22,7 @@ DIFFERENT = {
     "attributions": "other attributions",
 }
 """What another record of the same label may be of, by the part of the identity that differs."""
+REMEDY = "save to another folder, under another label or task name, or with overwrite=True (--overwrite always)"
 
 
 def write_records(
@@ -36,18 +37,41 @@ def write_records(
         overwrite: whether records of the same labels that are of something else are replaced.
 
     Raises:
-        UsageError: such a record is there, or one that cannot be read, and may not be replaced.
+        UsageError: such a record is there, one that cannot be read, another method under the same label, or the same
+            method under another, and may not be replaced.
     """
     with ExitStack() as locks:
         for record in sorted(records, key=lambda record: str(store.folder(record.cell))):  # as every other process does
             locks.enter_context(store.lock(record.cell))
-        whole = list(records) if overwrite else [_completed(store, record) for record in records]
+        rivals = [rival for record in records for rival in _rivals(store, record)]
+        if rivals and not overwrite:
+            before, record = rivals[0]
+            raise UsageError(
+                f"{str(store.root)!r} holds a record of {before.cell.method} under {before.label!r} on "
+                f"{record.cell.task!r}, and this is one of {record.cell.method} under {record.label!r}, where a label "
+                f"means one method with its parameters: {REMEDY}"
+            )
+        whole = [_completed(store, record, overwrite) for record in records]
+        for before, _ in rivals:
+            folder = store.folder(before.cell)
+            if folder not in {store.folder(record.cell) for record in records}:
+                store.forget(folder, stored(folder))
         for at, record in enumerate(whole):
             store.write(record, examples[at] if at < len(examples) else None)
 
 
-def _completed(store: RecordStore, record: Record) -> Record:
-    """Return a record with the metrics of the one in its place, if that is of the same.
+def _rivals(store: RecordStore, record: Record) -> Iterator[tuple[Record, Record]]:
+    """Yield records that are there of another method under this label, or of this one under another, each with this."""
+    found, _ = store.scan(record.cell.source, record.cell.task)
+    for before in found:
+        same_label = before.label == record.label
+        same_method = (before.cell.method, before.cell.params) == (record.cell.method, record.cell.params)
+        if before.status == "done" and before.cell.limit == record.cell.limit and same_label != same_method:
+            yield before, record
+
+
+def _completed(store: RecordStore, record: Record, overwrite: bool) -> Record:
+    """Return a record with the metrics of the one in its place, if that is of the same, or may be replaced.
 
     Raises:
         UsageError: it is of something else.
@@ -55,16 +79,19 @@ def _completed(store: RecordStore, record: Record) -> Record:
     folder = store.folder(record.cell)
     if stored(folder) is None:
         return record
-    remedy = "save to another folder, under another label or task name, or with overwrite=True (--overwrite always)"
     try:
         before = store.read(folder)
     except RecordError as error:
-        raise UsageError(f"a record of {record.label!r} is there that cannot be read, {error}: {remedy}") from error
+        if overwrite:
+            return record
+        raise UsageError(f"a record of {record.label!r} is there that cannot be read, {error}: {REMEDY}") from error
     if before.status != "done":
         return record
     if (what := _difference(before, record)) is not None:
+        if overwrite:
+            return record
         raise UsageError(
-            f"{str(store.root)!r} holds a record of {record.label!r} on {record.cell.task!r} of {what}: {remedy}"
+            f"{str(store.root)!r} holds a record of {record.label!r} on {record.cell.task!r} of {what}: {REMEDY}"
         )
     kept = {name: facts for name, facts in before.metrics.items() if name not in record.metrics}
     if not kept:
@@ -80,5 +107,8 @@ def _difference(before: Record, record: Record) -> str | None:
             return what
     if record.status != "done":
         return "scores, where this one failed"
+    for name in sorted(before.metrics.keys() & record.metrics.keys()):
+        if not same_metric(before.metrics[name], record.metrics[name]):
+            return f"another version of {name}"
     same = set(before.scores["sample"]) == set(record.scores["sample"])
     return None if same else "other samples"

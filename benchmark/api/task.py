@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from torch import Tensor, nn
@@ -14,16 +14,20 @@ from benchmark.api.inputs import (
     in_order_of,
     labels_of,
     modality_of,
+    names_given,
     names_of,
     remember,
     tensor_of,
+    texts_in,
     tokens_of,
 )
+from benchmark.api.names import known_modality
 from benchmark.api.removing import check_removal, grouped, removal_of
-from benchmark.core.errors import UsageError, did_you_mean, few
+from benchmark.core.errors import UsageError, did_you_mean, few, shown
 from benchmark.core.provenance import DataProvenance, ModelProvenance, Provenance
 from benchmark.core.registry import is_name
 from benchmark.core.seeding import seeded
+from benchmark.core.sources import Source
 from benchmark.core.types import Budget, Modality, Removal, Split, Target, Task
 from benchmark.modalities.removals import Inputs
 from benchmark.models.adapters import Output
@@ -46,6 +50,7 @@ def task(
     output: Output | None = None,
     budget: Budget | int | None = None,
     name: str = "own",
+    source: Source = "real",
     feature_names: Sequence[str] | None = None,
     class_names: Sequence[str] | None = None,
     tokenizer: Any = None,
@@ -80,9 +85,10 @@ def task(
         groups: features that are removed together: the group's number for each column (G,), pixel (side, side) or place
             of a token (length,). Attributions are then summed over groups.
         output: what the model gives, `logits` or `probabilities`, where that is not to be found out.
-        budget: how finely a curve is probed: a `Budget`, or its number of steps. By default a step a column, up to 100;
-            48 steps for images and 20 for texts.
+        budget: how finely a curve is probed: a `Budget`, or its number of steps, of which there are never more than
+            features. By default a step a column, up to 100; 48 steps for images and 20 for texts.
         name: of the task; random subsets and the order of ties follow from it.
+        source: `synthetic` where x was drawn or made up: boards and records say so.
         feature_names: of the features; those of a pandas table by default.
         class_names: of the classes; those that an estimator knows by default.
         tokenizer: of Hugging Face; says `mask_id` and `pad_id`.
@@ -98,10 +104,15 @@ def task(
     """
     if not is_name(name):
         raise UsageError(f"name expects up to 64 letters, digits, spaces, '_', '-', '+' and '.', got {name!r}")
-    if isinstance(x, (list, tuple)) and x and all(isinstance(item, str) for item in x):
-        x = tokens_of(list(x), tokenizer)
+    if source not in get_args(Source):
+        raise UsageError(f"source expects real or synthetic, got {shown(source)}")
+    if callable(x) or hasattr(x, "predict_proba"):
+        raise UsageError(f"x expects inputs, got a {type(x).__name__}: the model comes first, task(model, x)")
+    if (texts := texts_in(x)) is not None:
+        x = tokens_of(texts, tokenizer)
     called = labels_of(x)
     names = called.columns
+    of_text = {"tokenizer": tokenizer, "mask_id": mask_id, "pad_id": pad_id}
     mask_id = getattr(tokenizer, "mask_token_id", None) if mask_id is None else mask_id
     pad_id = _padding(model, tokenizer) if pad_id is None else pad_id
     rows = _on_device(tensor_of(x, "x"), x, model, "x")
@@ -109,13 +120,17 @@ def task(
     if modality is None:
         known = names is not None or hasattr(model, "predict_proba")
         modality = "table" if known and rows.dim() == 2 else modality_of(rows, text)
-    elif modality not in STEPS:
-        raise UsageError(f"modality expects table, image or text, got {modality!r}")
+    else:
+        modality = known_modality(modality)
+    _check_suits(modality, "text", **of_text)
+    _check_suits(modality, "image", spatial=spatial)
     place = place_of(model)  # a black box has none, and numbers for it stay as they are
     rows = check_inputs(rows, "x", modality, None if place is None else place[1])
-    usual = _background(background, rows, names or names_fitted(model), model, modality)
+    usual = _background(background, rows, names or names_fitted(model) or _columns(feature_names), model, modality)
     with seeded(0), torch.no_grad():
         wrapped = wrap(model, rows, output, modality == "text", pad_id, usual, names)
+    if not bool(wrapped.logits.isfinite().any()):
+        raise UsageError("the model answers NaN or infinity for all of x: is it trained, and x scaled as it expects?")
     removes = removal_of(removal, Inputs(modality, usual, mask_id, pad_id))
     check_removal(removes, rows, usual is rows)
     if groups is not None:
@@ -129,7 +144,7 @@ def task(
     made = Task(
         name=name,
         modality=modality,
-        source="real",
+        source=source,
         model=wrapped.model,
         train=Split(usual, wrapped.usual.argmax(1)),
         test=Split(rows, y),
@@ -143,6 +158,17 @@ def task(
         target=target_of(in_order_of(target, called.rows, "target"), wrapped, len(rows)),
     )
     return remember(made, called)
+
+
+def _check_suits(modality: Modality, only: Modality, **given: Any) -> None:
+    """Make sure that nothing is given that plays no part in a modality.
+
+    Raises:
+        UsageError: something is.
+    """
+    for name, value in given.items():
+        if value is not None and modality != only:
+            raise UsageError(f"{name} is for {only}, and x is a {modality}: leave it out")
 
 
 def _padding(model: Any, tokenizer: Any) -> int:
@@ -169,7 +195,7 @@ def _background(given: Any, x: Tensor, names: tuple[str, ...] | None, model: Any
     """Return the background as rows like x."""
     if given is None:
         return x
-    others = names_of(given)
+    others = names_of(given, "background")
     if names is not None and others is not None and names != others:
         if set(names) != set(others):
             raise UsageError(f"background has the columns {few(others)}, expected those of x: {few(names)}")
@@ -184,12 +210,18 @@ def _background(given: Any, x: Tensor, names: tuple[str, ...] | None, model: Any
     return rows.to(x.device)
 
 
+def _columns(given: Sequence[str] | None) -> tuple[str, ...] | None:
+    """Return names of features by which the columns of a background are found."""
+    return tuple(map(str, given)) if isinstance(given, (list, tuple)) else None
+
+
 def _feature_names(given: Sequence[str] | None, columns: tuple[str, ...] | None, count: int) -> tuple[str, ...]:
     if given is None:
         return columns or tuple(f"feature {i + 1}" for i in range(count))
-    if len(given) != count:
-        raise UsageError(f"feature_names expects a name for each of the {count} features, got {len(given)}")
-    return tuple(map(str, given))
+    called = names_given(given, count, "feature_names", f"the {count} features")
+    if not all(isinstance(name, str) for name in called):
+        raise UsageError(f"feature_names expects texts, got {few(called)}: give list(map(str, names))")
+    return called
 
 
 def _budget(given: Budget | int | None, modality: Modality, features: int, are_groups: bool) -> Budget:
@@ -213,7 +245,8 @@ def _layer(name: str, model: nn.Module) -> str:
     layers = dict(model.named_modules())
     if not name or (name not in layers and f"model.{name}" not in layers):
         own = [each.removeprefix("model.") for each in layers if each]
-        raise UsageError(f"spatial expects a layer of the model, got {name!r}{did_you_mean(name, own)}")
+        known = did_you_mean(name, own) if own else ", and the model has none: leave it out"
+        raise UsageError(f"spatial expects a layer of the model, got {shown(name)}{known}")
     return name if name in layers else f"model.{name}"
 
 

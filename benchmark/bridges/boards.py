@@ -28,7 +28,7 @@ def beside(board: Board | Any, *theirs: Scores) -> TextTable:
         A table that prints itself; `leaderboards.tables.write` makes Markdown and LaTeX of it.
 
     Raises:
-        UsageError: nothing is given, or two are of one source and metric.
+        UsageError: nothing or something else is given, or two are of one source and metric.
     """
     ours = _board(board)
     table, extra = table_of(ours), only_theirs(ours, *theirs)
@@ -59,6 +59,9 @@ def only_theirs(board: Board, *theirs: Scores) -> TextTable:
     """
     if not theirs:
         raise UsageError("expected scores of others to put beside the board, got none")
+    if wrong := [each for each in theirs if not isinstance(each, Scores)]:
+        came = type(wrong[0]).__name__
+        raise UsageError(f"expected scores of others to put beside the board, such as from_quantus makes, got {came}")
     columns: dict[str, dict[str, float]] = {}
     for scores in theirs:
         for metric, means in scores.means().items():

@@ -11,7 +11,7 @@ import pandas as pd
 from benchmark.bridges.scores import Scores
 from benchmark.bridges.tidy import UNITS, parquet_bytes, records_of, to_frame
 from benchmark.core.errors import UsageError, printable
-from benchmark.core.files import write_atomically
+from benchmark.core.files import path_of, write_atomically
 from benchmark.records.provenance import version
 from benchmark.records.record import Record
 
@@ -48,7 +48,7 @@ def write_dataset(
         UsageError: the folder holds something, or no record is done.
         DataError: a record is damaged.
     """
-    out = Path(out)
+    out = path_of(out, "out")
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UsageError(f"expected an empty folder to write the data set into, {out} is none: name another")
     done = records_of(records)

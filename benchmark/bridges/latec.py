@@ -57,8 +57,8 @@ def latec_attributions(
         raise DataError(
             f"{path}: expected maps (observations, methods, channels, height, width), got shape {array.shape}"
         )
-    known = METHODS[: array.shape[1]] if array.shape[1] in (CONVOLUTIONAL, len(METHODS)) else None
-    return {name: array[:, i] for i, name in enumerate(_names(methods, array.shape[1], "methods", path, known))}
+    names = _names(methods, array.shape[1], "methods", path, _methods(array.shape[1]))
+    return {name: array[:, i] for i, name in enumerate(names)}
 
 
 def from_latec(
@@ -85,8 +85,7 @@ def from_latec(
     array = _array(path, model)
     if array.ndim != 3:
         raise DataError(f"{path}: expected scores (methods, metrics, observations), got shape {array.shape}")
-    known = METHODS[: len(array)] if len(array) in (CONVOLUTIONAL, len(METHODS)) else None
-    rows = _names(methods, len(array), "methods", path, known)
+    rows = _names(methods, len(array), "methods", path, _methods(len(array)))
     columns = _names(metrics, array.shape[1], "metrics", path, METRICS if array.shape[1] == len(METRICS) else None)
     scores = {row: dict(zip(columns, of_row, strict=True)) for row, of_row in zip(rows, array, strict=True)}
     return Scores.of(SOURCE, scores, better=better)
@@ -100,6 +99,11 @@ def _array(path: str | Path, model: int) -> np.ndarray:
     if f"arr_{model}" not in arrays:
         raise UsageError(f"{path} has no array of model {model}{did_you_mean(f'arr_{model}', arrays)}")
     return arrays[f"arr_{model}"]
+
+
+def _methods(count: int) -> tuple[str, ...] | None:
+    """Return LATEC's own methods where it has so many: all, or those of convolutional networks."""
+    return METHODS[:count] if count in (CONVOLUTIONAL, len(METHODS)) else None
 
 
 def _names(

@@ -13,7 +13,7 @@ from benchmark.api.names import method as method_called
 from benchmark.api.names import registered_as
 from benchmark.api.task import task as make_task
 from benchmark.core.errors import UsageError, few
-from benchmark.core.seeding import seed_for
+from benchmark.core.seeding import checked_seed, seed_for
 from benchmark.core.types import Method, Task
 from benchmark.models.batching import Batching
 from benchmark.plugins.discovery import discover_all
@@ -54,6 +54,7 @@ def as_quantus(metric: str, *, seed: int = 0, **how: Any) -> Metric:
     if len(names) > 1:
         raise UsageError(f"as_quantus expects the name of one metric, got {metric!r}, which means {few(names)}")
     name = names[0]
+    seed = checked_seed(seed)
     _refuse_given(how)
 
     def of_ours(
@@ -97,6 +98,7 @@ def as_explain_func(method: str | Method, *, seed: int = 0, **how: Any) -> Expla
     if "groups" in how:
         raise UsageError("as_explain_func expects no groups: Quantus wants a number for each place of an input")
     _refuse_given(how)
+    seed = checked_seed(seed)
     made = method_called(method) if isinstance(method, str) else method
     name = registered_as(made) or type(made).__name__
 

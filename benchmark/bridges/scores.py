@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from benchmark.core.errors import DataError, UsageError, printable, short
-from benchmark.core.files import write_atomically
+from benchmark.core.files import check_file, path_of, write_atomically
 
 COLUMNS = ["method", "metric", "sample", "score"]
 MARK = b"scores_of_others"
@@ -128,10 +128,13 @@ class Scores:
         return f"scores by {self.source}: {over}{gaps}"
 
     def save(self, path: str | Path) -> Path:
-        """Write them to a .parquet file that `Scores.load` reads, who computed them included."""
-        path = Path(path)
-        if path.suffix != ".parquet":
-            raise UsageError(f"expected a file that ends in .parquet, got {str(path)!r}")
+        """Write them to a .parquet file that `Scores.load` reads, who computed them included.
+
+        Raises:
+            UsageError: the path has another ending, or its folder is missing.
+        """
+        path = path_of(path, "path")
+        check_file("path", path, (".parquet",))
         table = pa.Table.from_pandas(self.frame, preserve_index=False)
         mark = json.dumps({"source": self.source, "better": dict(self.better)}).encode()
         sink = io.BytesIO()
@@ -146,7 +149,7 @@ class Scores:
         Raises:
             DataError: there is no such file, or it holds something else.
         """
-        path = Path(path)
+        path = path_of(path, "path")
         if not path.is_file():
             raise DataError(f"{path}: no such file; write one with Scores.save")
         try:

@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 
 from benchmark.core.errors import DataError, UsageError, few
-from benchmark.core.files import write_atomically
+from benchmark.core.files import check_file, path_of, write_atomically
 from benchmark.records.record import Record
 from benchmark.records.store import RecordStore
 
@@ -129,12 +129,16 @@ def records_of(records: Any) -> list[Record]:
 
 def to_csv(records: Any, path: str | Path) -> Path:
     """Write scores as a .csv file: see `to_frame` for what is in it. Numbers are unrounded; they read back the same."""
-    return _write(path, ".csv", to_frame(records).to_csv(index=False, lineterminator="\n").encode())
+    path = _file(path, ".csv")
+    write_atomically(path, to_frame(records).to_csv(index=False, lineterminator="\n").encode())
+    return path
 
 
 def to_parquet(records: Any, path: str | Path) -> Path:
     """Write scores as a .parquet file: see `to_frame` for what is in it."""
-    return _write(path, ".parquet", parquet_bytes(to_frame(records)))
+    path = _file(path, ".parquet")
+    write_atomically(path, parquet_bytes(to_frame(records)))
+    return path
 
 
 def parquet_bytes(frame: pd.DataFrame) -> bytes:
@@ -144,9 +148,12 @@ def parquet_bytes(frame: pd.DataFrame) -> bytes:
     return sink.getvalue()
 
 
-def _write(path: str | Path, ending: str, content: bytes) -> Path:
-    path = Path(path)
-    if path.suffix != ending:
-        raise UsageError(f"expected a file that ends in {ending}, got {str(path)!r}")
-    write_atomically(path, content)
+def _file(given: str | Path, ending: str) -> Path:
+    """Return the path of a file to write, before anything is made of records.
+
+    Raises:
+        UsageError: it has another ending, or its folder is missing.
+    """
+    path = path_of(given, "path")
+    check_file("path", path, (ending,))
     return path

@@ -1,4 +1,4 @@
-"""Arguments that several commands share, the types of their values, and the records that they choose."""
+"""Arguments that several commands share, the types of their values, and the data and records that they choose."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from benchmark.core.types import TASKS
 from benchmark.running.presets import PRESETS
 
 if TYPE_CHECKING:
+    from benchmark.core.sources import Sources
     from benchmark.records.record import Record
     from benchmark.records.store import RecordStore
 
@@ -39,6 +40,19 @@ def add_sources(parser: argparse.ArgumentParser) -> None:
                         help="folder of real data (default: BENCHMARK_DATA)")  # fmt: skip
     parser.add_argument("--offline", action="store_true", help="open no network connection")
     parser.add_argument("--verify", action="store_true", help="refuse data that differ from the pinned version")
+
+
+def chosen_sources(arguments: argparse.Namespace) -> Sources:
+    """Return where data may come from.
+
+    Raises:
+        UsageError: BENCHMARK_CACHE_GB is no size.
+    """
+    from benchmark.core.sources import Sources, cache_limit
+
+    cache_limit()
+    folder = arguments.data_dir and Path(arguments.data_dir)
+    return Sources(arguments.source, folder, arguments.offline, arguments.verify)
 
 
 def positive(text: str) -> int:

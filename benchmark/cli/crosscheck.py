@@ -8,8 +8,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING
 
-from benchmark.cli.arguments import add_sources
-from benchmark.cli.inspect import chosen_sources
+from benchmark.cli.arguments import add_sources, chosen_sources
 from benchmark.core.errors import UsageError
 from benchmark.core.types import TASKS
 from benchmark.plugins.task_files import include_task, is_task_file
@@ -120,11 +119,11 @@ def check_command(arguments: argparse.Namespace) -> int:
 
 
 def _method(arguments: argparse.Namespace) -> Report:
-    from benchmark.inspection.conformance.methods import check_method, registered_method
+    from benchmark.inspection.conformance.methods import check_method, unusable_method
     from benchmark.running.plan import method_for, parse_methods
 
     name = arguments.name.partition("[")[0]
-    if (report := registered_method(name)) is not None:
+    if (report := unusable_method(name)) is not None:
         return report
     (choice,) = parse_methods(arguments.name)
     return check_method(name, method_for(choice, arguments.preset), _tasks(arguments))
@@ -135,7 +134,8 @@ def _task(arguments: argparse.Namespace) -> Report:
 
     if arguments.task is not None:
         raise UsageError(f"check task tries the task itself: leave out --task {arguments.task}")
-    name = include_task(arguments.name) if is_task_file(arguments.name) else TASKS.entry(arguments.name).name
+    own = is_task_file(arguments.name)
+    name = include_task(arguments.name, "check task") if own else TASKS.entry(arguments.name).name
     return check_task_named(name, chosen_sources(arguments))
 
 

@@ -6,49 +6,21 @@ import argparse
 import json
 import logging
 import sys
-from collections.abc import Sequence
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from benchmark.cli.arguments import chosen_sources
 from benchmark.core.errors import DataError, UsageError
+from benchmark.core.files import check_file
 from benchmark.core.provenance import shown
 from benchmark.core.types import METHODS, TASKS
 from benchmark.scoring.metrics import select_metrics
 
 if TYPE_CHECKING:
-    from benchmark.core.sources import Sources
     from benchmark.core.types import Method, Task
     from benchmark.running.plan import PlannedTask
 
 log = logging.getLogger("benchmark")
-
-
-def chosen_sources(arguments: argparse.Namespace) -> Sources:
-    """Return where data may come from.
-
-    Raises:
-        UsageError: BENCHMARK_CACHE_GB is no size.
-    """
-    from benchmark.core.sources import Sources, cache_limit
-
-    cache_limit()
-    folder = arguments.data_dir and Path(arguments.data_dir)
-    return Sources(arguments.source, folder, arguments.offline, arguments.verify)
-
-
-def check_file(option: str, path: Path | None, endings: Sequence[str]) -> None:
-    """Make sure, before any work, that a file has one of the `endings` and a folder to be in.
-
-    Raises:
-        UsageError: it has not.
-    """
-    if path is None:
-        return
-    if path.suffix not in endings:
-        raise UsageError(f"{option} expects a file that ends in {', '.join(endings)}, got {str(path)!r}")
-    if not path.parent.is_dir():
-        raise UsageError(f"cannot write {option} {str(path)!r}: there is no such folder; make it, or name another")
 
 
 def applicable(plan: PlannedTask, text: str) -> list[tuple[str, str, Method]]:

@@ -7,7 +7,7 @@ import json
 import logging
 from typing import TYPE_CHECKING, Any
 
-from benchmark.cli.inspect import chosen_sources
+from benchmark.cli.arguments import chosen_sources
 from benchmark.core.errors import DataError, RecordError, UsageError
 from benchmark.core.types import METHODS, PACKAGES, TASKS
 from benchmark.processes.interruption import held, stop_on_signals

@@ -6,11 +6,13 @@ import argparse
 import logging
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 from benchmark.cli.arguments import add_metrics, add_out, natural
 from benchmark.cli.boards import Verb
 from benchmark.core.errors import BenchmarkError, SomeFailedError, UsageError, few
+from benchmark.core.files import check_file
+from benchmark.core.types import Modality
 from benchmark.scoring.metrics import select_metrics
 
 if TYPE_CHECKING:
@@ -40,9 +42,12 @@ def add_score(verb: Verb) -> None:
     )
     score.add_argument("--labels", metavar="FILE", help="a class for each input, (N,) whole numbers from 0")
     score.add_argument("--target", default="predicted", metavar="WHAT",
-                       help="the class that is explained: predicted (default), label, or a number for all")  # fmt: skip
+                       help="the class explained: predicted (default), label, or a number or name for all")  # fmt: skip
+    score.add_argument("--mask-id", type=natural, metavar="ID", help="of texts: the token that a removed one becomes")
+    score.add_argument("--pad-id", type=natural, metavar="ID", help="of texts: the token of padding")
+    score.add_argument("--spatial", metavar="LAYER", help="of an image model: the layer that CAM methods look at")
     score.add_argument("--removal", metavar="NAME", help="how features are removed (default: what the modality has)")
-    score.add_argument("--modality", choices=("table", "text", "image"), help="of the inputs (default: by their shape)")
+    score.add_argument("--modality", choices=get_args(Modality), help="of the inputs (default: by their shape)")
     score.add_argument(
         "--output", choices=("logits", "probabilities"), help="what the model gives (default: found out)"
     )
@@ -57,9 +62,12 @@ def add_score(verb: Verb) -> None:
 
 def score_command(arguments: argparse.Namespace) -> int:
     """Score attributions of files, and methods beside them."""
+    import numpy as np
+    import pandas as pd
+
+    from benchmark.api.inputs import in_order_of
     from benchmark.api.task import task as make_task
-    from benchmark.cli.inspect import check_file
-    from benchmark.data.arrays import column_names, in_order, read
+    from benchmark.data.arrays import column_names, in_order, read, row_names
     from benchmark.models.loading import load_model
     from benchmark.records.store import RecordStore
     from benchmark.running.plan import parse_methods
@@ -80,13 +88,27 @@ def score_command(arguments: argparse.Namespace) -> int:
         array, columns = in_order(read(file, finite=finite), column_names(file), columns, file)
         return array
 
+    def of_inputs(array: np.ndarray, file: str) -> np.ndarray:
+        """Return rows in the order of the inputs, where both files say which is which."""
+        places = pd.Series(np.arange(len(array)), index=row_names(file))
+        return array[in_order_of(places, row_names(arguments.inputs), file).to_numpy()]
+
     background = None if arguments.background is None else rows(arguments.background)
-    labels = None if arguments.labels is None else _labels(read(arguments.labels, finite=True), len(inputs), arguments)
-    given: dict[str, Any] = {label: _attributions(rows(file, False), file, inputs) for label, file in files.items()}
+    labels = None
+    if arguments.labels is not None:
+        labels = _labels(of_inputs(read(arguments.labels, finite=True), arguments.labels), len(inputs), arguments)
+    given: dict[str, Any] = {
+        label: _attributions(of_inputs(rows(file, False), file), file, inputs) for label, file in files.items()
+    }
+    model = load_model(arguments.model)
+    classes = getattr(model, "classes_", None)
+    if classes is not None and np.asarray(classes).dtype.kind not in "iufb":  # files hold the numbers of classes
+        labels = None if labels is None else np.asarray(_own(labels.tolist(), classes, "--labels"))
+        target = _own([target], classes, "--target")[0] if isinstance(target, int) else target
     task = make_task(
-        load_model(arguments.model), inputs, background=background, labels=labels, target=target,
+        model, inputs, background=background, labels=labels, target=target,
         modality=arguments.modality, removal=arguments.removal, output=arguments.output, name=arguments.name,
-        feature_names=columns,
+        feature_names=columns, mask_id=arguments.mask_id, pad_id=arguments.pad_id, spatial=arguments.spatial,
     )  # fmt: skip
     methods, skipped, failed = _applicable(task, choices)
     store = RecordStore(arguments.out).open()
@@ -114,8 +136,9 @@ def _applicable(task: Task, choices: Sequence[MethodChoice]) -> tuple[dict[str, 
     methods: dict[str, Method] = {}
     skipped, failed = [], []
     for choice in choices:
+        method = method_for(choice)  # a parameter that there is not ends all
         try:
-            method, why = suited(method_for(choice), task, choice.name, choice.label)
+            method, why = suited(method, task, choice.name, choice.label)
         except UsageError as error:
             failed.append(str(error))
             continue
@@ -160,11 +183,20 @@ def _target(arguments: argparse.Namespace) -> str | int:
     text = arguments.target
     if text.isdecimal():
         return int(text)
-    if text not in ("predicted", "label"):
-        raise UsageError(f"--target expects predicted, label or the number of a class, got {text!r}")
     if text == "label" and arguments.labels is None:
         raise UsageError("--target label expects --labels FILE, got none: name the file of the labels")
     return text
+
+
+def _own(numbers: Sequence[int], classes: Sequence[Any], option: str) -> list[Any]:
+    """Return an estimator's own classes by their numbers.
+
+    Raises:
+        UsageError: there are fewer.
+    """
+    if wrong := [number for number in numbers if number >= len(classes)]:
+        raise UsageError(f"{option} expects numbers of classes from 0 to {len(classes) - 1}, got {few(wrong)}")
+    return [classes[number] for number in numbers]
 
 
 def _named(files: Sequence[str]) -> dict[str, str]:

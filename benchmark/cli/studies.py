@@ -16,11 +16,13 @@ from benchmark.cli.arguments import (
     add_out,
     add_sources,
     chosen_records,
+    chosen_sources,
     positive,
 )
 from benchmark.cli.boards import FORMS
-from benchmark.cli.inspect import applicable, check_file, chosen_sources
+from benchmark.cli.inspect import applicable
 from benchmark.core.errors import BenchmarkError, DataError, UsageError
+from benchmark.core.files import check_file
 from benchmark.core.selection import select_labels
 from benchmark.core.types import METHODS, PACKAGES, TASKS, VALUE_TABLE_LIMIT
 from benchmark.processes.interruption import held, stop_on_signals

@@ -69,7 +69,7 @@ def describe(error: BaseException, made: Callable[..., object]) -> str:
     return f"{type(error).__name__}: {printable(short(error, 400))}{place}"
 
 
-def did_you_mean(word: str, known: Iterable[str]) -> str:
+def did_you_mean(word: object, known: Iterable[str]) -> str:
     """Return the end of an error sentence: the nearest known name, then all of them.
 
     Example:
@@ -78,7 +78,7 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     """
     known = list(known)
     lowered = {name.lower(): name for name in known}
-    near = difflib.get_close_matches(word.lower(), lowered, n=1)
+    near = difflib.get_close_matches(str(word).lower(), lowered, n=1)
     hint = f"; did you mean {lowered[near[0]]!r}?" if near else ";"
     return f"{hint} known: {few(known, 60)}"
 

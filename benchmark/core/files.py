@@ -23,9 +23,36 @@ from typing import BinaryIO
 
 from filelock import FileLock, Timeout
 
+from benchmark.core.errors import UsageError, shown
+
 PATIENCE = 5.0
 """Seconds of waiting for another run after which a sentence says so."""
 log = logging.getLogger("benchmark")
+
+
+def path_of(given: object, what: str) -> Path:
+    """Return the path that a person gave in Python.
+
+    Raises:
+        UsageError: it is none.
+    """
+    if not isinstance(given, (str, Path)):
+        raise UsageError(f"{what} expects a path, got {shown(given)}")
+    return Path(given)
+
+
+def check_file(option: str, path: Path | None, endings: Sequence[str]) -> None:
+    """Make sure, before any work, that a file has one of the `endings` and a folder to be in.
+
+    Raises:
+        UsageError: it has not.
+    """
+    if path is None:
+        return
+    if path.suffix not in endings:
+        raise UsageError(f"{option} expects a file that ends in {', '.join(endings)}, got {str(path)!r}")
+    if not path.parent.is_dir():
+        raise UsageError(f"cannot write {option} {str(path)!r}: there is no such folder; make it, or name another")
 
 
 def file_digest(path: Path) -> str:

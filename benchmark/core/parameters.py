@@ -1,4 +1,4 @@
-"""Parameters of methods and tasks: dataclass fields, read from text or values, checked for type and range."""
+"""Parameters of methods and removals: dataclass fields, read from text or values, checked for type and range."""
 
 from __future__ import annotations
 

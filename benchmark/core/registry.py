@@ -1,4 +1,4 @@
-"""Registries of tasks and methods by name. A file registers its own, and no other file needs an edit.
+"""Registries of methods, tasks, metrics and removals by name: a file registers its own, no other needs an edit.
 
 Names, facts and summaries are read from the source text, so listing them imports nothing. An entry's module is
 imported only when the entry is used.
@@ -102,6 +102,7 @@ class Registry(Generic[T]):
         variable: the name under which files import this registry: decorators that spell it are found in source text.
         base: where there is one, objects are dataclasses derived from it, whose parameters all have defaults.
         facts: the rules of the facts that `register` takes, by name; None where any may be given.
+        of_file: how one of a file is named, for those who give the file alone.
 
     Example:
         >>> COLOURS = Registry("colour", "COLOURS", facts={"warm": one_of(True, False)})
@@ -116,9 +117,14 @@ class Registry(Generic[T]):
     """All registries: a file may register in several."""
 
     def __init__(
-        self, noun: str, variable: str, base: type | None = None, facts: Mapping[str, Rule] | None = None
+        self,
+        noun: str,
+        variable: str,
+        base: type | None = None,
+        facts: Mapping[str, Rule] | None = None,
+        of_file: str = "",
     ) -> None:
-        self.noun, self.variable, self.base, self.facts = noun, variable, base, facts
+        self.noun, self.variable, self.base, self.facts, self.of_file = noun, variable, base, facts, of_file
         self._entries: dict[str, Entry] = {}
         self._objects: dict[str, T] = {}
         self._checked: dict[str, T] = {}
@@ -126,6 +132,8 @@ class Registry(Generic[T]):
 
     def register(self, name: str, **facts: Any) -> Callable[[T], T]:
         """Return a decorator that registers an object and returns it unchanged.
+
+        Where a notebook's cell runs again, or a module is loaded again, what is registered replaces what was.
 
         Args:
             name: up to 64 letters, digits, spaces, '_', '-', '+' and '.', and not `all`.
@@ -139,13 +147,15 @@ class Registry(Generic[T]):
 
         def decorate(decorated: T) -> T:
             module = getattr(decorated, "__module__", "")
-            if name in self._objects or (name in self._entries and self._entries[name].module != module):
-                known = self._entries.get(name)
+            known, before = self._entries.get(name), self._objects.get(name)
+            again = before is not None and _is_run_again(before, decorated)
+            if not again and (before is not None or (known is not None and known.module != module)):
                 of = f" ({known.distribution} has one)" if known is not None and known.distribution else ""
                 raise ValueError(f"two {self.noun}s are called {name!r}{of}: rename one of them")
             summary = (getattr(decorated, "__doc__", None) or "").strip().splitlines()
             self._objects[name] = decorated
-            self._entries.setdefault(name, Entry(name, module, summary[0] if summary else "", facts))
+            if known is None or again:
+                self._entries[name] = Entry(name, module, summary[0] if summary else "", facts)
             return decorated
 
         return decorate
@@ -220,7 +230,8 @@ class Registry(Generic[T]):
             UsageError: there is no such name; the message suggests the nearest.
         """
         if name not in self._entries:
-            raise UsageError(f"unknown {self.noun} {name!r}{did_you_mean(name, self._entries)}")
+            hint = f"; {self.of_file}" if self.of_file and name.endswith(".py") else ""
+            raise UsageError(f"unknown {self.noun} {name!r}{did_you_mean(name, self._entries)}{hint}")
         return self._entries[name]
 
     def get(self, name: str) -> T:
@@ -335,6 +346,14 @@ class Registry(Generic[T]):
             self._objects.pop(name, None)
 
 
+def _is_run_again(before: object, now: object) -> bool:
+    """Tell whether two objects come from the same lines: of a notebook or prompt, or of one name in one module."""
+    module, name = getattr(now, "__module__", ""), getattr(now, "__qualname__", "")
+    if getattr(before, "__module__", "") != module:
+        return False
+    return module == "__main__" or (name == getattr(before, "__qualname__", "") != "" and "<" not in name)
+
+
 class _FromSource(SourceFileLoader):
     """Compiles a file anew: stored bytecode goes by size and second, and an edit can leave both as they were."""
 
@@ -354,7 +373,7 @@ def load_file(path: Path, option: str, used: Registry[Any] | None = None) -> typ
     Args:
         path: of the file.
         option: that named it, for sentences.
-        used: the registry what is registered in which is tried.
+        used: what the file registers in this registry is tried; None for trying nothing.
 
     Raises:
         UsageError: it is no Python file, fails when it is imported, or registers what cannot be used.

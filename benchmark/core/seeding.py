@@ -7,10 +7,23 @@ import json
 import random
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from benchmark.core.errors import UsageError, shown
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+
+def checked_seed(given: Any) -> int:
+    """Return the seed that a person gave in Python.
+
+    Raises:
+        UsageError: it is none.
+    """
+    if type(given) is not int or given < 0:
+        raise UsageError(f"seed expects a whole number of at least 0, got {shown(given)}")
+    return given
 
 
 def seed_for(base: int, *identity: str | int) -> int:

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from fnmatch import fnmatchcase
-from typing import TypeVar
+from typing import Any, TypeVar
 
-from benchmark.core.errors import UsageError, did_you_mean
+from benchmark.core.errors import UsageError, did_you_mean, shown
 
 T = TypeVar("T")
 
@@ -66,6 +66,27 @@ def chosen(text: str, matching: Callable[[str], Iterable[T]], noun: str) -> list
     if not matched:
         raise UsageError(f"{text!r} leaves no {noun}")
     return list(matched)
+
+
+def several(given: Any, what: str) -> list[Any]:
+    """Return what a person gave in Python as a list: one text is one item.
+
+    Args:
+        given: a text or items.
+        what: what it is called in sentences.
+
+    Raises:
+        UsageError: it is neither.
+
+    Example:
+        >>> several("DEL", "metrics"), several(("DEL", "FC"), "metrics")
+        (['DEL'], ['DEL', 'FC'])
+    """
+    if isinstance(given, str):
+        return [given]
+    if not isinstance(given, Iterable):
+        raise UsageError(f"{what} expects a name or a list of names, got {shown(given)}")
+    return list(given)
 
 
 def select_labels(text: str, labels: Iterable[str], noun: str = "method", place: str = " here") -> list[str]:

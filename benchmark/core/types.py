@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, Self, get_args, runtime_checkable
 
-from benchmark.core.errors import in_a_line
+from benchmark.core.errors import UsageError, in_a_line, shown
 from benchmark.core.parameters import Space
 from benchmark.core.provenance import Provenance
 from benchmark.core.registry import Registry, a_text, one_of, some_of
@@ -49,6 +49,20 @@ class Budget:
     subsets: int = 100
     subset_fraction: float = 1 / 3
     subset_minimum: int = 2
+
+    def __post_init__(self) -> None:
+        """Make sure that there is something to probe.
+
+        Raises:
+            UsageError: a number is of another type, or out of range.
+        """
+        for name, least in (("steps", 1), ("subsets", 1), ("subset_minimum", 0)):
+            value = getattr(self, name)
+            if type(value) is not int or value < least:
+                raise UsageError(f"{name} of a budget expects a whole number of at least {least}, got {shown(value)}")
+        share = self.subset_fraction
+        if isinstance(share, bool) or not isinstance(share, (int, float)) or not 0 <= share <= 1:
+            raise UsageError(f"subset_fraction of a budget expects a share from 0 to 1, got {shown(share)}")
 
 
 class Removal(Protocol):
@@ -232,5 +246,8 @@ METHODS: Registry[type[Method]] = Registry(
     "method", "METHODS", Method, {"kind": a_text, "modalities": some_of(*get_args(Modality)), "group": a_text}
 )
 TASKS: Registry[Callable[[], TaskSpec]] = Registry(
-    "task", "TASKS", facts={"modality": one_of(*get_args(Modality)), "group": a_text}
+    "task",
+    "TASKS",
+    facts={"modality": one_of(*get_args(Modality)), "group": a_text},
+    of_file="a task of a file is FILE.py:NAME",
 )

@@ -8,11 +8,14 @@ import zipfile
 import zlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from benchmark.core.errors import DataError, UsageError, did_you_mean, few, short
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 Arrays = dict[str, np.ndarray]
 NO_PICKLE = "pickles are never read, since reading one can run code: save plain numbers with numpy.save or numpy.savez"
@@ -145,6 +148,17 @@ def column_names(path: str | Path) -> tuple[str, ...] | None:
         lists = any(pa.types.is_nested(kind) for kind in kinds)
         return None if lists else tuple(columns)
     return None
+
+
+def row_names(path: str | Path) -> pd.Index | None:
+    """Return the index that pandas stored with a parquet table, or None where its rows are only counted."""
+    file, _ = split_key(path)
+    if file.suffix.lower() != ".parquet":
+        return None
+    import pandas as pd
+
+    index = pd.read_parquet(file, columns=[]).index
+    return None if index.equals(pd.RangeIndex(len(index))) else index
 
 
 def in_order(

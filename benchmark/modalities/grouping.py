@@ -11,6 +11,11 @@ from benchmark.core.errors import in_a_line
 from benchmark.core.types import Baseline, Removal
 
 
+def single(removal: Removal) -> Removal:
+    """Return how single features are removed, also where a task has groups of them."""
+    return removal.inner if isinstance(removal, GroupedRemoval) else removal
+
+
 @dataclass(frozen=True, eq=False)
 class GroupedRemoval:
     """A removal whose features are groups of another's: all of a group go together.

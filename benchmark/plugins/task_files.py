@@ -43,63 +43,67 @@ def is_task_file(item: str) -> bool:
     return re.search(r"\.py:", item) is not None
 
 
-def include_task(text: str) -> str:
+def include_task(text: str, option: str = "--task") -> str:
     """Include the file of `FILE.py:NAME`, and return the name under which its task is registered.
 
     NAME is the name of a task that the file registers, or of a variable: a `Task`, a task spec, or a function without
     arguments that returns one. A variable is registered as `FILE.NAME`, without `.py`.
+
+    Args:
+        text: `FILE.py:NAME`.
+        option: that named it, for sentences.
 
     Raises:
         UsageError: there is no such file or name, or it is no task.
     """
     place, _, name = text.partition(".py:")
     path = Path(f"{place}.py")
-    module = METHODS.include(path, "--task")
-    mine = [known for known in TASKS.names() if TASKS.entry(known).module == module.__name__]
+    module = METHODS.include(path, option)
+    mine = TASKS.registered_by(module.__name__)
     if name in mine:
         return name
     if name not in vars(module):
         offered = [*mine, *(key for key, value in vars(module).items() if _may_be_task(value, module))]
-        raise UsageError(f"--task {text}: {path.name} has no task {name!r}{did_you_mean(name, offered or ['none'])}")
+        raise UsageError(f"{option} {text}: {path.name} has no task {name!r}{did_you_mean(name, offered or ['none'])}")
     value = vars(module)[name]
-    registered = next((known for known in mine if TASKS._objects.get(known) is value), None)
+    registered = next((known for known in mine if TASKS.get(known) is value), None)
     if registered is not None:
         return registered
     title = f"{path.stem}.{name}"
     if title in TASKS.names():
         return title  # included before in this process
-    maker = _maker(text, title, value)
+    maker = _maker(text, option, title, value)
     maker.__module__, maker.__doc__ = module.__name__, getattr(value, "__doc__", None) if callable(value) else title
     TASKS.register(title, modality=maker().modality)(maker)
     return title
 
 
-def _maker(text: str, title: str, value: Any) -> Callable[[], TaskSpec]:
+def _maker(text: str, option: str, title: str, value: Any) -> Callable[[], TaskSpec]:
     """Return the function to register for what a file holds under a name."""
-    made = value if isinstance(value, Task) or _lacks(value) == [] else _called(text, value)
+    made = value if isinstance(value, Task) or _lacks(value) == [] else _called(text, option, value)
     if isinstance(made, Task):
-        again = (lambda: copy.deepcopy(made)) if made is value else (lambda: _called(text, value))
-        spec: TaskSpec = GivenTask(title, made if made is not value else again(), again, f"{text}")
+        again = (lambda: copy.deepcopy(made)) if made is value else (lambda: _called(text, option, value))
+        spec: TaskSpec = GivenTask(title, made if made is not value else again(), again, text)
         return lambda: spec
     if missing := _lacks(made):
         what = f"gives {type(made).__name__}" if made is not value else f"is {type(value).__name__}"
-        raise UsageError(f"--task {text} {what}, which has no {' and no '.join(missing)}: {EXPECTED}")
-    return (lambda: made) if made is value else (lambda: _called(text, value))
+        raise UsageError(f"{option} {text} {what}, which has no {' and no '.join(missing)}: {EXPECTED}")
+    return (lambda: made) if made is value else (lambda: _called(text, option, value))
 
 
-def _called(text: str, value: Any) -> Any:
+def _called(text: str, option: str, value: Any) -> Any:
     """Return what a function of a file returns.
 
     Raises:
         UsageError: it is no function, or it fails.
     """
     if not callable(value):
-        raise UsageError(f"--task {text} is {type(value).__name__}: {EXPECTED}")
+        raise UsageError(f"{option} {text} is {type(value).__name__}: {EXPECTED}")
     try:
         return value()
     except Exception as error:
         made = value if hasattr(value, "__module__") else type(value)
-        raise UsageError(f"--task {text} cannot be called: {describe(error, made)}; {EXPECTED}") from error
+        raise UsageError(f"{option} {text} cannot be called: {describe(error, made)}; {EXPECTED}") from error
 
 
 def _lacks(value: Any) -> list[str]:

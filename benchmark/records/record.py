@@ -79,8 +79,8 @@ class Record:
         explains: the modalities that the method is for; empty for all.
         facts: what a board says of the task: `modality`, `origin` of the data, `rows` of the test split, `accuracy` and
             `balanced_accuracy` of the model (None where not known), `weak`.
-        metrics: by name: `version`, `higher_is_better`, `family`, `order` (of columns), `title`, and `group`, which
-            records of before metrics had groups have not.
+        metrics: by name: `version`, `higher_is_better`, `family`, `order` (of columns), `title`, `group`, which
+            records of before metrics had groups have not, and for metrics that are not ours `digest`, of the source.
         n_total: samples.
         n_failed: those whose attribution is not finite.
         repeats: seeds that the scores are averaged over.
@@ -147,9 +147,14 @@ def stale(record: Record, identity: Mapping[str, str], metrics: Mapping[str, Map
     for name, facts in metrics.items():
         if name not in record.metrics:
             return f"metric {name} is missing"
-        if record.metrics[name]["version"] != facts["version"]:
+        if not same_metric(record.metrics[name], facts):
             return f"metric {name} changed"
     return None
+
+
+def same_metric(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    """Tell whether two records' facts of a metric are of one version of it, and of one source where it is another's."""
+    return (one["version"], one.get("digest")) == (other["version"], other.get("digest"))
 
 
 def digest_of_meta(meta: Mapping[str, Any]) -> str:

@@ -11,6 +11,7 @@ from typing import Any
 
 from benchmark.core.errors import BenchmarkError, DataError, UsageError, describe
 from benchmark.core.parameters import configure, parameters, split_settings
+from benchmark.core.provenance import UNKNOWN
 from benchmark.core.selection import chosen
 from benchmark.core.sources import Located, Sources
 from benchmark.core.types import METHODS, TASKS, Device, Method, Precision, Task, TaskSpec
@@ -217,6 +218,17 @@ def metric_facts(names: list[str]) -> dict[str, dict[str, Any]]:
             "group": METRICS[name].group,
             "order": order.index(name),
             "title": METRICS[name].title,
+            **({} if METRICS.entry(name).built_in else {"digest": _digest_of(name)}),
         }
         for name in names
     }
+
+
+def _digest_of(metric: str) -> str:
+    """Return a digest of the source of another's metric, whose author may forget to raise its version."""
+    from benchmark.core.identity import metric_digest
+
+    try:
+        return metric_digest(METRICS[metric], METRICS.entry(metric).module)
+    except UsageError:  # it was typed at a prompt
+        return UNKNOWN

@@ -61,26 +61,22 @@ def make_record(job: Job) -> tuple[Record, list[dict[str, Any]]]:
     try:
         method_identity(method, task.modality, entry.module)
         evaluation = evaluator.evaluate(method, job.choice.name)
-        n_failed, model_not_finite = int(evaluation.failed.sum()), int(evaluation.model_not_finite.sum())
+        n_failed = int(evaluation.failed.sum())
         if n_failed == blank.n_total:
             return failed_record(blank, "the attribution of every sample is not finite"), []
-        if model_not_finite == blank.n_total:
+        if bool(evaluation.model_not_finite.all()):
             return failed_record(blank, "the model's answer is not finite for any sample"), []
-        flaws = [f"the attribution of {n_failed} of {blank.n_total} samples is not finite"] if n_failed else []
-        if model_not_finite:
-            flaws.append(f"the model's answer is not finite for {model_not_finite} of {blank.n_total} samples")
         report = evaluation.report | ({"break_even": break_even(evaluator, evaluation)} if kind == "learned" else {})
         report, problems = plain_data(report)
-        evidence = None if evaluation.evidence is None else float(evaluation.evidence.nanmean())
         shown = examples(evaluator, evaluation)
         record = replace(
             blank,
             status="done",
-            reason="; ".join(flaws),
+            reason=flaws_of(evaluation),
             metrics=metric_facts(list(evaluator.metrics)),
             n_failed=n_failed,
             repeats=method.repeats,
-            evidence=evidence if evidence is not None and math.isfinite(evidence) else None,
+            evidence=evidence_of(evaluation),
             report=report,
             problems=[f"report: {problem}" for problem in problems],
             costs=evaluator.meter.summary() | evaluation.meter.summary(),
@@ -93,6 +89,20 @@ def make_record(job: Job) -> tuple[Record, list[dict[str, Any]]]:
             forget_tasks()  # what the method spoilt is built anew for the next
         return failed_record(blank, reason, provenance=replace(provenance, traceback=traceback.format_exc())), []
     return record, shown
+
+
+def flaws_of(evaluation: Evaluation) -> str:
+    """Return what is wrong with some of the samples, in words; nothing where all is well."""
+    total, failed, unknown = len(evaluation.samples), evaluation.failed, evaluation.model_not_finite
+    flaws = [f"the attribution of {int(failed.sum())} of {total} samples is not finite"] if failed.any() else []
+    flaws += [f"the model's answer is not finite for {int(unknown.sum())} of {total} samples"] if unknown.any() else []
+    return "; ".join(flaws)
+
+
+def evidence_of(evaluation: Evaluation) -> float | None:
+    """Return the mean share of the attribution that lies on planted evidence, or None where there is none."""
+    evidence = None if evaluation.evidence is None else float(evaluation.evidence.nanmean())
+    return evidence if evidence is not None and math.isfinite(evidence) else None
 
 
 def score_table(evaluation: Evaluation) -> pd.DataFrame:

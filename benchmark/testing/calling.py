@@ -24,9 +24,8 @@ def name_of(function: Function) -> str:
         >>> name_of(functools.partial(sorted, reverse=True))
         'sorted'
     """
-    while isinstance(function, functools.partial):
-        function = function.func
-    return str(getattr(function, "__name__", type(function).__name__))
+    inner = _without_partials(function)
+    return str(getattr(inner, "__name__", type(inner).__name__))
 
 
 def wanted(function: Function, metric: str, has_subsets: bool) -> frozenset[str]:
@@ -69,7 +68,8 @@ def called(function: Function, golden: Golden, names: frozenset[str], framework:
     try:
         returned = function(**arguments(golden, names, framework))
     except (Exception, SystemExit) as error:
-        return f"raised {describe(error, _innermost(function))}"
+        inner = _without_partials(function)
+        return f"raised {describe(error, inner if hasattr(inner, '__module__') else type(inner))}"
     expected = f"expected scores of shape ({len(golden.x)},), one a sample"
     if returned is None:
         return f"returned nothing, {expected}"
@@ -85,7 +85,8 @@ def called(function: Function, golden: Golden, names: frozenset[str], framework:
     return scores
 
 
-def _innermost(function: Function) -> Function:
+def _without_partials(function: Function) -> Function:
+    """Return the function that `functools.partial` was called with, however often."""
     while isinstance(function, functools.partial):
         function = function.func
-    return function if hasattr(function, "__module__") else type(function)
+    return function

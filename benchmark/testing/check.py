@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
 
 from benchmark.core.errors import UsageError, did_you_mean, shown
+from benchmark.core.selection import several
+from benchmark.plugins.discovery import discover_all
 from benchmark.scoring.metrics import METRICS
 from benchmark.testing.calling import called, name_of, wanted
-from benchmark.testing.diagnosis import diagnose, tie_rule
-from benchmark.testing.given import Framework, missing
+from benchmark.testing.diagnosis import Diagnosis, diagnose, tie_rule
+from benchmark.testing.given import FRAMEWORKS, Framework, missing
 from benchmark.testing.golden import CHOICES, Golden, golden, select_cases
-from benchmark.testing.observed import Observed, distance, scores_of
+from benchmark.testing.observed import Observed, distance, matches, scores_of
 from benchmark.testing.report import CaseResult, Report
 from benchmark.testing.sentences import nothing_to_judge, sentences
 from benchmark.testing.variants.catalogue import BY_NAME, varied
@@ -27,7 +29,7 @@ def check_metric(
     cases: CHOICES = None,
     tolerance: float = 1e-9,
     framework: Framework = "numpy",
-    variants: Sequence[str] = (),
+    variants: str | Sequence[str] = (),
 ) -> Report:
     """Compare someone's implementation of a metric with ours on golden cases, and say how it differs.
 
@@ -53,11 +55,11 @@ def check_metric(
     Args:
         name: of the metric, one of `METRICS`.
         function: the implementation.
-        cases: names or globs of golden cases, or cases (see `golden_cases`); None for all.
+        cases: names or globs of golden cases, or cases (see `golden_cases`); a text is one of them. None for all.
         tolerance: up to which scores count as equal.
         framework: "numpy" or "torch": what the function is given, and `model`, `predict` and `remove` may be.
         variants: known variants of the metric that the function means to be (see `variants_of`): their scores are
-            expected in place of ours.
+            expected in place of ours. A text is one of them.
 
     Returns:
         A report, which prints as sentences, is true where nothing differs, and raises on `raise_for_difference()`.
@@ -77,12 +79,14 @@ def check_metric(
         >>> bool(check_metric("DEL", deletion))
         True
     """
+    discover_all()
     if name not in METRICS:
         raise UsageError(f"unknown metric {shown(name)}{did_you_mean(str(name), METRICS)}")
-    if framework not in get_args(Framework):
-        raise UsageError(f"framework is one of {', '.join(get_args(Framework))}, got {shown(framework)}")
+    if framework not in FRAMEWORKS:
+        raise UsageError(f"framework is one of {', '.join(FRAMEWORKS)}, got {shown(framework)}")
     if not (isinstance(tolerance, (int, float)) and 0 <= tolerance < np.inf):
         raise UsageError(f"expected a tolerance of at least 0, got {shown(tolerance)}")
+    variants = several(variants, "variants")
     recipe = varied(name, variants)
     chosen = [golden(name, case) for case in select_cases(cases)]
     names = wanted(function, name, any(one.subsets is not None for one in chosen))
@@ -105,8 +109,11 @@ def check_metric(
     report = Report(name, name_of(function), tolerance, tuple(variants), tuple(results))
     diagnosis, notes = None, []
     if any(one.result(tolerance).differing for one in observed):
-        diagnosis = diagnose(name, recipe, observed, tolerance)
-        if not diagnosis.exact and (apart := changes(function, observed, names, framework)) > tolerance:
+        if variants and matches(varied(name, ()), observed, tolerance):
+            diagnosis = Diagnosis((), True, f"On all judged samples it equals {name} as it stands.")
+        else:
+            diagnosis = diagnose(name, recipe, observed, tolerance)
+        if not diagnosis.exact and (apart := _changes(function, observed, names, framework)) > tolerance:
             notes.append(
                 f"Called again on the same cases it gives other scores, by up to {apart:.3g}: it draws at random what "
                 "a case would give it, such as subsets, the order of ties or a baseline."
@@ -128,7 +135,7 @@ def _unsupported(name: str, one: Golden) -> str | None:
     return None if why is None else f"no score of {name} ({why})"
 
 
-def changes(
+def _changes(
     function: Callable[..., Any], observed: list[Observed], names: frozenset[str], framework: Framework
 ) -> float:
     """Return by how much scores change when a function is called again; infinite where it gives none."""

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from benchmark.core.errors import UsageError, did_you_mean, shown
+from benchmark.core.selection import several
 from benchmark.core.types import Baseline, Split, Task
 from benchmark.inspection.crosscheck.cases import CASES, Case, formula, mlp
 from benchmark.inspection.crosscheck.checks import masks_of
@@ -20,7 +21,7 @@ from benchmark.scoring.metrics import GROUPS, METRICS
 from benchmark.scoring.metrics.probes import Subsets
 from benchmark.scoring.ordered_sets import shuffle
 
-CHOICES = Sequence[str | Case] | None
+CHOICES = str | Sequence[str | Case] | None
 """Cases, or names or globs of cases; None for all."""
 
 
@@ -48,7 +49,7 @@ def select_cases(choices: CHOICES) -> list[Case]:
     """
     known = {case.name: case for case in golden_cases()}
     chosen: list[Case] = []
-    for item in known.values() if choices is None else choices:
+    for item in known.values() if choices is None else several(choices, "cases"):
         found = [item] if isinstance(item, Case) else [known[name] for name in known if fnmatchcase(name, item)]
         if not found:
             raise UsageError(f"unknown golden case {shown(item)}{did_you_mean(str(item), known)}")

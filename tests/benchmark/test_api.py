@@ -372,6 +372,17 @@ def test_a_result_is_a_table_a_board_a_figure_and_records(tmp_path, capsys):
     assert "mine" in page.read_text()
 
 
+def test_drawn_data_are_called_synthetic():
+    result = fb.evaluate(own(source="synthetic"), {"mine": ATTRIBUTIONS}, metrics="DEL")
+    assert result.records[0].cell.source == "synthetic"
+    assert "SYNTHETIC" in str(result)
+    assert "real data" not in str(result)
+
+
+def test_a_budget_has_no_more_steps_than_there_are_features():
+    assert own(budget=50).budget.steps == X.shape[1]
+
+
 def test_a_board_without_a_control_says_how_to_add_one():
     assert 'add "random": benchmark.method("random")' in str(fb.evaluate(own(), {"mine": ATTRIBUTIONS}))
 

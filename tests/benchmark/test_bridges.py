@@ -70,6 +70,9 @@ def test_means_alone_have_no_sample_and_none_is_a_gap():
     scores = from_quantus({"lime": {"ROAD": [None, 0.5]}})
     assert scores.means() == {"ROAD": {"lime": 0.5}}
     assert "1 of 2 scores are no finite number and left out" in scores.about()
+    infinite = from_quantus({"lime": {"ROAD": [float("inf"), 0.5]}})
+    assert infinite.means() == {"ROAD": {"lime": 0.5}}
+    assert "1 of 2 scores are no finite number and left out" in infinite.about()
 
 
 WRONG_RESULTS = [

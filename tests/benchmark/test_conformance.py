@@ -13,17 +13,16 @@ import torch
 from benchmark.cli.parser import main
 from benchmark.core.errors import UsageError
 from benchmark.core.parameters import configured
-from benchmark.core.registry import Registry
 from benchmark.core.sources import Located, Sources
 from benchmark.core.types import METHODS, TASKS, Split
 from benchmark.inspection.conformance.findings import Checks, Report, Untried
-from benchmark.inspection.conformance.methods import check_method, registered_method
+from benchmark.inspection.conformance.methods import check_method, unusable_method
 from benchmark.inspection.conformance.metrics import check_metric
 from benchmark.inspection.conformance.tasks import check_task_named
 from benchmark.inspection.conformance.trial_tasks import TRIAL_TASKS
 from benchmark.modalities.removal import ColumnRemoval
 from benchmark.scoring.evaluator import Evaluator
-from benchmark.scoring.metrics import METRICS, TEN, ExplainerMetric, SharedProbe
+from benchmark.scoring.metrics import GROUPS, METRICS, TEN, ExplainerMetric, SharedProbe
 from benchmark.testing import check_metric as compare
 from tests.methods.test_pairs import quick
 from tests.tiers import by_task
@@ -115,11 +114,11 @@ def test_a_method_that_keeps_its_promises_passes():
 
 def test_what_cannot_be_used_is_said_before_anything_is_tried():
     METHODS.register("no_class")(lambda: None)
-    report = registered_method("no_class")
+    report = unusable_method("no_class")
     assert "expected a class derived from benchmark.core.types.Method" in report.problems()[0]
-    assert registered_method("saliency") is None
+    assert unusable_method("saliency") is None
     with pytest.raises(UsageError, match="did you mean 'saliency'"):
-        registered_method("salency")
+        unusable_method("salency")
 
 
 class Altered:
@@ -148,6 +147,13 @@ class Reluctant(ColumnRemoval):
 
     def expand(self, removed):
         return removed & (torch.arange(removed.shape[-1]) > 0)
+
+
+class Eager(ColumnRemoval):
+    """Always removes the first column."""
+
+    def expand(self, removed):
+        return removed | (torch.arange(removed.shape[-1]) < 1)
 
 
 class Unshared(ColumnRemoval):
@@ -186,6 +192,11 @@ def in_training(task):
     return task
 
 
+def weak(task):
+    model = replace(task.provenance.model, balanced_accuracy=0.1, floor=0.9, weak=True)
+    return replace(task, provenance=replace(task.provenance, model=model))
+
+
 counted = iter(range(1000))
 BAD_TASKS = {
     "another modality": ({"modality": "text"}, "it is registered as table, and its spec says text"),
@@ -220,8 +231,12 @@ BAD_TASKS = {
         {"task": lambda task: replace(task, evidence=torch.ones(3, 30).bool())},
         "evidence is (3, 30) torch.bool, expected (113, 30) torch.bool",
     ),
+    "under its floor": ({"task": weak}, "its balanced accuracy is 0.100, under its floor of 0.9"),
+    "words": ({"task": lambda task: replace(task, words=lambda x: ["one"])}, "gives 1 words for a text of 30 features"),
     "leaky": (with_removal(Leaky), "two features cover one place of the input"),
     "reluctant": (with_removal(Reluctant), "feature 0 covers nothing of the input"),
+    "reluctant, of all": (with_removal(Reluctant), "every feature is removed is not the removal baseline"),
+    "eager": (with_removal(Eager), "an input from which nothing is removed is another"),
     "unshared": (with_removal(Unshared), "removal.shares_baseline is True, and the two baselines differ"),
     "squeezed": (with_removal(Squeezed), "baseline gives (30,) torch.float32 for removal, expected (1 or 4, 30)"),
 }  # fmt: skip
@@ -251,15 +266,12 @@ def test_a_task_that_differs_from_build_to_build_is_named():
 
 
 @pytest.fixture
-def metric(monkeypatch):
-    """Return a function that adds DEL with another aggregate or other facts, until the test is over."""
+def metric():
+    """Return a function that adds DEL with another aggregate or other facts."""
 
     def add(**changes):
         made = replace(METRICS["DEL"], name="ODD", **changes)
-        if isinstance(METRICS, Registry):
-            METRICS.register("ODD")(made)
-        else:
-            monkeypatch.setitem(METRICS, "ODD", made)
+        METRICS.register("ODD")(made)
         return check_metric("ODD")
 
     return add
@@ -270,10 +282,22 @@ def scored(function):
     return lambda values, response: (scores := function(values), scores.new_zeros(scores.shape).char())
 
 
+def heavy(values, response):
+    """An aggregate: the mean mass, which has the scale of the attribution."""
+    return (scores := response.mass.mean(-1)), scores.new_zeros(scores.shape).char()
+
+
 BAD_METRICS = {
     "over the range": ({"aggregate": scored(lambda v: 3 + v.mean(-1))}, "scores reach from 3."),
     "by the batch": ({"aggregate": scored(lambda v: v.mean(-1) / v.mean((1, 2)).unsqueeze(1))}, "in small batches has"),
     "by the company": ({"aggregate": scored(lambda v: v.mean(-1) - v.mean((0, 2)))}, "scored beside two others has"),
+    "by the scale": ({"probe": GROUPS, "aggregate": heavy}, "an attribution times 1024 has scores that differ"),
+    "by the constant": ({"probe": GROUPS, "aggregate": heavy}, "attributions of 0.25 and of 4 everywhere differ by"),
+    "by the place": (
+        {"aggregate": scored(lambda v: v.mean(-1) + torch.arange(v.shape[1]))},
+        "samples in the reverse order has scores that differ",
+    ),
+    "by the time": ({"aggregate": scored(lambda v: v.mean(-1) + next(counted))}, "an attribution with ties differs by"),
     "infinite": ({"aggregate": scored(lambda v: v.mean(-1) / 0), "high": float("inf")}, "a score is infinite"),
     "not a number": ({"aggregate": scored(lambda v: v.mean(-1) * torch.nan)}, "no sample of this task has a score"),
     "blind": ({"aggregate": scored(lambda v: v.mean(-1) * 0)}, "three different attributions have the same scores"),
@@ -406,6 +430,9 @@ def test_check_takes_files_and_parameters(capsys, tmp_path):
         (["task", "nap"], 2, "unknown task 'nap'"),
         (["metric", "DLE"], 2, "unknown metric 'DLE'; did you mean 'DEL'"),
         (["metric", "*F*"], 2, "check metric tries one, got '*F*', which is FC, FE, INF, IROF"),
+        (["task", "nope.py:x"], 3, "check task expects a Python file, got 'nope.py': no such file"),
+        (["task", f"{HERE / 'file_tasks.py'}:as_taks"], 2, "error: check task "),
+        (["task", "mine.py"], 2, "; a task of a file is FILE.py:NAME"),
         (["task", "nap_mlp", "--task", "wcd_mlp"], 2, "check task tries the task itself: leave out --task"),
         (["method", "lime[n_samples=0]"], 2, "lime[n_samples] expects at least 1, got 0"),
         (["task", "imdb_lstm", "--source", "real", "--data-dir", "docs", "--offline"], 3, "no real data for"),

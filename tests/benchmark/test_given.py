@@ -87,6 +87,7 @@ def test_a_target_is_one_of_the_estimators_own_classes(kind):
 WITHOUT = {
     "one row": (MODEL, X[:1], {}),
     "equal rows": (MODEL, X[:1].expand(3, 4) / 3, {}),
+    "equal rows whose mean is rounded": (MODEL, X[:1].expand(29, 4) / 3, {}),
     "drawn from itself": (MODEL, X[:1], {"removal": "marginal"}),
     "groups": (MODEL, X[:1], {"groups": [0, 0, 1, 1]}),
     "an even image": (CNN, torch.ones(1, 3, 4, 4), {}),
@@ -144,7 +145,7 @@ def test_samples_are_whole_numbers_of_any_kind(samples, tmp_path):
     result.save(tmp_path)
     assert fb.load(tmp_path).scores["DEL"].index.tolist() == [4, 2]
     assert json.dumps(result.examples)
-    with pytest.raises(UsageError, match="samples expects row numbers, got"):
+    with pytest.raises(UsageError, match=r"samples expects row numbers, such .* got \[0.0, 1.0\]"):
         fb.evaluate(task, {"mine": MINE[:2]}, samples=[0.0, 1.0])
 
 
@@ -173,3 +174,81 @@ def test_images_of_any_number_of_channels_are_evaluated_and_saved(channels, tmp_
     result = fb.evaluate(fb.task(model, drawn(2, channels, 4, 4)), {"mine": drawn(2, 4, 4)}, metrics="DEL")
     result.save(tmp_path)
     assert fb.load(tmp_path).examples[0][0]["image"]
+
+
+def test_numbered_columns_are_matched_by_number():
+    task, given = fb.task(MODEL, X, background=TRAIN), pd.DataFrame(drawn(len(X), 4, seed=3).numpy())
+    assert np.array_equal(fb.score("FC", task, given), fb.score("FC", task, given[[3, 1, 0, 2]]))
+
+
+def test_as_many_groups_as_columns_sum_what_is_named_as_columns():
+    order = [2, 0, 3, 1]
+    task = fb.task(MODEL, FRAME, groups=order, background=TRAIN.numpy())
+    plain = fb.task(MODEL, FRAME, background=TRAIN.numpy())
+    given = pd.DataFrame(drawn(len(FRAME), 4, seed=3).numpy(), columns=FRAME.columns, index=FRAME.index)
+    np.testing.assert_allclose(fb.score("RP", task, given), fb.score("RP", plain, given), atol=1e-12)
+
+
+class Sums(nn.Module):
+    """Reads padding, too, unless it is said what is real."""
+
+    def __init__(self):
+        super().__init__()
+        self.embed, self.out = nn.Embedding(30, 5), nn.Linear(5, 3)
+
+    def forward(self, x, real=None):
+        words = x if x.is_floating_point() else self.embed(x)
+        real = x != 0 if real is None else real
+        return self.out((torch.tanh(words) * real.unsqueeze(-1)).sum(1))
+
+
+@pytest.mark.parametrize("groups", [[0, 0, 1, 1, 1, 1, 1, 1], [0, 0, 1, 1, 2, 2, 2, 2]])
+def test_what_stands_at_padding_is_part_of_no_group(groups):
+    with seeded(0):
+        model = Sums()
+    texts = torch.tensor([[5, 6, 7, 0, 0, 0, 0, 0], [3, 4, 5, 6, 7, 8, 9, 0]])
+    task = fb.task(model, texts, mask_id=1, pad_id=0, groups=groups)
+    clean = torch.tensor([[1.0, 2, 3, 0, 0, 0, 0, 0], [1, 1, 1, 1, 1, 1, 1, 0]])
+    for junk in (-50.0, float("nan")):
+        spoilt = clean.masked_fill(texts == 0, junk)
+        assert np.array_equal(fb.score("DEL", task, clean), fb.score("DEL", task, spoilt))
+    target = model(texts).argmax(1)
+    words = model.embed(texts).detach().requires_grad_()
+    (slopes,) = torch.autograd.grad(model(words, texts != 0).gather(1, target[:, None]).sum(), words)
+    sizes = (slopes.abs().sum(2) * (texts != 0)).float()
+    expected = torch.zeros(2, max(groups) + 1).index_add_(1, torch.tensor(groups), sizes)
+    made = fb.method("saliency").prepare(task, 0)(texts, target)
+    torch.testing.assert_close(made, expected)
+    fb.evaluate(task, {name: fb.method(name) for name in ("integrated_gradients", "gradient_shap", "deeplift")})
+
+
+@pytest.mark.parametrize("kind", [pd.Series, np.array, tuple])
+def test_texts_come_in_arrays_and_series(kind):
+    from benchmark.api.inputs import texts_in
+
+    assert texts_in(kind(["a film", "a book"])) == ["a film", "a book"]
+    with pytest.raises(UsageError, match="x expects texts, got (None|nan) in row 1"):
+        texts_in(kind(["a film", None]))
+    assert texts_in(kind([1, 2])) is None
+
+
+def test_a_background_is_matched_by_the_names_of_features():
+    background = pd.DataFrame([[1.0, 2, 3, 4], [1, 2, 5, 6]], columns=list("abcd"))
+    means = [
+        fb.task(MODEL, X, background=given, feature_names=list("abcd")).removal.baseline(X)[0].tolist()
+        for given in (background, background[list("dcba")])
+    ]
+    assert means == [[1, 2, 4, 5]] * 2
+
+
+def test_a_metric_that_fails_on_given_numbers_ends_its_label_alone():
+    from dataclasses import replace
+
+    from benchmark.scoring.metrics import METRICS
+
+    def fails(response):
+        return 1 / 0
+
+    METRICS.register("FAILS", group="own")(replace(METRICS["RP"], effect=fails))
+    with pytest.raises(fb.SomeFailedError, match="mine: it failed: ZeroDivisionError"):
+        fb.evaluate(fb.task(MODEL, X, background=TRAIN), {"mine": MINE}, metrics="FAILS")

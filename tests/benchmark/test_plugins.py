@@ -281,6 +281,7 @@ def test_python_knows_what_is_installed(site):
         lambda rows: fb.evaluate(fb.task(nn.Linear(3, 2), rows), {"mine": rows}, metrics="own"),
         lambda rows: fb.task(nn.Linear(3, 2), rows, removal="median"),
         lambda rows: fb.bridges.as_quantus("THEIRS"),
+        lambda rows: fb.testing.check_metric("THEIRS", lambda attribution: attribution[:, 0], cases="mlp10, some*"),
     ],
 )
 def test_python_uses_what_is_installed_without_asking_for_a_list_first(site, use):

@@ -57,6 +57,28 @@ def test_register_and_get():
         things.register("beta")(Thing)
 
 
+def test_a_cell_that_runs_again_replaces_what_it_registered():
+    cell = "@things.register('{}', kind={!r})\nclass {}:\n    'Version {}.'"
+    things, notebook = registry(), {"__name__": "__main__"}
+    for version, kind in enumerate("xy"):
+        exec(cell.format("mine", kind, "Mine", version), notebook | {"things": things})
+    assert things.names() == ["alpha", "beta", "alphabet", "mine"]
+    assert things.get("mine").__doc__ == things.entry("mine").summary == "Version 1."
+    assert things.entry("mine").facts == {"kind": "y"}
+    with pytest.raises(ValueError, match="two things are called 'beta'"):
+        exec(cell.format("beta", "x", "Mine", 2), notebook | {"things": things})
+
+
+def test_a_module_that_is_loaded_again_replaces_what_it_registered_but_no_other_of_its_names():
+    module = {"__name__": "mine", "things": registry()}
+    for version in range(2):
+        exec(f"@things.register('mine')\nclass Mine:\n    'Version {version}.'", module)
+    assert module["things"].get("mine").__doc__ == "Version 1."
+    for other in ("@things.register('mine')\nclass Other: pass", "(lambda: things.register('mine')(lambda: 0))()"):
+        with pytest.raises(ValueError, match="two things are called 'mine'"):
+            exec(other, module)
+
+
 def test_select():
     things = registry()
     things.register("gamma", group="more")(Thing)

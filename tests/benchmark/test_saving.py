@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 import benchmark as fb
+from benchmark.api.making_records import _ordered
 from benchmark.core.errors import BenchmarkError, UsageError
 from benchmark.core.seeding import seeded
 from benchmark.core.types import Method
@@ -133,3 +134,32 @@ def test_a_record_of_an_older_schema_gets_one_sentence(tmp_path):
     with pytest.raises(UsageError, match=f"{folder.name}: schema 4, this version reads 6: run again") as raised:
         fb.load(tmp_path)
     assert str(raised.value).startswith("1 record in ")
+
+
+def test_metrics_are_added_under_overwrite_too(tmp_path):
+    result(metrics="ten").save(tmp_path)
+    result(metrics="SUFF").save(tmp_path, overwrite=True)
+    assert list(fb.load(tmp_path).scores) == [*TEN, "SUFF"]
+
+
+RIVALS = {
+    "one label, two methods": ({"mine": MINE}, {"mine": fb.method("saliency")}),
+    "one label, other parameters": ({"a": fb.method("lime", n_samples=20)}, {"a": fb.method("lime", n_samples=50)}),
+    "one method, two labels": ({"a": fb.method("saliency")}, {"b": fb.method("saliency")}),
+}
+
+
+@pytest.mark.parametrize("name", RIVALS)
+def test_a_label_means_one_method_in_a_folder(name, tmp_path):
+    first, second = (fb.evaluate(fb.task(MODEL, X, background=TRAIN), given, metrics="DEL") for given in RIVALS[name])
+    first.save(tmp_path)
+    with pytest.raises(UsageError, match="where a label means one method with its parameters: save to another folder"):
+        second.save(tmp_path)
+    pd.testing.assert_frame_equal(fb.load(tmp_path).to_frame(), first.to_frame())
+    second.save(tmp_path, overwrite=True)
+    pd.testing.assert_frame_equal(fb.load(tmp_path).to_frame(), second.to_frame())
+
+
+def test_a_set_in_code_has_the_same_digest_in_every_process():
+    orders = {_ordered(compile(f"x in {{{words}}}", "", "eval").co_consts[0]) for words in ("'a', 'b'", "'b', 'a'")}
+    assert orders == {repr(["'a'", "'b'"])}

@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
@@ -303,7 +304,7 @@ WRONG = [
     (lambda f: np.save("y.npy", np.full(12, 0.5)), {"labels": "y.npy"}, 2, "expected whole numbers of classes from 0"),
     (lambda f: np.save("y.npy", np.full(12, 7)), {"labels": "y.npy", "target": "label"}, 2, "7"),
     (None, {"target": "label"}, 2, "--target label expects --labels FILE"),
-    (None, {"target": "predict"}, 2, "--target expects predicted, label or the number of a class, got 'predict'"),
+    (None, {"target": "predict"}, 2, "a class or one for each input, got 'predict'"),
     (None, {"target": "7"}, 2, "7"),
     (None, {"removal": "maen"}, 2, "maen"),
     (None, {"methods": "lime,lime[n_samples=100]"}, 2, "are the same method with the same parameters: drop one"),
@@ -335,3 +336,101 @@ def test_other_attributions_of_one_label_replace_records_only_where_that_is_said
     assert "--overwrite always" in capsys.readouterr().err
     assert np.array_equal(stored()["first"]["DEL"], before["first"]["DEL"])
     assert score(attributions="first.npy", metrics="DEL", overwrite="always") == 0
+
+
+def test_rows_of_parquet_files_are_matched_by_their_index(folder, capsys):
+    rows = [f"row {i}" for i in np.random.default_rng(3).permutation(ROWS)]
+    for name, array in {"x": X, "first": MAPS["first"]}.items():
+        pd.DataFrame(array, index=rows).rename(columns=str).to_parquet(f"{name}.parquet")
+    pd.read_parquet("first.parquet").sort_index().to_parquet("sorted.parquet")
+    pd.DataFrame({"y": np.arange(ROWS) % 3}, index=rows).sort_index().to_parquet("y.parquet")
+    given = {"inputs": "x.parquet", "attributions": "first.parquet sorted.parquet", "metrics": "DEL,FC"}
+    assert score(**given, labels="y.parquet", target="label") == 0
+    found = stored()
+    for metric in ("DEL", "FC"):
+        assert np.array_equal(found["first"][metric], found["sorted"][metric])
+    pd.read_parquet("first.parquet").set_axis(range(90, 90 + ROWS)).to_parquet("other.parquet")
+    assert score(**given | {"attributions": "other.parquet"}) == 2
+    assert "expected those of x" in capsys.readouterr().err
+
+
+OWN = """
+from dataclasses import dataclass, replace
+from benchmark.scoring.metrics import METRICS
+
+METRICS.register("EDITED", group="own")(replace(METRICS["RP"], title="TITLE"))
+"""
+
+
+def test_an_edited_metric_of_another_replaces_no_scores_without_a_word(folder, capsys):
+    (folder / "own.py").write_text(OWN)
+    assert score(attributions="first.npy", metrics="EDITED", include="own.py") == 0
+    before = stored()
+    (folder / "own.py").write_text(OWN.replace('"RP"', '"DEL"'))
+    assert score(attributions="first.npy", metrics="EDITED", include="own.py") == 2
+    assert "of another version of EDITED" in capsys.readouterr().err
+    assert np.array_equal(stored()["first"]["EDITED"], before["first"]["EDITED"])
+    assert score(attributions="first.npy", metrics="EDITED", include="own.py", overwrite="always") == 0
+
+
+ESTIMATOR = """
+import numpy as np
+from sklearn.linear_model import LogisticRegression
+
+x = np.load("background.npy")
+forest = LogisticRegression().fit(x, np.array(["a", "b", "c"])[(x[:, 0] > 0).astype(int) + (x[:, 1] > 0)])
+"""
+
+
+def test_classes_of_an_estimator_are_numbers_in_files_and_names_on_the_command_line(folder, capsys):
+    (folder / "own.py").write_text(ESTIMATOR)
+    given = {"model": "own.py:forest", "attributions": "first.npy", "metrics": "DEL"}
+    for out, changes in {
+        "number": {"target": "2"},
+        "name": {"target": "c"},
+        "labels": {"labels": "all.npy", "target": "label"},
+    }.items():
+        np.save("all.npy", np.full(ROWS, 2))
+        assert score(**given, **changes, out=out) == 0, capsys.readouterr().err
+    assert np.array_equal(stored("number")["first"]["DEL"], stored("name")["first"]["DEL"])
+    assert np.array_equal(stored("number")["first"]["DEL"], stored("labels")["first"]["DEL"])
+    capsys.readouterr()
+    assert score(**given, target="7") == 2
+    assert "--target expects numbers of classes from 0 to 2, got 7" in capsys.readouterr().err
+
+
+WORDS = """
+import torch
+
+
+class Words(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.embed, self.out = torch.nn.Embedding(20, 4), torch.nn.Linear(4, 3)
+
+    def forward(self, x, real=None):
+        return self.out(self.embed(x).sum(1))
+"""
+
+
+def test_token_ids_are_scored_with_a_mask(folder, capsys):
+    (folder / "words.py").write_text(WORDS)
+    np.save("ids.npy", np.random.default_rng(0).integers(2, 20, (5, 7)))
+    np.save("map.npy", np.random.default_rng(1).normal(size=(5, 7)))
+    given = {
+        "model": "words.py:Words",
+        "inputs": "ids.npy",
+        "attributions": "map.npy",
+        "modality": "text",
+        "background": None,
+    }
+    assert score(**given, metrics="DEL", **{"mask-id": "1", "pad-id": "0"}) == 0, capsys.readouterr().err
+    assert score(**given) == 2
+    assert "mask" in capsys.readouterr().err
+
+
+def test_a_parameter_that_there_is_not_ends_all(folder, capsys):
+    assert score(methods="lime[foo=1],saliency", metrics="DEL") == 2
+    assert "lime has no parameter 'foo'" in capsys.readouterr().err
+    assert not Path("results").exists()

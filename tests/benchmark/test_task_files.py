@@ -12,6 +12,7 @@ from benchmark.cli.parser import main
 from benchmark.core.errors import UsageError
 from benchmark.core.sources import Sources
 from benchmark.core.types import TASKS
+from benchmark.modalities.grouping import GroupedRemoval
 from benchmark.plugins.given_task import moved
 from benchmark.plugins.task_files import include_task, with_task_files
 from benchmark.records.store import RecordStore
@@ -81,6 +82,7 @@ def test_what_a_method_spoils_is_made_again():
     ("text", "message"),
     [
         ("nowhere.py:task", "--task expects a Python file, got 'nowhere.py': no such file"),
+        ("mine.py", "; a task of a file is FILE.py:NAME"),
         (f"{FILE}:as_taks", "file_tasks.py has no task 'as_taks'; did you mean 'as_task'?"),
         (f"{FILE}:NUMBER", "is int: expected a Task, a task spec, or a function without arguments"),
         (f"{FILE}:NOTHING", "is object: expected a Task"),
@@ -115,3 +117,23 @@ def test_a_task_moves_with_all_that_it_holds():
     held += list(there.model.parameters())
     assert {tensor.device.type for tensor in held} == {"meta"}
     assert task.removal.means.device.type == "cpu"
+
+
+def test_a_removal_moves_with_the_removal_in_it():
+    task = file_tasks.as_task()
+    task = replace(task, removal=GroupedRemoval(task.removal, torch.tensor([0, 0, 1, 1, 2])))
+    there = moved(task, "meta").removal
+    assert there.groups.device.type == there.inner.means.device.type == "meta"
+    assert task.removal.inner.means.device.type == "cpu"
+
+
+def test_the_variable_of_a_task_that_the_file_registers_is_that_task(tmp_path):
+    path = tmp_path / "mine.py"
+    path.write_text(
+        "from benchmark.core.types import TASKS\n"
+        "from tests.file_tasks import Rows\n\n"
+        "@TASKS.register('rows of mine', modality='table')\n"
+        "def mine():\n    return Rows()\n"
+    )
+    assert include_task(f"{path}:mine") == "rows of mine"
+    assert include_task(f"{path}:rows of mine") == "rows of mine"

@@ -273,7 +273,7 @@ def test_the_baseline_and_the_sets_of_a_probe_of_ones_own_are_its_own():
 def test_undefined_scores_are_told_from_defined_ones():
     report = check_metric("FC", lambda x: np.full(len(x), np.nan), cases=["mlp7*"])
     assert "It gives nan for" in str(report)
-    report = check_metric("FC", lambda x: np.zeros(len(x)), cases=["*some constant"])
+    report = check_metric("FC", lambda x: np.zeros(len(x)), cases="*some constant")
     assert "It gives a number for 1 sample without a score" in str(report)
     assert "expected nan (constant response of the model: correlation undefined), got 0." in str(report)
     json.dumps(report.row(), allow_nan=False)
@@ -351,3 +351,10 @@ def test_steps_of_one_size_can_be_asked_for():
 
 def curve_mean(predict, x, target, attribution, remove, steps, first):
     return curve(predict, x, target, attribution, remove, steps, first).mean(0)
+
+
+@pytest.mark.parametrize("variant", ["start", "trapezoid"])
+def test_the_metric_itself_is_named_where_a_variant_is_expected(variant):
+    report = check_metric("DEL", deletion, variants=[variant])
+    assert not report
+    assert "it equals DEL as it stands" in str(report)

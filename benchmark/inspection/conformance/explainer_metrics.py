@@ -111,10 +111,14 @@ def scores(trial: ExplainerTrial) -> str | None:
 @EXPLAINED.add("scores lie in its range")
 def bounded(trial: ExplainerTrial) -> str | None:
     """Boards and pages draw the range."""
-    metric = METRICS[trial.name]
     found = torch.cat([trial.scores(name) for name in trial.explainers])
-    low, high = float(found[~found.isnan()].min()), float(found[~found.isnan()].max())
-    if low >= metric.low - ROUNDING and high <= metric.high + ROUNDING:
+    return out_of_range(trial.name, found[~found.isnan()], ROUNDING)
+
+
+def out_of_range(name: str, found: Tensor, rounding: float) -> str | None:
+    """Return the sentence for scores, of which none is NaN, that lie outside the range of their metric, if any do."""
+    metric, low, high = METRICS[name], float(found.min()), float(found.max())
+    if low >= metric.low - rounding and high <= metric.high + rounding:
         return None
     return f"scores reach from {low:.4g} to {high:.4g}, and its range is {metric.low:g} to {metric.high:g}"
 

@@ -220,7 +220,7 @@ def report(trial: MethodTrial) -> str | None:
     return None
 
 
-def registered_method(name: str) -> Report | None:
+def unusable_method(name: str) -> Report | None:
     """Return the report of a method that cannot be used at all, or None where it can.
 
     Raises:
@@ -233,5 +233,5 @@ def registered_method(name: str) -> Report | None:
     except UsageError as error:
         return Report(f"method {name!r}", (Finding("wrong", holds, str(error)),))
     except Exception as error:
-        return Report(f"method {name!r}", (Finding("wrong", holds, f"importing it {describe(error, type)}"),))
+        return Report(f"method {name!r}", (Finding("wrong", holds, f"importing it raises {describe(error, type)}"),))
     return None

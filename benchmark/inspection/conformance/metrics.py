@@ -1,4 +1,4 @@
-"""What a metric does: the checks of `check metric`, on the fixed cases of the crosscheck."""
+"""What a metric does: the checks of `check metric`, on the small tasks that methods are tried on."""
 
 from __future__ import annotations
 
@@ -13,15 +13,13 @@ from torch import Tensor
 
 from benchmark.core.errors import UsageError, describe, shown
 from benchmark.core.types import METHODS, Task
-from benchmark.inspection.conformance.explainer_metrics import EXPLAINED, ExplainerTrial
+from benchmark.inspection.conformance.explainer_metrics import EXPLAINED, SMALL, ExplainerTrial, out_of_range
 from benchmark.inspection.conformance.findings import Checks, Finding, Report, Untried
 from benchmark.inspection.conformance.trial_tasks import TRIAL_TASKS, spec_of
 from benchmark.inspection.crosscheck.cases import formula
 from benchmark.scoring.evaluator import Evaluation, Evaluator
 from benchmark.scoring.metrics import METRICS, NON_FINITE, OK, ExplainerMetric
 
-SMALL = 2 * 8 * 256
-"""Bytes of a forward that cut a task into many batches."""
 ROUNDING = 1e-9
 TIED = 3
 """Different values of an attribution with ties."""
@@ -96,16 +94,12 @@ def check_metric(name: str, tasks: dict[str, Callable[[], Task]] | None = None) 
 
 @FACTS.add("it says direction, range, family and version")
 def facts(named: tuple[str, Any]) -> str | None:
-    """What boards and records need."""
+    """What boards and records need; a metric whose range or version is none cannot be made (see `problem_of`)."""
     name, metric = named
     if metric.name != name:
         return f"it stands in the table as {name!r} and calls itself {shown(metric.name)}"
     if not isinstance(metric.higher_is_better, bool):
         return f"its higher_is_better is {shown(metric.higher_is_better)}, expected True or False"
-    if not metric.low < metric.high:
-        return f"its scores are said to lie between {metric.low} and {metric.high}: expected low < high"
-    if type(metric.version) is not int or metric.version < 1:
-        return f"its version is {shown(metric.version)}, expected a whole number from 1 on"
     return None if metric.family and metric.title else "it has no family or no title"
 
 
@@ -137,8 +131,7 @@ def scores(trial: MetricTrial) -> str | None:
 
 def _without_scores(trial: MetricTrial) -> str:
     """Return the sentence for a metric without any score, unless it says why."""
-    metric: Any = METRICS[trial.name]
-    if hasattr(metric, "unsupported") and (why := metric.unsupported(trial.task)) is not None:
+    if (why := METRICS[trial.name].unsupported(trial.task)) is not None:
         raise Untried(why)
     return "no sample of this task has a score: each is NaN"
 
@@ -146,11 +139,7 @@ def _without_scores(trial: MetricTrial) -> str:
 @SCORES.add("scores lie in its range")
 def bounded(trial: MetricTrial) -> str | None:
     """Boards and pages draw the range."""
-    metric, found = METRICS[trial.name], trial.before[trial.before.isfinite()]
-    low, high = float(found.min()), float(found.max())
-    if low >= metric.low - ROUNDING and high <= metric.high + ROUNDING:
-        return None
-    return f"scores reach from {low:.4g} to {high:.4g}, and its range is {metric.low:g} to {metric.high:g}"
+    return out_of_range(trial.name, trial.before[trial.before.isfinite()], ROUNDING)
 
 
 @SCORES.add("scores do not depend on the scale of an attribution")

@@ -1,4 +1,4 @@
-"""Small tasks of each modality that methods are tried on: models and rows by formula, in float32."""
+"""Small tasks of each modality that methods and metrics are tried on: models and rows by formula, in float32."""
 
 from __future__ import annotations
 

@@ -32,8 +32,8 @@ Scores = tuple["Tensor", "Tensor"]
 class Response:
     """What the model answers about the removal sets of one probe.
 
-    Where no method changes the sets (`fixed`, `bernoulli`), the predictions have no axis of methods, and
-    `constant_response` neither.
+    Of `fixed` and `bernoulli`, whose sets no method changes, the predictions have no axis of methods where the target's
+    probability alone is read, and `constant_response` neither; those of other probes always have it.
 
     Attributes:
         prob: the target's probability under each removal, v, (M, B, S) float64.
