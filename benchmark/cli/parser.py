@@ -21,6 +21,7 @@ from benchmark.cli.process import INTERRUPTED, SENTENCE, lost_output, refuse_for
 from benchmark.cli.run import list_command, run_command, show_command
 from benchmark.cli.score import add_score
 from benchmark.cli.studies import add_studies
+from benchmark.cli.tune import add_tune
 from benchmark.core.errors import BenchmarkError, UsageError
 from benchmark.core.registry import Registry
 from benchmark.core.types import METHODS
@@ -157,6 +158,7 @@ def build_parser() -> argparse.ArgumentParser:
     run.add_argument("--dry-run", action="store_true", help="say what would be computed, compute nothing")
     run.add_argument("--json", action="store_true", help="print the result as JSON")
 
+    add_tune(verb)
     add_score(verb)
     add_boards(verb)
     add_check(verb)

@@ -115,6 +115,7 @@ def plan_task(
     preset: str = "standard",
     device: Device = "cpu",
     model: int = 0,
+    rows: str = "test",
 ) -> PlannedTask:
     """Find a task's data and lay out its cells.
 
@@ -128,6 +129,7 @@ def plan_task(
         preset: how much work, see `benchmark.running.presets`.
         device: the class of device.
         model: the seed that the task's model is trained from.
+        rows: which are explained, `test` or `tuning`; see `Cell`.
 
     Raises:
         UsageError: its model comes from no such seed.
@@ -147,7 +149,7 @@ def plan_task(
     for choice in choices:
         method, reason = suited(method_for(choice, preset), spec, choice.name, choice.label)
         cell = Cell(
-            located.source, name, choice.name, parameters(method), seed, limit, precision, device, preset, model
+            located.source, name, choice.name, parameters(method), seed, limit, precision, device, preset, model, rows
         )
         if any(cell.key == other.key for other, _ in cells):
             continue  # the same method, once with its defaults spelt out
