@@ -77,12 +77,13 @@ class Board:
         metrics: by name, whether higher is better, in the order of the columns; all of one group.
         rows: the methods.
         origin: where the data come from.
-        quality: the model's accuracy and balanced accuracy, 0 to 1, where known.
+        quality: the model's accuracy and balanced accuracy, 0 to 1, where known; means over models.
         preset: standard, quick or paper.
         device: cpu or cuda.
         comparable: False where a record says that it may share no board with others.
         weak: the model is under the task's floor.
         group: of its metrics: `ten`, the paper's, or another.
+        models: seeds of the task's models that the means are over.
         notes: sentences that a reader must know to read the board right.
     """
 
@@ -101,6 +102,7 @@ class Board:
     comparable: bool = True
     weak: bool = False
     group: str = PAPER
+    models: tuple[int, ...] = (0,)
     notes: tuple[str, ...] = field(default=())
 
 

@@ -1,4 +1,4 @@
-"""Uncertainty of ranks by resampling seeds, samples and tasks, the same ones for every method."""
+"""Uncertainty of ranks by resampling seeds, models, samples and tasks, the same ones for every method."""
 
 from __future__ import annotations
 
@@ -17,15 +17,20 @@ The 95 % interval of their difference then leaves out 0.
 
 
 def resampled(array: ScoreArray, draws: int = DRAWS, seed: int = 0) -> np.ndarray:
-    """Return mean scores (draws, M, K) on resampled seeds and samples, the same ones for all methods.
+    """Return mean scores (draws, M, K) on resampled seeds, models and samples, the same ones for all methods.
 
-    Each draw takes as many seeds as there are, with replacement, and for all of them the same samples, as many as
-    there are, with replacement. NaN where nothing that was drawn has a score.
+    Each draw takes as many seeds as there are, with replacement, and for all of them the same test rows, as many as
+    there are, with replacement; where there are several models, as many of these, too, each with all rows drawn. NaN
+    where nothing that was drawn has a score.
     """
     rng = np.random.default_rng(seed)
     methods, seeds, metrics, samples = array.scores.shape
     of_seeds = rng.multinomial(seeds, np.full(seeds, 1 / seeds), draws)
-    of_samples = rng.multinomial(samples, np.full(samples, 1 / samples), draws)
+    numbers, which_row = np.unique(array.samples, return_inverse=True)
+    of_samples = rng.multinomial(len(numbers), np.full(len(numbers), 1 / len(numbers)), draws)[:, which_row]
+    models, which_model = np.unique(array.models, return_inverse=True)
+    if len(models) > 1:
+        of_samples *= rng.multinomial(len(models), np.full(len(models), 1 / len(models)), draws)[:, which_model]
     weights = (of_seeds[:, :, None] * of_samples[:, None, :]).reshape(draws, -1).astype(float)
     rows = array.scores.transpose(1, 3, 0, 2).reshape(seeds * samples, methods * metrics)
     finite = np.isfinite(rows)

@@ -24,14 +24,15 @@ def heading(board: Board, records: list[Record]) -> list[str]:
     options += f" --device {board.device}"
     options += "" if board.group == PAPER else f" --metrics {board.group}"
     labels = ",".join(sorted({record.label for record in records}))
-    run = f"run --task {board.task} --methods '{labels}' --seed S{source}{limit}{options}"
+    models = "" if board.models == (0,) else f" --models {','.join(map(str, board.models))}"
+    run = f"run --task {board.task} --methods '{labels}' --seed S{models}{source}{limit}{options}"
     made = f"leaderboard --task {board.task}{source}{limit or ' --limit all'}{options} --publish FOLDER"
     lines = [
         f"{board.task}, {'SYNTHETIC stand-in' if board.source == 'synthetic' else 'real'} data, {board.samples} test "
         f"samples; records by `python -m benchmark {run}`, S in {', '.join(map(str, board.seeds))}; board by "
         f"`python -m benchmark {made}`, checked by `--check FOLDER/{name_of(board)}.csv`",
         f"rows: sha256 {identity['data']}",
-        f"model: sha256 {identity['model']}",
+        f"model: sha256 {', '.join(dict.fromkeys(record.identity['model'] for record in records))}",
         f"source of the methods: sha256 {_together({record.label: record.identity['code'] for record in records})}",
     ]
     environments = [record.provenance.environment for record in records]
@@ -63,6 +64,7 @@ def name_of(board: Board) -> str:
     parts += [board.precision] if board.precision != "fp32" else []
     parts += [board.device] if board.device != "cpu" else []
     parts += [board.group] if board.group != PAPER else []
+    parts += [f"{len(board.models)}-models"] if len(board.models) > 1 else []
     return "-".join(parts)
 
 

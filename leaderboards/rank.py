@@ -133,8 +133,12 @@ def _gaps(records: list[Record], scores: ScoreArray) -> dict[str, list[str]]:
         of_method = [record for record in records if record.label == method]
         holes = [f"failed ({record.reason})" for record in of_method if record.status == "failed"]
         holes += [record.reason for record in of_method if record.status == "done" and record.n_failed]
-        if absent := sorted(set(scores.seeds) - {record.cell.seed for record in of_method}):
-            holes.append(f"no record for seed {', '.join(map(str, absent))}")
+        models = sorted(set(scores.models.tolist()))
+        for model in models:
+            seeds = {record.cell.seed for record in of_method if record.cell.model == model}
+            if absent := sorted(set(scores.seeds) - seeds):
+                of = f" of model {model}" if len(models) > 1 else ""
+                holes.append(f"no record for seed {', '.join(map(str, absent))}{of}")
         if any(record.status == "done" for record in of_method):
             unknown = [name for name, known in zip(scores.metrics, scored[at], strict=True) if not known]
             holes += [f"no {name}" for name in unknown if not all(_excused(record, name) for record in of_method)]
@@ -269,18 +273,26 @@ def _board(records: list[Record], done: list[Record], rows: list[Row], scores: S
         task=first.cell.task,
         samples=max(record.n_total for record in done),
         seeds=scores.seeds,
+        models=tuple(sorted(set(scores.models.tolist()))),
         limit=first.cell.limit,
         precision=first.cell.precision,
         metrics={name: bool(higher) for name, higher in zip(scores.metrics, scores.higher, strict=True)},
         rows=tuple(sorted(rows, key=lambda row: (np.isnan(row.mean_rank), row.mean_rank, row.method))),
         origin=first.facts["origin"],
-        quality={key: first.facts[key] for key in ("accuracy", "balanced_accuracy") if first.facts[key] is not None},
+        quality=_quality(done),
         preset=first.cell.preset,
         device=first.cell.device,
         comparable=all(record.comparable for record in records),
         weak=any(record.facts["weak"] for record in records),
         notes=tuple(notes),
     )
+
+
+def _quality(done: list[Record]) -> dict[str, float]:
+    """Return the mean over models of what is known of their accuracy."""
+    by_model = {record.cell.model: record.facts for record in done}.values()
+    known = {key: [facts[key] for facts in by_model] for key in ("accuracy", "balanced_accuracy")}
+    return {key: _mean(values) for key, values in known.items() if None not in values}
 
 
 def _notes(asked: ScoreArray, scores: ScoreArray, rows: list[Row]) -> list[str]:

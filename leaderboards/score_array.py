@@ -22,11 +22,15 @@ DIGITS = 12
 class ScoreArray:
     """The scores of M methods, S seeds, K metrics and N samples on one task, and the ranks that follow from them.
 
+    A sample is a test row explained of one of the task's models: rows of the first model come first, then those of the
+    next.
+
     Attributes:
         methods: M labels, sorted.
         seeds: S seeds, sorted.
         metrics: K names, in the order of a board's columns.
-        samples: numbers of the test samples, (N,), sorted.
+        samples: numbers of the test rows, (N,), sorted for each model.
+        models: the seed of the model of each sample, (N,).
         scores: (M, S, K, N), NaN where there is none to average.
         expected: (M, S, K, N) bool, True where a record should have a score.
         higher: (K,) bool, True where higher is better.
@@ -38,6 +42,7 @@ class ScoreArray:
     seeds: tuple[int, ...]
     metrics: tuple[str, ...]
     samples: np.ndarray
+    models: np.ndarray
     scores: np.ndarray
     expected: np.ndarray
     higher: np.ndarray
@@ -69,6 +74,7 @@ class ScoreArray:
             self.seeds,
             tuple(metrics),
             self.samples,
+            self.models,
             self.scores[:, :, columns],
             self.expected[:, :, columns],
             self.higher[columns],
@@ -81,27 +87,33 @@ def score_array(done: list[Record], methods: list[str], seeds: tuple[int, ...]) 
     """Return the scores of finished records of one task.
 
     Args:
-        done: finished records, each of one method and seed.
+        done: finished records, each of one method, seed and model.
         methods: labels of the methods, those without a finished record too.
         seeds: all seeds.
 
     Raises:
-        BenchmarkError: records hold different samples, or two are of one method and seed.
+        BenchmarkError: records of one model hold different samples, or two are of one method, seed and model.
     """
     facts = metric_facts_of(done)
     metrics = sorted(facts, key=lambda name: (facts[name]["order"], name))
     position = {name: i for i, name in enumerate(metrics)}
-    samples = _common_samples(done)
+    of_model = {
+        model: _common_samples([record for record in done if record.cell.model == model])
+        for model in sorted({record.cell.model for record in done})
+    }
+    samples = np.concatenate(list(of_model.values()))
+    models = np.repeat(list(of_model), list(map(len, of_model.values())))
     shape = len(methods), len(seeds), len(metrics), len(samples)
     scores, expected, undefined = np.full(shape, np.nan), np.zeros(shape, bool), np.zeros(shape[2:], np.int8)
     for record in done:
         cell = methods.index(record.label), seeds.index(record.cell.seed)
-        if expected[cell].any():
+        of_this = models == record.cell.model
+        if expected[cell][:, of_this].any():
             raise BenchmarkError(f"two records of {record.cell.task} are {record.label}, seed {record.cell.seed}")
         table = record.scores
         metric = table["metric"].astype("category")
         row = np.array([position.get(name, -1) for name in metric.cat.categories])[metric.cat.codes.to_numpy()]
-        column = np.searchsorted(samples, table["sample"].to_numpy())
+        column = of_this.argmax() + np.searchsorted(samples[of_this], table["sample"].to_numpy())
         valid = table["valid"].to_numpy(bool)
         scores[(*cell, row, column)] = np.where(valid, table["score"].to_numpy(float), np.nan)
         expected[(*cell, row, column)] = True
@@ -112,7 +124,9 @@ def score_array(done: list[Record], methods: list[str], seeds: tuple[int, ...]) 
     scores[:, :, undefined > 0] = np.nan
     higher = np.array([bool(facts[name]["higher_is_better"]) for name in metrics])
     families = tuple(facts[name]["family"] for name in metrics)
-    return ScoreArray(tuple(methods), seeds, tuple(metrics), samples, scores, expected, higher, families, undefined)
+    return ScoreArray(
+        tuple(methods), seeds, tuple(metrics), samples, models, scores, expected, higher, families, undefined
+    )
 
 
 def _common_samples(done: list[Record]) -> np.ndarray:

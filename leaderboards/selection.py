@@ -58,19 +58,27 @@ def check_same(records: list[Record]) -> None:
     Raises:
         BenchmarkError: they are of different data, models, samples or versions of a metric.
     """
-    task = records[0].cell.task
-    for part, what in (("data", "on different data"), ("model", "with different models"), ("task", "as other tasks")):
-        by_digest: dict[str, set[str]] = defaultdict(set)
-        for record in records:
-            by_digest[record.identity[part]].add(record.label)
-        if len(by_digest) > 1:
-            groups = "; ".join(f"{digest[:8]}: {', '.join(sorted(names)[:5])}" for digest, names in by_digest.items())
-            raise BenchmarkError(
-                f"records of {task} were made {what} ({groups}): run them again, or keep each in an --out of its own"
-            )
+    _check_alike(records, "data", "on different data")
+    for model in sorted({record.cell.model for record in records}):
+        of_model = [record for record in records if record.cell.model == model]
+        _check_alike(of_model, "model", "with different models")
+        _check_alike(of_model, "task", "as other tasks")
     metric_facts_of(records)
     if wrong := next(filter(None, map(misdirected, records)), None):
         raise BenchmarkError(wrong)
+
+
+def _check_alike(records: list[Record], part: str, what: str) -> None:
+    """Make sure that a part of the identity is the same in all records."""
+    by_digest: dict[str, set[str]] = defaultdict(set)
+    for record in records:
+        by_digest[record.identity[part]].add(record.label)
+    if len(by_digest) > 1:
+        groups = "; ".join(f"{digest[:8]}: {', '.join(sorted(names)[:5])}" for digest, names in by_digest.items())
+        raise BenchmarkError(
+            f"records of {records[0].cell.task} were made {what} ({groups}): run them again, or keep each in an --out "
+            "of its own"
+        )
 
 
 def misdirected(record: Record) -> str | None:

@@ -75,6 +75,7 @@ def title(board: Board) -> str:
     data = "SYNTHETIC stand-in data" if board.source == "synthetic" else "real data"
     rows = f"{board.samples} test samples" + (f" (limit {board.limit})" if board.limit else "")
     seeds = f"seed{'s' * (len(board.seeds) > 1)} {', '.join(map(str, board.seeds))}"
+    seeds += "" if board.models == (0,) else f" · models {', '.join(map(str, board.models))}"
     quality = ", ".join(f"{key.replace('_', ' ')} {value:.3f}" for key, value in board.quality.items())
     precision = "" if board.precision == "fp32" else f" · {board.precision}"
     precision += "" if board.device == "cpu" else f" · {board.device}"
@@ -222,6 +223,7 @@ def to_csv(boards: list[Board]) -> str:
             board.source,
             board.samples,
             len(board.seeds),
+            len(board.models),
             board.precision,
             board.preset,
             board.device,
@@ -231,7 +233,7 @@ def to_csv(boards: list[Board]) -> str:
         for board in boards
         for row in board.rows
     ]
-    about = ["kind", "source", "samples", "seeds", "precision", "preset", "device", "limit", "metric_group"]
+    about = ["kind", "source", "samples", "seeds", "models", "precision", "preset", "device", "limit", "metric_group"]
     return in_csv(["task", "method", "mean_rank", *metrics, *COLUMNS, *about], rows)
 
 

@@ -6,13 +6,14 @@ import copy
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
-from benchmark.core.parameters import bounded
+from benchmark.core.parameters import Space, bounded
 from benchmark.core.types import METHODS, Attribute, Method, Task
+from benchmark.models.outputs import OUTPUTS
 from methods.continuous import gradient
 
 ACTIVATIONS = ("ReLU", "ReLU6", "SiLU", "GELU", "Hardswish", "Mish", "ELU", "LeakyReLU")
@@ -69,9 +70,15 @@ class GuidedBackprop(Method):
     The paper's rule is for ReLU. Here it holds for every elementwise activation: behind SiLU or GELU, too, nothing
     negative passes, and nothing through a unit whose input is negative. A model without activations is refused.
 
+    Args:
+        output: what is explained, see `benchmark.models.outputs`.
+
     Example:
         >>> GuidedBackprop().prepare(task, seed=0)(x, target)  # (B, H * W)
     """
+
+    space: ClassVar[Space] = Space({"output": OUTPUTS})
+    output: str = bounded("logit", among=OUTPUTS)
 
     def prepare(self, task: Task, seed: int) -> Attribute:
         """See `Method`.
@@ -84,7 +91,7 @@ class GuidedBackprop(Method):
 
         def explain(x: Tensor, target: Tensor) -> Tensor:
             with _hooked(task.model, lambda _name, module: _guide if is_activation(module) else None):
-                return task.removal.pool(gradient(task, x, target))
+                return task.removal.pool(gradient(task, x, target, self.output))
 
         return explain
 
@@ -92,7 +99,7 @@ class GuidedBackprop(Method):
 @METHODS.register("lrp", kind="baseline", modalities=("image",))
 @dataclass(frozen=True)
 class LRP(Method):
-    """Relevance of the logit passed back layer by layer (Bach et al. 2015; Montavon et al. 2019, section 10.2).
+    """Relevance of the output passed back layer by layer (Bach et al. 2015; Montavon et al. 2019, section 10.2).
 
     Written as gradient times input of a model whose layers have other slopes: convolutions, each together with the
     batch normalisation behind it, follow the gamma rule in its form for inputs of either sign (Andéol et al. 2021),
@@ -101,12 +108,16 @@ class LRP(Method):
 
     Args:
         gamma: how much positive contributions are favoured; 0 is the basic rule.
+        output: what is explained, see `benchmark.models.outputs`: relevance begins at the logits, each weighed by the
+            output's slope.
 
     Example:
         >>> LRP(gamma=0.1).prepare(task, seed=0)(x, target)  # (B, H * W)
     """
 
+    space: ClassVar[Space] = Space({"output": OUTPUTS, "gamma": (0.0, 0.1, 0.25, 0.5)})
     gamma: float = bounded(0.25, low=0)
+    output: str = bounded("logit", among=OUTPUTS)
 
     def prepare(self, task: Task, seed: int) -> Attribute:
         """See `Method`."""
@@ -114,7 +125,7 @@ class LRP(Method):
         def explain(x: Tensor, target: Tensor) -> Tensor:
             folded: Folded = {}
             with _hooked(task.model, lambda name, module: _rule(name, module, self.gamma, folded)):
-                return task.removal.pool(x * gradient(task, x, target))
+                return task.removal.pool(x * gradient(task, x, target, self.output))
 
         return explain
 

@@ -8,15 +8,17 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from benchmark.core.errors import BenchmarkError
-from benchmark.core.parameters import bounded
+from benchmark.core.parameters import Space, bounded
 from benchmark.core.types import METHODS, Attribute, Method, Task
 from benchmark.models.batching import Batching
+from benchmark.models.outputs import OUTPUTS, output_of
 
 
 @contextmanager
@@ -42,15 +44,15 @@ def as_map(layer: Tensor) -> Tensor:
     return layer[:, layer.shape[1] - side * side :].mT.unflatten(2, (side, side))
 
 
-def activations(task: Task, x: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the spatial layer's map (B, C, h, w) and the gradient of the target's logit with respect to it.
+def activations(task: Task, x: Tensor, target: Tensor, output: str = "logit") -> tuple[Tensor, Tensor]:
+    """Return the spatial layer's map (B, C, h, w) and the gradient of the target's output with respect to it.
 
     Raises:
         BenchmarkError: the task names no spatial layer.
     """
     with torch.enable_grad(), _watched(task) as outputs:
-        score = task.model(x.detach().clone().requires_grad_()).gather(1, target.unsqueeze(1)).sum()
-        slope = torch.autograd.grad(score, outputs[0])[0]
+        explained = output_of(task.model(x.detach().clone().requires_grad_()), target, output)
+        slope = torch.autograd.grad(explained.sum(), outputs[0])[0]
     return as_map(outputs[0].detach()), as_map(slope)
 
 
@@ -64,15 +66,21 @@ def stretched(cam: Tensor, x: Tensor) -> Tensor:
 class GradCam(Method):
     """Channels of the last map, each weighted by its mean gradient (Selvaraju et al. 2017, section 3).
 
+    Args:
+        output: what is explained, see `benchmark.models.outputs`.
+
     Example:
         >>> GradCam().prepare(task, seed=0)(x, target)  # (B, H * W), at least 0
     """
+
+    space: ClassVar[Space] = Space({"output": OUTPUTS})
+    output: str = bounded("logit", among=OUTPUTS)
 
     def prepare(self, task: Task, seed: int) -> Attribute:
         """See `Method`."""
 
         def explain(x: Tensor, target: Tensor) -> Tensor:
-            layer, slope = activations(task, x, target)
+            layer, slope = activations(task, x, target, self.output)
             weight = slope.mean((2, 3), keepdim=True)  # (B, C, 1, 1)
             return stretched((weight * layer).sum(1).relu(), x)
 
@@ -84,17 +92,23 @@ class GradCam(Method):
 class GradCamPlusPlus(Method):
     """Grad-CAM that weighs each place with a positive gradient alike (Chattopadhay et al. 2018, section 3.2).
 
-    The score is the exponential of the logit, so that all its derivatives are powers of the first.
+    The score is the exponential of the output, so that all its derivatives are powers of the first.
+
+    Args:
+        output: what is explained, see `benchmark.models.outputs`.
 
     Example:
         >>> GradCamPlusPlus().prepare(task, seed=0)(x, target)  # (B, H * W), at least 0
     """
 
+    space: ClassVar[Space] = Space({"output": OUTPUTS})
+    output: str = bounded("logit", among=OUTPUTS)
+
     def prepare(self, task: Task, seed: int) -> Attribute:
         """See `Method`."""
 
         def explain(x: Tensor, target: Tensor) -> Tensor:
-            layer, slope = activations(task, x, target)  # both (B, C, h, w)
+            layer, slope = activations(task, x, target, self.output)  # both (B, C, h, w)
             below = 2 * slope**2 + layer.sum((2, 3), keepdim=True) * slope**3
             alpha = (slope**2 / below.where(below != 0, 1.0)).masked_fill(below == 0, 0.0)
             weight = (alpha * slope.relu()).sum((2, 3), keepdim=True)
@@ -113,19 +127,24 @@ class ScoreCam(Method):
     Args:
         channels: how many channels are asked, those with the largest mean activation, by default all; each is one row
             forward.
+        output: what a channel's weight is taken of, see `benchmark.models.outputs`.
 
     Example:
         >>> ScoreCam(channels=32).prepare(task, seed=0)(x, target)  # (B, H * W), at least 0
     """
 
+    space: ClassVar[Space] = Space(
+        {"output": OUTPUTS}, by_rows={60: {"channels": (48,)}, 500: {"channels": (450,)}, None: {"channels": (None,)}}
+    )
     channels: int | None = bounded(None, low=1)
+    output: str = bounded("probability", among=OUTPUTS)
 
     def prepare(self, task: Task, seed: int) -> Attribute:
         """See `Method`."""
         batching = Batching(task)
 
-        def probability_through(channels: Tensor, image: Tensor, target: Tensor) -> Tensor:
-            """Return the target's probability (C,) of an image seen through each of its channels (C, h, w)."""
+        def output_through(channels: Tensor, image: Tensor, target: Tensor) -> Tensor:
+            """Return the target's output (C,) of an image seen through each of its channels (C, h, w)."""
             base = task.removal.baseline(image.unsqueeze(0))
 
             def ask(rows: slice) -> Tensor:
@@ -133,7 +152,7 @@ class ScoreCam(Method):
                 mask = F.interpolate(channels[rows].unsqueeze(1), size, mode="bilinear", align_corners=False)
                 low, high = mask.amin((2, 3), keepdim=True), mask.amax((2, 3), keepdim=True)
                 mask = (mask - low) / (high - low).clamp(min=1e-12)
-                return task.model(base + (image - base) * mask).softmax(-1)[:, target]
+                return output_of(task.model(base + (image - base) * mask), target.expand(len(mask)), self.output)
 
             return batching.ask(image.expand(len(channels), *image.shape), ask)
 
@@ -141,7 +160,7 @@ class ScoreCam(Method):
             """Return the map (h, w) of an image whose spatial layer gives `layer` (C, h, w)."""
             count = min(self.channels or len(layer), len(layer))
             chosen = layer[layer.mean((1, 2)).topk(count).indices.sort().values]
-            weight = probability_through(chosen, image, target).softmax(0).view(-1, 1, 1)
+            weight = output_through(chosen, image, target).softmax(0).view(-1, 1, 1)
             return (weight * chosen).sum(0).relu()
 
         def spatial_layer(x: Tensor) -> Tensor:

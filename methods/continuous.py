@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from benchmark.core.types import Task
 from benchmark.modalities.grouping import single
 from benchmark.models.batching import bare, tensors_in
+from benchmark.models.outputs import output_of
 
 BACKWARD_BYTES = {"cpu": 2**29, "cuda": 2**33}
 """Bytes that the layer outputs which a backward pass needs may take, by class of device."""
@@ -44,16 +45,12 @@ def continuous(task: Task, x: Tensor) -> Continuous:
     return Continuous(embed(x).detach().clone().requires_grad_(), embed(removed).detach(), (real,))
 
 
-def logits(task: Task, inputs: Tensor, extra: tuple[Tensor, ...], target: Tensor) -> Tensor:
-    """Return the target's logit (B,) of each row of `inputs` (B, ...), which are laid out as in `Continuous`."""
-    return task.model(inputs, *extra).gather(1, target.unsqueeze(1)).squeeze(1)
-
-
-def gradient(task: Task, x: Tensor, target: Tensor) -> Tensor:
-    """Return the gradient of the target's logit, in the layout of `Continuous.x`, for x (B, ...) and targets (B,)."""
+def gradient(task: Task, x: Tensor, target: Tensor, output: str = "logit") -> Tensor:
+    """Return the gradient of the target's output, in the layout of `Continuous.x`, for x (B, ...) and targets (B,)."""
     inputs = continuous(task, x)
     with torch.enable_grad():
-        return torch.autograd.grad(logits(task, inputs.x, inputs.extra, target).sum(), inputs.x)[0]
+        explained = output_of(task.model(inputs.x, *inputs.extra), target, output)
+        return torch.autograd.grad(explained.sum(), inputs.x)[0]
 
 
 def pooled(task: Task, x: Tensor, raw: Tensor) -> Tensor:

@@ -12,12 +12,13 @@ import torch
 from torch import Tensor, nn
 
 from benchmark.core.errors import BenchmarkError
-from benchmark.core.parameters import bounded, parameters, with_defaults
+from benchmark.core.parameters import Space, bounded, parameters, with_defaults
 from benchmark.core.seeding import seed_for
 from benchmark.core.types import METHODS, Attribute, Method, Modality, Task, TaskSpec
 from benchmark.learning.fitting import Curves, Fitting, fit
 from benchmark.learning.objective import StatelessObjective
 from benchmark.models.batching import Batching
+from benchmark.models.outputs import OUTPUTS, outputs
 from methods.amortised import (
     AmortisedExplainer,
     AmortisedExplainerWithInterval,
@@ -32,6 +33,8 @@ DEFAULTS: dict[Modality, dict[str, int]] = {
     "text": {"iterations": 800, "batch": 32, "rows": 400, "members": 3},
     "image": {"iterations": 800, "batch": 32, "rows": 400, "members": 3},
 }
+LOSS = "log_probability"
+"""What falls by as much as the loss of the predicted class rises."""
 LEAST = 1e-7
 """What a removal that lowers the loss counts as."""
 LEAST_TOTAL = 1e-4
@@ -43,11 +46,11 @@ LEVEL = 0.9
 def causal_targets(whole: Tensor, without: Tensor, valid: Tensor) -> tuple[Tensor, Tensor]:
     """Return each player's share of the loss that removals cause, and which inputs have any signal.
 
-    omega_i is the fall of the log-probability, at least 1e-7, over their sum. Source: Schwab and Karlen 2019, eq. 2
+    omega_i is the fall of the output, at least 1e-7, over their sum. Source: Schwab and Karlen 2019, eq. 2
     to 4, with the predicted class in place of the label, since the prediction is what is explained.
 
     Args:
-        whole: log-probability of the predicted class, (B,).
+        whole: output of the predicted class, (B,).
         without: the same without each player, (B, n).
         valid: (B, n) bool, where there is a player.
 
@@ -58,32 +61,31 @@ def causal_targets(whole: Tensor, without: Tensor, valid: Tensor) -> tuple[Tenso
         ValueError: one number for the whole batch where there should be one for each sample.
     """
     if whole.dim() != 1 or len(whole) != len(without):
-        raise ValueError(
-            f"expected a log-probability for each of {len(without)} samples, got shape {tuple(whole.shape)}"
-        )
+        raise ValueError(f"expected an output for each of {len(without)} samples, got shape {tuple(whole.shape)}")
     delta = (whole.unsqueeze(1) - without).clamp(min=LEAST).masked_fill(~valid, 0.0)
     total = delta.sum(1, keepdim=True)
     return delta / total.clamp(min=LEAST), total.squeeze(1) > LEAST_TOTAL
 
 
-def single_removals(task: Task, players: Players, x: Tensor) -> tuple[Tensor, Tensor]:
-    """Return log-probabilities of the predicted class on x (B,), and without each player (B, n).
+def single_removals(task: Task, players: Players, x: Tensor, output: str = LOSS) -> tuple[Tensor, Tensor]:
+    """Return outputs of the predicted class on x (B,), and without each player (B, n).
 
     Asks n + 1 rows a sample, n its own number of players.
     """
     batching = Batching(task)
 
-    def log_probabilities(x: Tensor) -> Tensor:
-        return task.model(x).double().log_softmax(1)
+    def answer(x: Tensor) -> Tensor:
+        logits = task.model(x).double()
+        return logits.log_softmax(1) if output == LOSS else outputs(logits, output)
 
     def without_each(x: Tensor, target: Tensor) -> Tensor:
-        """Return log-probabilities (n,) of `target` on one input x without each of its players; 0 for padding."""
+        """Return outputs (n,) of `target` on one input x without each of its players; 0 for padding."""
         real = players.valid(x.unsqueeze(0))[0].nonzero().squeeze(1)
         repeated = x.expand(len(real), *x.shape)
 
         def ask(rows: slice) -> Tensor:
             removed = nn.functional.one_hot(real[rows], players.count).bool()
-            return log_probabilities(players.remove(repeated[rows], removed))[:, target]
+            return answer(players.remove(repeated[rows], removed))[:, target]
 
         answers = torch.zeros(players.count, dtype=torch.float64, device=x.device)
         if len(real):
@@ -91,7 +93,7 @@ def single_removals(task: Task, players: Players, x: Tensor) -> tuple[Tensor, Te
         return answers
 
     with torch.no_grad():
-        whole = batching.ask(x, lambda rows: log_probabilities(x[rows]))  # (B, C)
+        whole = batching.ask(x, lambda rows: answer(x[rows]))  # (B, C)
         target = whole.argmax(1)
         without = torch.stack([without_each(*row) for row in zip(x, target, strict=True)])
     return whole.gather(1, target.unsqueeze(1)).squeeze(1), without
@@ -170,14 +172,14 @@ class Targets:
     held: int
 
 
-def targets_for(task: Task, players: Players, x: Tensor, held: int) -> Targets:
+def targets_for(task: Task, players: Players, x: Tensor, held: int, output: str = LOSS) -> Targets:
     """Return the targets of inputs x (N, ...), the first `held` of which validate, without those that are noise.
 
     Raises:
         BenchmarkError: none of those that validate, or none of the others, have any signal.
     """
     valid = players.valid(x)
-    omega, has_signal = causal_targets(*single_removals(task, players, x), valid)
+    omega, has_signal = causal_targets(*single_removals(task, players, x, output), valid)
     held_with_signal = int(has_signal[:held].sum())
     if held_with_signal in (0, int(has_signal.sum())):
         raise BenchmarkError(
@@ -199,6 +201,7 @@ class CXPlain(Method):
         members: networks in the bootstrap ensemble; one has no interval.
         iterations: training steps of each member.
         batch: inputs a step.
+        output: what falls, `log_probability`, which is minus the loss of the paper, or see `benchmark.models.outputs`.
 
     Example:
         >>> explain = CXPlain(members=3).prepare(task, seed=0)
@@ -206,11 +209,13 @@ class CXPlain(Method):
         >>> lower, upper = explain.interval(x)
     """
 
+    space: ClassVar[Space] = Space({"output": (LOSS, *OUTPUTS), "rows": (400, 2000), "members": (1, 5)})
     only_predicted: ClassVar[bool] = True
     rows: int | None = bounded(None, low=2)
     members: int | None = bounded(None, low=1)
     iterations: int | None = bounded(None, low=1)
     batch: int | None = bounded(None, low=1)
+    output: str = bounded(LOSS, among=(LOSS, *OUTPUTS))
 
     def resolved(self, task: Task | TaskSpec) -> Self:
         """See `Method`."""
@@ -234,7 +239,7 @@ class CXPlain(Method):
 
         def train(module: nn.Module, checkpoint: Path) -> dict[str, Any]:
             x, held = rows_for(task, seed, settings["rows"])
-            targets = targets_for(task, players, x, held)
+            targets = targets_for(task, players, x, held, self.output)
             curves: Curves = []
             for i, member in enumerate(module.children()):
                 bootstrap = torch.Generator(x.device).manual_seed(seed_for(seed, "bootstrap", i))

@@ -5,16 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor, nn
 
-from benchmark.core.parameters import bounded, parameters, with_defaults
+from benchmark.core.parameters import Space, bounded, parameters, with_defaults
 from benchmark.core.types import METHODS, Attribute, Method, Modality, Task, TaskSpec
 from benchmark.learning.fitting import Fitting, fit
 from benchmark.learning.objective import StatelessObjective
 from benchmark.models.batching import Batching
+from benchmark.models.outputs import OUTPUTS, outputs
 from methods.amortised import AmortisedExplainer, Labelled, Players, combined, rows_for, surrogate_of, trained
 
 DEFAULTS: dict[Modality, dict[str, int]] = {
@@ -134,17 +135,21 @@ class Regression(StatelessObjective):
 
 
 class Game:
-    """The values of coalitions: class probabilities with only some players present.
+    """The values of coalitions: each class's output with only some players present.
 
     Args:
         task: whose model, and whose way to remove features, is asked.
         players: who is present or removed.
         surrogate: is asked in the model's place where it is given: a masked predictor of its classes.
         predicted_only: values are of the predicted class alone, so C is 1.
+        output: which output, see `benchmark.models.outputs`.
     """
 
-    def __init__(self, task: Task, players: Players, surrogate: nn.Module | None, predicted_only: bool) -> None:
+    def __init__(
+        self, task: Task, players: Players, surrogate: nn.Module | None, predicted_only: bool, output: str
+    ) -> None:
         self.task, self.players, self.surrogate, self.predicted_only = task, players, surrogate, predicted_only
+        self.output = output
         self.batching = Batching(task)
 
     def __call__(self, x: Tensor, present: Tensor) -> Tensor:
@@ -153,7 +158,7 @@ class Game:
         removed = (~present & self.players.valid(x).unsqueeze(1)).flatten(0, 1)  # (B * k, n)
         repeated = x.repeat_interleave(sets, 0)
         values = self.batching.ask(
-            repeated, lambda rows: self._logits(repeated[rows], removed[rows]).float().softmax(1)
+            repeated, lambda rows: outputs(self._logits(repeated[rows], removed[rows]).float(), self.output)
         ).unflatten(0, (len(x), sets))
         if not self.predicted_only:
             return values
@@ -178,6 +183,7 @@ class FastShap(Method):
     """Shapley values in one forward pass (FastSHAP, Jethani et al. 2022).
 
     Args:
+        output: what is explained, see `benchmark.models.outputs`.
         value: the game. `model` asks the model, features removed as the task and its metrics do, which makes it the
             game of exact_shapley and kernel_shap; `surrogate` is the paper's, a masked imitation of the model, which is
             near the expected prediction given the features that are present.
@@ -192,6 +198,10 @@ class FastShap(Method):
         >>> explain(x, target)  # (B, G)
     """
 
+    space: ClassVar[Space] = Space(
+        {"output": OUTPUTS, "value": VALUES, "coalitions": (8, 16, 32), "penalty": (0.0, 0.1)}
+    )
+    output: str = bounded("probability", among=OUTPUTS)
     value: str = bounded("model", among=VALUES)
     normalise: bool = True
     penalty: float = bounded(0.0, low=0)
@@ -214,7 +224,7 @@ class FastShap(Method):
         players, classes = Players(task), len(task.class_names)
         conditioned = classes > MANY_CLASSES
         surrogate, surrogate_report = surrogate_of(task, seed, iterations) if self.value == "surrogate" else (None, {})
-        game = Game(task, players, surrogate, conditioned)
+        game = Game(task, players, surrogate, conditioned, self.output)
 
         def build() -> nn.Module:
             return Labelled(task, 1, classes) if conditioned else Labelled(task, classes)

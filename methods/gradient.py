@@ -1,4 +1,4 @@
-"""Gradient methods, on the target's logit. An input's removal baseline is their reference; words are embeddings.
+"""Gradient methods. What is explained, and where a way to the input begins, are parameters; words are embeddings.
 
 Captum takes over a second to import, so methods that use it import it when they are prepared.
 """
@@ -6,48 +6,69 @@ Captum takes over a second to import, so methods that use it import it when they
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from benchmark.core.parameters import bounded
+from benchmark.core.parameters import Space, bounded
 from benchmark.core.seeding import content_seeds, seed_for, seeded
 from benchmark.core.types import METHODS, Attribute, Method, Task
-from benchmark.modalities.grouping import single
+from benchmark.models.outputs import OUTPUTS, PairedOutput, TargetOutput
 from methods.continuous import continuous, gradient, pooled, rows_per_backward
+from methods.references import DRAWN, REFERENCES, references_of
 
 
 @METHODS.register("integrated_gradients", kind="baseline", modalities=("table", "text", "image"))
 @dataclass(frozen=True)
 class IntegratedGradients(Method):
-    """Gradient averaged on the way from the baseline, times the way (Sundararajan et al. 2017, section 3).
+    """Gradient averaged on the way from a reference, times the way (Sundararajan et al. 2017, section 3).
 
     Args:
-        steps: points of the Gauss-Legendre rule; each is one row forward and backward.
+        steps: points of the Gauss-Legendre rule; each is one row forward and backward, for each reference.
+        output: what is explained, see `benchmark.models.outputs`.
+        reference: where the way begins, see `methods.references`.
+        references: how many are drawn, of those that are; their mean is taken.
 
     Example:
-        >>> IntegratedGradients(steps=20).prepare(task, seed=0)(x, target)  # (B, G)
+        >>> IntegratedGradients(steps=20, output="log_odds").prepare(task, seed=0)(x, target)  # (B, G)
     """
 
+    space: ClassVar[Space] = Space(
+        {"output": OUTPUTS, "reference": ("removal", "zero", "mean")},
+        by_rows={
+            5: {"steps": (1, 2)},
+            60: {"steps": (3, 10, 30)},
+            500: {"steps": (50, 250)},
+            None: {"steps": (50, 250)},
+        },
+    )
     steps: int = bounded(50, low=1)
+    output: str = bounded("logit", among=OUTPUTS)
+    reference: str = bounded("removal", among=REFERENCES)
+    references: int = bounded(10, low=1)
 
     def prepare(self, task: Task, seed: int) -> Attribute:
-        """See `Method`."""
+        """See `Method`; what is drawn is drawn from `seed`, once for all inputs."""
         from captum.attr import IntegratedGradients as CaptumIntegratedGradients
 
-        explainer = CaptumIntegratedGradients(task.model)
+        explainer = CaptumIntegratedGradients(TargetOutput(task.model, self.output))
+        references = references_of(task, self.reference, self.references, seed)
 
         def explain(x: Tensor, target: Tensor) -> Tensor:
             inputs, rows = continuous(task, x), max(len(x), rows_per_backward(task, x))
-            attribution = explainer.attribute(
-                inputs.x,
-                inputs.base,
-                target=target,
-                additional_forward_args=inputs.extra or None,
-                n_steps=self.steps,
-                internal_batch_size=rows if rows < len(x) * self.steps else None,
-            )
-            return pooled(task, x, attribution)
+            starts = references.of(inputs)
+            each = [start.unsqueeze(0) for start in starts] if self.reference in DRAWN else [starts]
+            total = torch.zeros_like(inputs.x)
+            for start in each:
+                total += explainer.attribute(
+                    inputs.x,
+                    start.expand_as(inputs.x),
+                    additional_forward_args=(*inputs.extra, target),
+                    n_steps=self.steps,
+                    internal_batch_size=rows if rows < len(x) * self.steps else None,
+                ).detach() / len(each)
+            return pooled(task, x, total)
 
         return explain
 
@@ -55,48 +76,56 @@ class IntegratedGradients(Method):
 @METHODS.register("gradient_shap", kind="baseline", modalities=("table", "text"))
 @dataclass(frozen=True)
 class GradientShap(Method):
-    """Gradient at random points between training rows and the input, times the way (Lundberg and Lee 2017).
-
-    In a background text padding is the removed word, so that each place of the explained text has a reference.
+    """Gradient at random points between references and the input, times the way (Lundberg and Lee 2017).
 
     Args:
         samples: random points a sample; each is one row forward and backward.
-        background: training rows they start from.
+        background: references that are drawn, of those that are.
+        output: what is explained, see `benchmark.models.outputs`.
+        reference: where the ways begin, see `methods.references`.
 
     Example:
         >>> GradientShap(samples=20, background=10).prepare(task, seed=0)(x, target)  # (B, G)
     """
 
+    space: ClassVar[Space] = Space(
+        {"output": OUTPUTS, "reference": REFERENCES},
+        by_rows={
+            5: {"samples": (2,)},
+            60: {"samples": (30,)},
+            500: {"samples": (250,)},
+            None: {"samples": (250, 1000)},
+        },
+    )
     samples: int = bounded(50, low=1)
     background: int = bounded(100, low=1)
+    output: str = bounded("logit", among=OUTPUTS)
+    reference: str = bounded("background", among=REFERENCES)
 
     def prepare(self, task: Task, seed: int) -> Attribute:
-        """See `Method`; the background rows are drawn from `seed`, the points from the sample's own seed."""
+        """See `Method`; references are drawn from `seed`, the points from the sample's own seed."""
         from captum.attr import GradientShap as CaptumGradientShap
 
-        explainer = CaptumGradientShap(task.model)
-        background = _background(task, seed, self.background)
+        explainer = CaptumGradientShap(TargetOutput(task.model, self.output))
+        references = references_of(task, self.reference, self.background, seed)
 
-        def explain_sample(x: Tensor, target: int, rows: int) -> Tensor:
+        def explain_sample(x: Tensor, target: Tensor, rows: int) -> Tensor:
             """Explain one sample x (1, ...), `rows` points at a time."""
             inputs, total = continuous(task, x), torch.zeros(())
+            starts = references.of(inputs)
             for done in range(0, self.samples, rows):
                 points = min(rows, self.samples - done)
                 mean = explainer.attribute(
-                    inputs.x,
-                    background,
-                    target=target,
-                    n_samples=points,
-                    additional_forward_args=inputs.extra or None,
+                    inputs.x, starts, n_samples=points, additional_forward_args=(*inputs.extra, target)
                 )
-                total = total + mean * (points / self.samples)
+                total = total + mean.detach() * (points / self.samples)
             return total
 
         def explain(x: Tensor, target: Tensor) -> Tensor:
             parts, rows = [], rows_per_backward(task, x)
             for i, sample_seed in enumerate(content_seeds(seed_for(seed, "points"), x)):
                 with seeded(sample_seed):  # Captum draws from the global generators
-                    parts.append(explain_sample(x[i : i + 1], int(target[i]), rows))
+                    parts.append(explain_sample(x[i : i + 1], target[i : i + 1], rows))
             return pooled(task, x, torch.cat(parts))
 
         return explain
@@ -110,45 +139,46 @@ class ExpectedGradients(GradientShap):
     Args:
         samples: random points an image; each is one row forward and backward.
         background: training images they start from.
+        output: what is explained, see `benchmark.models.outputs`.
+        reference: where the ways begin, see `methods.references`.
 
     Example:
         >>> ExpectedGradients(samples=20, background=10).prepare(task, seed=0)(x, target)  # (B, G)
     """
 
 
-def _background(task: Task, seed: int, rows: int) -> Tensor:
-    """Return training rows (rows, ...) drawn from `seed`, as numbers."""
-    shuffle = torch.Generator().manual_seed(seed)
-    chosen = torch.randperm(len(task.train.x), generator=shuffle)[:rows].to(task.train.x.device)
-    x = task.train.x[chosen]
-    if task.modality == "text":
-        removal = single(task.removal)
-        x = torch.where(removal.valid(x), x, removal.baseline(x))
-    return continuous(task, x).x.detach()
-
-
 @METHODS.register("deeplift", kind="baseline", modalities=("table", "text", "image"))
 @dataclass(frozen=True)
 class DeepLift(Method):
-    """Differences from the baseline passed back through each layer, rescale rule (Shrikumar et al. 2017, 3.5.1).
+    """Differences from a reference passed back through each layer, rescale rule (Shrikumar et al. 2017, 3.5.1).
 
-    The rule holds for every elementwise activation (ReLU, SiLU, GELU, ...) and for pooling. Where there is none, at the
-    gates of an LSTM, in attention and in normalised layers, the gradient takes its place.
+    The rule holds for every elementwise activation (ReLU, SiLU, GELU, ...), for pooling, and for the output that is
+    explained. Where there is none, at the gates of an LSTM, in attention and in normalised layers, the gradient takes
+    its place.
+
+    Args:
+        output: what is explained, see `benchmark.models.outputs`.
+        reference: what differences are taken from, `removal`, `zero` or `mean`; see `methods.references`.
 
     Example:
-        >>> DeepLift().prepare(task, seed=0)(x, target)  # (B, G)
+        >>> DeepLift(output="probability").prepare(task, seed=0)(x, target)  # (B, G)
     """
+
+    space: ClassVar[Space] = Space({"output": OUTPUTS, "reference": ("removal", "zero", "mean")})
+    output: str = bounded("logit", among=OUTPUTS)
+    reference: str = bounded("removal", among=tuple(kind for kind in REFERENCES if kind not in DRAWN))
 
     def prepare(self, task: Task, seed: int) -> Attribute:
         """See `Method`."""
         from methods.rescale import RescaleDeepLift
 
-        explainer = RescaleDeepLift(task.model)
+        explainer = RescaleDeepLift(PairedOutput(task.model, self.output))
+        references = references_of(task, self.reference, 1, seed)
 
         def explain(x: Tensor, target: Tensor) -> Tensor:
             inputs = continuous(task, x)
             attribution = explainer.attribute(
-                inputs.x, inputs.base, target=target, additional_forward_args=inputs.extra or None
+                inputs.x, references.of(inputs), additional_forward_args=(*inputs.extra, target)
             )
             return pooled(task, x, attribution.detach())
 
@@ -162,32 +192,39 @@ class DeepLiftShap(Method):
 
     Args:
         background: training images; each costs two rows forward and backward an image.
+        output: what is explained, see `benchmark.models.outputs`.
 
     Example:
         >>> DeepLiftShap(background=5).prepare(task, seed=0)(x, target)  # (B, G)
     """
 
+    space: ClassVar[Space] = Space(
+        {"output": OUTPUTS},
+        by_rows={60: {"background": (10, 15)}, 500: {"background": (50, 100)}, None: {"background": (50, 100)}},
+    )
     background: int = bounded(10, low=2)
+    output: str = bounded("logit", among=OUTPUTS)
 
     def prepare(self, task: Task, seed: int) -> Attribute:
         """See `Method`; the background images are drawn from `seed`."""
         from methods.rescale import RescaleDeepLift
 
-        explainer = RescaleDeepLift(task.model)
-        background = _background(task, seed, self.background)
+        explainer = RescaleDeepLift(PairedOutput(task.model, self.output))
+        background = references_of(task, "background", self.background, seed).rows
+        assert background is not None
 
-        def explain_image(x: Tensor, target: int, rows: int) -> Tensor:
+        def explain_image(x: Tensor, target: Tensor, rows: int) -> Tensor:
             """Explain one image x (channels, H, W) against `rows` background images at a time."""
             total = torch.zeros_like(x)
             for base in background.split(rows):
                 repeated = x.unsqueeze(0).expand_as(base).detach().clone().requires_grad_()
-                attribution = explainer.attribute(repeated, base, target=target)
+                attribution = explainer.attribute(repeated, base, additional_forward_args=(target.expand(len(base)),))
                 total = total + attribution.detach().sum(0) / len(background)
             return total
 
         def explain(x: Tensor, target: Tensor) -> Tensor:
             rows = max(1, rows_per_backward(task, x) // 2)
-            maps = [explain_image(image, int(own), rows) for image, own in zip(x, target, strict=True)]
+            maps = [explain_image(image, own, rows) for image, own in zip(x, target, strict=True)]
             return task.removal.pool(torch.stack(maps))
 
         return explain
@@ -196,15 +233,50 @@ class DeepLiftShap(Method):
 @METHODS.register("saliency", kind="baseline", modalities=("table", "text", "image"))
 @dataclass(frozen=True)
 class Saliency(Method):
-    """Absolute gradient of the target's logit: strength without sign (Simonyan et al. 2014, section 3).
+    """Gradient of the target's output: strength, by default without sign (Simonyan et al. 2014, section 3).
+
+    Args:
+        form: of the numbers of one feature, an image's channels or a word's embedding: `absolute`, the sum of their
+            sizes; `signed`, their sum; `largest`, the largest size, as the paper has it; `l2`, their Euclidean norm.
+        times_input: whether the gradient is first multiplied by the way from the removal baseline.
+        output: what is explained, see `benchmark.models.outputs`.
 
     Example:
         >>> Saliency().prepare(task, seed=0)(x, target)  # (B, G), at least 0
     """
 
+    space: ClassVar[Space] = Space(
+        {"output": OUTPUTS, "form": ("absolute", "signed"), "times_input": (False, True)},
+        {
+            "text": {"form": ("absolute", "signed", "largest", "l2")},
+            "image": {"form": ("absolute", "signed", "largest", "l2")},
+        },
+    )
+    form: str = bounded("absolute", among=("absolute", "signed", "largest", "l2"))
+    times_input: bool = False
+    output: str = bounded("logit", among=OUTPUTS)
+
     def prepare(self, task: Task, seed: int) -> Attribute:
         """See `Method`."""
-        return lambda x, target: pooled(task, x, gradient(task, x, target).abs())
+        numbers = {"image": 1, "text": 2}.get(task.modality)  # the axis of a feature's numbers
+
+        def explain(x: Tensor, target: Tensor) -> Tensor:
+            slopes = gradient(task, x, target, self.output)
+            if self.times_input:
+                inputs = continuous(task, x)
+                slopes = slopes * (inputs.x - inputs.base).detach()
+            if self.form == "signed":
+                return pooled(task, x, slopes)
+            if numbers is None or self.form == "absolute":
+                return pooled(task, x, slopes.abs())
+            sizes = (
+                slopes.abs().amax(numbers, keepdim=True)
+                if self.form == "largest"
+                else slopes.norm(dim=numbers, keepdim=True)
+            )
+            return pooled(task, x, sizes)
+
+        return explain
 
 
 @METHODS.register("input_x_gradient", kind="baseline", modalities=("image",))
@@ -212,14 +284,20 @@ class Saliency(Method):
 class InputXGradient(Method):
     """Gradient times the way from the baseline (Shrikumar et al. 2016): one step of integrated gradients.
 
+    Args:
+        output: what is explained, see `benchmark.models.outputs`.
+
     Example:
         >>> InputXGradient().prepare(task, seed=0)(x, target)  # (B, G)
     """
+
+    space: ClassVar[Space] = Space({"output": OUTPUTS})
+    output: str = bounded("logit", among=OUTPUTS)
 
     def prepare(self, task: Task, seed: int) -> Attribute:
         """See `Method`."""
 
         def explain(x: Tensor, target: Tensor) -> Tensor:
-            return task.removal.pool((x - task.removal.baseline(x)) * gradient(task, x, target))
+            return task.removal.pool((x - task.removal.baseline(x)) * gradient(task, x, target, self.output))
 
         return explain

@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Self
 import torch
 from torch import Tensor, nn
 
-from benchmark.core.parameters import bounded, parameters, with_defaults
+from benchmark.core.parameters import Space, bounded, parameters, with_defaults
 from benchmark.core.types import METHODS, Attribute, Method, Modality, Task, TaskSpec
 from benchmark.learning.fitting import Fitting, fit
 from benchmark.learning.objective import StatelessObjective
@@ -136,6 +136,10 @@ class L2X(Method):
         >>> explain(x, target)  # (B, G) in [0, 1]
     """
 
+    space: ClassVar[Space] = Space(
+        {"temperature": (0.1, 0.5, 1.0), "iterations": (1000, 3000)},
+        {"table": {"k": (None, 1, 2, 4)}, "text": {"k": (5, 10, 20)}, "image": {"k": (5, 10, 20)}},
+    )
     only_predicted: ClassVar[bool] = True
     k: int | None = bounded(None, low=1)
     temperature: float | None = bounded(None, above=0)

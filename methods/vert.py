@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Self
 import torch
 from torch import Tensor, nn
 
-from benchmark.core.parameters import bounded, parameters, with_defaults
+from benchmark.core.parameters import Space, bounded, parameters, with_defaults
 from benchmark.core.types import METHODS, Attribute, Method, Modality, Task, TaskSpec
 from benchmark.learning.fitting import Fitting, fit
 from benchmark.learning.objective import StatelessObjective
@@ -93,6 +93,10 @@ class VerT(Method):
         >>> explain(x, target)  # (B, G) in [0, 1]
     """
 
+    space: ClassVar[Space] = Space(
+        {"rounds": (3, 5), "tuning": (60, 200)},
+        by_rows={60: {"search": (28,)}, 500: {"search": (200,)}, None: {"search": (200, 400)}},
+    )
     only_predicted: ClassVar[bool] = True
     rows: int | None = bounded(None, low=2)
     rounds: int | None = bounded(None, low=1)
@@ -145,6 +149,7 @@ class VerTAmortised(Method):
         >>> explain(x, target)  # (B, G) in [0, 1]
     """
 
+    space: ClassVar[Space] = Space({"rounds": (3, 5), "tuning": (60, 200), "iterations": (600, 1000, 2000)})
     only_predicted: ClassVar[bool] = True
     rows: int | None = bounded(None, low=2)
     rounds: int | None = bounded(None, low=1)

@@ -136,7 +136,9 @@ class Alternation:
         return self.module.state_dict() | {MASKS: masks}, {"curves": curves, "size": size}
 
     def tune(self, number: int, masks: Tensor, checkpoint: Path) -> Curves:
-        """Fit the copy to the inputs under masks (N, n)."""
+        """Fit the copy to the inputs under masks (N, n); one without parameters, such as a formula, stays the model."""
+        if not any(True for _ in self.module.parameters()):
+            return []
         self.module.requires_grad_(True)
         objective = Tuning(self.module, self.answer, self.p, masks, self.valid, self.held, self.settings["batch"])
         settings = Fitting(self.settings["tuning"], TUNING_RATE, decay=0.0, checks=5)

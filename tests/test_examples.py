@@ -11,7 +11,7 @@ from tests.test_layers import MODULES
 
 FOLDERS = (
     *("benchmark.api", "benchmark.bridges", "benchmark.core", "benchmark.data", "benchmark.statistics"),
-    *("benchmark.records", "benchmark.scoring", "benchmark.models.wrapping", "benchmark.plugins"),
+    *("benchmark.records", "benchmark.scoring", "benchmark.models.others.wrapping", "benchmark.plugins"),
     *(
         "benchmark.modalities.grouping",
         "benchmark.modalities.removals",

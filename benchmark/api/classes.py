@@ -12,7 +12,7 @@ from torch import Tensor
 from benchmark.api.inputs import names_given, tensor_of
 from benchmark.core.errors import UsageError, few
 from benchmark.core.types import Target
-from benchmark.models.wrapping import Wrapped
+from benchmark.models.others.wrapping import Wrapped
 
 
 def class_names_of(given: Sequence[str] | None, wrapped: Wrapped) -> tuple[str, ...]:

@@ -13,8 +13,8 @@ from torch import Tensor
 from benchmark.api.attributions import Values, attributions_of
 from benchmark.core.errors import UsageError, describe, few, in_a_line, short
 from benchmark.core.types import Attribute, Method, Task
-from benchmark.models.adapters import AsLogits
-from benchmark.models.wrapping import counted, given_for
+from benchmark.models.others.adapters import AsLogits
+from benchmark.models.others.wrapping import counted, given_for
 
 TARGETS = ("target", "targets", "label", "labels", "y")
 """What a parameter that takes the target is called."""

@@ -13,7 +13,7 @@ from benchmark.core.parameters import configure, split_settings
 from benchmark.core.types import Modality, Removal
 from benchmark.modalities.grouping import GroupedRemoval
 from benchmark.modalities.removals import REMOVALS, Inputs
-from benchmark.models.wrapping import ROWS
+from benchmark.models.others.wrapping import ROWS
 from benchmark.plugins.discovery import discover_all
 
 DEFAULT: dict[Modality, str] = {"table": "mean", "image": "mean", "text": "mask"}

@@ -30,8 +30,8 @@ from benchmark.core.seeding import seeded
 from benchmark.core.sources import Source
 from benchmark.core.types import Budget, Modality, Removal, Split, Target, Task
 from benchmark.modalities.removals import Inputs
-from benchmark.models.adapters import Output
-from benchmark.models.wrapping import is_text_model, names_fitted, place_of, wrap
+from benchmark.models.others.adapters import Output
+from benchmark.models.others.wrapping import is_text_model, names_fitted, place_of, wrap
 
 STEPS: dict[Modality, int] = {"table": 100, "text": 20, "image": 48}
 """The most groups of features along a curve, where no budget is given."""

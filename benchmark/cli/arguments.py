@@ -71,6 +71,11 @@ def natural(text: str) -> int:
     return _whole(text, 0)
 
 
+def several(text: str) -> tuple[int, ...]:
+    """Parse different whole numbers of at least 0 between commas, in their order."""
+    return tuple(sorted({natural(part.strip()) for part in text.split(",")}))
+
+
 def _whole(text: str, least: int) -> int:
     if not text.isdecimal() or int(text) < least:
         raise argparse.ArgumentTypeError(f"expected a whole number of at least {least}, got {text!r}")
@@ -90,6 +95,7 @@ def add_kind(parser: argparse.ArgumentParser) -> None:
                         help="which data the records are of (default: both, each on its own board)")  # fmt: skip
     parser.add_argument("--limit", type=_limit, metavar="N", help="only boards of N test samples; all: without limit")
     parser.add_argument("--seed", type=natural, action="append", metavar="S", help="only this seed (several times)")
+    parser.add_argument("--models", type=several, metavar="S,S", help="only models of these seeds")
     parser.add_argument("--preset", choices=tuple(PRESETS), help="only boards of this preset")
     parser.add_argument("--precision", choices=("fp32", "bf16"), help="only boards of this precision")
     parser.add_argument("--device", choices=("cpu", "cuda"), help="only boards of this class of device")
@@ -163,6 +169,7 @@ def of_kind(record: Record, arguments: argparse.Namespace) -> bool:
     return (
         (limit is None or cell.limit == limit or whole)
         and (arguments.seed is None or cell.seed in arguments.seed)
+        and (arguments.models is None or cell.model in arguments.models)
         and arguments.preset in (None, cell.preset)
         and arguments.precision in (None, cell.precision)
         and arguments.device in (None, cell.device)

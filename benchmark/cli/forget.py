@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("benchmark")
 
 Verb = Callable[[str, Callable[[argparse.Namespace], int], str], argparse.ArgumentParser]
-KINDS = ("limit", "seed", "preset", "precision", "device")
+KINDS = ("limit", "seed", "models", "preset", "precision", "device")
 """Choices that need a record which can be read."""
 
 
@@ -91,8 +91,8 @@ def _chosen(store: RecordStore, task: str, arguments: argparse.Namespace) -> lis
             continue
         cell, state = record.cell, record.status + (f": {record.reason}" if record.reason else "")
         line = (
-            f"{cell.source} {task} {record.label}, seed {cell.seed}, limit {cell.limit or 'all'}, {cell.preset}, "
-            f"{cell.precision}, {cell.device}: {state}"
+            f"{cell.source} {task} {record.label}, seed {cell.seed}, model {cell.model}, "
+            f"limit {cell.limit or 'all'}, {cell.preset}, {cell.precision}, {cell.device}: {state}"
         )
         chosen.append(Chosen(folder, content, record.label, line))
     if arguments.damaged and (given := [f"--{name}" for name in KINDS if getattr(arguments, name) is not None]):

@@ -12,7 +12,7 @@ import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from benchmark.cli.arguments import add_allow_weak, add_metrics, add_out, add_sources, natural, positive
+from benchmark.cli.arguments import add_allow_weak, add_metrics, add_out, add_sources, natural, positive, several
 from benchmark.cli.boards import add_boards
 from benchmark.cli.crosscheck import add_check, add_verify, regress_command
 from benchmark.cli.forget import add_forget
@@ -20,7 +20,8 @@ from benchmark.cli.inspect import audit_command, doctor_command, explain_command
 from benchmark.cli.process import INTERRUPTED, SENTENCE, lost_output, refuse_foreign_packages
 from benchmark.cli.run import list_command, run_command, show_command
 from benchmark.cli.score import add_score
-from benchmark.cli.studies import add_studies
+from benchmark.cli.studies.comparing import add_studies
+from benchmark.cli.studies.tune import add_tune
 from benchmark.core.errors import BenchmarkError, UsageError
 from benchmark.core.registry import Registry
 from benchmark.core.types import METHODS
@@ -142,6 +143,8 @@ def build_parser() -> argparse.ArgumentParser:
     run.add_argument("--limit", type=positive, metavar="N", help="only the first N test samples")
     add_allow_weak(run)
     run.add_argument("--seed", type=natural, default=0, help="base of every random draw (default: 0)")
+    run.add_argument("--models", type=several, default=(0,), metavar="S,S",
+                     help="seeds of the task's model, for tables and texts of ours (default: 0)")  # fmt: skip
     run.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     run.add_argument("--precision", choices=("fp32", "bf16"), default="fp32",
                      help="of the model's forwards while it is probed; boards never mix them")  # fmt: skip
@@ -155,6 +158,7 @@ def build_parser() -> argparse.ArgumentParser:
     run.add_argument("--dry-run", action="store_true", help="say what would be computed, compute nothing")
     run.add_argument("--json", action="store_true", help="print the result as JSON")
 
+    add_tune(verb)
     add_score(verb)
     add_boards(verb)
     add_check(verb)

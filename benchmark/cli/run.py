@@ -53,7 +53,7 @@ def run_command(arguments: argparse.Namespace) -> int:
     ).settled()
     plans, missing = planned(
         names, choices, sources, seed=arguments.seed, limit=arguments.limit, precision=arguments.precision,
-        preset=arguments.preset, device=settings.device,
+        preset=arguments.preset, device=settings.device, models=arguments.models,
     )  # fmt: skip
     _refuse_nothing(plans, arguments.methods)
     if arguments.jobs is not None and arguments.jobs > (most := _most_cells(plans)) > 0:
@@ -96,7 +96,7 @@ def _dry_run(plans: list[PlannedTask], store: RecordStore, settings: Settings, a
             state = item.state if isinstance(item, Outcome) else "to compute"
             label = item.label if isinstance(item, Outcome) else item.choice.label
             reason = item.reason if isinstance(item, Outcome) else item.why
-            rows.append({"task": plan.name, "method": label, "state": state, "reason": reason})
+            rows.append({"task": plan.title, "method": label, "state": state, "reason": reason})
     if as_json:
         print(json.dumps(rows, indent=1))
         return 0

@@ -68,7 +68,7 @@ def score_command(arguments: argparse.Namespace) -> int:
     from benchmark.api.inputs import in_order_of
     from benchmark.api.task import task as make_task
     from benchmark.data.arrays import column_names, in_order, read, row_names
-    from benchmark.models.loading import load_model
+    from benchmark.models.others.loading import load_model
     from benchmark.records.store import RecordStore
     from benchmark.running.plan import parse_methods
 

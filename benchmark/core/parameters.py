@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 import math
 import types
@@ -36,6 +37,32 @@ def bounded(
         Smoothing(steps=5)
     """
     return dataclasses.field(default=default, metadata={"low": low, "high": high, "among": among, "above": above})
+
+
+@dataclasses.dataclass(frozen=True)
+class Space:
+    """What may be chosen when a method is tuned: values of its parameters, of which every combination may be tried.
+
+    Attributes:
+        values: by parameter.
+        by_modality: the same, for one modality alone.
+        by_rows: the same, for one class of costs alone, by the most rows that an explanation may ask the model; None is
+            for any number. A class that is not named has nothing of its own.
+
+    Example:
+        >>> space = Space({"output": ("logit", "probability")}, by_rows={60: {"steps": (10, 30)}})
+        >>> len(space.combinations("table", 60)), len(space.combinations("table", 5))
+        (4, 2)
+    """
+
+    values: Mapping[str, tuple[Any, ...]] = dataclasses.field(default_factory=dict)
+    by_modality: Mapping[str, Mapping[str, tuple[Any, ...]]] = dataclasses.field(default_factory=dict)
+    by_rows: Mapping[int | None, Mapping[str, tuple[Any, ...]]] = dataclasses.field(default_factory=dict)
+
+    def combinations(self, modality: str, rows: int | None) -> list[dict[str, Any]]:
+        """Return all combinations for a modality and a class of costs, in one order."""
+        values = {**self.values, **self.by_modality.get(modality, {}), **self.by_rows.get(rows, {})}
+        return [dict(zip(values, chosen, strict=True)) for chosen in itertools.product(*values.values())]
 
 
 KINDS = {int: "a whole number", float: "a number", bool: "true or false", str: "text", types.NoneType: "none"}

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, Self, get_args, runtime_checkable
 
 from benchmark.core.errors import UsageError, in_a_line, shown
+from benchmark.core.parameters import Space
 from benchmark.core.provenance import Provenance
 from benchmark.core.registry import Registry, a_text, one_of, some_of
 from benchmark.core.sources import Located, Source, Sources
@@ -195,6 +196,8 @@ class Method(ABC):
 
     repeats: ClassVar[int] = 1
     """How many seeds a record averages over; more than one only for controls that are pure chance."""
+    space: ClassVar[Space] = Space()
+    """What `tune` may choose."""
     only_predicted: ClassVar[bool] = False
     """Whether it explains the class that the model predicts, whichever is asked for: it is refused another target."""
 

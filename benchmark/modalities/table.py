@@ -30,7 +30,7 @@ class TableTask:
 
     `width`, `depth`, `dropout` describe the MLP; the rest its training (see
     `benchmark.models.training.TrainingRecipe`). `floor` is the least balanced accuracy on the test rows of a model
-    worth explaining.
+    worth explaining. The model is trained from `model_seed`.
     """
 
     data: Table
@@ -44,6 +44,7 @@ class TableTask:
     weighted: bool
     floor: float
     modality: Modality = "table"
+    model_seed: int = 0
 
     @property
     def n_features(self) -> int:
@@ -123,7 +124,7 @@ class TableTask:
 
         def fit() -> tuple[torch.nn.Module, dict[str, Any]]:
             log.info(f"training the model of {name} on {len(training.y)} rows")
-            recipe = TrainingRecipe(self.epochs, self.batch, self.rate, self.decay, self.weighted)
+            recipe = TrainingRecipe(self.epochs, self.batch, self.rate, self.decay, self.weighted, seed=self.model_seed)
             return train(blank, training, classes, recipe), {}
 
         model, facts = target_model(name, self.recipe(located.source), located, blank, fit, rows_digest(training))

@@ -52,7 +52,7 @@ class TextTask:
     """A text explained word by word: at most its last 200 words, K = 20 steps of each text's own, FC subsets of a 20th.
 
     `epochs` are those on real data; `floor` is the least balanced accuracy on the test part of a model worth
-    explaining.
+    explaining. The model is trained from `model_seed`.
     """
 
     data: TextFiles
@@ -61,6 +61,7 @@ class TextTask:
     floor: float
     modality: Modality = "text"
     n_features: int = LENGTH
+    model_seed: int = 0
     budget: Budget = field(default_factory=partial(Budget, steps=20, subset_fraction=1 / 20, subset_minimum=1))
 
     def facts(self) -> dict[str, str]:
@@ -90,7 +91,7 @@ class TextTask:
         length = LENGTH if source == "real" else STAND_IN_LENGTH
         return self.settings(source) | {
             "model": self.model, "length": length, "vocabulary": VOCABULARY, "word_dropout": WORD_DROPOUT,
-            "explained": EXPLAINED, "build": BUILD_VERSION,
+            "explained": EXPLAINED, "build": BUILD_VERSION, "model_seed": self.model_seed,
         }  # fmt: skip
 
     def build(self, located: Located, name: str, device: str) -> Task:
@@ -168,7 +169,9 @@ def _fit(blank: Callable[[], nn.Module], train: Split, classes: int, recipe: dic
     from benchmark.models import training
     from benchmark.models.text import drop_words
 
-    settings = training.TrainingRecipe(recipe["epochs"], recipe["batch"], recipe["rate"], recipe["decay"], clip=True)
+    settings = training.TrainingRecipe(
+        recipe["epochs"], recipe["batch"], recipe["rate"], recipe["decay"], clip=True, seed=recipe["model_seed"]
+    )
 
     def augment(x: Tensor) -> Tensor:
         return drop_words(x, WORD_DROPOUT * torch.rand(len(x), 1, device=x.device))

@@ -52,7 +52,7 @@ def image_model(family: Family, classes: int, channels: int, side: int, reduced:
             model = cnn(classes, channels)
     for module in model.modules():
         if hasattr(module, "inplace"):
-            module.inplace = False  # type: ignore[assignment] # what is changed in place can be neither hooked nor differentiated twice
+            module.inplace = False  # type: ignore[assignment, unused-ignore] # what is changed in place can be neither hooked nor differentiated twice
     return model
 
 

@@ -20,7 +20,7 @@ from benchmark.core.registry import is_name
 from benchmark.core.types import Device, Precision
 from benchmark.records.provenance import RecordProvenance
 
-SCHEMA = 5
+SCHEMA = 6
 STATUSES = ("done", "failed")
 SOURCES = ("real", "synthetic")
 
@@ -39,6 +39,8 @@ class Cell:
         precision: of forwards.
         device: class of device.
         preset: what bounds samples, budget and methods (see `benchmark.running.presets`).
+        model: the seed that the task's model was trained from.
+        rows: which are explained: the `test` rows, or training rows that were held out for `tuning`.
     """
 
     source: str
@@ -50,11 +52,13 @@ class Cell:
     precision: Precision = "fp32"
     device: Device = "cpu"
     preset: str = "standard"
+    model: int = 0
+    rows: str = "test"
 
     @property
     def key(self) -> str:
         """Return the name of the cell's folder."""
-        asked = [self.params, self.seed, self.limit, self.precision, self.device, self.preset]
+        asked = [self.params, self.seed, self.limit, self.precision, self.device, self.preset, self.model, self.rows]
         return f"{self.method}-{hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()[:10]}"
 
     @property

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import sys
+from collections.abc import Sequence
+from itertools import product
 from typing import Any
 
 from benchmark.core.errors import DataError
@@ -21,18 +23,20 @@ log = logging.getLogger("benchmark")
 
 
 def planned(
-    names: list[str], choices: list[MethodChoice], sources: Sources, **how: Any
+    names: list[str], choices: list[MethodChoice], sources: Sources, models: Sequence[int] = (0,), **how: Any
 ) -> tuple[list[PlannedTask], list[DataError]]:
-    """Plan each task, see `plan_task` for `how`; one whose data are missing is said and passed over."""
+    """Plan each task with each model, see `plan_task` for `how`; one whose data are missing is said and passed over."""
     plans, missing = [], []
-    for name in names:
+    for name, model in product(names, models):
         try:
-            plan = plan_task(name, choices, sources, **how)
+            plan = plan_task(name, choices, sources, model=model, **how)
         except DataError as error:
             missing.append(error)
             log.error(f"error: {name}: {error}")
             continue
         plans.append(plan)
+        if model != models[0]:
+            continue  # where the data are has been said
         for note in plan.located.notes:
             log.warning(f"{name}: {note}")
         log.warning(f"{name}: {plan.located.source} data, {plan.located.origin}")
@@ -55,7 +59,7 @@ def run_all(plans: list[PlannedTask], store: RecordStore, settings: Settings) ->
     bar = tqdm(total=total, unit="cell", disable=not shown, leave=False)
     with logging_redirect_tqdm([log]), bar, Workers() as crew:
         for plan in plans:
-            bar.set_description(plan.name)
+            bar.set_description(plan.title)
             try:
                 for outcome in run_task(plan, store, settings, crew):
                     stop_if_asked()
@@ -65,6 +69,6 @@ def run_all(plans: list[PlannedTask], store: RecordStore, settings: Settings) ->
                     say(f"{outcome.cell.label}: {outcome.state}{outcome.reason and ': ' + outcome.reason}")
             except DataError as error:
                 unbuilt.append(error)
-                log.error(f"error: {plan.name}: {error}")
+                log.error(f"error: {plan.title}: {error}")
     stop_if_asked()
     return outcomes, unbuilt

@@ -20,7 +20,7 @@ from benchmark.core.sources import Located
 from benchmark.core.types import TASKS, Precision, Split, Task
 from benchmark.modalities.building import model_path, refuse_weak
 from benchmark.records.record import Cell
-from benchmark.running.plan import PlannedTask
+from benchmark.running.plan import PlannedTask, spec_of
 from benchmark.running.presets import PRESETS
 from benchmark.running.settings import (
     Settings,
@@ -43,11 +43,13 @@ class Basis:
     preset: str
     device: str
     compiled: bool
+    model: int = 0
+    rows: str = "test"
 
 
 def task_for(cell: Cell, located: Located, settings: Settings) -> Task:
     """Return the built task of a cell; made once in a process."""
-    return _task(Basis(cell.task, located, cell.preset, settings.device, settings.compiled))
+    return _task(Basis(cell.task, located, cell.preset, settings.device, settings.compiled, cell.model, cell.rows))
 
 
 def forget_tasks() -> None:
@@ -70,7 +72,7 @@ def known_task(plan: PlannedTask, settings: Settings) -> Task | None:
 def _task(basis: Basis) -> Task:
     made = TASKS.get(basis.task)
     try:
-        task = made().build(basis.located, basis.task, basis.device)
+        task = spec_of(basis.task, basis.model).build(basis.located, basis.task, basis.device)
     except BenchmarkError:
         raise
     except Exception as error:  # of a task of one's own
@@ -78,6 +80,10 @@ def _task(basis: Basis) -> Task:
     if not isinstance(task, Task):
         raise DataError(f"the task cannot be built: expected a Task, got {type(task).__name__}")
     task = replace(task, budget=PRESETS[basis.preset].budget(task.budget))
+    if basis.rows == "tuning":
+        from benchmark.scoring.isolation import for_tuning
+
+        task = for_tuning(task)
     if basis.compiled:
         task.model.compile()
     return task

@@ -79,6 +79,12 @@ class PlannedTask:
     cells: tuple[tuple[Cell, MethodChoice], ...]
     skips: dict[str, str]
 
+    @property
+    def title(self) -> str:
+        """Return the task, with the seed of its model where that is not its own."""
+        model = self.cells[0][0].model if self.cells else 0
+        return self.name + (f", model {model}" if model else "")
+
     def methods(self) -> list[tuple[str, str, Method]]:
         """Return label, name and method of each cell that applies."""
         return [
@@ -108,6 +114,8 @@ def plan_task(
     precision: Precision = "fp32",
     preset: str = "standard",
     device: Device = "cpu",
+    model: int = 0,
+    rows: str = "test",
 ) -> PlannedTask:
     """Find a task's data and lay out its cells.
 
@@ -120,13 +128,16 @@ def plan_task(
         precision: of the forwards.
         preset: how much work, see `benchmark.running.presets`.
         device: the class of device.
+        model: the seed that the task's model is trained from.
+        rows: which are explained, `test` or `tuning`; see `Cell`.
 
     Raises:
+        UsageError: its model comes from no such seed.
         DataError: its data are missing or damaged, or it is a person's own and fails.
     """
     made = TASKS.get(name)
     try:
-        spec = made()
+        spec = spec_of(name, model)
         located = spec.locate(sources)
     except BenchmarkError:
         raise
@@ -137,13 +148,29 @@ def plan_task(
     skips: dict[str, str] = {}
     for choice in choices:
         method, reason = suited(method_for(choice, preset), spec, choice.name, choice.label)
-        cell = Cell(located.source, name, choice.name, parameters(method), seed, limit, precision, device, preset)
+        cell = Cell(
+            located.source, name, choice.name, parameters(method), seed, limit, precision, device, preset, model, rows
+        )
         if any(cell.key == other.key for other, _ in cells):
             continue  # the same method, once with its defaults spelt out
         cells.append((cell, choice))
         if reason:
             skips[cell.key] = reason
     return PlannedTask(name, spec, located, tuple(cells), skips)
+
+
+def spec_of(name: str, model: int = 0) -> TaskSpec:
+    """Return what a task's file registers, with its model trained from a seed.
+
+    Raises:
+        UsageError: the task knows one model only.
+    """
+    spec = TASKS.get(name)()
+    if model == 0:
+        return spec
+    if not dataclasses.is_dataclass(spec) or not hasattr(spec, "model_seed"):
+        raise UsageError(f"--models {model}: {name} has one model only, 0; others are for tables and texts of ours")
+    return dataclasses.replace(spec, model_seed=model)
 
 
 def suited(method: Method, task: Task | TaskSpec, name: str | None, label: str) -> tuple[Method, str | None]:

@@ -19,8 +19,8 @@ from torch import Tensor, nn
 
 from benchmark.core.errors import BenchmarkError
 from benchmark.core.identity import layer_settings, removal_state
-from benchmark.core.seeding import seeded
-from benchmark.core.types import Split, Task
+from benchmark.core.seeding import seed_for, seeded
+from benchmark.core.types import Modality, Split, Task
 
 HOOKS = (
     "_forward_hooks", "_forward_hooks_with_kwargs", "_forward_hooks_always_called", "_forward_pre_hooks",
@@ -47,6 +47,24 @@ def for_methods(task: Task) -> Task:
     """
     none = Split(task.test.x[:0].clone(), task.test.y[:0].clone())
     return replace(task, test=none, evidence=None, target="predicted", provenance=copy.deepcopy(task.provenance))
+
+
+HELD_OUT: dict[Modality, int] = {"table": 100, "text": 40, "image": 16}
+"""Training rows that judge when methods are tuned, at most, and never more than a third of all."""
+
+
+def for_tuning(task: Task) -> Task:
+    """Return a task whose test rows are some of its training rows, which it has no longer for training.
+
+    The test rows of the task are not in it, so that nothing that is given it can read one.
+    """
+    count = len(task.train.x)
+    order = torch.randperm(count, generator=torch.Generator().manual_seed(seed_for(0, task.name, "tuning")))
+    order = order.to(task.train.x.device)
+    held = order[: min(HELD_OUT[task.modality], count // 3)]
+    rest = order[len(held) :].sort().values
+    train, judging = (Split(task.train.x[rows].clone(), task.train.y[rows].clone()) for rows in (rest, held))
+    return replace(task, train=train, test=judging, evidence=None, target="predicted")
 
 
 def check_attribution(attribution: object, shape: tuple[int, int]) -> Tensor:

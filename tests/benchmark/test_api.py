@@ -465,7 +465,7 @@ def test_targets_reach_the_scores():
 
 def test_what_holds_tensors_is_said_in_a_line():
     from benchmark.api.explainers import Callback
-    from benchmark.models.wrapping import wrap
+    from benchmark.models.others.wrapping import wrap
 
     x = torch.randn(200, 40)
     model = nn.Sequential(nn.Linear(40, 9), nn.ReLU(), nn.Linear(9, 3))

@@ -136,7 +136,7 @@ def test_presets_bound_samples_budgets_and_methods():
     assert standard.budget(budget) == paper.budget(budget) == budget
     lime = METHODS.get("lime")
     assert quick.given(lime, {"n_samples": "7", "penalty": "0.1"}) == {"n_samples": "7", "penalty": "0.1"}
-    assert paper.given(lime, {}) == {"n_samples": "20"}
+    assert paper.given(lime, {}) == {"n_samples": "20", "estimator": "captum"}
     assert quick.given(METHODS.get("saliency"), {}) == {}
     for method in METHODS.names():
         for preset in PRESETS.values():

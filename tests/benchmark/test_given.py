@@ -252,26 +252,3 @@ def test_a_metric_that_fails_on_given_numbers_ends_its_label_alone():
     METRICS.register("FAILS", group="own")(replace(METRICS["RP"], effect=fails))
     with pytest.raises(fb.SomeFailedError, match="mine: it failed: ZeroDivisionError"):
         fb.evaluate(fb.task(MODEL, X, background=TRAIN), {"mine": MINE}, metrics="FAILS")
-
-
-@pytest.mark.parametrize(
-    ("made", "message"),
-    [
-        (lambda inputs: 1 / 0, "the removal 'odd' cannot be made: ZeroDivisionError"),
-        (lambda inputs: None, "the removal 'odd' makes a NoneType, which has no n_features and no"),
-        (lambda inputs: inputs.replaced_by(inputs.like(0.0) / 0), "puts NaN or infinity in the place of features"),
-    ],
-)
-def test_a_removal_of_ones_own_that_fails_is_named(made, message):
-    from dataclasses import dataclass
-
-    from benchmark.modalities.removals import REMOVALS, RemovalSpec
-
-    @REMOVALS.register("odd", modalities=("table",))
-    @dataclass(frozen=True)
-    class Odd(RemovalSpec):
-        def make(self, inputs):
-            return made(inputs)
-
-    with pytest.raises(UsageError, match=message):
-        fb.task(MODEL, X, background=TRAIN, removal="odd")

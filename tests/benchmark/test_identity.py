@@ -15,7 +15,7 @@ from benchmark.core import identity
 from benchmark.core.errors import DataError
 from benchmark.core.seeding import seeded
 from benchmark.core.types import METHODS, Split
-from benchmark.models.wrapping import wrap
+from benchmark.models.others.wrapping import wrap
 from tests import toys
 
 METHOD = '''
@@ -391,12 +391,12 @@ def test_an_included_file_is_known_by_its_content_wherever_it_is(included):
 @pytest.mark.parametrize(
     ("name", "module"),
     [
-        ("lime", "methods.perturbation"),
+        ("lime", "methods.lime"),
         ("l2x", "methods.l2x"),
         ("l2x", "benchmark.learning.sizes"),
         ("deepfaith", "deepfaith.method"),
         ("deepfaith", "benchmark.running.presets"),
-        ("deepfaith", "methods.perturbation"),
+        ("deepfaith", "methods.lime"),
     ],
 )
 @pytest.mark.slow

@@ -11,7 +11,7 @@ from benchmark.cli.parser import main
 from benchmark.core.errors import BenchmarkError, DataError, UsageError
 from benchmark.core.identity import source_digest
 from benchmark.core.types import METHODS, TASKS
-from benchmark.models.loading import load_model
+from benchmark.models.others.loading import load_model
 from benchmark.plugins.task_files import include_task
 from benchmark.scoring.metrics import METRICS
 from benchmark.testing.loading import load_function

@@ -323,7 +323,9 @@ def cells(text, task="nap_mlp", preset="standard"):
 
 def test_a_plan_has_all_parameters_as_they_are_used(monkeypatch):
     (lime,) = cells("lime,lime[n_samples=100],lime[n_samples=none]")
-    assert lime.params == {"n_samples": 100, "penalty": 0.01, "output": "logit"}
+    assert lime.params == {
+        "n_samples": 100, "estimator": "lime", "penalty": 1.0, "output": "logit", "removal": "task",
+    }  # fmt: skip
     assert [cell.params["n_samples"] for cell in cells("lime,lime[n_samples=100]", "imdb_lstm")] == [400, 100]
     assert cells("lime", preset="paper")[0].params["n_samples"] == 20
     assert [cells("occlusion", task)[0].params["window"] for task in ("digits_cnn", "oct_resnet")] == [2, 16]
@@ -331,9 +333,9 @@ def test_a_plan_has_all_parameters_as_they_are_used(monkeypatch):
         (cell,) = cells(name)
         left = {key for key, value in cell.params.items() if value is None} - {"channels"}
         assert not left, f"{name} leaves {left} open"
-    from methods import perturbation
+    from methods.lime import SAMPLES
 
-    monkeypatch.setitem(perturbation.SAMPLES, "table", 200)
+    monkeypatch.setitem(SAMPLES, "table", 200)
     assert cells("lime")[0].params["n_samples"] == 200
     assert cells("lime")[0].key != lime.key, "a changed default is another cell"
     assert cells("lime[n_samples=100]")[0].key == lime.key

@@ -131,7 +131,7 @@ def test_a_record_of_an_older_schema_gets_one_sentence(tmp_path):
     (folder,) = tmp_path.glob("real/own/*")
     meta = json.loads((folder / "run.json").read_text()) | {"schema": 4}
     (folder / "run.json").write_text(json.dumps(meta))
-    with pytest.raises(UsageError, match=f"{folder.name}: schema 4, this version reads 5: run again") as raised:
+    with pytest.raises(UsageError, match=f"{folder.name}: schema 4, this version reads 6: run again") as raised:
         fb.load(tmp_path)
     assert str(raised.value).startswith("1 record in ")
 

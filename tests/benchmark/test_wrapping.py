@@ -18,9 +18,9 @@ from torch import nn
 
 import benchmark as fb
 from benchmark.core.errors import UsageError
-from benchmark.models.adapters import AsLogits, BlackBox, NoGradientError, TextAdapter, view
 from benchmark.models.metering import Meter
-from benchmark.models.wrapping import counted, wrap
+from benchmark.models.others.adapters import AsLogits, BlackBox, NoGradientError, TextAdapter, view
+from benchmark.models.others.wrapping import counted, wrap
 
 
 @pytest.fixture

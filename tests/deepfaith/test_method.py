@@ -25,7 +25,7 @@ from benchmark.records.store import RecordStore
 from benchmark.scoring.evaluator import Evaluator
 from benchmark.scoring.metrics import METRICS, TEN
 from deepfaith.method import DeepFaith, explanations_path, priors_for, stored_path
-from methods import perturbation
+from methods import lime
 from tests import toys
 
 TINY = {"iterations": 4, "rows": 6, "batch": 4, "subsets": 4, "width": 8, "depth": 1}
@@ -171,7 +171,7 @@ def test_what_an_explainer_is_kept_under(stand_in, monkeypatch):
     spelled = [(name, prior.resolved(task)) for name, prior in priors]
     assert stored_path(task, recipe, spelled, 0) == base, "a default spelled out is the same"
     with monkeypatch.context() as patch:
-        patch.setitem(perturbation.SAMPLES, "table", 200)
+        patch.setitem(lime.SAMPLES, "table", 200)
         assert stored_path(task, recipe, priors, 0) != base, "a prior's default changed"
     for left, whole in zip(priors, spelled, strict=True):
         assert explanations_path(task, recipe, 0, *left) == explanations_path(task, recipe, 0, *whole)

@@ -47,7 +47,7 @@ def test_targets_by_hand():
     omega, has_signal = causal_targets(whole, without, valid)
     torch.testing.assert_close(omega[0], torch.tensor([0.25, 0.75, 0.0]).double(), atol=1e-6, rtol=0)
     assert has_signal.tolist() == [True, False], "a row without signal is noise"
-    with pytest.raises(ValueError, match="a log-probability for each of 2 samples"):
+    with pytest.raises(ValueError, match="an output for each of 2 samples"):
         causal_targets(whole.mean(), without, valid)
 
 

@@ -63,7 +63,7 @@ def test_what_is_asked_in_training(modality):
     same(task, lambda: [predictions(task, x)])
     same(task, lambda: single_removals(task, players, x))
     for predicted_only in (False, True):
-        same(task, lambda only=predicted_only: [Game(task, players, None, only)(x, present)])
+        same(task, lambda only=predicted_only: [Game(task, players, None, only, "probability")(x, present)])
 
 
 def test_what_deepfaith_asks():

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from benchmark.core.errors import UsageError, few, in_a_line, short
-from benchmark.models.adapters import (
+from benchmark.models.metering import Cost, charge
+from benchmark.models.others.adapters import (
     NEAR_ONE,
     AsLogits,
     BlackBox,
@@ -24,7 +25,6 @@ from benchmark.models.adapters import (
     tensor_in,
     view,
 )
-from benchmark.models.metering import Cost, charge
 
 ROWS = 64
 """Rows of a forward while it is found out what a model gives."""

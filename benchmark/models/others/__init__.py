@@ -1,0 +1,1 @@
+"""Models of others: what a person has, made the frozen module of logits that is explained."""

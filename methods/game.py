@@ -1,0 +1,146 @@
+"""The game "which players are present", alike for all modalities, which perturbation methods ask about.
+
+Players are columns, the real words of a text (padding never plays) or cells of a grid over an image.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from benchmark.core.errors import DataError
+from benchmark.core.seeding import content_seeds
+from benchmark.core.types import Attribute, Task, TaskSpec
+from benchmark.models.batching import Batching
+from benchmark.models.outputs import output_of
+
+CHUNK_FEATURES = 2**22
+"""Features of perturbed inputs that exist at a time, whatever their number."""
+GRID = 14
+"""An image's players are the cells of a 14 x 14 grid, or its pixels where it has fewer a side."""
+REMOVALS = ("task", "zero", "deletion")
+"""How a method removes: as the task and its metrics do; by numbers of 0, of words the embedding; or words altogether,
+so that those behind them move up."""
+
+Value = Callable[[Tensor], Tensor]
+"""The outputs (n,) of one input with some of its players present, (n, players), 1 for present and 0 for removed."""
+
+
+class Game:
+    """What the target's output is with some features present: the value of a coalition.
+
+    Args:
+        task: model, and how its features are removed.
+        output: what is asked, see `benchmark.models.outputs`.
+        removal: one of `REMOVALS`.
+    """
+
+    def __init__(self, task: Task, output: str, removal: str = "task") -> None:
+        self.task, self.output, self.removal = task, output, removal
+        self.batching = Batching(task)
+
+    @torch.no_grad()
+    def __call__(self, present: Tensor, x: Tensor, target: Tensor) -> Tensor:
+        """Return the target's output with some features present, in forwards of bounded size.
+
+        Args:
+            present: (n, ...), 1 for present and 0 for removed. Features missing at the end are padding.
+            x: inputs (n, ...), one for each row of `present`.
+            target: classes (n,).
+
+        Returns:
+            The output (n,).
+
+        Raises:
+            DataError: the model's answer is not finite.
+        """
+        removed = present.flatten(1) < 0.5  # (n, G), or fewer columns
+
+        def ask(rows: slice) -> Tensor:
+            valid = self.task.removal.valid(x[rows])
+            absent = F.pad(removed[rows], (0, valid.shape[1] - removed.shape[1])) & valid
+            logits = self._logits(x[rows], absent, valid)
+            if not bool(logits.isfinite().all()):
+                raise DataError(f"the model of {self.task.name} gives NaN or inf where features are removed")
+            return output_of(logits, target[rows], self.output)
+
+        return self.batching.ask(x, ask)
+
+    def _logits(self, x: Tensor, absent: Tensor, valid: Tensor) -> Tensor:
+        """Return what the model says of inputs x (n, ...) without the features that are `absent` (n, G)."""
+        if self.removal == "task":
+            return self.task.model(self.task.remove(x, absent))
+        if self.removal == "deletion":
+            return self.task.model(_shortened(self.task, x, absent, valid))
+        if self.task.modality == "text":
+            words = self.task.model.embed(x)  # type: ignore[operator]
+            return self.task.model(words.masked_fill(absent.unsqueeze(-1), 0.0), valid)
+        return self.task.model(x.masked_fill(self.task.removal.expand(absent), 0.0))
+
+
+def _shortened(task: Task, x: Tensor, absent: Tensor, valid: Tensor) -> Tensor:
+    """Return texts (n, G) without the absent words, those behind them moved up; of none one removed word is left."""
+    kept = valid & ~absent
+    order = (~kept).to(torch.uint8).argsort(dim=1, stable=True)
+    padding = task.removal.pad_id  # type: ignore[attr-defined]
+    moved = x.gather(1, order).where(kept.gather(1, order), padding)
+    first = moved[:, 0].where(kept.any(1), task.removal.baseline(x)[:, 0])
+    return torch.cat([first.unsqueeze(1), moved[:, 1:]], 1)
+
+
+def no_deletion(removal: str, spec: Task | TaskSpec) -> str | None:
+    """Return why a task's features cannot be removed in that way, or None."""
+    if removal == "deletion" and spec.modality != "text":
+        return "removes by deletion, and only words can be deleted"
+    return None
+
+
+def players(task: Task, x: Tensor) -> Tensor:
+    """Return each feature's player (G,) for one input (1, ...), or -1 for padding."""
+    if task.modality == "image":
+        height, width = x.shape[-2:]
+        down, across = min(GRID, height), min(GRID, width)
+        row, column = torch.arange(height) * down // height, torch.arange(width) * across // width
+        return (row.unsqueeze(1) * across + column).flatten().to(x.device)
+    valid = task.removal.valid(x)[0]
+    return torch.where(valid, valid.cumsum(0) - 1, -1)
+
+
+def by_players(game: Game, task: Task, seed: int, weigh: Callable[[Value, int, int], Tensor]) -> Attribute:
+    """Return an explainer that weighs the players of each input on its own, under a seed of its content.
+
+    A player's weight is shared out evenly among its features.
+
+    Args:
+        game: is asked.
+        task: what is explained.
+        seed: of the method.
+        weigh: makes weights (players,) of a value function, the number of players and a seed.
+    """
+
+    def explain_sample(x: Tensor, target: Tensor, sample_seed: int) -> Tensor:
+        """Return the attribution (G,) of one sample: x (1, ...), target (1,)."""
+        player = players(task, x)  # (G,)
+        count = int(player.max()) + 1
+        column = player.clamp(min=0)
+
+        def value(present: Tensor) -> Tensor:
+            rows = max(1, CHUNK_FEATURES // task.n_features)
+            answers = []
+            for part in present.split(rows):
+                repeated = x.repeat(len(part), *[1] * (x.dim() - 1))
+                answers.append(game(part[:, column], repeated, target.repeat(len(part))))
+            return torch.cat(answers)
+
+        weights = weigh(value, count, sample_seed).to(x.device)
+        size = torch.bincount(column, minlength=count).clamp(min=1) if task.modality == "image" else 1
+        return (weights / size)[column].masked_fill(player < 0, 0.0)
+
+    def explain(x: Tensor, target: Tensor) -> Tensor:
+        seeds = content_seeds(seed, x)
+        return torch.stack([explain_sample(x[i : i + 1], target[i : i + 1], own) for i, own in enumerate(seeds)])
+
+    return explain

@@ -1,0 +1,151 @@
+"""KernelSHAP, as the package shap does it and as Captum does, on the game of `methods.game`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import combinations
+from math import comb
+from typing import ClassVar, Self
+
+import torch
+from torch import Tensor
+
+from benchmark.core.parameters import Space, bounded, parameters, with_defaults
+from benchmark.core.types import METHODS, Attribute, Method, Task, TaskSpec
+from benchmark.models.outputs import OUTPUTS
+from methods.game import REMOVALS, Game, Value, by_players, no_deletion
+from methods.lime import SAMPLES, captum_weights
+
+
+@METHODS.register("kernel_shap", kind="baseline", modalities=("table", "text", "image"))
+@dataclass(frozen=True)
+class KernelShap(Method):
+    """Shapley values by regression on subsets under the Shapley kernel (Lundberg and Lee 2017, section 4.1).
+
+    With `estimator=shap` subsets are those of the package shap: all of a size, with their complements, from the outside
+    in, as far as the samples suffice, and pairs of complements drawn for the rest; so that where all 2^n - 2 fit the
+    values are exact. It is without that package's selection of features. With `estimator=captum` subsets are drawn
+    with replacement. Either way values sum to what all players change together. An image's players are the cells of a
+    14 x 14 grid.
+
+    Args:
+        n_samples: subsets a sample, by default 100 for a table, 400 for a text, 1000 for an image; each is one row
+            forward. The package's own default is 2 n + 2048.
+        estimator: `shap` or `captum`.
+        output: what is explained, see `benchmark.models.outputs`.
+        removal: how, see `methods.game`.
+
+    Example:
+        >>> KernelShap(n_samples=50).prepare(task, seed=0)(x, target)  # (B, G)
+    """
+
+    space: ClassVar[Space] = Space(
+        {"output": OUTPUTS, "estimator": ("shap", "captum")},
+        {"text": {"removal": REMOVALS}},
+        {60: {"n_samples": (58,)}, 500: {"n_samples": (498,)}, None: {"n_samples": (5000,)}},
+    )
+    n_samples: int | None = bounded(None, low=1)
+    estimator: str = bounded("shap", among=("shap", "captum"))
+    output: str = bounded("logit", among=OUTPUTS)
+    removal: str = bounded("task", among=REMOVALS)
+
+    def unsupported(self, spec: TaskSpec) -> str | None:
+        """See `Method`."""
+        return no_deletion(self.removal, spec)
+
+    def resolved(self, task: Task | TaskSpec) -> Self:
+        """See `Method`."""
+        return with_defaults(self, {"n_samples": SAMPLES[task.modality]})
+
+    def prepare(self, task: Task, seed: int) -> Attribute:
+        """See `Method`."""
+        game, samples = Game(task, self.output, self.removal), parameters(self.resolved(task))["n_samples"]
+        if self.estimator == "captum":
+            from captum.attr import KernelShap as CaptumKernelShap
+
+            captum = captum_weights(CaptumKernelShap(game), samples, task.n_features)
+
+        def weigh(value: Value, count: int, sample_seed: int) -> Tensor:
+            device = task.train.x.device
+            if count == 1:  # no subset is left to draw
+                whole, none = value(torch.tensor([[1.0], [0.0]], device=device))
+                return (whole - none).unsqueeze(0)
+            if self.estimator == "captum":
+                return captum(value, count, sample_seed)
+            present, weights = shapley_subsets(count, samples, sample_seed)
+            ends = torch.tensor([[True], [False]]).expand(2, count)
+            values = value(torch.cat([ends, present]).to(device)).double().cpu()
+            return efficient(present.double(), values[2:], weights, values[0], values[1]).float()
+
+        return by_players(game, task, seed, weigh)
+
+
+def shapley_subsets(count: int, samples: int, seed: int) -> tuple[Tensor, Tensor]:
+    """Return proper subsets of `count` players, (m, players) bool, and their weights (m,), at most `samples`.
+
+    Sizes are taken whole, each with that of its complements, from the outside in, as long as all sets of a size are
+    fewer than its share of what is left; the rest are drawn by size, members uniform, each with its complement, and
+    count as often as they were drawn. Source: the package shap, `KernelExplainer`.
+
+    Args:
+        count: players, two at least.
+        samples: rows that may be asked.
+        seed: of the draws.
+    """
+    sizes = list(range(1, count // 2 + 1))
+    mass = {size: (count - 1) / (size * (count - size)) * (1 if 2 * size == count else 2) for size in sizes}
+    left, whole, weights = min(samples, 2**count - 2), list[Tensor](), list[Tensor]()
+    while sizes:
+        size = sizes[0]
+        sets = comb(count, size) * (1 if 2 * size == count else 2)
+        if sets > left * mass[size] / sum(mass[each] for each in sizes) + 1e-8:
+            break
+        members = torch.tensor(list(combinations(range(count), size)))
+        present = torch.zeros(len(members), count, dtype=torch.bool).scatter(1, members, True)
+        whole.append(present if 2 * size == count else torch.cat([present, ~present]))
+        weights.append(torch.full((sets,), mass[size] / sets, dtype=torch.float64))
+        left, sizes = left - sets, sizes[1:]
+    if sizes and left > 0:
+        present, times = _drawn(count, {size: mass[size] for size in sizes}, left, seed)
+        whole.append(present)
+        weights.append(times * sum(mass[size] for size in sizes) / times.sum())
+    return torch.cat(whole), torch.cat(weights)
+
+
+def _drawn(count: int, mass: dict[int, float], left: int, seed: int) -> tuple[Tensor, Tensor]:
+    """Return up to `left` different subsets with their complements, (m, players), and how often each was drawn."""
+    generator = torch.Generator().manual_seed(seed)
+    sizes, chances = torch.tensor(list(mass)), torch.tensor(list(mass.values()), dtype=torch.float64)
+    pairs = max(1, left // 2)
+    drawn = sizes[torch.multinomial(chances, 4 * pairs, replacement=True, generator=generator)]
+    keys = torch.rand(4 * pairs, count, generator=generator)
+    present = keys.argsort(1).argsort(1) < drawn.unsqueeze(1)
+    first = present ^ (~present[:, :1])  # of a set and its complement the one that holds the first player
+    _, which = torch.unique(first, dim=0, return_inverse=True)
+    different = torch.zeros(len(which), dtype=torch.bool)
+    seen: dict[int, int] = {}
+    for at, each in enumerate(which.tolist()):
+        if each not in seen:
+            if len(seen) == pairs:
+                break
+            seen[each] = at
+        different[at] = True
+    names, times = which[different].unique(return_counts=True)
+    kept = first[torch.tensor([seen[name] for name in names.tolist()])]
+    if left == 1:  # there is no room for the complement
+        return kept, times.double()
+    return torch.cat([kept, ~kept]), times.double().repeat(2)
+
+
+def efficient(z: Tensor, values: Tensor, weights: Tensor, whole: Tensor, none: Tensor) -> Tensor:
+    """Return the weights (players,) of the regression of values (m,) on z (m, players) that sum to whole - none.
+
+    Solved where weights sum to 0, after an even share of the sum is taken off. Where subsets are too few, the solution
+    of least length is taken.
+    """
+    share = (whole - none) / z.shape[1]
+    rest = values - none - z.sum(1) * share
+    centred = z - z.mean(1, keepdim=True)
+    root = weights.sqrt().unsqueeze(1)
+    solution = torch.linalg.lstsq(root * centred, root * rest.unsqueeze(1), driver="gelsd").solution[:, 0]
+    return solution - solution.mean() + share

@@ -1,0 +1,82 @@
+"""Where a way to an input begins: the removal baseline, zero, and rows or noise like those of training."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from benchmark.core.seeding import seeded
+from benchmark.core.types import Task
+from benchmark.modalities.grouping import single
+from methods.continuous import Continuous, continuous
+
+REFERENCES = ("removal", "zero", "mean", "background", "noise")
+"""`removal`: as the task removes features; `zero`: all numbers 0, of words the embedding; `mean`: of training rows;
+`background`: training rows, drawn; `noise`: independent normal numbers of training's means and deviations."""
+DRAWN = ("background", "noise")
+"""The references of which there are many."""
+STATISTICS_ROWS = 512
+"""Training rows that means and deviations are taken of, at most."""
+
+
+@dataclass(frozen=True, eq=False)
+class References:
+    """The references of a task for all its inputs.
+
+    Attributes:
+        kind: one of `REFERENCES`.
+        rows: references that no input changes (k, ...); None where they follow from the input.
+    """
+
+    kind: str
+    rows: Tensor | None
+
+    def of(self, inputs: Continuous) -> Tensor:
+        """Return the references (k, ...) of one input, or (B, ...), one for each input, where none are drawn."""
+        if self.kind == "removal":
+            return inputs.base
+        if self.rows is None:
+            return torch.zeros_like(inputs.base)
+        return self.rows if self.kind in DRAWN else self.rows.expand_as(inputs.x)
+
+
+def references_of(task: Task, kind: str, count: int, seed: int) -> References:
+    """Return references of a kind.
+
+    In a background text padding is the removed word, so that each place of the explained text has a reference.
+
+    Args:
+        task: whose training rows are meant.
+        kind: one of `REFERENCES`.
+        count: how many are drawn.
+        seed: they are drawn from.
+    """
+    if kind in ("removal", "zero"):
+        return References(kind, None)
+    rows = _numbers(task, _drawn(task, seed, count if kind == "background" else STATISTICS_ROWS))
+    if kind == "background":
+        return References(kind, rows)
+    over = (0, 1) if task.modality == "text" else 0  # a word at any place
+    mean = rows.mean(over, keepdim=True).expand_as(rows[:1])
+    if kind == "mean":
+        return References(kind, mean)
+    spread = rows.std(over, keepdim=True).expand_as(rows[:1])
+    with seeded(seed):
+        return References(kind, mean + spread * torch.randn(count, *rows.shape[1:]).to(rows))
+
+
+def _drawn(task: Task, seed: int, count: int) -> Tensor:
+    """Return training rows (count, ...) drawn from `seed`."""
+    shuffle = torch.Generator().manual_seed(seed)
+    chosen = torch.randperm(len(task.train.x), generator=shuffle)[:count]
+    return task.train.x[chosen.to(task.train.x.device)]
+
+
+def _numbers(task: Task, x: Tensor) -> Tensor:
+    """Return rows as numbers, words as embeddings."""
+    if task.modality == "text":
+        removal = single(task.removal)
+        x = torch.where(removal.valid(x), x, removal.baseline(x))
+    return continuous(task, x).x.detach()

@@ -1,0 +1,134 @@
+"""What is explained: logit, probability or log odds, by every method that asks for one of them."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+import torch
+
+from benchmark.core.parameters import configured
+from benchmark.core.types import METHODS
+from benchmark.models.outputs import OUTPUTS, output_of, outputs
+from tests import toys
+
+
+def explained(task, name, **settings):
+    explain = configured(METHODS.get(name), name, settings).prepare(task, 0)
+    x = task.test.x
+    return explain(x, task.model(x).argmax(1)).double()
+
+
+def gap(task, output):
+    """Return by how much the output falls when everything is removed."""
+    x = task.test.x
+    whole, removed = (task.model(each) for each in (x, task.removal.baseline(x).expand_as(x)))
+    return output_of(whole, whole.argmax(1), output) - output_of(removed, whole.argmax(1), output)
+
+
+def test_outputs_of_extreme_logits_are_finite_and_exact():
+    logits = torch.tensor([[800.0, 0.0, -3.0], [0.0, 0.0, 0.0], [-800.0, 1.0, 2.0]]).double()
+    for target in range(3):
+        chosen = torch.full((3,), target)
+        for output in OUTPUTS:
+            torch.testing.assert_close(output_of(logits, chosen, output), outputs(logits, output)[:, target])
+            assert outputs(logits, output).isfinite().all()
+    assert output_of(logits, torch.tensor([0, 0, 0]), "log_odds").tolist() == pytest.approx(
+        [800 - torch.tensor([0.0, -3.0]).logsumexp(0).item(), -torch.tensor(2.0).log().item(), -800 - 2.313262],
+        abs=1e-5,
+    )
+
+
+def test_the_probability_is_a_function_of_the_log_odds():
+    logits = torch.randn(50, 4).double() * 3
+    target = torch.randint(4, (50,))
+    odds = output_of(logits, target, "log_odds")
+    torch.testing.assert_close(odds.sigmoid(), output_of(logits, target, "probability"))
+
+
+@pytest.mark.parametrize("output", OUTPUTS)
+@pytest.mark.parametrize(
+    ("name", "settings"),
+    [
+        ("integrated_gradients", {"steps": 200}), ("deeplift", {}), ("kernel_shap", {}),
+        ("kernel_shap", {"estimator": "captum"}), ("kernel_shap", {"n_samples": 10}),
+    ],
+)  # fmt: skip
+def test_attributions_sum_to_what_the_output_loses(name, settings, output):
+    task = toys.table()
+    made = explained(task, name, output=output, **settings).sum(1)
+    torch.testing.assert_close(made, gap(task, output), atol=1e-4, rtol=0)
+
+
+def test_the_gradient_of_log_odds_is_that_of_the_logarithm():
+    task = toys.table()
+    x = task.test.x.clone().requires_grad_()
+    p = task.model(x).softmax(1).amax(1)
+    (slope,) = torch.autograd.grad((p / (1 - p)).log().sum(), x)
+    torch.testing.assert_close(explained(task, "saliency", form="signed", output="log_odds"), slope)
+
+
+def test_every_method_that_has_an_output_takes_all_three():
+    having = [
+        name for name in METHODS.names() for cls in [METHODS.get(name)]
+        if METHODS.entry(name).facts["kind"] == "baseline" and METHODS.entry(name).built_in
+        and "table" in METHODS.entry(name).facts["modalities"]
+    ]  # fmt: skip
+    task = toys.table()
+    for name in having:
+        assert "output" in {field.name for field in dataclasses.fields(METHODS.get(name))}, name
+        by_output = [explained(task, name, output=output) for output in OUTPUTS]
+        assert not torch.allclose(by_output[0], by_output[1]), name
+        assert not torch.allclose(by_output[0], by_output[2]), name
+
+
+@pytest.mark.parametrize("reference", ["removal", "zero", "mean", "background", "noise"])
+def test_a_way_begins_at_its_reference(reference):
+    """Of a linear model integrated gradients are weights times the way from the mean of the references."""
+    task = toys.table()
+    linear = torch.nn.Linear(7, 3).double()
+    task = dataclasses.replace(task, model=linear.requires_grad_(False))
+    x, target = task.test.x, linear(task.test.x).argmax(1)
+    count = len(task.train.x)
+    made = explained(task, "integrated_gradients", reference=reference, references=count)
+    start = {
+        "removal": task.removal.means, "zero": torch.zeros(7), "mean": task.train.x.mean(0),
+        "background": task.train.x.mean(0),
+    }.get(reference)  # fmt: skip
+    if start is None:  # noise: the mean of as many draws
+        start = (x - made / linear.weight[target])[0]
+        assert not torch.allclose(start, task.train.x.mean(0), atol=1e-3)
+    torch.testing.assert_close(made, linear.weight[target] * (x - start.double()))
+
+
+def test_forms_of_saliency_on_images():
+    task = toys.image()
+    signed = explained(task, "saliency", form="signed")
+    sizes = [explained(task, "saliency", form=form) for form in ("largest", "l2", "absolute")]
+    assert (sizes[0] <= sizes[1] + 1e-12).all()
+    assert (sizes[1] <= sizes[2] + 1e-12).all()
+    assert (signed.abs() <= sizes[2] + 1e-12).all()
+    torch.testing.assert_close(
+        explained(task, "saliency", form="signed", times_input=True), explained(task, "input_x_gradient")
+    )
+
+
+def test_deletion_moves_words_up():
+    from methods.game import Game
+
+    task = toys.text()
+    seen = []
+    game = Game(task, "logit", "deletion")
+    hook = task.model.register_forward_pre_hook(lambda _module, inputs: seen.append(inputs[0]))
+    x = task.test.x[5:6]
+    words = int(task.removal.valid(x).sum())
+    assert words == 23
+    present = torch.ones(1, 23)
+    present[0, [0, 2]] = 0
+    game(present, x, torch.tensor([0]))
+    game(torch.zeros(1, 23), x, torch.tensor([0]))
+    hook.remove()
+    assert seen[-2][0, :21].tolist() == x[0, [1, *range(3, 23)]].tolist()
+    assert (seen[-2][0, 21:] == task.removal.pad_id).all()
+    assert seen[-1][0, 0] == task.removal.mask_id, "nothing at all is no text"
+    assert (seen[-1][0, 1:] == task.removal.pad_id).all()
