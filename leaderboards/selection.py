@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from benchmark.core.errors import BenchmarkError, UsageError
+from benchmark.core.errors import BenchmarkError, UsageError, few
 from benchmark.core.selection import select_labels
 from benchmark.records.record import Record
 from benchmark.scoring.metrics import METRICS, OWN, PAPER, TEN, select_from
@@ -56,8 +56,13 @@ def check_same(records: list[Record]) -> None:
     """Make sure that records can share a board.
 
     Raises:
-        BenchmarkError: they are of different data, models, samples or versions of a metric.
+        BenchmarkError: they are of different data, models, samples or versions of a metric, or of training rows.
     """
+    if tuning := sorted({record.label for record in records if record.cell.split != "test"}):
+        raise BenchmarkError(
+            f"records of {records[0].cell.task} are of training rows that settings were chosen on, not of test rows: "
+            f"{few(tuning)}; no board is made of them"
+        )
     _check_alike(records, "data", "on different data")
     for model in sorted({record.cell.model for record in records}):
         of_model = [record for record in records if record.cell.model == model]

@@ -40,9 +40,13 @@ class KernelShap(Method):
     """
 
     space: ClassVar[Space] = Space(
-        {"output": OUTPUTS, "estimator": ("shap", "captum")},
+        {"output": OUTPUTS},
         {"text": {"removal": REMOVALS}},
-        {60: {"n_samples": (58,)}, 500: {"n_samples": (498,)}, None: {"n_samples": (5000,)}},
+        {
+            60: {"n_samples": (58,), "estimator": ("shap", "captum")},
+            500: {"n_samples": (498,)},
+            None: {"n_samples": (5000,)},
+        },
     )
     n_samples: int | None = bounded(None, low=1)
     estimator: str = bounded("shap", among=("shap", "captum"))

@@ -46,7 +46,7 @@ class Lime(Method):
     space: ClassVar[Space] = Space(
         {"output": OUTPUTS, "estimator": ("lime", "captum"), "penalty": (None, 1e-4)},
         {"text": {"removal": REMOVALS}},
-        {60: {"n_samples": (60,)}, 500: {"n_samples": (500,)}, None: {"n_samples": (5000,)}},
+        {60: {"n_samples": (60,)}, 500: {"n_samples": (500,)}, None: {"n_samples": (5000,), "estimator": ("lime",)}},
     )
     n_samples: int | None = bounded(None, low=1)
     estimator: str = bounded("lime", among=("lime", "captum"))

@@ -90,9 +90,10 @@ def _chosen(store: RecordStore, task: str, arguments: argparse.Namespace) -> lis
         if arguments.damaged or (arguments.failed and record.status != "failed") or not of_kind(record, arguments):
             continue
         cell, state = record.cell, record.status + (f": {record.reason}" if record.reason else "")
+        model = f"model {cell.model}, " if cell.model else ""
         line = (
-            f"{cell.source} {task} {record.label}, seed {cell.seed}, model {cell.model}, "
-            f"limit {cell.limit or 'all'}, {cell.preset}, {cell.precision}, {cell.device}: {state}"
+            f"{cell.source} {task} {record.label}, seed {cell.seed}, "
+            f"{model}limit {cell.limit or 'all'}, {cell.preset}, {cell.precision}, {cell.device}: {state}"
         )
         chosen.append(Chosen(folder, content, record.label, line))
     if arguments.damaged and (given := [f"--{name}" for name in KINDS if getattr(arguments, name) is not None]):

@@ -47,12 +47,12 @@ class Space:
         values: by parameter.
         by_modality: the same, for one modality alone.
         by_rows: the same, for one class of costs alone, by the most rows that an explanation may ask the model; None is
-            for any number. A class that is not named has nothing of its own.
+            for any number. Where one is named, the method enters no other. Each overrides what stands before it.
 
     Example:
         >>> space = Space({"output": ("logit", "probability")}, by_rows={60: {"steps": (10, 30)}})
         >>> len(space.combinations("table", 60)), len(space.combinations("table", 5))
-        (4, 2)
+        (5, 0)
     """
 
     values: Mapping[str, tuple[Any, ...]] = dataclasses.field(default_factory=dict)
@@ -60,9 +60,16 @@ class Space:
     by_rows: Mapping[int | None, Mapping[str, tuple[Any, ...]]] = dataclasses.field(default_factory=dict)
 
     def combinations(self, modality: str, rows: int | None) -> list[dict[str, Any]]:
-        """Return all combinations for a modality and a class of costs, in one order."""
-        values = {**self.values, **self.by_modality.get(modality, {}), **self.by_rows.get(rows, {})}
-        return [dict(zip(values, chosen, strict=True)) for chosen in itertools.product(*values.values())]
+        """Return all combinations for a modality and a class of costs, none where the method does not enter it.
+
+        The first is the defaults, at the first of the values that the class has of its own.
+        """
+        if self.by_rows and rows not in self.by_rows:
+            return []
+        of_class = self.by_rows.get(rows, {})
+        values = {**self.values, **self.by_modality.get(modality, {}), **of_class}
+        combined = [dict(zip(values, chosen, strict=True)) for chosen in itertools.product(*values.values())]
+        return [{name: several[0] for name, several in of_class.items()}, *combined]
 
 
 KINDS = {int: "a whole number", float: "a number", bool: "true or false", str: "text", types.NoneType: "none"}

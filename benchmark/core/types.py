@@ -245,6 +245,8 @@ PACKAGES = ("methods", "deepfaith")
 METHODS: Registry[type[Method]] = Registry(
     "method", "METHODS", Method, {"kind": a_text, "modalities": some_of(*get_args(Modality)), "group": a_text}
 )
+FIXED = ("control", "oracle")
+"""Kinds of methods of which nothing is chosen when methods are tuned."""
 TASKS: Registry[Callable[[], TaskSpec]] = Registry(
     "task",
     "TASKS",

@@ -40,7 +40,7 @@ class Cell:
         device: class of device.
         preset: what bounds samples, budget and methods (see `benchmark.running.presets`).
         model: the seed that the task's model was trained from.
-        rows: which are explained: the `test` rows, or training rows that were held out for `tuning`.
+        split: what is explained: the `test` rows, or training rows that were held out for `tuning`.
     """
 
     source: str
@@ -53,12 +53,12 @@ class Cell:
     device: Device = "cpu"
     preset: str = "standard"
     model: int = 0
-    rows: str = "test"
+    split: str = "test"
 
     @property
     def key(self) -> str:
         """Return the name of the cell's folder."""
-        asked = [self.params, self.seed, self.limit, self.precision, self.device, self.preset, self.model, self.rows]
+        asked = [self.params, self.seed, self.limit, self.precision, self.device, self.preset, self.model, self.split]
         return f"{self.method}-{hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()[:10]}"
 
     @property

@@ -44,12 +44,12 @@ class Basis:
     device: str
     compiled: bool
     model: int = 0
-    rows: str = "test"
+    split: str = "test"
 
 
 def task_for(cell: Cell, located: Located, settings: Settings) -> Task:
     """Return the built task of a cell; made once in a process."""
-    return _task(Basis(cell.task, located, cell.preset, settings.device, settings.compiled, cell.model, cell.rows))
+    return _task(Basis(cell.task, located, cell.preset, settings.device, settings.compiled, cell.model, cell.split))
 
 
 def forget_tasks() -> None:
@@ -80,7 +80,7 @@ def _task(basis: Basis) -> Task:
     if not isinstance(task, Task):
         raise DataError(f"the task cannot be built: expected a Task, got {type(task).__name__}")
     task = replace(task, budget=PRESETS[basis.preset].budget(task.budget))
-    if basis.rows == "tuning":
+    if basis.split == "tuning":
         from benchmark.scoring.isolation import for_tuning
 
         task = for_tuning(task)

@@ -6,18 +6,26 @@ Importing this needs no torch; planning imports the files of the methods that ar
 from __future__ import annotations
 
 import dataclasses
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from typing import Any
 
 from benchmark.core.errors import BenchmarkError, DataError, UsageError, describe
 from benchmark.core.parameters import configure, parameters, split_settings
 from benchmark.core.provenance import UNKNOWN
-from benchmark.core.selection import chosen
+from benchmark.core.selection import added_and_removed, chosen
 from benchmark.core.sources import Located, Sources
-from benchmark.core.types import METHODS, TASKS, Device, Method, Precision, Task, TaskSpec
+from benchmark.core.types import FIXED, METHODS, TASKS, Device, Method, Precision, Task, TaskSpec
 from benchmark.records.record import Cell
 from benchmark.running.presets import PRESETS
 from benchmark.scoring.metrics import METRICS
+from benchmark.tuned.classes import class_named, name_of
+from benchmark.tuned.files import UntunedError, found, read
+
+TUNED = "tuned"
+"""What stands in a parameter's place for those that `tune` chose; its value is a class of costs."""
 
 
 @dataclass(frozen=True)
@@ -28,6 +36,11 @@ class MethodChoice:
     given: tuple[tuple[str, str], ...] = ()
 
     @property
+    def tuned(self) -> str | None:
+        """Return the class of costs whose chosen parameters are asked for; None for those of the method."""
+        return dict(self.given).get(TUNED)
+
+    @property
     def label(self) -> str:
         """Return the method as the user wrote it: `lime[n_samples=200]`."""
         return self.name + (f"[{','.join(f'{k}={v}' for k, v in self.given)}]" if self.given else "")
@@ -36,29 +49,56 @@ class MethodChoice:
 def parse_methods(text: str) -> list[MethodChoice]:
     """Return the methods that `text` names (see `benchmark.core.selection`), each with the parameters given for it.
 
+    `tuned` and `tuned=60` are all methods that can be tuned, `lime[tuned]` and `lime[tuned=60]` is one, with what was
+    chosen for any number of rows, or for at most 60. A name that is left out is left out of these, too.
+
     Raises:
         UsageError: an unknown name, brackets that do not parse, or nothing that is left.
     """
-    return sorted(chosen(text, _choices, "method"), key=lambda choice: bool(choice.given))  # those with defaults first
+    left_out = {name for item in added_and_removed(text)[1] if "[" not in item for name in _names(item)}
+    choices = [choice for choice in chosen(text, _choices, "method") if not (choice.tuned and choice.name in left_out)]
+    if not choices:
+        raise UsageError(f"{text!r} leaves no method")
+    return sorted(choices, key=lambda choice: bool(choice.given))  # those with defaults first
+
+
+def _names(item: str) -> list[str]:
+    """Return the methods that an item without brackets names; none for a glob that matches nothing."""
+    return [name for name in METHODS.names() if fnmatchcase(name, item)]
 
 
 def _choices(item: str) -> list[MethodChoice]:
     """Return the methods of one item: several for a glob, one for `name[parameter=value,...]`."""
+    item = re.sub(r"(^|[\[,])\s*tuned\s*($|[\],])", r"\1tuned=any\2", item)
+    if item.startswith("tuned="):
+        rows = name_of(class_named(item.removeprefix("tuned=").strip()))
+        names = [name for name in METHODS.names() if METHODS.entry(name).facts["kind"] not in FIXED]
+        return [MethodChoice(name, ((TUNED, rows),)) for name in names]
     if "[" not in item:
         return [MethodChoice(name) for name in METHODS.matching(item)]
     name, given = split_settings(item)
     METHODS.entry(name)
+    if TUNED in given:
+        given[TUNED] = name_of(class_named(given[TUNED]))
     return [MethodChoice(name, tuple(sorted(given.items())))]
 
 
-def method_for(choice: MethodChoice, preset: str = "standard") -> Method:
+def method_for(choice: MethodChoice, preset: str = "standard", tuned: Mapping[str, Any] | None = None) -> Method:
     """Return a method with the parameters given for it, and otherwise those of the preset; checks what was given.
+
+    Args:
+        choice: the method.
+        preset: how much work.
+        tuned: parameters that were chosen for it, which count more than the preset's.
 
     Raises:
         UsageError: an unknown parameter, or a value of the wrong type or range.
     """
     cls = METHODS.get(choice.name)
-    return configure(cls, choice.name, PRESETS[preset].given(cls, dict(choice.given)))
+    given = {key: text for key, text in choice.given if tuned is None or key != TUNED}
+    if tuned is not None:
+        return configure(cls, choice.name, {key: str(value) for key, value in tuned.items()} | given)
+    return configure(cls, choice.name, PRESETS[preset].given(cls, given))
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,7 +155,7 @@ def plan_task(
     preset: str = "standard",
     device: Device = "cpu",
     model: int = 0,
-    rows: str = "test",
+    split: str = "test",
 ) -> PlannedTask:
     """Find a task's data and lay out its cells.
 
@@ -129,7 +169,7 @@ def plan_task(
         preset: how much work, see `benchmark.running.presets`.
         device: the class of device.
         model: the seed that the task's model is trained from.
-        rows: which are explained, `test` or `tuning`; see `Cell`.
+        split: what is explained, `test` or `tuning`; see `Cell`.
 
     Raises:
         UsageError: its model comes from no such seed.
@@ -146,11 +186,19 @@ def plan_task(
     limit = limit or PRESETS[preset].samples[spec.modality]
     cells: list[tuple[Cell, MethodChoice]] = []
     skips: dict[str, str] = {}
+    settings = read(name) if any(choice.tuned for choice in choices) else None
+    if settings is not None and settings.source != located.source:
+        raise UsageError(f"the settings tuned for {name} in {found(name)} are of {settings.source} data, and these are "
+                         f"{located.source}: run tune with the same --source first")  # fmt: skip
     for choice in choices:
-        method, reason = suited(method_for(choice, preset), spec, choice.name, choice.label)
-        cell = Cell(
-            located.source, name, choice.name, parameters(method), seed, limit, precision, device, preset, model, rows
-        )
+        params: dict[str, Any] = {}
+        try:
+            tuned = settings.of(choice.name, class_named(choice.tuned)).params if settings and choice.tuned else None
+            method, reason = suited(method_for(choice, preset, tuned), spec, choice.name, choice.label)
+            params = parameters(method)
+        except UntunedError as error:
+            params, reason = dict(choice.given), str(error)
+        cell = Cell(located.source, name, choice.name, params, seed, limit, precision, device, preset, model, split)
         if any(cell.key == other.key for other, _ in cells):
             continue  # the same method, once with its defaults spelt out
         cells.append((cell, choice))

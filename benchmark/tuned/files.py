@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -20,18 +21,24 @@ OWN = Path("tuned")
 VERSION = 1
 
 
+class UntunedError(UsageError):
+    """Nothing was chosen of a method in a class of costs."""
+
+
 @dataclass(frozen=True)
 class Trial:
     """One configuration that was tried.
 
     Attributes:
         params: all parameters of the method.
-        rows: forward and backward passes an explanation, mean over the explained rows.
+        classes: names of the classes of costs that it was tried for.
+        rows: forward and backward passes an explanation, mean over the explained rows; None where it failed.
         scores: mean score by metric.
         reason: why there are none.
     """
 
     params: dict[str, Any]
+    classes: tuple[str, ...]
     rows: float | None
     scores: dict[str, float]
     reason: str = ""
@@ -61,8 +68,9 @@ class Tuned:
     Attributes:
         task: its name.
         source: of its data, real or synthetic.
-        held_out: training rows that judged, on which nothing was trained.
+        held_out: training rows that judged, on which no method was trained.
         seed: of methods and of the choice of configurations.
+        identity: digests of the rows, the model and the task that were judged on.
         random: mean score of `random` by metric.
         trials: all that was tried, by method.
         chosen: by method and by class of costs.
@@ -72,6 +80,7 @@ class Tuned:
     source: str
     held_out: int
     seed: int
+    identity: dict[str, str]
     random: dict[str, float]
     trials: dict[str, list[Trial]]
     chosen: dict[str, dict[str, Choice]]
@@ -80,26 +89,53 @@ class Tuned:
         """Return what was chosen of a method in a class.
 
         Raises:
-            UsageError: nothing was.
+            UntunedError: nothing was.
         """
         if method not in self.chosen:
-            raise UsageError(
-                f"{method} was not tuned on {self.task}: there are {few(sorted(self.chosen))}; "
-                f"run tune --task {self.task} --methods {method}"
+            raise UntunedError(
+                f"was not tuned on {self.task}, but {few(sorted(self.chosen))}: run python -m benchmark tune "
+                f"--task {self.task} for it"
             )
         if name_of(rows) not in self.chosen[method]:
             there = few(list(self.chosen[method])) if self.chosen[method] else "no class"
-            raise UsageError(
-                f"no explanation of {method} on {self.task} asks at most {name_of(rows)} rows: it was tuned in {there}"
+            raise UntunedError(
+                f"asks more than {name_of(rows)} rows in each configuration tried on {self.task}: it was tuned for "
+                f"{there}"
             )
         return self.chosen[method][name_of(rows)]
 
+    def beside(self, former: Tuned) -> Tuned:
+        """Return this with the methods of an earlier file that were not tried now, where both were judged alike."""
+        alike = ("task", "source", "held_out", "seed", "identity", "random")
+        if any(getattr(self, name) != getattr(former, name) for name in alike):
+            return self
+        return dataclasses.replace(self, trials=former.trials | self.trials, chosen=former.chosen | self.chosen)
+
 
 def write(tuned: Tuned, folder: Path) -> Path:
-    """Write what was chosen as `folder/TASK.json`, and return the path; methods of before that were not tried stay."""
+    """Write what was chosen as `folder/TASK.json`, and return the path.
+
+    Methods that the file held and that were not tried now stay in it, unless they were judged on other rows, another
+    model or another version of a metric.
+    """
     path = folder / f"{tuned.task}.json"
+    if path.is_file():
+        tuned = tuned.beside(read(tuned.task, [folder]))
     text = json.dumps({"version": VERSION, **asdict(tuned)}, indent=1, sort_keys=True, allow_nan=False)
     write_atomically(path, (text + "\n").encode())
+    return path
+
+
+def found(task: str, folders: Sequence[Path] = (OWN, PUBLISHED)) -> Path:
+    """Return the file of a task in the first of the folders that has one.
+
+    Raises:
+        DataError: none has.
+    """
+    assert is_name(task)
+    path = next((path for folder in folders if (path := folder / f"{task}.json").is_file()), None)
+    if path is None:
+        raise DataError(f"nothing was tuned on {task}: run python -m benchmark tune --task {task} first")
     return path
 
 
@@ -109,15 +145,15 @@ def read(task: str, folders: Sequence[Path] = (OWN, PUBLISHED)) -> Tuned:
     Raises:
         DataError: none has, or the file is damaged.
     """
-    assert is_name(task)
-    path = next((path for folder in folders if (path := folder / f"{task}.json").is_file()), None)
-    if path is None:
-        raise DataError(f"nothing was tuned on {task}: run python -m benchmark tune --task {task} first")
+    path = found(task, folders)
     try:
         stated = json.loads(path.read_text(encoding="utf-8"))
         if stated.pop("version") != VERSION:
             raise DataError(f"{path} is of another version of this program: run tune again")
-        trials = {name: [Trial(**one) for one in tried] for name, tried in stated.pop("trials").items()}
+        trials = {
+            name: [Trial(**{**one, "classes": tuple(one["classes"])}) for one in tried]
+            for name, tried in stated.pop("trials").items()
+        }
         chosen = {
             name: {rows: Choice(**one) for rows, one in by_class.items()}
             for name, by_class in stated.pop("chosen").items()
@@ -125,6 +161,9 @@ def read(task: str, folders: Sequence[Path] = (OWN, PUBLISHED)) -> Tuned:
         classes = {rows for by_class in chosen.values() for rows in by_class}
         if not classes <= set(map(name_of, CLASSES)):
             raise DataError(f"{path} names unknown classes of costs, {few(sorted(classes))}: run tune again")
-        return Tuned(trials=trials, chosen=chosen, **stated)
+        tuned = Tuned(trials=trials, chosen=chosen, **stated)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise DataError(f"{path} cannot be read ({type(error).__name__}: {error}): run tune again") from error
+    if tuned.task != task:
+        raise DataError(f"{path} is of the task {tuned.task}: run tune again")
+    return tuned

@@ -5,24 +5,39 @@ from __future__ import annotations
 import random
 from typing import Any
 
+from benchmark.core.parameters import parameters
 from benchmark.core.seeding import seed_for
-from benchmark.core.types import METHODS, Modality
-from benchmark.tuned.classes import name_of
+from benchmark.core.types import METHODS, TaskSpec
+from benchmark.running.plan import MethodChoice, method_for, suited
 
 
-def configurations(name: str, modality: Modality, rows: int | None, count: int, seed: int) -> list[dict[str, Any]]:
-    """Return the parameters of configurations of a method in a class of costs: its defaults, then others, drawn.
+def configurations(
+    name: str, spec: TaskSpec, rows: int | None, count: int, seed: int
+) -> dict[MethodChoice, dict[str, Any]]:
+    """Return configurations of a method in a class of costs: its defaults, then others, drawn, all different.
+
+    Those of two classes are the same where the method's space is, since more tries would favour it.
 
     Args:
         name: of the method.
-        modality: of the task.
+        spec: of the task.
         rows: the most rows an explanation, see `benchmark.tuned.classes`.
         count: how many, at most; all where the space has no more.
         seed: they are drawn from.
+
+    Returns:
+        All parameters of the method on the task by how a user would ask for them; none where the method does not enter
+        the class, or does not explain the task.
     """
-    combinations = METHODS.get(name).space.combinations(modality, rows)
-    order = random.Random(seed_for(seed, "configurations", name, modality, name_of(rows))).sample(
-        combinations, len(combinations)
-    )
-    defaults: dict[str, Any] = {}
-    return [defaults, *(one for one in order if one)][:count]
+    combinations = METHODS.get(name).space.combinations(spec.modality, rows)
+    first, others = combinations[:1], combinations[1:]
+    random.Random(seed_for(seed, "configurations", name, spec.modality)).shuffle(others)
+    found: dict[MethodChoice, dict[str, Any]] = {}
+    for given in first + others:
+        choice = MethodChoice(name, tuple(sorted((key, str(value)) for key, value in given.items())))
+        method, reason = suited(method_for(choice), spec, name, choice.label)
+        if reason is None and (params := parameters(method)) not in found.values():
+            found[choice] = params
+        if len(found) == count:
+            break
+    return found

@@ -12,16 +12,20 @@ from benchmark.tuned.files import Choice, Trial
 
 
 def chosen(trials: Sequence[Trial], random: Mapping[str, float]) -> dict[str, Choice]:
-    """Return the best configuration in each class of costs that any enters, by the class's name."""
-    found = {}
+    """Return the best configuration in each class of costs that any enters, by the class's name.
+
+    A class is entered by what was tried for it and asks no more rows, and by the choice of the class below.
+    """
+    found: dict[str, Choice] = {}
+    below: Trial | None = None
     for rows in CLASSES:
-        entered = [one for one in trials if one.rows is not None and (rows is None or one.rows <= rows)]
+        fitting = [one for one in trials if one.rows is not None and (rows is None or one.rows <= rows)]
+        entered = [one for one in fitting if name_of(rows) in one.classes or one is below]
         if entered:
             values = scaled(entered, random)
-            best = int(np.argmax(values))
-            found[name_of(rows)] = Choice(
-                entered[best].params, entered[best].rows or 0.0, float(values[best]), len(entered)
-            )
+            at = int(np.argmax(values))
+            below = entered[at]
+            found[name_of(rows)] = Choice(below.params, below.rows or 0.0, float(values[at]), len(entered))
     return found
 
 

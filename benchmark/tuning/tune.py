@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import cast
+from dataclasses import dataclass
+from typing import Any, cast
 
 import numpy as np
 
 from benchmark.core.errors import BenchmarkError, RecordError
 from benchmark.core.sources import Sources
-from benchmark.core.types import TASKS, Device
+from benchmark.core.types import Device
 from benchmark.records.record import Cell, Record
 from benchmark.records.store import RecordStore
 from benchmark.running.batch import run_all
-from benchmark.running.plan import MethodChoice, PlannedTask, plan_task
+from benchmark.running.plan import MethodChoice, PlannedTask, plan_task, spec_of
 from benchmark.running.settings import Settings
 from benchmark.scoring.metrics import TEN
-from benchmark.tuned.classes import CLASSES
+from benchmark.tuned.classes import CLASSES, name_of
 from benchmark.tuned.files import Trial, Tuned
 from benchmark.tuning.configurations import configurations
 from benchmark.tuning.judging import chosen
@@ -25,9 +26,22 @@ RANDOM = "random"
 """The control that values are scaled by."""
 
 
+@dataclass(frozen=True, eq=False)
+class PlannedTuning:
+    """What is tried on a task.
+
+    Attributes:
+        plan: a cell for each configuration, and the control.
+        classes: names of the classes of costs that a configuration is tried for, by the key of its cell.
+    """
+
+    plan: PlannedTask
+    classes: dict[str, tuple[str, ...]]
+
+
 def plan_tuning(
     task: str, methods: Sequence[str], sources: Sources, count: int, seed: int, device: str = "cpu"
-) -> PlannedTask:
+) -> PlannedTuning:
     """Plan all configurations of methods on a task, and the control, each once.
 
     Args:
@@ -41,29 +55,22 @@ def plan_tuning(
     Raises:
         DataError: the task's data are missing.
     """
-    modality = TASKS.entry(task).facts["modality"]
-    tried = [
-        MethodChoice(name, tuple(sorted((key, str(value)) for key, value in given.items())))
-        for name in methods
-        for rows in CLASSES
-        for given in configurations(name, modality, rows, count, seed)
-    ]
-    return plan_task(
-        task,
-        [MethodChoice(RANDOM), *dict.fromkeys(tried)],
-        sources,
-        seed,
-        None,
-        device=cast(Device, device),
-        rows="tuning",
-    )
+    spec = spec_of(task)
+    tries = {(name, rows): configurations(name, spec, rows, count, seed) for name in methods for rows in CLASSES}
+    choices = [MethodChoice(RANDOM), *dict.fromkeys(choice for tried in tries.values() for choice in tried)]
+    plan = plan_task(task, choices, sources, seed, None, device=cast(Device, device), split="tuning")
+    classes: dict[str, list[str]] = {}
+    for cell, _ in plan.cells:
+        of_method = {rows: tried.values() for (name, rows), tried in tries.items() if name == cell.method}
+        classes[cell.key] = [name_of(rows) for rows, tried in of_method.items() if cell.params in tried]
+    return PlannedTuning(plan, {key: tuple(names) for key, names in classes.items()})
 
 
-def tune(plan: PlannedTask, store: RecordStore, settings: Settings) -> Tuned:
+def tune(planned: PlannedTuning, store: RecordStore, settings: Settings) -> Tuned:
     """Run what is planned, keep what is stored, and choose.
 
     Args:
-        plan: see `plan_tuning`.
+        planned: see `plan_tuning`.
         store: the records of tuning.
         settings: of the run.
 
@@ -71,6 +78,7 @@ def tune(plan: PlannedTask, store: RecordStore, settings: Settings) -> Tuned:
         DataError: the task cannot be built.
         BenchmarkError: the control failed.
     """
+    plan = planned.plan
     _, unbuilt = run_all([plan], store, settings)
     if unbuilt:
         raise unbuilt[0]
@@ -83,12 +91,12 @@ def tune(plan: PlannedTask, store: RecordStore, settings: Settings) -> Tuned:
         if choice.name == RANDOM:
             control = record
         else:
-            trials.setdefault(choice.name, []).append(_trial(record, cell.params))
+            trials.setdefault(choice.name, []).append(_trial(record, cell.params, planned.classes[cell.key]))
     if control is None or control.status != "done":
         raise BenchmarkError(f"the control {RANDOM} has no scores on {plan.name}: {control.reason if control else ''}")
     means = _means(control)
     return Tuned(
-        plan.name, plan.located.source, control.n_total, control.cell.seed, means, trials,
+        plan.name, plan.located.source, control.n_total, control.cell.seed, _judged_on(control), means, trials,
         {name: chosen(tried, means) for name, tried in trials.items()},
     )  # fmt: skip
 
@@ -101,10 +109,15 @@ def _stored(store: RecordStore, cell: Cell) -> Record | None:
         return None
 
 
-def _trial(record: Record | None, params: dict[str, object]) -> Trial:
+def _judged_on(record: Record) -> dict[str, str]:
+    """Return digests of the rows, the model and the task that a record is of."""
+    return {part: record.identity[part] for part in ("data", "model", "task")}
+
+
+def _trial(record: Record | None, params: dict[str, Any], classes: tuple[str, ...]) -> Trial:
     if record is None or record.status != "done" or record.n_failed:
-        return Trial(params, None, {}, record.reason if record is not None else "nothing is stored")
-    return Trial(params, _rows(record), _means(record))
+        return Trial(params, classes, None, {}, record.reason if record is not None else "nothing is stored")
+    return Trial(params, classes, _rows(record), _means(record))
 
 
 def _rows(record: Record) -> float:

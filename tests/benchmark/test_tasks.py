@@ -174,7 +174,9 @@ def test_a_constant_column_is_refused(tmp_path):
 
 def test_a_weak_model_is_refused_unless_it_is_allowed(caplog, tmp_path, monkeypatch):
     monkeypatch.setenv("BENCHMARK_CACHE", str(tmp_path))
-    monkeypatch.setattr("benchmark.models.training.TrainingRecipe", lambda *a: TrainingRecipe(1, 1500, 1e-6, 0, False))
+    monkeypatch.setattr(
+        "benchmark.models.training.TrainingRecipe", lambda *a, **k: TrainingRecipe(1, 1500, 1e-6, 0, False)
+    )
     monkeypatch.setattr("logging.Logger.propagate", True, raising=False)
     with caplog.at_level("WARNING", "benchmark"):
         task = build("nap_mlp")[2]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from benchmark.cli.arguments import add_allow_weak, add_out, add_sources, chosen_sources, natural, positive
 from benchmark.cli.boards import Verb
 from benchmark.core.errors import UsageError
-from benchmark.core.types import METHODS, PACKAGES, TASKS
+from benchmark.core.types import FIXED, METHODS, PACKAGES, TASKS
 from benchmark.processes.interruption import held, stop_on_signals
 from benchmark.scoring.metrics import TEN
 from benchmark.tuned.files import OWN
@@ -65,10 +65,6 @@ def tune_command(arguments: argparse.Namespace) -> int:
         print(json.dumps(found.chosen, default=vars) if arguments.json else f"{_table(found)}\nwritten to {path}")
         code = max(code, int(any(one.rows is None for tried in found.trials.values() for one in tried)))
     return code
-
-
-FIXED = ("control", "oracle")
-"""Kinds of methods of which nothing is chosen."""
 
 
 def _table(tuned: Tuned) -> str:
