@@ -164,7 +164,7 @@ def plan_task(
         choices: the methods, each a cell; one that is there twice counts once.
         sources: where data may come from.
         seed: of the run.
-        limit: only the first test samples; without it the preset's number.
+        limit: only the first test samples; without it the preset's number; all that are held out for `tuning`.
         precision: of the forwards.
         preset: how much work, see `benchmark.running.presets`.
         device: the class of device.
@@ -183,7 +183,7 @@ def plan_task(
         raise
     except Exception as error:  # of a task of one's own
         raise DataError(f"the task cannot be planned: {describe(error, made)}") from error
-    limit = limit or PRESETS[preset].samples[spec.modality]
+    limit = limit or (PRESETS[preset].samples[spec.modality] if split == "test" else None)
     cells: list[tuple[Cell, MethodChoice]] = []
     skips: dict[str, str] = {}
     settings = read(name) if any(choice.tuned for choice in choices) else None

@@ -102,7 +102,7 @@ def tune(planned: PlannedTuning, store: RecordStore, settings: Settings) -> Tune
 
 
 def _stored(store: RecordStore, cell: Cell) -> Record | None:
-    """Return what is stored of a cell: of all test rows, since a limit that takes nothing away is none."""
+    """Return what is stored of a cell, or None."""
     try:
         return store.read(store.folder(cell))
     except RecordError:  # a worker died, or nothing was stored; the run has said so

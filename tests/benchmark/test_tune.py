@@ -240,6 +240,12 @@ def test_tuning_is_resumed_and_runs(here, capsys):
     assert (costs["forwards"] + costs["backwards"]) / 8 == choice.rows <= 60
 
 
+def test_texts_and_images_are_judged_on_all_that_is_held_out(here, capsys):
+    words = ["--source", "synthetic", "--jobs", "1", "--device", "cpu", "--configurations", "2"]
+    assert main(["tune", "--task", "imdb_lstm", "--methods", "saliency", *words]) == 0
+    assert "judged on 40 training rows" in capsys.readouterr().out
+
+
 def test_parameters_can_be_given_beside_what_was_chosen(here):
     assert tune(methods="saliency") == 0
     chosen_form = read("nap_mlp", [here / "tuned"]).of("saliency", None).params
