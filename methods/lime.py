@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
@@ -87,12 +88,15 @@ class Lime(Method):
 def captum_weights(explainer: Any, samples: int, features: int) -> Any:
     """Return the weights that an explainer of Captum gives players, as `by_players` asks for them.
 
-    Captum draws from torch's global generator, hence under a seed and one sample at a time.
+    Captum draws from torch's global generator, hence under a seed and one sample at a time. Its lasso takes at most a
+    thousand steps, and would say so for each input where these do not suffice.
     """
+    from sklearn.exceptions import ConvergenceWarning
 
     def weigh(value: Value, count: int, sample_seed: int) -> Tensor:
         explainer.forward_func = value
-        with seeded(sample_seed):
+        with seeded(sample_seed), warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)
             return explainer.attribute(
                 torch.ones(1, count),
                 baselines=0,
