@@ -303,7 +303,7 @@ def _untrained(task: Task, recipe: Hyperparameters, seed: int) -> Explainer:
     """Return an explainer with its first weights, and the word vectors of the task's model."""
     shape = shape_of(task, OUTPUTS, recipe.width, recipe.depth, recipe.heads, recipe.dropout)
     with seeded(seed):
-        explainer = Explainer(shape, len(task.class_names), recipe.output, recipe.conditioning)
+        explainer = Explainer(shape, len(task.class_names), recipe.form, recipe.conditioning)
         explainer = explainer.to(task.train.x.device)
         explainer.backbone.start_from(task)
     return explainer
