@@ -19,7 +19,7 @@ from benchmark.running.presets import PRESETS
 from deepfaith.drawing import Drawing
 from deepfaith.fitted import Fitted, fitted
 from deepfaith.hyperparameters import Hyperparameters
-from deepfaith.schedule import DYNAMIC, Schedule
+from deepfaith.schedule import DECAYS, DYNAMIC, Schedule
 from deepfaith.supervision import Prior
 from deepfaith.training import train
 
@@ -33,8 +33,6 @@ DEFAULTS: dict[Modality, dict[str, Any]] = {
     "image": {"iterations": 2000, "batch": 32, "copies": 8, "subsets": 12, "dropout": 0.0,
               "rate": 1e-3, "rows": 64, "share": 0.5, "least": 0.04, "mix": 0.3, "hide": 0.3, "settled": 2e-3},
 }  # fmt: skip
-DECAYS = 20.0
-"""The decay constant of Algorithm 1 is C = iterations / 20, so that alpha is near 0 after half of the training."""
 AS_THEY_ARE = (
     "width", "depth", "dropout", "form", "conditioning", "rows", "similarity", "quantile", "batch", "copies",
     "compiled",
@@ -61,6 +59,7 @@ class DeepFaith(Method):
         mixing: whether inputs go beyond the training rows.
         priors: the preset under which prior methods run.
         iterations: training steps.
+        seconds: ends training in place of `iterations`, the explanations of prior methods included.
         rows: training inputs that prior methods explain.
         batch: inputs a step.
         subsets: removal sets of each.
@@ -88,6 +87,7 @@ class DeepFaith(Method):
     mixing: bool = True
     priors: str = bounded("standard", among=tuple(PRESETS))
     iterations: int | None = bounded(None, low=1)
+    seconds: float | None = bounded(None, above=0)
     rows: int | None = bounded(None, low=2)
     batch: int | None = bounded(None, low=1)
     subsets: int | None = bounded(None, low=2)
@@ -115,7 +115,7 @@ class DeepFaith(Method):
             fixed=DYNAMIC if self.alpha < 0 else self.alpha,
         )
         return Hyperparameters(
-            fitting=Fitting(settings["iterations"], settings["rate"]),
+            fitting=Fitting(settings["iterations"], settings["rate"], seconds=self.seconds),
             drawing=Drawing(
                 subsets=settings["subsets"],
                 low=settings["share"] * settings["least"],

@@ -19,7 +19,7 @@ from tests import toys
 
 METHODS.discover("methods", "deepfaith")
 TINY = {"iterations": "4", "rows": "12", "batch": "4", "members": "2", "coalitions": "2", "rounds": "2", "steps": "3",
-        "tuning": "3", "search": "3"}  # fmt: skip
+        "search": "3"}  # fmt: skip
 NAMES = ("fastshap", "l2x", "cxplain", "vert", "vert_amortised")
 
 
