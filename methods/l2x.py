@@ -30,7 +30,7 @@ from methods.amortised import (
 )
 
 DEFAULTS: dict[Modality, dict[str, Any]] = {
-    "table": {"iterations": 2000, "batch": 128, "temperature": 0.1},
+    "table": {"iterations": 2000, "batch": 128, "temperature": 0.3},
     "text": {"iterations": 2000, "batch": 32, "k": 10, "temperature": 0.5},
     "image": {"iterations": 2000, "batch": 32, "k": 10, "temperature": 0.5},
 }
@@ -152,7 +152,7 @@ class L2X(Method):
     """
 
     space: ClassVar[Space] = Space(
-        {"temperature": (0.1, 0.5, 1.0), "iterations": (2000, 4000)},
+        {"temperature": (0.1, 0.3, 0.5, 1.0), "iterations": (2000, 4000)},
         {"table": {"k": (None, 1, 2, 4)}, "text": {"k": (5, 10, 20)}, "image": {"k": (5, 10, 20)}},
     )
     only_predicted: ClassVar[bool] = True

@@ -67,7 +67,7 @@ def test_a_killed_training_ends_with_the_same_explainer(modality, tmp_path, monk
     real, calls = Joint.loss, []
 
     def killed(self, generator):
-        calls.append(self.progress.alpha)
+        calls.append(self.balance.alpha)
         if len(calls) == 4:
             raise KeyboardInterrupt
         return real(self, generator)
