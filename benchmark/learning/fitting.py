@@ -224,7 +224,8 @@ class _Training:
         self.progress = 0.0
         self.spent_before = spent()
         shapes = {key: [str(value.dtype), *value.shape] for key, value in module.state_dict().items()}
-        self.identity = key_of(FORMAT, torch.__version__, asdict(settings), seed, type(self.optimiser).__name__, shapes)
+        asked = asdict(settings) | {"seconds": settings.seconds is not None}  # what is left of them is never the same
+        self.identity = key_of(FORMAT, torch.__version__, asked, seed, type(self.optimiser).__name__, shapes)
 
     def step(self) -> None:
         """Make one iteration.
