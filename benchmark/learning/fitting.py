@@ -250,16 +250,13 @@ class _Training:
 
     def advance(self) -> None:
         """Note how much of the training is done, and set the rate of the next iteration."""
-        self.progress = self.share_done()
-        if self.settings.seconds is not None:
+        seconds = self.settings.seconds
+        if seconds is None:
+            self.progress = self.done / self.settings.iterations
+        else:
+            self.progress = min(1.0, self.seconds / seconds)
             self.schedule.last_epoch = round(TICKS * self.progress) - 1  # of which the next line makes the next one
         self.schedule.step()
-
-    def share_done(self) -> float:
-        """Return the share of the training that is done, of its iterations or of its seconds, in [0, 1]."""
-        if self.settings.seconds is None:
-            return self.done / self.settings.iterations
-        return min(1.0, self.seconds / self.settings.seconds)
 
     @property
     def seconds(self) -> float:
@@ -336,11 +333,10 @@ class _Training:
         for name in PROGRESS:
             setattr(self, name, state["progress"][name])
         self.begun = time.monotonic()
-        self.progress = self.share_done()
         charge(Cost(**state["spent"]))
 
 
-PROGRESS = ("done", "curves", "best_loss", "best_iteration", "best_weights", "waited", "seconds_before")
+PROGRESS = ("done", "curves", "best_loss", "best_iteration", "best_weights", "waited", "progress", "seconds_before")
 """Attributes of `_Training` that a checkpoint holds as they are."""
 
 
