@@ -30,7 +30,7 @@ from methods.amortised import (
 )
 
 DEFAULTS: dict[Modality, dict[str, Any]] = {
-    "table": {"iterations": 2000, "batch": 128, "temperature": 0.3},
+    "table": {"iterations": 2000, "batch": 128, "temperature": 0.1},
     "text": {"iterations": 2000, "batch": 32, "k": 10, "temperature": 0.5},
     "image": {"iterations": 2000, "batch": 32, "k": 10, "temperature": 0.5},
 }
