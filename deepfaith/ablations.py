@@ -11,8 +11,8 @@ VARIANTS: dict[str, dict[str, str]] = {
     "filter only": {"similarity": "2"},
     "neither": {"quantile": "0", "similarity": "2"},
     "no input mixing": {"mixing": "false"},
-    "unit output": {"output": "unit"},
+    "unit form": {"form": "unit"},
     "conditioned on the class only": {"conditioning": "class"},
     "unconditioned": {"conditioning": "nothing"},
 }
-"""The paper's five and ours: signed output, inputs beyond the training rows, and conditioning on the prediction."""
+"""The paper's five and ours: signed form, inputs beyond the training rows, and conditioning on the prediction."""

@@ -24,14 +24,14 @@ class Explainer(nn.Module):
     Args:
         shape: of the encoder; its `outputs` are `OUTPUTS`.
         classes: how many the explained model has.
-        output: `signed`, any number, or `unit`, the paper's [0, 1].
+        form: of attributions: `signed`, any number, or `unit`, the paper's [0, 1].
         conditioning: what the explainer is given of the model's prediction: `margin`, the class and by how much its
             logit leads; `class`; or `nothing`, as in the paper.
     """
 
-    def __init__(self, shape: Shape, classes: int, output: str = "signed", conditioning: str = "margin") -> None:
+    def __init__(self, shape: Shape, classes: int, form: str = "signed", conditioning: str = "margin") -> None:
         super().__init__()
-        self.classes, self.output, self.conditioning = classes, output, conditioning
+        self.classes, self.form, self.conditioning = classes, form, conditioning
         self.backbone = Backbone(shape)
         nn.init.constant_(self.backbone.head.bias, LEVEL)
         if conditioning != "nothing":
@@ -60,7 +60,7 @@ class Explainer(nn.Module):
         count = valid.sum(1, keepdim=True).clamp(min=1)
         scores = differences + ((levels - differences) * valid).sum(1, keepdim=True) / count
         scores = scores.masked_fill(~valid, 0.0)
-        return scores.sigmoid() if self.output == "unit" else scores
+        return scores.sigmoid() if self.form == "unit" else scores
 
 
 def margins(logits: Tensor, target: Tensor) -> Tensor:

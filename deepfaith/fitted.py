@@ -93,7 +93,7 @@ class Fitted:
         facts = {
             "shape": explainer.backbone.shape.plain(),
             "classes": explainer.classes,
-            "output": explainer.output,
+            "form": explainer.form,
             "conditioning": explainer.conditioning,
             "report": self.report,
         }
@@ -137,7 +137,7 @@ def fitted(
     """
     try:
         with seeded(0):  # the weights that it begins with are replaced, but drawing them moves the global generator
-            explainer = Explainer(Shape(**facts["shape"]), facts["classes"], facts["output"], facts["conditioning"])
+            explainer = Explainer(Shape(**facts["shape"]), facts["classes"], facts["form"], facts["conditioning"])
         report = facts["report"]
     except (KeyError, TypeError) as error:
         raise Unusable(f"holds no explainer of this version ({type(error).__name__}: {error})") from error

@@ -19,7 +19,7 @@ class Hyperparameters:
         drawing: inputs and removal sets for L_LC.
         schedule: how alpha moves.
         width, depth, heads, dropout: of the encoder.
-        output, conditioning: see `Explainer`.
+        form, conditioning: see `Explainer`.
         rows: training inputs that prior methods explain.
         similarity: delta; explanations whose cosine is at least this are one (section 3.3).
         quantile: p; explanations below this quantile in any metric are not copied (section 3.3).
@@ -37,7 +37,7 @@ class Hyperparameters:
     depth: int
     heads: int
     dropout: float
-    output: str
+    form: str
     conditioning: str
     rows: int
     similarity: float

@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Self
 
 from benchmark.core.errors import UsageError
 from benchmark.core.identity import method_identity, source_digest, training_digest
-from benchmark.core.parameters import bounded, configure, parameters, with_defaults
+from benchmark.core.parameters import Space, bounded, configure, parameters, with_defaults
 from benchmark.core.store import EXPLAINERS, EXPLANATIONS, Made, key_of
 from benchmark.core.types import METHODS, Attribute, Method, Modality, Task, TaskSpec
 from benchmark.learning.fitting import Fitting
@@ -19,24 +19,22 @@ from benchmark.running.presets import PRESETS
 from deepfaith.drawing import Drawing
 from deepfaith.fitted import Fitted, fitted
 from deepfaith.hyperparameters import Hyperparameters
-from deepfaith.schedule import DYNAMIC, Schedule
+from deepfaith.schedule import DECAYS, DYNAMIC, Schedule
 from deepfaith.supervision import Prior
 from deepfaith.training import train
 
-OUTPUTS = ("signed", "unit")
+FORMS = ("signed", "unit")
 CONDITIONING = ("margin", "class", "nothing")
 DEFAULTS: dict[Modality, dict[str, Any]] = {
     "table": {"iterations": 2000, "batch": 128, "copies": 32, "subsets": 64, "dropout": 0.0,
-              "rate": 2e-3, "rows": 400, "low": 0.3, "high": 0.3, "mix": 0.25, "hide": 0.0, "settled": 1e-3},
+              "rate": 2e-3, "rows": 400, "share": 0.3, "least": 1.0, "mix": 0.25, "hide": 0.0, "settled": 1e-3},
     "text": {"iterations": 3000, "batch": 48, "copies": 16, "subsets": 12, "dropout": 0.1,
-             "rate": 1e-3, "rows": 200, "low": 0.02, "high": 0.5, "mix": 0.1, "hide": 0.1, "settled": 2e-3},
+             "rate": 1e-3, "rows": 200, "share": 0.5, "least": 0.04, "mix": 0.1, "hide": 0.1, "settled": 2e-3},
     "image": {"iterations": 2000, "batch": 32, "copies": 8, "subsets": 12, "dropout": 0.0,
-              "rate": 1e-3, "rows": 64, "low": 0.02, "high": 0.5, "mix": 0.3, "hide": 0.3, "settled": 2e-3},
+              "rate": 1e-3, "rows": 64, "share": 0.5, "least": 0.04, "mix": 0.3, "hide": 0.3, "settled": 2e-3},
 }  # fmt: skip
-DECAYS = 20.0
-"""The decay constant of Algorithm 1 is C = iterations / 20, so that alpha is near 0 after half of the training."""
 AS_THEY_ARE = (
-    "width", "depth", "dropout", "output", "conditioning", "rows", "similarity", "quantile", "batch", "copies",
+    "width", "depth", "dropout", "form", "conditioning", "rows", "similarity", "quantile", "batch", "copies",
     "compiled",
 )  # fmt: skip
 """Settings that the recipe has under the same name."""
@@ -48,10 +46,11 @@ class DeepFaith(Method):
     """One forward pass of a Transformer trained to be faithful (DeepFaith, ICLR 2026, arXiv 2508.03586).
 
     Departures, each of which an option takes back: attributions are signed, the explainer is given the model's
-    prediction, and inputs go beyond the training rows.
+    prediction, and inputs go beyond the training rows. What it explains is the probability of the predicted class, as
+    the metrics ask it: local correlation is with how far that falls.
 
     Args:
-        output: `signed`, or `unit` for the paper's [0, 1].
+        form: of attributions, `signed`, or `unit` for the paper's [0, 1].
         conditioning: what the explainer is given of the prediction: `margin` and class, `class`, or `nothing`, as in
             the paper.
         alpha: weight of copying prior explanations, -1 for Algorithm 1.
@@ -60,9 +59,11 @@ class DeepFaith(Method):
         mixing: whether inputs go beyond the training rows.
         priors: the preset under which prior methods run.
         iterations: training steps.
+        seconds: ends training in place of `iterations`, the explanations of prior methods included.
         rows: training inputs that prior methods explain.
         batch: inputs a step.
         subsets: removal sets of each.
+        share: of features that a removal set removes, on texts and images at most, and down to a 25th of that.
         width: of the encoder, a multiple of its 4 heads.
         depth: layers of the encoder.
         rate: peak of the learning rate.
@@ -73,18 +74,24 @@ class DeepFaith(Method):
         >>> explain(x, target)  # (B, G)
     """
 
+    space: ClassVar[Space] = Space(
+        {"alpha": (DYNAMIC, 0.0)},
+        {"table": {"share": (0.3, 0.15, 0.5)}, "text": {"share": (0.5, 0.2, 0.8)}, "image": {"share": (0.5, 0.2, 0.8)}},
+    )
     only_predicted: ClassVar[bool] = True
-    output: str = bounded("signed", among=OUTPUTS)
+    form: str = bounded("signed", among=FORMS)
     conditioning: str = bounded("margin", among=CONDITIONING)
-    alpha: float = bounded(-1.0, low=-1, high=1)
+    alpha: float = bounded(DYNAMIC, low=-1, high=1)
     similarity: float = bounded(0.9, low=-1, high=2)
     quantile: float = bounded(0.2, low=0, high=1)
     mixing: bool = True
     priors: str = bounded("standard", among=tuple(PRESETS))
     iterations: int | None = bounded(None, low=1)
+    seconds: float | None = bounded(None, above=0)
     rows: int | None = bounded(None, low=2)
     batch: int | None = bounded(None, low=1)
     subsets: int | None = bounded(None, low=2)
+    share: float | None = bounded(None, above=0, high=1)
     width: int | None = bounded(None, low=HEADS)
     depth: int | None = bounded(None, low=1)
     rate: float | None = bounded(None, low=0)
@@ -108,8 +115,14 @@ class DeepFaith(Method):
             fixed=DYNAMIC if self.alpha < 0 else self.alpha,
         )
         return Hyperparameters(
-            fitting=Fitting(settings["iterations"], settings["rate"]),
-            drawing=Drawing(*(settings[name] for name in ("subsets", "low", "high", "mix", "hide"))),
+            fitting=Fitting(settings["iterations"], settings["rate"], seconds=self.seconds),
+            drawing=Drawing(
+                subsets=settings["subsets"],
+                low=settings["share"] * settings["least"],
+                high=settings["share"],
+                mix=settings["mix"],
+                hide=settings["hide"],
+            ),
             schedule=schedule,
             heads=HEADS,
             **{name: settings[name] for name in AS_THEY_ARE},

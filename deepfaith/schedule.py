@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 
+DECAYS = 20.0
+"""The decay constant of Algorithm 1 is C = iterations / 20, so that alpha is near 0 after half of the training."""
 DYNAMIC = -1.0
 """The value of `Schedule.fixed` under which Algorithm 1 moves alpha."""
 

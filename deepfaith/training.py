@@ -14,7 +14,7 @@ from torch import Tensor
 from benchmark.core.seeding import seed_for, seeded
 from benchmark.core.types import Split, Task
 from benchmark.learning.encoder import shape_of
-from benchmark.learning.fitting import fit
+from benchmark.learning.fitting import fit, iterations
 from benchmark.models.metering import Meter
 from benchmark.scoring.evaluator import Evaluator
 from benchmark.scoring.masked_model import MaskedModel
@@ -23,6 +23,7 @@ from deepfaith.drawing import Drawn
 from deepfaith.explainer import OUTPUTS, Explainer, margins
 from deepfaith.hyperparameters import Hyperparameters
 from deepfaith.losses import local_correlation, pattern_consistency
+from deepfaith.schedule import DECAYS, Schedule
 from deepfaith.supervision import Prior, PriorPath, Supervision, supervise
 
 VALIDATION_ROWS, VALIDATION_SUBSETS = 64, 64
@@ -111,7 +112,7 @@ class Joint:
         self.explainer, self.task, self.recipe, self.inputs = explainer, task, recipe, inputs
         self.masked_model, self.judged, self.seed = MaskedModel(task), judged, seed
         self.schedule = recipe.schedule
-        self.progress = recipe.schedule.start()
+        self.balance, self.progress = recipe.schedule.start(), 0.0
         self.device = inputs.device
         self.sums = {"copying": 0.0, "correlation": 0.0, "count": 0.0}
         self.pairs = torch.zeros(0, 2, dtype=torch.long, device=self.device)  # of an input and a prior method
@@ -148,7 +149,7 @@ class Joint:
 
     def loss(self, generator: torch.Generator) -> Tensor:
         """See `Objective`. What has no weight is not asked; both batches pass the explainer together."""
-        alpha = self.progress.alpha if len(self.pairs) else 0.0
+        alpha = self.balance.alpha if len(self.pairs) else 0.0
         copies = len(self.pairs) > 0 and (alpha > NEGLIGIBLE or self.schedule.dynamic)
         copied = self._draw_copied(generator) if copies else None
         removal = self._draw_removals(generator) if alpha < 1 - NEGLIGIBLE else None
@@ -163,9 +164,15 @@ class Joint:
             copying = pattern_consistency(scores[: len(copied.x)], copied.explanations, valid)
         if removal is not None:
             correlation = local_correlation(scores[-len(removal.x) :], removal.removed.masks, removal.drops)
-        self.progress = self.schedule.step(self.progress, float(copying.detach()))
+        self.balance = self._schedule().step(self.balance, float(copying.detach()))
         self._count(copying, correlation)
         return alpha * copying + (1 - alpha) * correlation
+
+    def _schedule(self) -> Schedule:
+        """Return the settings of Algorithm 1; where training ends by seconds, C follows from the iterations so far."""
+        if self.recipe.fitting.seconds is None or not self.progress:
+            return self.schedule
+        return replace(self.schedule, decay=self.balance.iteration / self.progress / DECAYS)
 
     def _draw_copied(self, generator: torch.Generator) -> CopiedBatch:
         """Draw explanations to copy, with replacement."""
@@ -193,8 +200,8 @@ class Joint:
         """See `Objective`: L_LC on inputs that are not trained on, and the mean rank there among the priors."""
         count = max(1.0, self.sums["count"])
         figures = {"copying": self.sums["copying"] / count, "correlation": self.sums["correlation"] / count}
-        figures["alpha"] = self.progress.alpha
-        if self.schedule.dynamic and len(self.pairs) and self.progress.converged_at is None:
+        figures["alpha"] = self.balance.alpha
+        if self.schedule.dynamic and len(self.pairs) and self.balance.converged_at is None:
             figures["waiting"] = 1.0  # local correlation has no weight yet
         self.sums = dict.fromkeys(self.sums, 0.0)
         rows = max(1, self.recipe.batch)
@@ -215,12 +222,12 @@ class Joint:
 
     def state(self) -> dict[str, Any]:
         """See `Objective`."""
-        return {"progress": asdict(self.progress), "sums": self.sums}
+        return {"balance": asdict(self.balance), "sums": self.sums}
 
     def restore(self, state: dict[str, Any]) -> None:
         """See `Objective`."""
-        progress, sums = state["progress"], state["sums"]
-        self.progress = replace(self.progress, **{**progress, "recent": tuple(progress["recent"])})
+        balance, sums = state["balance"], state["sums"]
+        self.balance = replace(self.balance, **{**balance, "recent": tuple(balance["recent"])})
         self.sums = sums
 
 
@@ -291,8 +298,9 @@ def train(
     explainer = _untrained(task, recipe, seed)
     with meter.phase("training", task.model):
         joint = Joint(explainer, task, recipe, x[rows.inputs], supervision, chosen, x[rows.validation], judged, seed)
-        curves = fit(explainer, joint, recipe.fitting, seed, checkpoint, "deepfaith")
-    report: dict[str, Any] = {"curves": curves, "costs": meter.summary()}
+        fitting = recipe.fitting.less(meter.phases["supervision"].seconds, "explaining by prior methods")
+        curves = fit(explainer, joint, fitting, seed, checkpoint, "deepfaith")
+    report: dict[str, Any] = {"curves": curves, "iterations": iterations(curves), "costs": meter.summary()}
     if supervision is not None and chosen is not None:
         counts = Counter(supervision.names[column] for column in chosen.nonzero()[:, 1].tolist())
         report["copied"] = {"of": chosen.numel(), "kept": int(chosen.sum()), "by_method": dict(counts)}
@@ -303,7 +311,7 @@ def _untrained(task: Task, recipe: Hyperparameters, seed: int) -> Explainer:
     """Return an explainer with its first weights, and the word vectors of the task's model."""
     shape = shape_of(task, OUTPUTS, recipe.width, recipe.depth, recipe.heads, recipe.dropout)
     with seeded(seed):
-        explainer = Explainer(shape, len(task.class_names), recipe.output, recipe.conditioning)
+        explainer = Explainer(shape, len(task.class_names), recipe.form, recipe.conditioning)
         explainer = explainer.to(task.train.x.device)
         explainer.backbone.start_from(task)
     return explainer

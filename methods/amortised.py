@@ -14,12 +14,12 @@ from benchmark.core.seeding import seeded
 from benchmark.core.store import EXPLAINERS, Made
 from benchmark.core.types import Task
 from benchmark.learning.encoder import SPREAD, Backbone, Shape, shape_of
-from benchmark.learning.fitting import Fitting, fit
+from benchmark.learning.fitting import Fitting, fit, iterations
 from benchmark.learning.objective import StatelessObjective
 from benchmark.learning.sizes import HEADS, SIZES
 from benchmark.modalities.building import explainer_path
 from benchmark.models.batching import Batching
-from benchmark.models.metering import Meter
+from benchmark.models.metering import Meter, spent
 from benchmark.models.training import freeze
 from benchmark.models.weights import fill
 
@@ -100,21 +100,23 @@ def rows_for(task: Task, seed: int, rows: int | None = None) -> tuple[Tensor, in
 
 
 class Predictor(nn.Module):
-    """Class logits (B, C), the mean over tokens, from an input of which some features are removed or weighed."""
+    """Class logits (B, C), the mean over tokens, from an input of which some features are removed, or seen in part."""
 
     def __init__(self, shape: Shape) -> None:
         super().__init__()
         self.backbone = Backbone(shape)
 
-    def forward(self, x: Tensor, *, removed: Tensor | None = None, weights: Tensor | None = None) -> Tensor:
+    def forward(
+        self, x: Tensor, *, removed: Tensor | None = None, shown: tuple[Tensor, Tensor] | None = None
+    ) -> Tensor:
         """Return class logits (B, C).
 
         Args:
             x: inputs (B, ...).
-            removed: (B, G) bool, for a masked encoder: the features that are replaced in x already.
-            weights: (B, n) in [0, 1], the share of each player that the encoder gets to see.
+            removed: (B, G) bool: the features that are replaced in x already.
+            shown: in its place, the share (B, n) in [0, 1] of each player, and inputs (B, ...) without any player.
         """
-        logits = self.backbone(x, removed=removed, weights=weights)  # (B, G, C)
+        logits = self.backbone(x, removed=removed, shown=shown)  # (B, G, C)
         valid = self.backbone.valid(x)
         return (logits * valid.unsqueeze(-1)).sum(1) / valid.sum(1, keepdim=True).clamp(min=1)
 
@@ -212,9 +214,9 @@ class Labelled(nn.Module):
         return self.backbone(x, self.label[target].unsqueeze(1))
 
 
-def predictor_for(task: Task, masked: bool) -> Predictor:
-    """Return an untrained predictor of the task's classes that starts from its model's word vectors."""
-    predictor = Predictor(replace(encoder_shape(task, len(task.class_names)), masked=masked))
+def predictor_for(task: Task) -> Predictor:
+    """Return an untrained masked predictor of the task's classes that starts from its model's word vectors."""
+    predictor = Predictor(replace(encoder_shape(task, len(task.class_names)), masked=True))
     predictor.backbone.start_from(task)
     return predictor
 
@@ -250,7 +252,8 @@ def trained(
         module, meter = untrained(), Meter()
         with meter.phase("training", task.model):
             report = train(module, path.with_suffix(".pt"))
-        return module.state_dict(), report | {"costs": meter.summary()}
+        report |= {"iterations": iterations(report["curves"]), "costs": meter.summary()}
+        return module.state_dict(), report
 
     module = untrained()
     _, report = EXPLAINERS.get(path, make, lambda state, _: fill(module, state))
@@ -258,18 +261,31 @@ def trained(
 
 
 def combined(report: dict[str, Any], first: Mapping[str, Any], what: str) -> dict[str, Any]:
-    """Return `report` with the costs of what was trained before it, `what`, told apart by that name."""
+    """Return `report` with the iterations of what was trained before it, `what`, and its costs, told apart by name."""
     costs = {f"{what} {key}": cost for key, cost in first.get("costs", {}).items()}
-    return report | {"costs": costs | report["costs"]}
+    count = first.get("iterations", 0) + report["iterations"]
+    return report | {"iterations": count, "costs": costs | report["costs"]}
 
 
-def surrogate_of(task: Task, seed: int, iterations: int) -> tuple[nn.Module, dict[str, Any]]:
+def halves(iterations: int, seconds: float | None) -> dict[str, Any]:
+    """Return `iterations` and `seconds` of each of two trainings that share them."""
+    return {"iterations": -(-iterations // 2), "seconds": None if seconds is None else seconds / 2}
+
+
+def fitting_for(iterations: int, seconds: float | None) -> Fitting:
+    """Return how a learned explainer is fitted; of `seconds`, what its training has taken so far is no longer left."""
+    return Fitting(iterations, 1e-3, seconds=seconds).less(spent().seconds, "preparing the rows")
+
+
+def surrogate_of(
+    task: Task, seed: int, iterations: int, seconds: float | None = None
+) -> tuple[nn.Module, dict[str, Any]]:
     """Return a masked predictor of the task's model, trained on random removals, and the report of its training."""
     players = Players(task)
 
     def train(module: nn.Module, checkpoint: Path) -> dict[str, Any]:
         x, held = rows_for(task, seed)
         objective = Imitation(module, players, x, predictions(task, x), held, 64)
-        return {"curves": fit(module, objective, Fitting(iterations, 1e-3), seed, checkpoint, "surrogate")}
+        return {"curves": fit(module, objective, fitting_for(iterations, seconds), seed, checkpoint, "surrogate")}
 
-    return trained(task, "surrogate", iterations, seed, lambda: predictor_for(task, masked=True), train)
+    return trained(task, "surrogate", [iterations, seconds], seed, lambda: predictor_for(task), train)

@@ -15,7 +15,7 @@ from benchmark.core.errors import BenchmarkError
 from benchmark.core.parameters import Space, bounded, parameters, with_defaults
 from benchmark.core.seeding import seed_for
 from benchmark.core.types import METHODS, Attribute, Method, Modality, Task, TaskSpec
-from benchmark.learning.fitting import Curves, Fitting, fit
+from benchmark.learning.fitting import Curves, fit
 from benchmark.learning.objective import StatelessObjective
 from benchmark.models.batching import Batching
 from benchmark.models.outputs import OUTPUTS, outputs
@@ -24,14 +24,15 @@ from methods.amortised import (
     AmortisedExplainerWithInterval,
     Labelled,
     Players,
+    fitting_for,
     rows_for,
     trained,
 )
 
 DEFAULTS: dict[Modality, dict[str, int]] = {
-    "table": {"iterations": 800, "batch": 64, "rows": 2000, "members": 5},
-    "text": {"iterations": 800, "batch": 32, "rows": 400, "members": 3},
-    "image": {"iterations": 800, "batch": 32, "rows": 400, "members": 3},
+    "table": {"iterations": 4000, "batch": 64, "rows": 2000, "members": 5},
+    "text": {"iterations": 2400, "batch": 32, "rows": 400, "members": 3},
+    "image": {"iterations": 2400, "batch": 32, "rows": 400, "members": 3},
 }
 LOSS = "log_probability"
 """What falls by as much as the loss of the predicted class rises."""
@@ -199,7 +200,8 @@ class CXPlain(Method):
     Args:
         rows: training inputs that are asked once, with each player removed.
         members: networks in the bootstrap ensemble; one has no interval.
-        iterations: training steps of each member.
+        iterations: training steps, in equal parts for the members.
+        seconds: ends training in place of `iterations`, in equal parts too.
         batch: inputs a step.
         output: what falls, `log_probability`, which is minus the loss of the paper, or see `benchmark.models.outputs`.
 
@@ -214,6 +216,7 @@ class CXPlain(Method):
     rows: int | None = bounded(None, low=2)
     members: int | None = bounded(None, low=1)
     iterations: int | None = bounded(None, low=1)
+    seconds: float | None = bounded(None, above=0)
     batch: int | None = bounded(None, low=1)
     output: str = bounded(LOSS, among=(LOSS, *OUTPUTS))
 
@@ -240,6 +243,7 @@ class CXPlain(Method):
         def train(module: nn.Module, checkpoint: Path) -> dict[str, Any]:
             x, held = rows_for(task, seed, settings["rows"])
             targets = targets_for(task, players, x, held, self.output)
+            fitting = fitting_for(settings["iterations"], self.seconds).part(members)
             curves: Curves = []
             for i, member in enumerate(module.children()):
                 bootstrap = torch.Generator(x.device).manual_seed(seed_for(seed, "bootstrap", i))
@@ -255,7 +259,7 @@ class CXPlain(Method):
                 member_curves = fit(
                     member,
                     objective,
-                    Fitting(settings["iterations"], 1e-3),
+                    fitting,
                     seed_for(seed, "member", i),
                     checkpoint.with_suffix(f".{i}.pt"),
                     f"cxplain {i + 1}",

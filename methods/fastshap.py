@@ -12,11 +12,21 @@ from torch import Tensor, nn
 
 from benchmark.core.parameters import Space, bounded, parameters, with_defaults
 from benchmark.core.types import METHODS, Attribute, Method, Modality, Task, TaskSpec
-from benchmark.learning.fitting import Fitting, fit
+from benchmark.learning.fitting import fit
 from benchmark.learning.objective import StatelessObjective
 from benchmark.models.batching import Batching
 from benchmark.models.outputs import OUTPUTS, outputs
-from methods.amortised import AmortisedExplainer, Labelled, Players, combined, rows_for, surrogate_of, trained
+from methods.amortised import (
+    AmortisedExplainer,
+    Labelled,
+    Players,
+    combined,
+    fitting_for,
+    halves,
+    rows_for,
+    surrogate_of,
+    trained,
+)
 
 DEFAULTS: dict[Modality, dict[str, int]] = {
     "table": {"iterations": 2000, "batch": 64, "coalitions": 16},
@@ -189,7 +199,8 @@ class FastShap(Method):
             near the expected prediction given the features that are present.
         normalise: whether values are shifted so that they add up to what all players change together (section 3.3).
         penalty: weight of the squared gap that normalisation closes, at least 0.
-        iterations: training steps.
+        iterations: training steps, of which a surrogate has one half.
+        seconds: ends training in place of `iterations`; a surrogate has one half of them too.
         batch: inputs a step.
         coalitions: of each input a step, in pairs of complements.
 
@@ -206,12 +217,15 @@ class FastShap(Method):
     normalise: bool = True
     penalty: float = bounded(0.0, low=0)
     iterations: int | None = bounded(None, low=1)
+    seconds: float | None = bounded(None, above=0)
     batch: int | None = bounded(None, low=1)
     coalitions: int | None = bounded(None, low=2)
 
     def resolved(self, task: Task | TaskSpec) -> Self:
         """See `Method`."""
-        return with_defaults(self, DEFAULTS[task.modality])
+        defaults = DEFAULTS[task.modality]
+        trained_nets = 2 if self.value == "surrogate" else 1
+        return with_defaults(self, defaults | {"iterations": trained_nets * defaults["iterations"]})
 
     def prepare(self, task: Task, seed: int) -> Attribute:
         """See `Method`; the explainer is a `TrainedExplainer`.
@@ -220,10 +234,12 @@ class FastShap(Method):
             DivergedError: a loss is not finite.
         """
         settings = parameters(self.resolved(task))
-        iterations = settings["iterations"]
+        budget = {"iterations": settings["iterations"], "seconds": self.seconds}
+        if self.value == "surrogate":
+            budget = halves(**budget)
         players, classes = Players(task), len(task.class_names)
         conditioned = classes > MANY_CLASSES
-        surrogate, surrogate_report = surrogate_of(task, seed, iterations) if self.value == "surrogate" else (None, {})
+        surrogate, surrogate_report = surrogate_of(task, seed, **budget) if self.value == "surrogate" else (None, {})
         game = Game(task, players, surrogate, conditioned, self.output)
 
         def build() -> nn.Module:
@@ -248,7 +264,7 @@ class FastShap(Method):
                 self.normalise,
                 self.penalty,
             )
-            return {"curves": fit(module, objective, Fitting(iterations, 1e-3), seed, checkpoint, "fastshap")}
+            return {"curves": fit(module, objective, fitting_for(**budget), seed, checkpoint, "fastshap")}
 
         module, report = trained(task, "fastshap", settings, seed, build, train)
 

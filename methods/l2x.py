@@ -12,23 +12,27 @@ from torch import Tensor, nn
 
 from benchmark.core.parameters import Space, bounded, parameters, with_defaults
 from benchmark.core.types import METHODS, Attribute, Method, Modality, Task, TaskSpec
-from benchmark.learning.fitting import Fitting, fit
+from benchmark.learning.fitting import fit
 from benchmark.learning.objective import StatelessObjective
 from methods.amortised import (
     AmortisedExplainer,
     Labelled,
     Players,
+    combined,
+    fitting_for,
+    halves,
     predictions,
     predictor_for,
     rows_for,
     surrogate_of,
     trained,
+    uniform_size,
 )
 
 DEFAULTS: dict[Modality, dict[str, Any]] = {
-    "table": {"iterations": 1000, "batch": 128, "temperature": 0.1},
-    "text": {"iterations": 1000, "batch": 32, "k": 10, "temperature": 0.5},
-    "image": {"iterations": 1000, "batch": 32, "k": 10, "temperature": 0.5},
+    "table": {"iterations": 2000, "batch": 128, "temperature": 0.1},
+    "text": {"iterations": 2000, "batch": 32, "k": 10, "temperature": 0.5},
+    "image": {"iterations": 2000, "batch": 32, "k": 10, "temperature": 0.5},
 }
 SHARE = 3
 """One column in three of a table is selected."""
@@ -71,7 +75,8 @@ def top_k(logits: Tensor, k: int) -> Tensor:
 class Selection(StatelessObjective):
     """The objective E sum_c p_c(x) log q_c(x_S), S drawn by the selector; see `benchmark.learning.fitting.Objective`.
 
-    Source: Chen et al. 2018, eq. 6.
+    Source: Chen et al. 2018, eq. 6. Where players are known, half of a batch is seen under random masks, whatever is
+    selected, so that the predictor goes on learning what features tell, not what being selected tells.
 
     Args:
         selector: maps inputs (B, ...) to logits (B, n) of players.
@@ -82,6 +87,7 @@ class Selection(StatelessObjective):
         batch: inputs a step.
         k: see `relaxed_k_hot`.
         temperature: see `relaxed_k_hot`.
+        valid: (N, n) bool, where there is a player; without it all of a batch is selected from.
     """
 
     def __init__(
@@ -94,25 +100,32 @@ class Selection(StatelessObjective):
         batch: int,
         k: int,
         temperature: float,
+        valid: Tensor | None = None,
     ) -> None:
-        self.selector, self.predictor, self.x, self.p = selector, predictor, x, p
+        self.selector, self.predictor, self.x, self.p, self.valid = selector, predictor, x, p, valid
         self.held, self.batch, self.k, self.temperature = held, batch, k, temperature
 
     def loss(self, generator: torch.Generator) -> Tensor:
         """See `Objective`."""
         drawn = torch.randint(len(self.x) - self.held, (self.batch,), generator=generator, device=self.x.device)
         rows = drawn + self.held
-        return self._loss(self.x[rows], self.p[rows], generator)
+        masked = rows[: 0 if self.valid is None else self.batch // 2]
+        masks = [] if self.valid is None else [uniform_size(self.valid[masked], 1, generator)[:, 0].to(self.p)]
+        selection = torch.cat([*masks, self.select(self.x[rows[len(masked) :]], generator)])
+        return self._loss(self.x[rows], self.p[rows], selection)
 
-    def _loss(self, x: Tensor, p: Tensor, generator: torch.Generator) -> Tensor:
-        selection = relaxed_k_hot(self.selector(x), self.k, self.temperature, generator)
+    def select(self, x: Tensor, generator: torch.Generator) -> Tensor:
+        """Return a relaxed selection (B, n) for inputs x (B, ...)."""
+        return relaxed_k_hot(self.selector(x), self.k, self.temperature, generator)
+
+    def _loss(self, x: Tensor, p: Tensor, selection: Tensor) -> Tensor:
         return -(p * self.predictor(x, selection).log_softmax(1)).sum(1).mean()
 
     def validate(self) -> dict[str, float]:
         """See `Objective`."""
         generator = torch.Generator(self.x.device).manual_seed(0)
         x, p = self.x[: self.held], self.p[: self.held]
-        return {"loss": float(torch.stack([self._loss(x, p, generator) for _ in range(4)]).mean())}
+        return {"loss": float(torch.stack([self._loss(x, p, self.select(x, generator)) for _ in range(4)]).mean())}
 
 
 @METHODS.register("l2x", kind="learned", modalities=("table", "text", "image"))
@@ -121,14 +134,16 @@ class L2X(Method):
     """Chance that a feature is among the k most telling ones (L2X, Chen et al. 2018), whatever the class.
 
     The paper explains by the k largest logits; here the attribution is each player's chance to be drawn, which ranks
-    all of them. The report has the encoding diagnostic: how often the predictor trained along, and one trained on
-    random masks, find the model's class from the selection; a large gap means that the choice itself tells the class
-    (Jethani et al. 2021).
+    all of them. Two departures keep the choice from telling the class: the predictor is first trained on random masks
+    alone, and half of each batch stays under such masks while selector and predictor learn together. The report has
+    the encoding diagnostic: how often the predictor trained along, and one trained on random masks, find the model's
+    class from the selection; a large gap means that the choice itself tells the class (Jethani et al. 2021).
 
     Args:
         k: players that are selected, by default a third of a table's columns, ten words or ten patches.
         temperature: of the relaxation, above 0.
-        iterations: training steps.
+        iterations: training steps, one half for the predictor under random masks, one for both nets.
+        seconds: ends training in place of `iterations`, in the same halves.
         batch: inputs a step.
 
     Example:
@@ -137,13 +152,14 @@ class L2X(Method):
     """
 
     space: ClassVar[Space] = Space(
-        {"temperature": (0.1, 0.5, 1.0), "iterations": (1000, 3000)},
+        {"temperature": (0.1, 0.3, 0.5, 1.0), "iterations": (2000, 4000)},
         {"table": {"k": (None, 1, 2, 4)}, "text": {"k": (5, 10, 20)}, "image": {"k": (5, 10, 20)}},
     )
     only_predicted: ClassVar[bool] = True
     k: int | None = bounded(None, low=1)
     temperature: float | None = bounded(None, above=0)
     iterations: int | None = bounded(None, low=1)
+    seconds: float | None = bounded(None, above=0)
     batch: int | None = bounded(None, low=1)
 
     def resolved(self, task: Task | TaskSpec) -> Self:
@@ -157,11 +173,12 @@ class L2X(Method):
             DivergedError: a loss is not finite.
         """
         settings = parameters(self.resolved(task))
-        k, iterations = settings["k"], settings["iterations"]
+        k, half = settings["k"], halves(settings["iterations"], self.seconds)
         players = Players(task)
+        surrogate, surrogate_report = surrogate_of(task, seed, **half)
 
         def build() -> nn.Module:
-            return nn.ModuleDict({"selector": Labelled(task, 1), "predictor": predictor_for(task, masked=False)})
+            return nn.ModuleDict({"selector": Labelled(task, 1), "predictor": predictor_for(task)})
 
         def logits(module: nn.Module, x: Tensor) -> Tensor:
             """Return the selector's logits (B, n) of players."""
@@ -172,9 +189,10 @@ class L2X(Method):
             x, held = rows_for(task, seed)
             p = predictions(task, x)
             net = module.get_submodule("predictor")
+            net.load_state_dict(surrogate.state_dict())
 
             def predictor(x: Tensor, selection: Tensor) -> Tensor:
-                return net(x, weights=selection)
+                return net(x, shown=(selection, players.remove(x, players.valid(x))))
 
             objective = Selection(
                 lambda rows: logits(module, rows),
@@ -185,9 +203,9 @@ class L2X(Method):
                 settings["batch"],
                 k,
                 settings["temperature"],
+                players.valid(x),
             )
-            curves = fit(module, objective, Fitting(iterations, 1e-3), seed, checkpoint, "l2x")
-            surrogate, _ = surrogate_of(task, seed, iterations)
+            curves = fit(module, objective, fitting_for(**half), seed, checkpoint, "l2x")
             with torch.no_grad():
                 selected = top_k(logits(module, x[:held]), k)
                 encoding = agreements(players, predictor, surrogate, x[:held], selected, p[:held].argmax(1))
@@ -198,7 +216,7 @@ class L2X(Method):
         def explain(x: Tensor, target: Tensor) -> Tensor:
             return players.features(inclusion(logits(module, x), k).masked_fill(~players.valid(x), 0.0))
 
-        return AmortisedExplainer(explain, report)
+        return AmortisedExplainer(explain, combined(report, surrogate_report, "surrogate"))
 
 
 def agreements(

@@ -12,24 +12,25 @@ from torch import Tensor, nn
 
 from benchmark.core.parameters import Space, bounded, parameters, with_defaults
 from benchmark.core.types import METHODS, Attribute, Method, Modality, Task, TaskSpec
-from benchmark.learning.fitting import Fitting, fit
+from benchmark.learning.fitting import fit
 from benchmark.learning.objective import StatelessObjective
-from methods.amortised import AmortisedExplainer, Labelled, Players, combined, rows_for, trained
+from methods.amortised import AmortisedExplainer, Labelled, Players, combined, fitting_for, halves, rows_for, trained
 from methods.continuous import rows_per_backward
 from methods.vert_masks import SPARSE, MaskedAnswers, distance, masked, masks_for, sizes
 from methods.vert_tuning import tuned_copy
 
 DEFAULTS: dict[Modality, dict[str, int]] = {
-    "table": {"rows": 512, "rounds": 5, "steps": 60, "tuning": 200, "search": 200, "batch": 128},
-    "text": {"rows": 64, "rounds": 5, "steps": 60, "tuning": 60, "search": 200, "batch": 16},
-    "image": {"rows": 64, "rounds": 5, "steps": 60, "tuning": 60, "search": 200, "batch": 32},
+    "table": {"rows": 512, "rounds": 5, "steps": 60, "iterations": 1000, "search": 200, "batch": 128},
+    "text": {"rows": 64, "rounds": 5, "steps": 60, "iterations": 300, "search": 200, "batch": 16},
+    "image": {"rows": 64, "rounds": 5, "steps": 60, "iterations": 300, "search": 200, "batch": 32},
 }
 
 ITERATIONS: dict[Modality, dict[str, int]] = {
-    "table": {"iterations": 1000},
-    "text": {"iterations": 600},
-    "image": {"iterations": 600},
+    "table": {"iterations": 2000},
+    "text": {"iterations": 1200},
+    "image": {"iterations": 1200},
 }
+"""Of the amortised form, whose copy and net of masks share them."""
 FIRST_BIAS = 3.0
 """The first bias of the head of a net of masks: sigmoid(3) = 0.95. Begun at 0.5 the masks fall to 0 and stay there."""
 
@@ -84,7 +85,8 @@ class VerT(Method):
         rows: training inputs on which the copy is tuned.
         rounds: of finding masks, then tuning the copy.
         steps: of each search for masks, in a round.
-        tuning: training steps of the copy, in a round.
+        iterations: training steps of the copy, in equal parts for the rounds.
+        seconds: ends training in place of `iterations`, in equal parts too, the searches for masks included.
         batch: inputs a step of the tuning.
         search: steps on the frozen copy for each explanation; it costs as many rows forward and backward.
 
@@ -94,14 +96,15 @@ class VerT(Method):
     """
 
     space: ClassVar[Space] = Space(
-        {"rounds": (3, 5), "tuning": (60, 200)},
+        {"rounds": (3, 5), "iterations": (300, 1000)},
         by_rows={60: {"search": (28,)}, 500: {"search": (200,)}, None: {"search": (200, 400)}},
     )
     only_predicted: ClassVar[bool] = True
     rows: int | None = bounded(None, low=2)
     rounds: int | None = bounded(None, low=1)
     steps: int | None = bounded(None, low=1)
-    tuning: int | None = bounded(None, low=1)
+    iterations: int | None = bounded(None, low=1)
+    seconds: float | None = bounded(None, above=0)
     batch: int | None = bounded(None, low=1)
     search: int | None = bounded(None, low=1)
 
@@ -140,23 +143,23 @@ class VerTAmortised(Method):
         rows: training inputs on which the copy is tuned.
         rounds: of finding masks, then tuning the copy.
         steps: of each search for masks, in a round.
-        tuning: training steps of the copy, in a round.
+        iterations: training steps, one half for the copy, one for the net.
+        seconds: ends training in place of `iterations`, in the same halves.
         batch: inputs a step, of the tuning and of the net.
-        iterations: training steps of the net.
 
     Example:
         >>> explain = VerTAmortised(iterations=300).prepare(task, seed=0)
         >>> explain(x, target)  # (B, G) in [0, 1]
     """
 
-    space: ClassVar[Space] = Space({"rounds": (3, 5), "tuning": (60, 200), "iterations": (600, 1000, 2000)})
+    space: ClassVar[Space] = Space({"rounds": (3, 5), "iterations": (600, 1200, 2000, 4000)})
     only_predicted: ClassVar[bool] = True
     rows: int | None = bounded(None, low=2)
     rounds: int | None = bounded(None, low=1)
     steps: int | None = bounded(None, low=1)
-    tuning: int | None = bounded(None, low=1)
-    batch: int | None = bounded(None, low=1)
     iterations: int | None = bounded(None, low=1)
+    seconds: float | None = bounded(None, above=0)
+    batch: int | None = bounded(None, low=1)
 
     def resolved(self, task: Task | TaskSpec) -> Self:
         """See `Method`."""
@@ -169,8 +172,8 @@ class VerTAmortised(Method):
             DivergedError: a loss is not finite.
         """
         settings = parameters(self.resolved(task))
-        of_copy = {key: value for key, value in settings.items() if key != "iterations"}
-        tuned, copy_report = tuned_copy(task, of_copy, seed)
+        half = halves(settings["iterations"], self.seconds)
+        tuned, copy_report = tuned_copy(task, settings | half, seed)
         players = Players(task)
 
         def mask(module: nn.Module, x: Tensor) -> Tensor:
@@ -180,7 +183,7 @@ class VerTAmortised(Method):
             x, held = rows_for(task, seed)
             answer = masked(task, tuned, players, x)
             objective = Masking(lambda rows: mask(module, x[rows]), answer, players.valid(x), held, settings["batch"])
-            schedule = Fitting(settings["iterations"], 1e-3)
+            schedule = fitting_for(**half)
             return {"curves": fit(module, objective, schedule, seed, checkpoint, "vert_amortised")}
 
         def build() -> nn.Module:

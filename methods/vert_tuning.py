@@ -15,7 +15,7 @@ from benchmark.core.store import Made, discard, load_or_make
 from benchmark.core.types import Task
 from benchmark.learning.fitting import Curves, Fitting, fit
 from benchmark.learning.objective import StatelessObjective
-from benchmark.models.metering import count_as
+from benchmark.models.metering import count_as, spent
 from methods.amortised import Players, predictions, rows_for, trained
 from methods.continuous import rows_per_backward
 from methods.vert_masks import MaskedAnswers, distance, masked, masks_for, sizes
@@ -80,11 +80,11 @@ class Alternation:
     Args:
         task: model, training inputs and removal.
         module: the copy, changed in place.
-        settings: `rows`, `rounds`, `steps`, `tuning` and `batch`; see `methods.vert.VerT`.
+        settings: `rows`, `rounds`, `steps`, `iterations`, `seconds` and `batch`; see `methods.vert.VerT`.
         seed: base of what is drawn.
     """
 
-    def __init__(self, task: Task, module: nn.Module, settings: dict[str, int], seed: int) -> None:
+    def __init__(self, task: Task, module: nn.Module, settings: dict[str, Any], seed: int) -> None:
         self.task, self.module, self.settings, self.seed = task, module, settings, seed
         self.players = Players(task)
         self.x, self.held = rows_for(task, seed, settings["rows"])
@@ -101,14 +101,15 @@ class Alternation:
         """
         rounds = self.settings["rounds"]
         files = [checkpoint.with_suffix(f".{number}.safetensors") for number in range(rounds)]
-        masks, curves, mask_sizes = self.valid.float(), [], []
+        masks, mask_sizes = self.valid.float(), []
+        curves: Curves = []
         for number, file in enumerate(files):
             make = partial(self.round, number, masks, checkpoint.with_suffix(f".{number}.pt"))
             state, facts = load_or_make(file, make, "round of vert")
             masks = state.pop(MASKS).to(masks)
             self.module.load_state_dict(state)
             mask_sizes.append(facts["size"])
-            begun = number * self.settings["tuning"]
+            begun = curves[-1]["iteration"] if curves else 0
             curves += [point | {"iteration": point["iteration"] + begun} for point in facts["curves"]]
         self.module.requires_grad_(False)
         for file in files:
@@ -118,6 +119,7 @@ class Alternation:
 
     def round(self, number: int, masks: Tensor, checkpoint: Path) -> Made:
         """Return what a round leaves: weights and masks, and the facts about it."""
+        begun = spent().seconds
         rounds = self.settings["rounds"]
         self.module.requires_grad_(False)
         masks = masks_for(
@@ -132,16 +134,20 @@ class Alternation:
         )
         size = float(sizes(masks, self.valid).mean())
         masks = rounded(masks, number, rounds)
-        curves = self.tune(number, masks, checkpoint)
+        curves = self.tune(number, masks, checkpoint, spent().seconds - begun)
         return self.module.state_dict() | {MASKS: masks}, {"curves": curves, "size": size}
 
-    def tune(self, number: int, masks: Tensor, checkpoint: Path) -> Curves:
-        """Fit the copy to the inputs under masks (N, n); one without parameters, such as a formula, stays the model."""
+    def tune(self, number: int, masks: Tensor, checkpoint: Path, searched: float) -> Curves:
+        """Fit the copy to the inputs under masks (N, n), the search for which took so many seconds.
+
+        One without parameters, such as a formula, stays the model.
+        """
         if not any(True for _ in self.module.parameters()):
             return []
         self.module.requires_grad_(True)
         objective = Tuning(self.module, self.answer, self.p, masks, self.valid, self.held, self.settings["batch"])
-        settings = Fitting(self.settings["tuning"], TUNING_RATE, decay=0.0, checks=5)
+        whole = Fitting(self.settings["iterations"], TUNING_RATE, decay=0.0, checks=5, seconds=self.settings["seconds"])
+        settings = whole.part(self.settings["rounds"]).less(searched, "a search for masks")
         return fit(
             self.module, objective, settings, seed_for(self.seed, "round", number), checkpoint, f"vert {number + 1}"
         )
@@ -152,7 +158,7 @@ class Alternation:
         return float((self.p[: self.held].argmax(1) == of_copy).double().mean())
 
 
-def tuned_copy(task: Task, settings: dict[str, int], seed: int) -> tuple[nn.Module, dict[str, Any]]:
+def tuned_copy(task: Task, settings: dict[str, Any], seed: int) -> tuple[nn.Module, dict[str, Any]]:
     """Return the task's model as the alternating rounds tuned it, frozen, and the report; the original stays."""
 
     def build() -> nn.Module:

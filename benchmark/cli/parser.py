@@ -143,6 +143,8 @@ def build_parser() -> argparse.ArgumentParser:
     run.add_argument("--limit", type=positive, metavar="N", help="only the first N test samples")
     add_allow_weak(run)
     run.add_argument("--seed", type=natural, default=0, help="base of every random draw (default: 0)")
+    run.add_argument("--training-budget", metavar="N|Ns",
+                     help="train every learned method for N iterations, or for N seconds (60s)")  # fmt: skip
     run.add_argument("--models", type=several, default=(0,), metavar="S,S",
                      help="seeds of the task's model, for tables and texts of ours (default: 0)")  # fmt: skip
     run.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")

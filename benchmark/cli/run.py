@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from benchmark.core.registry import Entry, Registry
     from benchmark.records.store import RecordStore
     from benchmark.running.jobs import Outcome
-    from benchmark.running.plan import PlannedTask
+    from benchmark.running.plan import MethodChoice, PlannedTask
     from benchmark.running.settings import Settings
 
 log = logging.getLogger("benchmark")
@@ -34,6 +34,8 @@ def run_command(arguments: argparse.Namespace) -> int:
 
     names = TASKS.select(arguments.task)
     choices = parse_methods(arguments.methods)
+    if arguments.training_budget is not None:
+        choices = _within(arguments.training_budget, choices)
     metrics = tuple(select_metrics(arguments.metrics))
     sources = chosen_sources(arguments)
     store = RecordStore(arguments.out)
@@ -66,6 +68,15 @@ def run_command(arguments: argparse.Namespace) -> int:
     outcomes, unbuilt = run_all(plans, store, settings)
     code = _report(outcomes, store, arguments.json)
     return DataError.exit_code if missing or unbuilt else code
+
+
+def _within(budget: str, choices: list[MethodChoice]) -> list[MethodChoice]:
+    """Return methods, those that are learned with a budget of training given as a parameter."""
+    from benchmark.learning.budget import TrainingBudget
+    from benchmark.running.plan import MethodChoice
+
+    given = TrainingBudget.parse(budget).given((choice.name, choice.given) for choice in choices)
+    return [MethodChoice(choice.name, own) for choice, own in zip(choices, given, strict=True)]
 
 
 def _refuse_nothing(plans: list[PlannedTask], text: str) -> None:

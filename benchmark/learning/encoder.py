@@ -117,7 +117,11 @@ class Backbone(nn.Module):
         self.head = nn.Linear(width, per_token)
 
     def forward(
-        self, x: Tensor, extra: Tensor | None = None, removed: Tensor | None = None, weights: Tensor | None = None
+        self,
+        x: Tensor,
+        extra: Tensor | None = None,
+        removed: Tensor | None = None,
+        shown: tuple[Tensor, Tensor] | None = None,
     ) -> Tensor:
         """Return (B, G, outputs); padding gets zeros, and is cut off before attention where all rows have it.
 
@@ -125,15 +129,15 @@ class Backbone(nn.Module):
             x: inputs (B, ...).
             extra: conditioning tokens (B, T, width), which are attended to and give no output.
             removed: (B, G) bool, for masked encoders; a text's removed words show by themselves.
-            weights: (B, tokens) in [0, 1], the share of each token's content that is seen; at 0 only its place is left.
+            shown: for masked encoders, in place of `removed`: the share (B, tokens) in [0, 1] of each token that is
+                seen, and inputs (B, ...) from which all is removed, which make up the rest of it.
         """
         real = self._real(x)
         if real is not None:
             length = max(1, int(real.sum(1).max()))
             x, real = x[:, :length], real[:, :length]
-        tokens = self._tokens(x, removed)
+        tokens = self._tokens(x, removed) if shown is None else self._partly(x, *shown)
         count = tokens.shape[1]
-        tokens = tokens if weights is None else tokens * weights[:, :count].unsqueeze(-1)
         tokens = tokens + self.place[:count]
         ignored = None if real is None else ~real
         if extra is not None:
@@ -177,6 +181,13 @@ class Backbone(nn.Module):
                 return self.project(self.embed(x))
             case _:
                 return self.patchify(x).flatten(2).mT
+
+    def _partly(self, x: Tensor, share: Tensor, empty: Tensor) -> Tensor:
+        """Return tokens between those of x and those of `empty`, from which all is removed; see `forward`."""
+        removed = torch.ones(len(x), self.shape.features, dtype=torch.bool, device=x.device)
+        whole, rest = self._tokens(x, ~removed), self._tokens(empty[:, : x.shape[1]], removed)
+        share = share[:, : whole.shape[1]].unsqueeze(-1)
+        return share * whole + (1 - share) * rest
 
     def _unpatchify(self, by_patch: Tensor) -> Tensor:
         """Lay out the sites of each patch (B, patches, patch * patch * outputs) in raster order of the image."""

@@ -8,7 +8,7 @@ import math
 import pickle
 import sys
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
@@ -24,7 +24,7 @@ from benchmark.processes.progress import tqdm
 
 CHECKPOINT_SECONDS = 20.0
 """Seconds between checkpoints: what a kill may cost."""
-FORMAT = 3
+FORMAT = 4
 """Of checkpoints: raised when what stands in them changes."""
 
 
@@ -37,12 +37,14 @@ class Fitting:
     """How a module is fitted: AdamW under a one-cycle rate, validated now and then.
 
     Args:
-        iterations: steps, at most.
+        iterations: optimiser steps, at most.
         rate: peak of the learning rate.
         decay: AdamW's weight decay.
         clip: the largest norm of a gradient; longer ones are scaled to it.
         checks: how often it is validated, at equal distances.
         patience: training ends early where so many checks in a row bring nothing better.
+        seconds: ends training in place of `iterations`: the cycle of the rate and the checks run over the seconds. How
+            many iterations that is depends on the machine.
     """
 
     iterations: int
@@ -51,15 +53,45 @@ class Fitting:
     clip: float = 1.0
     checks: int = 20
     patience: int = 8
+    seconds: float | None = None
 
     @property
     def iterations_per_check(self) -> int:
-        """Return the distance of two checks."""
+        """Return the distance of two checks, where training ends by iterations."""
         return max(1, self.iterations // self.checks)
+
+    def part(self, count: int) -> Fitting:
+        """Return the settings of each of `count` fits that share the iterations and the seconds equally."""
+        seconds = None if self.seconds is None else self.seconds / count
+        return replace(self, iterations=-(-self.iterations // count), seconds=seconds)
+
+    def less(self, used: float, what: str) -> Fitting:
+        """Return these settings for what is left of the seconds, if they end the training, after `used` of them.
+
+        Args:
+            used: seconds.
+            what: took them.
+
+        Raises:
+            BenchmarkError: nothing is left.
+        """
+        if self.seconds is None:
+            return self
+        if used >= self.seconds:
+            raise BenchmarkError(
+                f"{what} took {used:.1f} s, and nothing is left of {self.seconds:g} s to train in: give more seconds"
+            )
+        return replace(self, seconds=self.seconds - used)
 
 
 class Objective(Protocol):
-    """What a module is fitted to: a loss, and figures that say which weights are best."""
+    """What a module is fitted to: a loss, and figures that say which weights are best.
+
+    Attributes:
+        progress: share of the training that is done, in [0, 1], which `fit` sets before each loss and each check.
+    """
+
+    progress: float
 
     def loss(self, generator: torch.Generator) -> Tensor:
         """Return the loss, a scalar with a gradient, of one batch drawn with `generator`."""
@@ -83,6 +115,17 @@ class Objective(Protocol):
 
 Curves = list[dict[str, float]]
 """One row a check: `iteration`, and what the objective's `validate` gave, as far as it is a number."""
+TICKS = 10_000
+"""Steps of the rate's cycle where it runs over seconds."""
+
+
+def iterations(curves: Curves) -> int:
+    """Return how many iterations were made until the last check of each of the fits that `curves` are of.
+
+    A row whose iteration is not above that of the row before begins another fit.
+    """
+    counts = [int(point["iteration"]) for point in curves]
+    return sum(count for count, following in zip(counts, [*counts, 0][1:], strict=True) if following <= count)
 
 
 def fit(
@@ -129,20 +172,19 @@ def fit(
 
 def _run(training: _Training, checkpoint: Path | None) -> None:
     """Step to the last iteration, or until training ends early, with checks and checkpoints on the way."""
-    settings, stored = training.settings, time.monotonic()
+    stored = time.monotonic()
     with tqdm(
-        total=settings.iterations,
+        total=None if training.settings.seconds is not None else training.settings.iterations,
         initial=training.done,
         desc=training.what,
         disable=not sys.stderr.isatty(),
         leave=False,
         position=1,
     ) as bar:
-        while training.done < settings.iterations:
+        while not training.is_over:
             training.step()
             bar.update()
-            is_last = training.done == settings.iterations
-            if is_last or training.done % settings.iterations_per_check == 0:
+            if training.is_checked:
                 training.check()
                 if training.has_no_hope:
                     return
@@ -161,6 +203,8 @@ class _Training:
         best_iteration: at which it was seen.
         best_weights: the module's weights and buffers then; empty before the first check.
         waited: the last check at which the objective was `waiting`: patience counts from there.
+        seconds_before: seconds of training before it was interrupted.
+        progress: share of the training that is done, in [0, 1].
     """
 
     def __init__(self, module: nn.Module, objective: Objective, settings: Fitting, seed: int, what: str) -> None:
@@ -169,17 +213,19 @@ class _Training:
         self.generator = torch.Generator(self.device).manual_seed(seed)
         fused = self.device.type in ("cpu", "cuda")
         self.optimiser = torch.optim.AdamW(module.parameters(), settings.rate, weight_decay=settings.decay, fused=fused)
-        self.schedule = torch.optim.lr_scheduler.OneCycleLR(
-            self.optimiser, settings.rate, total_steps=settings.iterations + 1
-        )
+        steps = settings.iterations if settings.seconds is None else TICKS
+        self.schedule = torch.optim.lr_scheduler.OneCycleLR(self.optimiser, settings.rate, total_steps=steps + 1)
         self.done = 0
         self.curves: Curves = []
         self.best_loss, self.best_iteration = float("inf"), 0
         self.best_weights: dict[str, Tensor] = {}
         self.waited = 0
+        self.seconds_before, self.begun = 0.0, time.monotonic()
+        self.progress = 0.0
         self.spent_before = spent()
         shapes = {key: [str(value.dtype), *value.shape] for key, value in module.state_dict().items()}
-        self.identity = key_of(FORMAT, torch.__version__, asdict(settings), seed, type(self.optimiser).__name__, shapes)
+        asked = asdict(settings) | {"seconds": settings.seconds is not None}  # what is left of them is never the same
+        self.identity = key_of(FORMAT, torch.__version__, asked, seed, type(self.optimiser).__name__, shapes)
 
     def step(self) -> None:
         """Make one iteration.
@@ -188,6 +234,7 @@ class _Training:
             DivergedError: the loss or its gradient is not finite.
         """
         self.module.train()
+        self.objective.progress = self.progress
         loss = self.objective.loss(self.generator)
         self.optimiser.zero_grad()
         loss.backward()
@@ -198,11 +245,41 @@ class _Training:
                 f"{self.done + 1}; try a lower rate than {self.settings.rate:g}"
             )
         self.optimiser.step()
-        self.schedule.step()
         self.done += 1
+        self.advance()
+
+    def advance(self) -> None:
+        """Note how much of the training is done, and set the rate of the next iteration."""
+        seconds = self.settings.seconds
+        if seconds is None:
+            self.progress = self.done / self.settings.iterations
+        else:
+            self.progress = min(1.0, self.seconds / seconds)
+            self.schedule.last_epoch = round(TICKS * self.progress) - 1  # of which the next line makes the next one
+        self.schedule.step()
+
+    @property
+    def seconds(self) -> float:
+        """Return the seconds of training so far, those before an interruption included."""
+        return self.seconds_before + time.monotonic() - self.begun
+
+    @property
+    def is_over(self) -> bool:
+        """Tell whether iterations, or seconds, are used up. One iteration is made in any case."""
+        return self.done > 0 and self.progress >= 1.0
+
+    @property
+    def is_checked(self) -> bool:
+        """Tell whether a check is due after this iteration."""
+        if self.is_over:
+            return True
+        if self.settings.seconds is not None:
+            return int(self.progress * self.settings.checks) > len(self.curves)
+        return self.done % self.settings.iterations_per_check == 0
 
     def check(self) -> None:
         """Validate, note the figures, and copy the weights where they are the best so far."""
+        self.objective.progress = self.progress
         figures = _validate(self.module, self.objective)
         numbers = {key: value for key, value in figures.items() if math.isfinite(value)}
         self.curves.append({"iteration": float(self.done)} | numbers)
@@ -215,8 +292,8 @@ class _Training:
     @property
     def has_no_hope(self) -> bool:
         """Tell, after a check, whether nothing better has come for so long that training ends early."""
-        since = self.done - max(self.best_iteration, self.waited)
-        return since >= self.settings.patience * self.settings.iterations_per_check
+        since = max(self.best_iteration, self.waited)
+        return sum(point["iteration"] > since for point in self.curves) >= self.settings.patience
 
     def end(self) -> None:
         """Leave the module with its best weights, in eval mode and frozen.
@@ -239,7 +316,7 @@ class _Training:
             "objective": self.objective.state(),
             "generator": self.generator.get_state(),
             "torch": torch.get_rng_state(),
-            "progress": {name: getattr(self, name) for name in PROGRESS},
+            "progress": {name: getattr(self, name) for name in PROGRESS} | {"seconds_before": self.seconds},
             "spent": asdict(spent() - self.spent_before),
         }
 
@@ -255,10 +332,11 @@ class _Training:
         torch.set_rng_state(state["torch"].cpu())
         for name in PROGRESS:
             setattr(self, name, state["progress"][name])
+        self.begun = time.monotonic()
         charge(Cost(**state["spent"]))
 
 
-PROGRESS = ("done", "curves", "best_loss", "best_iteration", "best_weights", "waited")
+PROGRESS = ("done", "curves", "best_loss", "best_iteration", "best_weights", "waited", "progress", "seconds_before")
 """Attributes of `_Training` that a checkpoint holds as they are."""
 
 

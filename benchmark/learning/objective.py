@@ -8,6 +8,8 @@ from typing import Any
 class StatelessObjective:
     """An objective (see `benchmark.learning.fitting.Objective`) of which a checkpoint has nothing to store."""
 
+    progress: float = 0.0
+
     def state(self) -> dict[str, Any]:
         """See `Objective`."""
         return {}

@@ -9,14 +9,15 @@ import torch
 
 from benchmark.core.seeding import seeded
 from benchmark.learning.encoder import Backbone, Shape, shape_of
+from methods.amortised import Players
 from tests import toys
 
 TASKS = {"table": toys.table, "text": toys.text, "image": toys.image}
 
 
-def backbone(task, outputs=1, **sizes):
+def backbone(task, outputs=1, masked=False):
     with seeded(0):
-        return Backbone(shape_of(task, outputs, 16, 2, 4, **sizes)).eval().requires_grad_(False)
+        return Backbone(replace(shape_of(task, outputs, 16, 2, 4), masked=masked)).eval().requires_grad_(False)
 
 
 @pytest.mark.parametrize("modality", TASKS)
@@ -47,8 +48,7 @@ def test_padding_says_nothing_and_gets_nothing():
 @pytest.mark.parametrize("modality", ["table", "image"])
 def test_a_masked_encoder_tells_what_is_missing_from_a_zero(modality):
     task = TASKS[modality]()
-    with seeded(0):
-        net = Backbone(replace(shape_of(task, 1, 16, 2, 4), masked=True)).eval().requires_grad_(False)
+    net = backbone(task, masked=True)
     x = torch.zeros_like(task.test.x[:1].float())
     removed = torch.zeros(1, task.n_features, dtype=torch.bool)
     here = net(x, removed=removed)
@@ -63,24 +63,19 @@ def test_a_masked_encoder_tells_what_is_missing_from_a_zero(modality):
 
 
 @pytest.mark.parametrize("modality", TASKS)
-def test_a_token_without_weight_says_nothing(modality):
+def test_what_is_shown_in_part_lies_between_there_and_removed(modality):
     task = TASKS[modality]()
-    net = backbone(task)
+    net = backbone(task, masked=True)
+    players = Players(task)
     x = task.test.x[5:7] if modality == "text" else task.test.x[5:7].float()
-    count = len(net.place)
-    weights = torch.ones(2, count)
-    torch.testing.assert_close(net(x, weights=weights), net(x))
-    weights[:, 0] = 0
-    other = x.clone()
-    if modality == "image":
-        side = net.shape.patch
-        other[:, :, :side, :side] += 1
-    elif modality == "text":
-        other[:, 0] = 29 - other[:, 0] // 2
-    else:
-        other[:, 0] += 1
-    assert not torch.equal(net(other), net(x))
-    torch.testing.assert_close(net(other, weights=weights), net(x, weights=weights))
+    valid = players.valid(x)
+    empty = players.remove(x, valid)
+    removed = valid & (torch.rand(valid.shape, generator=torch.Generator().manual_seed(0)) < 0.5)
+    without = net(players.remove(x, removed), removed=players.features(removed))
+    torch.testing.assert_close(net(x, shown=((~removed).float(), empty)), without)
+    halfway = net(x, shown=(1 - 0.5 * removed.float(), empty))
+    assert not torch.allclose(halfway, without)
+    assert not torch.allclose(halfway, net(x, removed=players.features(torch.zeros_like(removed))))
 
 
 def test_patches_are_laid_out_in_raster_order():

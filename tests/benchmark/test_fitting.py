@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import nn
 
+from benchmark.core.errors import BenchmarkError
 from benchmark.core.seeding import seeded
 from benchmark.learning import fitting
 from benchmark.learning.fitting import DivergedError, Fitting, fit
@@ -292,3 +293,94 @@ def test_training_goes_on_where_no_checkpoint_can_be_written(tmp_path, said, mon
     (tmp_path / "file").touch()
     assert torch.equal(anew(tmp_path / "file" / "checkpoint.pt")[0], anew(None)[0])
     assert said.text.count("cannot be written") == 1
+
+
+# Seconds in place of iterations
+
+
+class Clock:
+    """Moves by a hundredth of a second each time it is read."""
+
+    def __init__(self, monkeypatch):
+        self.now = 0.0
+        monkeypatch.setattr(fitting.time, "monotonic", self)
+
+    def __call__(self):
+        self.now += 0.01
+        return self.now
+
+
+def in_seconds(seconds, **more):
+    return Fitting(iterations=3, rate=1e-2, checks=6, seconds=seconds, **more)
+
+
+def test_seconds_end_training_and_the_cycle_of_the_rate_with_it(monkeypatch):
+    Clock(monkeypatch)
+    net, rates, shares = module(), [], []
+
+    class Watched(Line):
+        def loss(self, generator):
+            shares.append(self.progress)
+            return super().loss(generator)
+
+    real = torch.optim.AdamW.step
+
+    def step(self, *given):
+        rates.append(self.param_groups[0]["lr"])
+        return real(self, *given)
+
+    monkeypatch.setattr(torch.optim.AdamW, "step", step)
+    curves = fit(net, Watched(net), in_seconds(2.0), 0)
+    done = int(curves[-1]["iteration"])
+    assert done == len(rates) > 3, "iterations do not end it"
+    assert len(curves) == 6, "checks at equal distances of the seconds"
+    assert shares == sorted(shares)
+    assert (shares[0], round(shares[-1], 1)) == (0.0, 1.0)
+    assert max(rates) == pytest.approx(1e-2, rel=1e-2)
+    assert 0.2 < rates.index(max(rates)) / done < 0.4, "the peak of one cycle is at three tenths"
+    assert rates[-1] < 1e-4, "the rate has fallen when the seconds end"
+
+
+def test_training_by_seconds_goes_on_with_what_is_left_after_a_kill(tmp_path, monkeypatch):
+    monkeypatch.setattr(fitting, "CHECKPOINT_SECONDS", 0.0)
+    clock = Clock(monkeypatch)
+    path, net = tmp_path / "checkpoint.pt", module()
+    whole = module()
+    expected = fit(whole, Line(whole), in_seconds(2.0), 0, tmp_path / "other.pt")[-1]["iteration"]
+
+    class Killed(Line):
+        def loss(self, generator):
+            if self.calls == 20:
+                raise KeyboardInterrupt
+            return super().loss(generator)
+
+    with pytest.raises(KeyboardInterrupt):
+        fit(net, Killed(net), in_seconds(2.0), 0, path)
+    clock.now += 1000.0
+    again = module()
+    objective = Line(again)
+    curves = fit(again, objective, in_seconds(1.98), 0, path)  # what comes before a fit takes a little more, or less
+    assert curves[-1]["iteration"] == objective.calls == pytest.approx(expected, abs=4)
+
+
+def test_one_iteration_is_made_however_few_the_seconds():
+    net = module()
+    curves = fit(net, Line(net), in_seconds(1e-9), 0)
+    assert [row["iteration"] for row in curves] == [1]
+
+
+def test_what_is_left_of_seconds():
+    assert Fitting(3, 1e-2).less(100.0, "asking") == Fitting(3, 1e-2)
+    assert in_seconds(5.0).less(2.0, "asking").seconds == 3.0
+    assert in_seconds(6.0).part(4) == Fitting(1, 1e-2, checks=6, seconds=1.5)
+    with pytest.raises(BenchmarkError, match=r"asking took 7.0 s, and nothing is left of 5 s to train in: give more"):
+        in_seconds(5.0).less(7.0, "asking")
+
+
+def test_iterations_of_several_fits():
+    def rows(*counts):
+        return [{"iteration": float(count)} for count in counts]
+
+    assert [fitting.iterations(rows(*counts)) for counts in ((), (5,), (5, 10), (5, 10, 5, 9), (4, 4))] == [
+        0, 5, 10, 19, 8,
+    ]  # fmt: skip

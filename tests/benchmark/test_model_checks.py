@@ -174,7 +174,7 @@ def test_perturbation_says_what_the_model_predicted():
 
 # One feature
 
-SMALL = {"iterations": 2, "rounds": 1, "steps": 2, "tuning": 2, "search": 2, "alpha": 0}
+SMALL = {"iterations": 2, "rounds": 1, "steps": 2, "search": 2, "alpha": 0}
 
 
 def small(name):

@@ -14,7 +14,7 @@ from benchmark.core.types import METHODS
 from deepfaith.ablations import VARIANTS
 from deepfaith.method import DeepFaith
 
-SOME = "full,local correlation only,unit output"
+SOME = "full,local correlation only,unit form"
 
 
 def ablate(out, *words, variants=SOME):
@@ -60,7 +60,7 @@ def test_every_variant_differs_from_the_full_method():
     assert changed["neither"] == {"similarity", "quantile"}
     assert changed["deduplication only"] == {"quantile"}
     assert changed["filter only"] == {"similarity"}
-    assert changed["unit output"] == {"output"}
+    assert changed["unit form"] == {"form"}
     assert changed["no input mixing"] == {"drawing"}
 
 

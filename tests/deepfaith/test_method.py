@@ -115,7 +115,7 @@ def test_a_record_says_how_the_explainer_was_trained(tmp_path, monkeypatch):
 
 def test_wrong_parameters(tmp_path, capsys):
     for given, message in {
-        "output=loud": "expects one of signed, unit, got 'loud'",
+        "form=loud": "expects one of signed, unit, got 'loud'",
         "quantile=1.5": "expects 0 to 1, got 1.5",
         "width=10": "expects a multiple of 4, got 10",
         "epochs=3": "has no parameter 'epochs'",
@@ -137,7 +137,7 @@ def test_a_training_that_diverges_fails_its_cell_alone(tmp_path, capsys):
 def test_variants_share_prior_explanations(stand_in):
     task = stand_in.task
     lime, saliency = METHODS.get("lime"), METHODS.get("saliency")
-    full, other = DeepFaith(**TINY).recipe("table"), DeepFaith(**TINY, quantile=0, output="unit").recipe("table")
+    full, other = DeepFaith(**TINY).recipe("table"), DeepFaith(**TINY, quantile=0, form="unit").recipe("table")
     base = explanations_path(task, full, 0, "lime", lime())
     assert explanations_path(task, other, 0, "lime", lime()) == base
     fewer = DeepFaith(**TINY | {"rows": 5}).recipe("table")
@@ -182,11 +182,22 @@ def test_what_an_explainer_is_kept_under(stand_in, monkeypatch):
 @pytest.mark.parametrize("modality", ["table", "text", "image"])
 def test_defaults_go_to_the_modality(modality):
     recipe = DeepFaith().recipe(modality)
-    assert recipe.output == "signed"
+    assert recipe.form == "signed"
     assert recipe.drawing.mix or recipe.drawing.hide
     plain = DeepFaith(mixing=False).recipe(modality)
     assert (plain.drawing.mix, plain.drawing.hide) == (0, 0)
     assert DeepFaith(iterations=7).recipe(modality).fitting.iterations == 7
+    assert recipe.drawing.high == (0.3 if modality == "table" else 0.5)
+    assert DeepFaith(share=0.2).recipe(modality).drawing.high == 0.2
+
+
+@pytest.mark.parametrize("modality", ["table", "text", "image"])
+def test_the_first_of_its_space_is_its_defaults(modality):
+    first, *others = DeepFaith.space.combinations(modality, None)
+    assert DeepFaith(**first).recipe(modality) == DeepFaith().recipe(modality)
+    recipes = [DeepFaith(**one).recipe(modality) for one in others]
+    assert len(others) == 5
+    assert all(one != DeepFaith().recipe(modality) for one in recipes)
 
 
 # As a file

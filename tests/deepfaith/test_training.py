@@ -67,7 +67,7 @@ def test_a_killed_training_ends_with_the_same_explainer(modality, tmp_path, monk
     real, calls = Joint.loss, []
 
     def killed(self, generator):
-        calls.append(self.progress.alpha)
+        calls.append(self.balance.alpha)
         if len(calls) == 4:
             raise KeyboardInterrupt
         return real(self, generator)
@@ -280,7 +280,7 @@ def test_conditioning_matters_and_nothing_else_does(conditioning):
     base = explainer(x, ones, torch.ones(20))
     assert torch.equal(explainer(x, twos, torch.ones(20)), base) == (conditioning == "nothing")
     assert torch.equal(explainer(x, ones, torch.zeros(20)), base) == (conditioning != "margin")
-    unit = Explainer(shape_of(task, 2, 8, 1, 2), 3, output="unit", conditioning="nothing").eval()(x)
+    unit = Explainer(shape_of(task, 2, 8, 1, 2), 3, form="unit", conditioning="nothing").eval()(x)
     assert ((unit >= 0) & (unit <= 1)).all()
 
 

@@ -32,8 +32,8 @@ def task():
 LEFT = {
     "occlusion": {}, "lime": {}, "kernel_shap": {},
     "l2x": {"iterations": 2}, "fastshap": {"iterations": 2}, "cxplain": {"iterations": 2, "rows": 12},
-    "vert": {"rows": 12, "steps": 2, "tuning": 2, "search": 2},
-    "vert_amortised": {"rows": 12, "steps": 2, "tuning": 2, "iterations": 2},
+    "vert": {"rows": 12, "steps": 2, "iterations": 2, "search": 2},
+    "vert_amortised": {"rows": 12, "steps": 2, "iterations": 2},
     "deepfaith": {"iterations": 4, "rows": 6, "subsets": 4, "priors": "quick"},
 }  # fmt: skip
 """What is given of a method that leaves the rest to the task; what is trained is trained for a moment."""

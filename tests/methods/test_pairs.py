@@ -44,7 +44,7 @@ PAIRS = [(task, method) for task in ONE_OF_EACH for method in methods_for(TASKS.
 
 
 HASTY = {"iterations": "3", "rows": "3", "batch": "4", "members": "2", "coalitions": "2", "subsets": "4",
-         "rounds": "2", "steps": "3", "tuning": "2", "search": "5", "width": "16", "depth": "1"}  # fmt: skip
+         "rounds": "2", "steps": "3", "search": "5", "width": "16", "depth": "1"}  # fmt: skip
 """What shows that a trained explainer runs, and no more; its tests of its own show that it learns."""
 
 

@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import nn
 
+import benchmark
 from benchmark.core.seeding import seeded
 from benchmark.core.store import key_of
 from benchmark.core.types import METHODS
@@ -241,7 +242,7 @@ def test_the_model_itself_stays_as_it_was(monkeypatch, tmp_path):
     monkeypatch.setenv("BENCHMARK_CACHE", str(tmp_path))
     task = toys.table(samples=40)
     before = weights(task.model)
-    METHODS.get("vert")(rows=30, rounds=2, steps=3, tuning=5, search=3).prepare(task, 0)
+    METHODS.get("vert")(rows=30, rounds=2, steps=3, iterations=10, search=3).prepare(task, 0)
     assert weights(task.model) == before
     assert not any(p.requires_grad for p in task.model.parameters())
     kept = sorted(path.suffix for path in (tmp_path / "explainers").iterdir())
@@ -251,7 +252,7 @@ def test_the_model_itself_stays_as_it_was(monkeypatch, tmp_path):
 def test_a_killed_run_goes_on_with_the_round_it_was_in(monkeypatch, tmp_path):
     import methods.vert_tuning
 
-    task, method = toys.table(samples=40), VerT(rows=30, rounds=3, steps=3, tuning=5, search=3)
+    task, method = toys.table(samples=40), VerT(rows=30, rounds=3, steps=3, iterations=15, search=3)
     monkeypatch.setenv("BENCHMARK_CACHE", str(tmp_path / "whole"))
     whole = method.prepare(task, 0)(task.test.x, torch.zeros(40, dtype=torch.long))
     monkeypatch.setenv("BENCHMARK_CACHE", str(tmp_path / "killed"))
@@ -269,3 +270,22 @@ def test_a_killed_run_goes_on_with_the_round_it_was_in(monkeypatch, tmp_path):
     again = method.prepare(task, 0)
     assert len(asked) == 4, "two rounds were kept"
     assert torch.equal(again(task.test.x, torch.zeros(40, dtype=torch.long)), whole)
+
+
+class Formula(nn.Module):
+    """A model without parameters: the product of two columns."""
+
+    def forward(self, x):
+        return torch.stack([x[:, 0] * x[:, 1], torch.zeros(len(x))], 1)
+
+
+@pytest.mark.parametrize("name", ["vert", "vert_amortised"])
+def test_a_model_without_parameters_is_explained_as_it_is(name, monkeypatch, tmp_path):
+    monkeypatch.setenv("BENCHMARK_CACHE", str(tmp_path))
+    x = torch.randn(60, 5, generator=torch.Generator().manual_seed(0))
+    task = benchmark.task(Formula(), x[:20], background=x)
+    more = {"search": 100} if name == "vert" else {}
+    explainer = METHODS.get(name)(rows=40, rounds=2, steps=20, iterations=400, **more).prepare(task, 0)
+    found = explainer(task.test.x, torch.zeros(20, dtype=torch.long))
+    assert explainer.report["agreement"] == 1
+    assert found[:, :2].mean() > 2 * found[:, 2:].mean(), "the two columns that the formula reads"
