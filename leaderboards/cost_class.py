@@ -81,8 +81,8 @@ def class_rankings(
         expected = [label for label in made.methods if label in kept]
         settings = {label: made.cost_class.settings[label] for label in expected}
         stated = replace(made.cost_class, settings=settings)
-        for group in dict.fromkeys(groups_of(of_board).values()) or [PAPER]:
-            ranked.append(rank(of_board, partial, draws, group, expected, stated))
+        groups = dict.fromkeys(groups_of(of_board).values()) or [PAPER]
+        ranked += [rank(of_board, partial, draws, group, expected, stated) for group in groups]
     return ranked
 
 
@@ -127,8 +127,10 @@ def of_class(records: list[Record], tuned: Tuned, name: str) -> Chosen:
         for record in records
         if record.kind not in FIXED and record.cell.params == settings.get(record.cell.method)
     ]
+    same = any(record.identity["model"] == tuned.identity["model"] for record in kept) or not kept
     notes = [
-        f"settings chosen by tune on {tuned.held_out} held-out training rows of {tuned.source} data, seed {tuned.seed}",
+        f"settings chosen by tune on {tuned.held_out} held-out training rows of {tuned.source} data, seed {tuned.seed}"
+        + ("" if same else ", for another model than these records explain"),
         *([f"not here, since no settings were chosen for it: {_names(untuned)}"] if untuned else []),
         *([f"not here, since each configuration tried asks more than {name} rows: {_names(asks_more)}"]
           if asks_more else []),

@@ -12,6 +12,7 @@ import numpy as np
 from benchmark.core.errors import BenchmarkError
 from benchmark.records.record import Record
 from benchmark.scoring.metrics import PAPER
+from leaderboards.board import Board
 from leaderboards.bootstrap import DRAWS, across_tasks, chance_to_be_best, groups
 from leaderboards.rank import Ranking
 from leaderboards.significance import Pair, critical_difference, friedman, one_against_each

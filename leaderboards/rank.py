@@ -192,9 +192,9 @@ def _refusal(record: Record, gaps: dict[str, list[str]], cost_class: CostClass |
     if cost_class is not None:
         limit = f" --limit {record.cell.limit}" if record.cell.limit else ""
         return (
-            f"the board of {record.cell.task} ({record.cell.source}), {cost_class.title}, has gaps: {holes}. Run python "
-            f"-m benchmark run --task {record.cell.task} --methods 'tuned={cost_class.name}'{limit}, or use --partial to "
-            "see the rest"
+            f"the board of {record.cell.task} ({record.cell.source}), {cost_class.title}, has gaps: {holes}. Run "
+            f"python -m benchmark run --task {record.cell.task} --methods 'tuned={cost_class.name}'{limit}, or use "
+            "--partial to see the rest"
         )
     methods = ",".join(method.partition(" (code ")[0] for method, missing in gaps.items() if missing)
     return (

@@ -117,8 +117,9 @@ def _settings(board: Board) -> list[str]:
     lines = ["tuned settings that are not the defaults, and rows (forward and backward passes) an explanation:"]
     for row in board.rows:
         if row.method in board.cost_class.settings:
-            rows = number(row.forwards + row.backwards, 1)
-            lines.append(f"{row.method}: {board.cost_class.given(row.method) or 'defaults'}; {rows} rows")
+            rows = row.forwards + row.backwards
+            took = "no costs" if math.isnan(rows) else f"{rows:.1f} rows"
+            lines.append(f"{row.method}: {board.cost_class.given(row.method) or 'defaults'}; {took}")
     return lines
 
 
@@ -224,7 +225,7 @@ def in_latex(table: TextTable) -> str:
 
 
 def to_csv(boards: list[Board]) -> str:
-    """Return boards as CSV, one row a method: mean rank, scores, how sure, costs, what it was evaluated on and tuned for."""
+    """Return boards as CSV, one row a method: mean rank, scores, how sure, costs, what it was evaluated on."""
     metrics = list(dict.fromkeys(name for board in boards for name in board.metrics))
     rows = [
         [

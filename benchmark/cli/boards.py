@@ -1,4 +1,4 @@
-"""Commands about stored records: leaderboard, report, compare. None loads torch, but to ask tuned methods for defaults."""
+"""Commands about stored records: leaderboard, report, compare. They load torch for --rows alone."""
 
 from __future__ import annotations
 
