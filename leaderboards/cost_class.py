@@ -204,17 +204,33 @@ class SettingsRanking:
     absent: tuple[str, ...]
 
 
-def settings_ranking(records: list[Record], tuned: Tuned) -> SettingsRanking:
-    """Rank the settings of all methods and classes that have records together with the controls.
+def settings_rankings(records: list[Record], tuned: Tuned, methods: str = "all") -> list[SettingsRanking]:
+    """Rank on each board the settings of all methods and classes that have records there, together with the controls.
 
     Args:
-        records: of one board.
-        tuned: what was chosen on its task.
+        records: of one task.
+        tuned: what was chosen on it.
+        methods: a selection of names.
 
     Raises:
         UsageError: no settings have records.
         GapError: some have no record for one of the seeds, or failed.
     """
+    controls = {record.cell.method for record in records if record.kind == "control"}
+    kept = select_labels(methods, sorted(controls | set(tuned.chosen)))
+    tuned = replace(tuned, chosen={name: by_class for name, by_class in tuned.chosen.items() if name in kept})
+    here = [record for record in of_its_source(records, tuned) if record.cell.method in kept]
+    made = [ranking for of_board in by_board(here) if (ranking := _settings_ranking(of_board, tuned)) is not None]
+    if not made:
+        raise UsageError(
+            f"no record of {tuned.task} has settings that tune chose: run python -m benchmark run --task {tuned.task} "
+            "--methods 'tuned=5,tuned=60,tuned=500,tuned' first"
+        )
+    return made
+
+
+def _settings_ranking(records: list[Record], tuned: Tuned) -> SettingsRanking | None:
+    """Return the ranking of one board, or None where no settings have records."""
     classes: dict[str, list[str]] = defaultdict(list)
     stated: dict[str, tuple[str, dict[str, Any]]] = {}
     for name in dict.fromkeys(name for by_class in tuned.chosen.values() for name in by_class):
@@ -233,10 +249,7 @@ def settings_ranking(records: list[Record], tuned: Tuned) -> SettingsRanking:
         else:
             absent.append(label)
     if not kept:
-        raise UsageError(
-            f"no record of {tuned.task} has settings that tune chose: run python -m benchmark run --task {tuned.task} "
-            "--methods 'tuned=5,tuned=60,tuned=500,tuned' first"
-        )
+        return None
     controls = [record for record in records if record.kind == "control"]
     return SettingsRanking(rank([*kept, *controls]), methods, tuple(absent))
 
