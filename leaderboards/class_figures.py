@@ -15,13 +15,13 @@ from matplotlib.lines import Line2D
 from benchmark.tuned.classes import CLASSES
 from leaderboards.board import Board, Row
 from leaderboards.cost_class import SettingsRanking
-from leaderboards.figures import ACCENT, FAINT, GRID, INK, PLAIN, join_ties, theme
+from leaderboards.figures import ACCENT, FAINT, INK, PLAIN, join_ties, theme
 from leaderboards.tables import between, title
 
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#000000", "#56b4e9", "#e69f00")
 """Those of Okabe and Ito 2008, which the colour-blind tell apart, without yellow, which is faint on white."""
-MARKERS, STYLES = ("o", "s", "^", "v", "P"), ("-", "--", ":")
-DODGE = 0.1
+MARKERS, STYLES = ("o", "s", "^", "v", "P"), ("-", "--", "-.")
+DODGE = 0.06
 """Decades over which methods of the same rows are spread."""
 
 
@@ -46,7 +46,7 @@ class Line:
 
 
 def rows_figure(settings: SettingsRanking) -> Figure:
-    """Draw the mean rank of all chosen settings against the rows of an explanation: a line a method, through its classes.
+    """Draw the mean rank of all chosen settings against the rows of an explanation: a line a method.
 
     Intervals are those of 95 %. Controls are dashed lines across, stars are trained methods. Settings that ask no row
     stand at the left, marked (0).
@@ -79,12 +79,11 @@ def rows_figure(settings: SettingsRanking) -> Figure:
     _mark_classes(axes, np.concatenate([line.cost for line in lines]))
     for row in controls:
         axes.axhline(row.mean_rank, color=FAINT, linestyle=(0, (4, 3)), linewidth=1, zorder=1)
-        axes.annotate(f"{row.method} (control)", (0, row.mean_rank), (4, 3), xycoords=axes.get_yaxis_transform(),
-                      textcoords="offset points", fontsize=8.5, color=FAINT)  # fmt: skip
+        ends.append((f"{row.method} (control)", axes.get_xlim()[1], row.mean_rank, FAINT))
     _name_ends(axes, ends)
     axes.set_xlabel("forward and backward passes, an explanation (log scale)")
     axes.set_ylabel("mean rank among all settings, best at the top")
-    axes.set_title(f"{title(board)}\nbars: 95 % intervals; stars: trained methods", fontsize=9, loc="left", wrap=True,
+    axes.set_title(f"{title(board)}\nas tuned for each class of costs; bars: 95 % intervals; stars: trained", fontsize=9, loc="left", wrap=True,
                    pad=22)  # fmt: skip
     figure.subplots_adjust(left=0.07, right=0.76)
     return figure
@@ -111,21 +110,22 @@ def _mark_classes(axes: Axes, costs: np.ndarray) -> None:
     """Draw where each class of costs ends, as far as there are settings."""
     axes.set_xlim(costs.min() / 1.6, costs.max() * 1.6)
     for most in [rows for rows in CLASSES if rows is not None and costs.min() < rows < costs.max() * 1.6]:
-        edge = most * 10 ** (1.5 * DODGE)
-        axes.axvline(edge, color=GRID, linewidth=6, alpha=0.5, zorder=0)
-        axes.annotate(f"at most {most}", (edge, 1), (-5, 4), xycoords=axes.get_xaxis_transform(), color=FAINT,
+        edge = most * 10 ** (1.3 * DODGE)
+        axes.axvline(edge, color=FAINT, linewidth=1, alpha=0.6, zorder=0)
+        axes.annotate(f"at most {most}", (edge, 1), (2, 4), xycoords=axes.get_xaxis_transform(), color=FAINT,
                       textcoords="offset points", ha="right", fontsize=8.5)  # fmt: skip
 
 
 def _name_ends(axes: Axes, ends: Sequence[tuple[str, float, float, str]]) -> None:
-    """Write each line's name at the right, with a thin line from its last point, so that no two names overlap."""
+    """Write each line's name at the right, with a dotted line from its last point, so that no two names overlap."""
     ordered = sorted(ends, key=lambda end: end[2])
     bottom, top = axes.get_ylim()  # the best rank is at the top
     places = spread([(rank - top) / (bottom - top) for _, _, rank, _ in ordered], 0.98 / max(len(ordered), 22))
     for (name, cost, rank, colour), place in zip(ordered, places, strict=True):
         axes.annotate(name, (cost, rank), (1.03, 1 - place), textcoords=axes.transAxes, va="center", fontsize=9,
                       color=colour, annotation_clip=False,
-                      arrowprops={"arrowstyle": "-", "color": colour, "linewidth": 0.6, "alpha": 0.45, "shrinkB": 5,
+                      arrowprops={"arrowstyle": "-", "color": colour, "linewidth": 0.8, "alpha": 0.6, "shrinkB": 5,
+                                  "linestyle": ":",
                                   "relpos": (0, 0.5)})  # fmt: skip
 
 
@@ -149,7 +149,7 @@ def spread(wanted: Sequence[float], gap: float) -> list[float]:
 def tuned_figure(tuned: Board, default: Board) -> Figure:
     """Draw mean ranks with 95 % intervals under tuned settings and, lighter, under those that methods have by default.
 
-    Ranks are those within each board. A bar at the left joins methods that cannot be told apart as tuned; the numbers at
+    Ranks are those within each board. A bar at the left joins methods that cannot be told apart as tuned; numbers at
     the right are the ties of both boards.
 
     Args:
@@ -185,7 +185,7 @@ def tuned_figure(tuned: Board, default: Board) -> Figure:
                  for word, (alpha, size, marker) in drawn.items()],
         loc="lower left", fontsize=9, frameon=True, bbox_to_anchor=(0.03, 0.0),
     )  # fmt: skip
-    axes.set_title(f"{title(tuned)}; bars at the left join what cannot be told apart", fontsize=9, loc="left", wrap=True,
+    axes.set_title(f"{title(tuned)}; bars at the left join ties", fontsize=9, loc="left", wrap=True,
                    pad=26)  # fmt: skip
     figure.tight_layout()
     return figure
