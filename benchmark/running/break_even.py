@@ -29,10 +29,10 @@ def break_even(evaluator: Evaluator, evaluation: Evaluation) -> dict[str, Any]:
         evaluation: of a trained explainer.
 
     Returns:
-        `rival`, the fastest implementation; `rival ms` and `rival rows`, milliseconds and rows of the model (forward and
-        backward) of one of its explanations; `timed ms`, those of every implementation; `timed samples`, how many were
-        explained at once; `samples` and `samples by rows`, the number of explanations after which training has cost no
-        more time, or rows, than the rival; None where training never pays.
+        `rival`, the fastest implementation; `rival ms` and `rival rows`, milliseconds and rows of the model (forward
+        and backward) of one of its explanations; `timed ms`, those of every implementation; `timed samples`, how many
+        were explained at once; `samples` and `samples by rows`, the number of explanations after which training has
+        cost no more time, or rows, than the rival; None where training never pays.
     """
     cls = METHODS.get(RIVAL)
     count = min(SAMPLES[evaluator.task.modality], evaluator.batch, len(evaluator.x))
