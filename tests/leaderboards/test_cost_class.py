@@ -64,9 +64,8 @@ def record(method, rows, quality=0.0, kind=None, seed=0, task=TASK, model=0, **g
     label = method + ("[" + ",".join(f"{key}={value}" for key, value in given.items()) + "]" if given else "")
     settings = params(method, **given) if kind in ("baseline", "learned") else {}
     cell = replace(found.cell, params=settings, model=model)
-    return replace(
-        found, cell=cell, label=label, costs=costs, identity=IDENTITY | {"model": f"m{model}"[: 2 - (not model)]}
-    )
+    identity = IDENTITY | ({"model": f"m{model}"} if model else {})
+    return replace(found, cell=cell, label=label, costs=costs, identity=identity)
 
 
 def records(**more):
@@ -116,9 +115,10 @@ def test_a_board_of_a_class_has_what_was_chosen_for_it():
     made = board_of(records())
     passes = {row.method: row.forwards for row in made.rows}
     assert passes == {"saliency": 2, "lime": 60, "kernel_shap": 60, "fastshap": 0, "random": 0, "constant": 0}
-    assert [row.method for row in made.rows][0] == "fastshap"
+    assert made.rows[0].method == "fastshap"
     assert {row.method: row.forwards for row in board_of(records(), "any").rows} == {
-        "saliency": 2, "lime": 5000, "kernel_shap": 128, "fastshap": 0, "random": 0, "constant": 0, "exact_shapley": 128,
+        "saliency": 2, "lime": 5000, "kernel_shap": 128, "fastshap": 0, "random": 0, "constant": 0,
+        "exact_shapley": 128,
     }  # fmt: skip
     assert "tuned for at most 60 rows an explanation" in title(made)
     assert "tuned for any number of rows an explanation" in title(board_of(records(), "any"))
@@ -146,7 +146,7 @@ def test_a_chosen_method_without_a_record_is_a_gap():
     assert gaps == {"lime": ("no record for seed 0",)}
     assert "lime: n_samples=60; no costs" in render([made], "table")
     assert len(board_of(found, methods="!lime").rows) == 5, "what is not asked for is no gap"
-    with pytest.raises(GapError, match="kernel_shap: no record for seed 1, lime"):
+    with pytest.raises(GapError, match="kernel_shap: no record for seed 1; lime: no record for seed 0, 1"):
         board_of([*found, record("saliency", 2, 1, form="signed", seed=1)])
 
 
