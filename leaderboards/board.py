@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 from benchmark.core.errors import BenchmarkError
 from benchmark.records.record import Record
@@ -64,6 +65,30 @@ class Row:
 
 
 @dataclass(frozen=True)
+class CostClass:
+    """What a board says of its class of costs, the methods on which are tuned for it.
+
+    Attributes:
+        name: the most rows, forward and backward passes, an explanation; or `any`.
+        settings: by method, the parameters that were chosen and are not its defaults.
+        notes: sentences on how they were chosen, and on what is not on the board.
+    """
+
+    name: str
+    settings: dict[str, dict[str, Any]]
+    notes: tuple[str, ...] = ()
+
+    @property
+    def title(self) -> str:
+        """Return the class in words."""
+        return "any number of rows" if self.name == "any" else f"at most {self.name} rows"
+
+    def given(self, method: str) -> str:
+        """Return the settings of a method that are not its defaults, as a person writes them."""
+        return ",".join(f"{key}={value}" for key, value in self.settings.get(method, {}).items())
+
+
+@dataclass(frozen=True)
 class Board:
     """The methods of one task from the best mean rank to the worst.
 
@@ -84,6 +109,7 @@ class Board:
         weak: the model is under the task's floor.
         group: of its metrics: `ten`, the paper's, or another.
         models: seeds of the task's models that the means are over.
+        cost_class: what the methods were tuned for; None on a board of settings as they were run.
         notes: sentences that a reader must know to read the board right.
     """
 
@@ -103,6 +129,7 @@ class Board:
     weak: bool = False
     group: str = PAPER
     models: tuple[int, ...] = (0,)
+    cost_class: CostClass | None = None
     notes: tuple[str, ...] = field(default=())
 
 
@@ -113,3 +140,9 @@ def kind_of(item: Record | Board) -> Kind:
     """Return what the records of one board share: source, task, precision, device, preset and limit."""
     cell = item.cell if isinstance(item, Record) else item
     return cell.source, cell.task, cell.precision, cell.device, cell.preset, cell.limit
+
+
+def rows_of(record: Record) -> float:
+    """Return the forward and backward passes that an explanation of a finished record took."""
+    cost = record.costs["attribute"]
+    return (cost["forwards"] + cost["backwards"]) / (record.n_total * record.repeats)

@@ -9,10 +9,12 @@ import math
 from benchmark.core.errors import UsageError
 from benchmark.scoring.metrics import PAPER
 
-GROUP = "metric_group"
+GROUP, CLASS = "metric_group", "cost_class"
 TIMES = ("milliseconds", "train_seconds", "break_even")
 """Columns that no second measurement gives again."""
-KEY = ("source", "task", "precision", "preset", "device", "limit", GROUP, "method")
+KEY = ("source", "task", "precision", "preset", "device", "limit", GROUP, CLASS, "method")
+BEFORE = {GROUP: PAPER, CLASS: ""}
+"""What boards of earlier versions are of, which have no such column."""
 
 
 def differences(published: str, now: str) -> list[str]:
@@ -27,9 +29,12 @@ def differences(published: str, now: str) -> list[str]:
     header = _header(published)
     key = tuple(name for name in KEY if name in header)  # boards of earlier versions have fewer columns
     old, new = _rows(published, key), _rows(now, KEY)
-    if GROUP not in key:
-        at = KEY.index(GROUP)
-        new = {(*name[:at], *name[at + 1 :]): row for name, row in new.items() if row[GROUP] == PAPER}
+    absent = {column: value for column, value in BEFORE.items() if column not in key}
+    new = {
+        tuple(part for column, part in zip(KEY, name, strict=True) if column not in absent): row
+        for name, row in new.items()
+        if all(row[column] == value for column, value in absent.items())
+    }
     boards = {name[:-1] for name in old}
     new = {name: row for name, row in new.items() if name[:-1] in boards}
     lines = [f"{' '.join(name)}: no longer there" for name in old if name not in new]
@@ -40,6 +45,12 @@ def differences(published: str, now: str) -> list[str]:
             if column not in TIMES and not _same(before, after):
                 lines.append(f"{' '.join(name)}: {column} was {before or 'empty'}, is {after or 'empty'}")
     return lines
+
+
+def class_of(published: str) -> str:
+    """Return the class of costs of a published board in CSV; empty where it is of none."""
+    rows = csv.DictReader(io.StringIO(published))
+    return next((row.get(CLASS) or "" for row in rows), "")
 
 
 def _header(text: str) -> list[str]:

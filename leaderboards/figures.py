@@ -36,7 +36,7 @@ NEAR, NEAR_ACROSS = 0.03, 0.3
 """Points nearer than these shares of the axes would write over each other's names."""
 
 
-def _theme(style: str) -> None:
+def theme(style: str) -> None:
     """Set seaborn's style, in our colours."""
     inked = ("text.color", "axes.labelcolor", "xtick.color", "ytick.color")
     sns.set_theme(style=style, context="notebook", color_codes=False,
@@ -69,7 +69,7 @@ def cost_figure(board: Board, costs: Sequence[str] = ("passes", "milliseconds"),
         costs: a panel for each: passes (forward and backward passes) or milliseconds.
         headed: write what the board was made from above.
     """
-    _theme("whitegrid")
+    theme("whitegrid")
     figure, panels = plt.subplots(1, len(costs), figsize=(max(9.0, 6.5 * len(costs)), 5.6), sharey=True, squeeze=False)
     rows = [row for row in board.rows if row.kind not in ("control", "oracle") and np.isfinite(row.mean_rank)]
     for axes, cost in zip(panels[0], costs, strict=True):
@@ -133,7 +133,7 @@ def intervals_figure(board: Board, headed: bool = True) -> Figure:
         headed: write what the board was made from above.
     """
     rows = [row for row in board.rows if np.isfinite(row.mean_rank)]
-    _theme("whitegrid")
+    theme("whitegrid")
     figure, axes = plt.subplots(figsize=(9, 0.36 * len(rows) + (1.8 if headed else 1.0)))
     for at, row in enumerate(rows):
         colour = ACCENT if row.kind == "learned" else PLAIN
@@ -142,7 +142,7 @@ def intervals_figure(board: Board, headed: bool = True) -> Figure:
             axes.plot([row.low, row.high], [at, at], color=colour, alpha=0.45, linewidth=4, solid_capstyle="round")
             tip += f"; 95 % interval {between(row.low, row.high)}"
         axes.plot(row.mean_rank, at, "o", color=colour, markersize=7, label=tip)
-    _join_ties(axes, [row.group for row in rows])
+    join_ties(axes, [row.group for row in rows])
     names = [row.method + (f" ({row.kind})" if row.kind in ("control", "oracle") else "") for row in rows]
     axes.set_yticks(range(len(rows)), names)
     axes.set(ylim=(len(rows) - 0.5, -0.5), xlim=(0, len(rows) + 0.5))
@@ -154,7 +154,8 @@ def intervals_figure(board: Board, headed: bool = True) -> Figure:
     return figure
 
 
-def _join_ties(axes: Axes, groups: list[int]) -> None:
+def join_ties(axes: Axes, groups: list[int]) -> None:
+    """Draw a bar at the left along rows that cannot be told apart."""
     for group in sorted({number for number in groups if number}):
         members = [at for at, number in enumerate(groups) if number == group]
         if len(members) > 1:
@@ -174,7 +175,7 @@ def critical_figure(overall: Overall) -> Figure:
         raise UsageError("a critical-difference diagram needs two methods that are on all tasks")
     half = (len(rows) + 1) // 2
     most = max(row.mean_rank for row in rows) + 0.5
-    _theme("white")
+    theme("white")
     bars = _cliques([row.mean_rank for row in rows], overall.critical)
     figure, axes = plt.subplots(figsize=(11, 0.34 * half + 0.14 * len(bars) + 1.7))
     axes.plot([1, most], [0, 0], color=INK, linewidth=1.2)
@@ -225,7 +226,7 @@ def curves_figure(records: Sequence[Record]) -> Figure:
         raise UsageError("no record here holds training curves: run a method that is trained, such as deepfaith")
     frame = pd.DataFrame(rows)
     recorded = [key for key in CURVES if key in frame and frame[key].notna().any()]
-    _theme("whitegrid")
+    theme("whitegrid")
     figure, panels = plt.subplots(1, len(recorded), figsize=(4.6 * len(recorded), 4), squeeze=False)
     for axes, key in zip(panels[0], recorded, strict=True):
         sns.lineplot(frame, x="iteration", y=key, hue="explainer", ax=axes, legend=axes is panels[0][-1])
@@ -252,7 +253,7 @@ def losses_figure(records: Sequence[Record]) -> Figure | None:
     frame = frame[frame.groupby("explainer")["loss"].transform("size") > 1]
     if frame.empty:
         return None
-    _theme("whitegrid")
+    theme("whitegrid")
     names = list(frame["explainer"].unique())
     across = min(len(names), LOSSES_ACROSS)
     down = -(-len(names) // across)
@@ -273,7 +274,7 @@ def ablation_figure(ablation: Ablation) -> Figure:
     """Draw each variant's mean rank: a dot for each seed, a bar for their mean."""
     rows = [{"variant": v.name, "mean rank": rank} for v in ablation.variants for rank in v.ranks]
     frame = pd.DataFrame(rows)
-    _theme("whitegrid")
+    theme("whitegrid")
     figure, axes = plt.subplots(figsize=(8, 0.5 * len(ablation.variants) + 1.6))
     names = [v.name for v in ablation.variants]
     colours = {name: ACCENT if name == names[0] else "#b8c2cc" for name in names}
@@ -292,7 +293,7 @@ def optimum_figure(frame: pd.DataFrame, heading: str) -> Figure:
 
     `frame` has the columns metric, explanation and share (0 at random, 1 at the optimum).
     """
-    _theme("whitegrid")
+    theme("whitegrid")
     figure, axes = plt.subplots(figsize=(10, 4.4))
     markers = ["D", "s", "o", "^", "v", "P"][: frame["explanation"].nunique()]
     sns.pointplot(frame, x="metric", y="share", hue="explanation", linestyle="none", dodge=0.4, errorbar=None,

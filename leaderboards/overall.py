@@ -12,6 +12,7 @@ import numpy as np
 from benchmark.core.errors import BenchmarkError
 from benchmark.records.record import Record
 from benchmark.scoring.metrics import PAPER
+from leaderboards.board import Board
 from leaderboards.bootstrap import DRAWS, across_tasks, chance_to_be_best, groups
 from leaderboards.rank import Ranking
 from leaderboards.significance import Pair, critical_difference, friedman, one_against_each
@@ -60,6 +61,7 @@ class Overall:
         pairs: one method against each other, where that can be tested.
         critical: Nemenyi's critical difference of mean ranks; NaN with fewer than two methods.
         group: of the metrics that methods are ranked in.
+        cost_class: what methods were tuned for, in words; empty where they stand as they were run.
     """
 
     source: str
@@ -69,6 +71,7 @@ class Overall:
     pairs: tuple[Pair, ...]
     critical: float
     group: str = PAPER
+    cost_class: str = ""
 
 
 def overalls(rankings: Iterable[Ranking], tested: str | None = None) -> list[Overall]:
@@ -93,7 +96,11 @@ def overalls(rankings: Iterable[Ranking], tested: str | None = None) -> list[Ove
 
 def _kind(ranking: Ranking) -> tuple[str, ...]:
     board = ranking.board
-    return board.source, board.precision, board.device, board.preset, board.group
+    return board.source, board.precision, board.device, board.preset, board.group, _class_of(board)
+
+
+def _class_of(board: Board) -> str:
+    return board.cost_class.title if board.cost_class else ""
 
 
 def overall(rankings: list[Ranking], tested: str | None = None) -> Overall:
@@ -136,7 +143,7 @@ def overall(rankings: list[Ranking], tested: str | None = None) -> Overall:
     tests, pairs = _tests(observed, everywhere, tested)
     critical = critical_difference(len(everywhere), len(by_task)) if len(everywhere) > 1 else float("nan")
     first = rankings[0].board
-    return Overall(first.source, tuple(by_task), tuple(rows), tests, pairs, critical, first.group)
+    return Overall(first.source, tuple(by_task), tuple(rows), tests, pairs, critical, first.group, _class_of(first))
 
 
 def _check_kinds(rankings: list[Ranking]) -> None:
@@ -249,12 +256,15 @@ def table_of(board: Overall) -> TextTable:
     lines = [
         "rank: mean over the tasks of the mean rank on each, for methods that are on all of them; 95 % interval: of "
         "resampled tasks and samples; best, tie: as on the boards of single tasks.",
-        "N/A: the method does not explain that kind of data; missing: not run; failed: see its board.",
+        "N/A: the method does not explain that kind of data; missing: not run"
+        + (", or not tuned for this class" if board.cost_class else "")
+        + "; failed: see its board.",
     ]
     if not math.isnan(board.critical):
         lines.append(f"Nemenyi's critical difference of mean ranks over tasks: {board.critical:.1f}")
     group = "" if board.group == PAPER else f" · {board.group} metrics"
-    heading = f"{len(board.tasks)} tasks together{group} · {data}"
+    tuned = f" · tuned for {board.cost_class} an explanation" if board.cost_class else ""
+    heading = f"{len(board.tasks)} tasks together{group}{tuned} · {data}"
     return TextTable(heading, header(board), rows, [*lines, *board.tests])
 
 

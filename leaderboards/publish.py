@@ -23,10 +23,11 @@ def heading(board: Board, records: list[Record]) -> list[str]:
     options += "" if board.precision == "fp32" else f" --precision {board.precision}"
     options += f" --device {board.device}"
     options += "" if board.group == PAPER else f" --metrics {board.group}"
-    labels = ",".join(sorted({record.label for record in records}))
+    rows = f" --rows {board.cost_class.name}" if board.cost_class else ""
+    labels = ",".join(_methods(board, records))
     models = "" if board.models == (0,) else f" --models {','.join(map(str, board.models))}"
     run = f"run --task {board.task} --methods '{labels}' --seed S{models}{source}{limit}{options}"
-    made = f"leaderboard --task {board.task}{source}{limit or ' --limit all'}{options} --publish FOLDER"
+    made = f"leaderboard --task {board.task}{source}{rows}{limit or ' --limit all'}{options} --publish FOLDER"
     lines = [
         f"{board.task}, {'SYNTHETIC stand-in' if board.source == 'synthetic' else 'real'} data, {board.samples} test "
         f"samples; records by `python -m benchmark {run}`, S in {', '.join(map(str, board.seeds))}; board by "
@@ -52,6 +53,14 @@ def heading(board: Board, records: list[Record]) -> list[str]:
     return lines
 
 
+def _methods(board: Board, records: list[Record]) -> list[str]:
+    """Return what `run --methods` is given for the records of a board."""
+    labels = sorted({record.label for record in records})
+    if board.cost_class is None:
+        return labels
+    return [f"tuned={board.cost_class.name}", *(name for name in labels if name not in board.cost_class.settings)]
+
+
 def _together(codes: dict[str, str]) -> str:
     """Return one digest of several by name."""
     return hashlib.sha256(json.dumps(codes, sort_keys=True).encode()).hexdigest()
@@ -64,6 +73,7 @@ def name_of(board: Board) -> str:
     parts += [board.precision] if board.precision != "fp32" else []
     parts += [board.device] if board.device != "cpu" else []
     parts += [board.group] if board.group != PAPER else []
+    parts += [f"{board.cost_class.name}-rows"] if board.cost_class else []
     parts += [f"{len(board.models)}-models"] if len(board.models) > 1 else []
     return "-".join(parts)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -12,7 +12,7 @@ from scipy.stats import kendalltau
 
 from benchmark.records.record import Record
 from benchmark.scoring.metrics import NO_EXPLAINER, NOT_APPLICABLE, PAPER, REASONS, UNDEFINED
-from leaderboards.board import Board, GapError, Kind, Row, kind_of
+from leaderboards.board import Board, CostClass, GapError, Kind, Row, kind_of
 from leaderboards.bootstrap import DRAWS, RankUncertainty, rank_uncertainty, resampled
 from leaderboards.score_array import LEFT_OUT, ScoreArray, mean_over, score_array
 from leaderboards.selection import check_same, distinctly_labelled, groups_of, in_group
@@ -83,7 +83,14 @@ def rankings(records: Iterable[Record], partial: bool = False, draws: int = DRAW
     ]
 
 
-def rank(records: list[Record], partial: bool = False, draws: int = DRAWS, group: str = PAPER) -> Ranking:
+def rank(
+    records: list[Record],
+    partial: bool = False,
+    draws: int = DRAWS,
+    group: str = PAPER,
+    expected: Sequence[str] = (),
+    cost_class: CostClass | None = None,
+) -> Ranking:
     """Rank the methods of one board.
 
     Args:
@@ -91,11 +98,14 @@ def rank(records: list[Record], partial: bool = False, draws: int = DRAWS, group
         partial: see `rankings`.
         draws: see `rankings`.
         group: of metrics, the only ones that count here.
+        expected: labels of methods that should have records; one without any is a gap.
+        cost_class: what the methods were tuned for.
 
     Raises:
         GapError: see `rankings`.
         BenchmarkError: see `rankings`.
     """
+    absent = set(expected) - {record.label for record in records}
     records, elsewhere = in_group(distinctly_labelled(records), group)
     if not records:
         raise GapError(f"no method was scored in metrics of the group {group!r}: run some with --metrics {group}")
@@ -104,19 +114,20 @@ def rank(records: list[Record], partial: bool = False, draws: int = DRAWS, group
     if not done:
         reasons = "; ".join(sorted({f"{record.label}: {record.reason}" for record in records}))
         raise GapError(f"no method was evaluated on {records[0].cell.task}: {reasons}")
-    methods = sorted({record.label for record in records})
+    methods = sorted({record.label for record in records} | absent)
     asked = score_array(done, methods, tuple(sorted({record.cell.seed for record in records})))
     defined = np.isfinite(asked.scores).any((0, 1, 3))
     scores = asked.only([name for name, known in zip(asked.metrics, defined, strict=True) if known])
     gaps = _gaps(records, scores)
     if any(gaps.values()) and not partial:
-        raise GapError(_refusal(records[0], gaps))
+        raise GapError(_refusal(records[0], gaps, cost_class))
     uncertainty = None
     if draws and _several(scores) and scores.metrics:
         uncertainty = rank_uncertainty(resampled(scores, draws), scores.higher, mean_over(scores.ranks, 1))
     rows = _rows(scores, asked.expected.sum((1, 2, 3)), uncertainty, done, gaps)
     notes = _notes(asked, scores, rows) + _unasked(done, elsewhere)
-    board = replace(_board(records, done, rows, scores, notes), group=group)
+    notes += list(cost_class.notes) if cost_class else []
+    board = replace(_board(records, done, rows, scores, notes), group=group, cost_class=cost_class)
     return Ranking(board, scores, uncertainty, tuple(records))
 
 
@@ -175,9 +186,16 @@ def _unasked(done: list[Record], elsewhere: list[str]) -> list[str]:
     return notes + ([f"scored in other metrics alone: {', '.join(elsewhere)}"] if elsewhere else [])
 
 
-def _refusal(record: Record, gaps: dict[str, list[str]]) -> str:
+def _refusal(record: Record, gaps: dict[str, list[str]], cost_class: CostClass | None) -> str:
     """Return why a board with gaps is not made, and what to do."""
     holes = "; ".join(f"{method}: {', '.join(missing)}" for method, missing in gaps.items() if missing)
+    if cost_class is not None:
+        limit = f" --limit {record.cell.limit}" if record.cell.limit else ""
+        return (
+            f"the board of {record.cell.task} ({record.cell.source}), {cost_class.title}, has gaps: {holes}. Run "
+            f"python -m benchmark run --task {record.cell.task} --methods 'tuned={cost_class.name}'{limit}, or use "
+            "--partial to see the rest"
+        )
     methods = ",".join(method.partition(" (code ")[0] for method, missing in gaps.items() if missing)
     return (
         f"the board of {record.cell.task} ({record.cell.source}) has gaps: {holes}. Run the missing cells "

@@ -97,8 +97,11 @@ def _task(ranking: Ranking, examples: Examples) -> dict[str, Any]:
     board = ranking.board
     return {
         "id": f"{board.source}-{board.task}-{board.preset}-{board.precision}-{board.device}-{board.limit or 'all'}"
-        + ("" if board.group == PAPER else f"-{board.group}"),
-        "name": board.task if board.group == PAPER else f"{board.task}, {board.group} metrics",
+        + ("" if board.group == PAPER else f"-{board.group}")
+        + (f"-{board.cost_class.name}-rows" if board.cost_class else ""),
+        "name": board.task
+        + ("" if board.group == PAPER else f", {board.group} metrics")
+        + (f", {board.cost_class.title}" if board.cost_class else ""),
         "synthetic": board.source == "synthetic",
         "title": title(board),
         "footer": footer(board),

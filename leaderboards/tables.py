@@ -17,7 +17,7 @@ COSTS = ("forward passes", "backward passes", "ms", "training s")
 TRAINING = ("training passes", "break-even explanations")
 BREAK_EVEN = (
     "training passes: forward and backward passes of the model in training, once; break-even explanations: how many "
-    "cost KernelSHAP as much time as training and explaining them does."
+    "cost the fastest KernelSHAP as much time as training and explaining them does."
 )
 
 
@@ -88,7 +88,8 @@ def title(board: Board) -> str:
         else f" · {board.group} metrics: {', '.join(board.metrics) or 'none is defined here'}"
     )
     model = f" · model: {quality}" if quality else ""
-    return f"{board.task}{group} · {data} · {rows} · {seeds}{precision}{preset}{model}"
+    tuned = "" if board.cost_class is None else f" · tuned for {board.cost_class.title} an explanation"
+    return f"{board.task}{group}{tuned} · {data} · {rows} · {seeds}{precision}{preset}{model}"
 
 
 def footer(board: Board) -> list[str]:
@@ -103,8 +104,22 @@ def footer(board: Board) -> list[str]:
         *([BREAK_EVEN] if _trained(board) else []),
         *(["planted: share of the positive attribution that lies on the planted evidence."] if _planted(board) else []),
         *board.notes,
+        *_settings(board),
     ]
     lines += [f"{row.method}*: {gap}" for row in board.rows for gap in row.gaps]
+    return lines
+
+
+def _settings(board: Board) -> list[str]:
+    """Return the chosen settings of each method, where they are not its defaults, and the rows that it took."""
+    if board.cost_class is None:
+        return []
+    lines = ["tuned settings that are not the defaults, and rows (forward and backward passes) an explanation:"]
+    for row in board.rows:
+        if row.method in board.cost_class.settings:
+            rows = row.forwards + row.backwards
+            took = "no costs" if math.isnan(rows) else f"{rows:.1f} rows"
+            lines.append(f"{row.method}: {board.cost_class.given(row.method) or 'defaults'}; {took}")
     return lines
 
 
@@ -229,11 +244,16 @@ def to_csv(boards: list[Board]) -> str:
             board.device,
             board.limit or "all",
             board.group,
+            board.cost_class.name if board.cost_class else "",
+            board.cost_class.given(row.method) if board.cost_class else "",
         ]
         for board in boards
         for row in board.rows
     ]
-    about = ["kind", "source", "samples", "seeds", "models", "precision", "preset", "device", "limit", "metric_group"]
+    about = [
+        "kind", "source", "samples", "seeds", "models", "precision", "preset", "device", "limit", "metric_group",
+        "cost_class", "settings",
+    ]  # fmt: skip
     return in_csv(["task", "method", "mean_rank", *metrics, *COLUMNS, *about], rows)
 
 

@@ -105,8 +105,12 @@ def _limit(text: str) -> int | str:
     return "all" if text == "all" else positive(text)
 
 
-def chosen_records(arguments: argparse.Namespace) -> list[Record]:
+def chosen_records(arguments: argparse.Namespace, methods: str | None = None) -> list[Record]:
     """Return the records that the arguments of `add_choice` choose, those of these tasks alone being read.
+
+    Args:
+        arguments: of the command.
+        methods: a selection in place of --methods.
 
     Raises:
         UsageError: there are none.
@@ -121,7 +125,7 @@ def chosen_records(arguments: argparse.Namespace) -> list[Record]:
     if not records:
         raise UsageError(f"no {_what(arguments)} of {arguments.task} with this --limit, --seed, --preset, --precision "
                          f"or --device in {str(arguments.out)!r}")  # fmt: skip
-    return choose(records, arguments.methods)
+    return choose(records, arguments.methods if methods is None else methods)
 
 
 def chosen_tasks(arguments: argparse.Namespace, store: RecordStore) -> list[str]:

@@ -1,4 +1,4 @@
-"""Commands about stored records: leaderboard, report, compare. None of them loads torch."""
+"""Commands about stored records: leaderboard, report, compare. They load torch for --rows alone."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from benchmark.cli.arguments import add_choice, add_metrics, add_out, chosen_records
+from benchmark.cli.classes import add_rows, ranked
 from benchmark.core.errors import BenchmarkError, UsageError
 from benchmark.core.selection import select_labels
 from benchmark.scoring.metrics import PAPER
@@ -31,6 +32,7 @@ def add_boards(verb: Verb) -> None:
     """Add the commands to the parser."""
     board = verb("leaderboard", leaderboard_command, "Print mean-rank boards made from stored records.")
     add_choice(board)
+    add_rows(board)
     add_metrics(board, "all", "all that the records have, each group on a board of its own")
     board.add_argument("--format", choices=FORMS, default="table")
     board.add_argument("--partial", action="store_true", help="show boards with gaps, and the gaps")
@@ -47,6 +49,7 @@ def add_boards(verb: Verb) -> None:
 
     report = verb("report", report_command, "Make one self-contained page from stored records.")
     add_choice(report)
+    add_rows(report)
     add_metrics(report, "all", "all that the records have, each group on a board of its own")
     report.add_argument("--page", type=Path, default=Path("report.html"), metavar="FILE.html",
                         help="where to write it (default: report.html)")  # fmt: skip
@@ -72,23 +75,24 @@ def leaderboard_command(arguments: argparse.Namespace) -> int:
     """Print boards made from stored records."""
     from leaderboards.overall import overalls
     from leaderboards.overall import table_of as overall_table
-    from leaderboards.rank import rankings
     from leaderboards.selection import with_metrics
     from leaderboards.tables import in_json, render, write
 
-    records = with_metrics(chosen_records(arguments), arguments.metrics)
     if arguments.compare:
-        return _beside_the_paper(records, arguments)
-    ranked = rankings(records, arguments.partial)
-    boards = [ranking.board for ranking in ranked]
+        if arguments.rows:
+            raise UsageError(f"--compare {arguments.compare} is of settings as they were run: leave out --rows")
+        return _beside_the_paper(with_metrics(chosen_records(arguments), arguments.metrics), arguments)
+    published = _published(arguments.check, arguments.rows) if arguments.check else ""
+    records, made = ranked(arguments, arguments.partial)
+    boards = [ranking.board for ranking in made]
     if arguments.check:
-        return _check(arguments.check, boards)
+        return _check(arguments.check, published, boards)
     if arguments.publish:
-        return _publish(arguments.publish, boards, records)
+        return _publish(arguments.publish, made, records)
     if arguments.beside:
         return _beside_others(boards, arguments)
-    together = overalls(ranked, _one(arguments.one, records))
-    tests = [_pairs(ranking) for ranking in ranked] if arguments.pairs else []
+    together = overalls(made, _one(arguments.one, [record for ranking in made for record in ranking.records]))
+    tests = [_pairs(ranking) for ranking in made] if arguments.pairs else []
     if arguments.format == "json":
         plain = {"boards": json.loads(render(boards, "json")), "overall": [asdict(board) for board in together],
                  "pairs": [asdict(table) for table in tests]}  # fmt: skip
@@ -157,10 +161,13 @@ def _beside_the_paper(records: list[Record], arguments: argparse.Namespace) -> i
     return 0
 
 
-def _check(path: Path, boards: list[Board]) -> int:
-    """Compare boards with a published one, and say what differs."""
-    from leaderboards.check import differences
-    from leaderboards.tables import render
+def _published(path: Path, rows: str | None) -> str:
+    """Return the table of a published board.
+
+    Raises:
+        UsageError: there is none, or --rows is not the class of costs that it is of.
+    """
+    from leaderboards.check import class_of
 
     expected = f"--check expects a board made with --format csv or --publish, got {str(path)!r}"
     if path.is_dir():
@@ -174,7 +181,18 @@ def _check(path: Path, boards: list[Board]) -> int:
     except OSError as error:
         raise UsageError(f"{expected}: {error.strerror}") from error
     text = "".join(line for line in lines if not line.startswith("#"))
-    moved = differences(text, render(boards, "csv"))
+    if (stated := class_of(text)) != (rows or ""):
+        hint = f"add --rows {stated}" if stated else "leave out --rows"
+        raise UsageError(f"{path} is a board of {f'the class of {stated} rows' if stated else 'no class'}: {hint}")
+    return text
+
+
+def _check(path: Path, published: str, boards: list[Board]) -> int:
+    """Compare boards with a published one, and say what differs."""
+    from leaderboards.check import differences
+    from leaderboards.tables import render
+
+    moved = differences(published, render(boards, "csv"))
     for line in moved:
         print(line)
     if moved:
@@ -191,24 +209,18 @@ def report_command(arguments: argparse.Namespace) -> int:
     from deepfaith.ablations import VARIANTS
     from leaderboards.ablation import ablations
     from leaderboards.overall import overalls
-    from leaderboards.rank import rankings
     from leaderboards.report import page
-    from leaderboards.selection import with_metrics
 
     if arguments.page.suffix != ".html":
         raise UsageError(f"--page expects a file that ends in .html, got {str(arguments.page)!r}")
-    records, store = with_metrics(chosen_records(arguments), arguments.metrics), RecordStore(arguments.out)
     labels = {name: MethodChoice("deepfaith", tuple(sorted(given.items()))).label for name, given in VARIANTS.items()}
     variants = {label for label in labels.values() if label != "deepfaith"}
-    ranked = rankings(
-        [record for record in records if record.label not in variants],  # these have tables of their own
-        arguments.partial,
-    )
+    records, made = ranked(arguments, arguments.partial, without=variants)  # these have tables of their own
     others = []
     if arguments.beside:
-        board, theirs = board_of([ranking.board for ranking in ranked], arguments.beside)
+        board, theirs = board_of([ranking.board for ranking in made], arguments.beside)
         others = [only_theirs(board, *theirs)]
-    text = page(ranked, store.examples, overalls(ranked), ablations(records, labels), others)
+    text = page(made, RecordStore(arguments.out).examples, overalls(made), ablations(records, labels), others)
     if not arguments.page.parent.is_dir():
         raise UsageError(
             f"cannot write --page {str(arguments.page)!r}: there is no such folder; make it, or name another"
@@ -221,17 +233,19 @@ def report_command(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _publish(folder: Path, boards: list[Board], records: list[Record]) -> int:
+def _publish(folder: Path, rankings: list[Ranking], records: list[Record]) -> int:
     from leaderboards.board import kind_of
     from leaderboards.publish import name_of, publish
 
-    names = [name_of(board) for board in boards]
+    names = [name_of(ranking.board) for ranking in rankings]
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise UsageError(f"--publish: several boards would be called {twice[0]}, of other numbers of samples: choose "
                          "one with --limit")  # fmt: skip
-    for board in boards:
+    for ranking in rankings:
+        board = ranking.board
+        made_from = [record for record in records if kind_of(record) == kind_of(board)]
         try:
-            paths = publish(board, [record for record in records if kind_of(record) == kind_of(board)], folder)
+            paths = publish(board, list(ranking.records) if board.cost_class else made_from, folder)
         except OSError as error:
             raise UsageError(f"cannot write --publish {str(folder)!r}: {error.strerror}; name another") from error
         print("\n".join(map(str, paths)))

@@ -20,7 +20,9 @@ from benchmark.cli.arguments import (
     positive,
 )
 from benchmark.cli.boards import FORMS
+from benchmark.cli.classes import add_rows
 from benchmark.cli.inspect import applicable
+from benchmark.cli.studies.class_plots import CLASS_PLOTS, class_plot, one_board
 from benchmark.core.errors import BenchmarkError, DataError, UsageError
 from benchmark.core.files import check_file
 from benchmark.core.selection import select_labels
@@ -36,7 +38,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("benchmark")
 
 Verb = Callable[[str, Callable[[argparse.Namespace], int], str], argparse.ArgumentParser]
-PLOTS = ("cost", "curves", "intervals", "critical")
+PLOTS = ("cost", "curves", "intervals", "critical", *CLASS_PLOTS)
 
 
 def add_studies(verb: Verb) -> None:
@@ -56,12 +58,14 @@ def add_studies(verb: Verb) -> None:
     plot = verb(
         "plot",
         plot_command,
-        "Draw stored records: rank against cost, intervals of ranks, training curves, critical differences.",
+        "Draw stored records: rank against cost, intervals of ranks, training curves, critical differences; of tuned "
+        "settings, rank against rows, and ranks beside those of default settings.",
     )
     plot.add_argument("what", choices=PLOTS)
     plot.add_argument("--task", required=True, help="one; for critical also globs, all, or names with commas")
     plot.add_argument("--methods", default="all", help="names, labels or globs of the methods to draw, !name")
     add_kind(plot)
+    add_rows(plot)
     add_metrics(plot, "ten", "the ten")
     plot.add_argument("--figure", type=Path, required=True, metavar="FILE", help="a .png, .svg or .pdf file")
     add_out(plot)
@@ -140,6 +144,9 @@ def plot_command(arguments: argparse.Namespace) -> int:
     from leaderboards.selection import with_metrics
 
     check_file("--figure", arguments.figure, ENDINGS)
+    if arguments.what in CLASS_PLOTS or arguments.rows:
+        print(save(class_plot(arguments), arguments.figure))
+        return 0
     records = with_metrics(chosen_records(arguments), arguments.metrics)
     if arguments.source == "auto" and any(record.cell.source == "real" for record in records):
         records = [record for record in records if record.cell.source == "real"]
@@ -154,17 +161,8 @@ def plot_command(arguments: argparse.Namespace) -> int:
     if arguments.what == "curves":
         figure = curves_figure(records)
     else:
-        boards = [ranking.board for ranking in rankings(records)]
-        if len(boards) > 1:
-            kinds = "; ".join(
-                f"limit {b.limit or 'all'}, preset {b.preset}, {b.precision}, {b.device}, {b.group} metrics"
-                for b in boards
-            )
-            raise UsageError(
-                f"{arguments.task} has {len(boards)} boards here ({kinds}): choose one with --limit, --preset, "
-                "--precision, --device or --metrics"
-            )
-        figure = cost_figure(boards[0]) if arguments.what == "cost" else intervals_figure(boards[0])
+        board = one_board([ranking.board for ranking in rankings(records)], arguments.task)
+        figure = cost_figure(board) if arguments.what == "cost" else intervals_figure(board)
     print(save(figure, arguments.figure))
     return 0
 
