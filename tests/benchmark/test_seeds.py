@@ -13,7 +13,8 @@ import benchmark as fb
 import deepfaith
 from benchmark.core.parameters import configure
 from benchmark.core.seeding import content_seeds
-from benchmark.core.types import METHODS, Method
+from benchmark.core.types import METHODS, Method, Split
+from benchmark.modalities.removal import ColumnRemoval
 from benchmark.running.plan import parse_methods
 from benchmark.scoring.evaluator import Evaluator
 from benchmark.scoring.metrics import METRICS, TEN, ExplainerMetric
@@ -28,8 +29,14 @@ SPREADS = 4
 
 
 def table(samples=toys.SAMPLES):
-    """Return a table without a value table, so that FC and INF ask random sets."""
-    return toys.table(FEATURES, samples)
+    """Return a table in float32, as trained methods need it; FC and INF ask random sets, since there is no value table.
+
+    No number of it is a column's mean, so that what is removed shows in a row.
+    """
+    task = toys.table(FEATURES, samples)
+    rows = Split(task.test.x.float(), task.test.y)
+    removal = ColumnRemoval(task.removal.means.float())
+    return replace(task, model=task.model.float(), train=rows, test=rows, removal=removal)
 
 
 def all_of(evaluator):
@@ -119,8 +126,7 @@ def test_an_explainer_of_a_persons_own_model_is_not_validated_on_the_sets_that_j
         real(self, *given, **named)
         validating.append(self)
 
-    x = table().test.x.float()
-    model = table().model.float()
+    x, model = table().test.x, table().model
     with monkeypatch.context() as patch:
         patch.setattr(Evaluator, "__init__", kept)
         tiny = {"iterations": 4, "rows": 6, "batch": 4, "subsets": 4, "width": 8, "depth": 1}
@@ -164,8 +170,8 @@ class Cheating(Method):
         @torch.no_grad()
         def explain_one(one, of):
             sets = self.removed[int((self.inputs == one).all(1).nonzero()[0])]
-            kept = task.model(task.remove(one.expand(len(sets), -1), sets)).softmax(1)[:, of]
-            design = torch.cat([sets.double(), torch.ones(len(sets), 1).double()], 1)
+            kept = task.model(task.remove(one.expand(len(sets), -1), sets)).softmax(1)[:, of].double()
+            design = torch.cat([sets, torch.ones(len(sets), 1)], 1).double()
             return torch.linalg.lstsq(design, -kept, driver="gelsd").solution[:-1]
 
         return lambda x, target: torch.stack([explain_one(*pair) for pair in zip(x, target, strict=True)])
