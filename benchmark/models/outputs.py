@@ -13,6 +13,9 @@ OUTPUTS = ("logit", "probability", "log_odds")
 _PLACES, _WEIGHTS = np.polynomial.legendre.leggauss(64)
 PATH = ((_PLACES + 1) / 2).tolist(), (_WEIGHTS / 2).tolist()
 """Places in [0, 1] along the way between two answers, and weights that sum to 1, which slopes are averaged by."""
+NEAR = 40.0
+"""Logits by which a class lies below another whose softmax it does not change; differences of logits that change by as
+much along a way are what `PATH` averages to eight digits."""
 
 
 def output_of(logits: Tensor, target: Tensor, output: str) -> Tensor:
@@ -95,10 +98,39 @@ class PairedOutput(TargetOutput):
 
 
 def mean_slopes(ends: Tensor, starts: Tensor, target: Tensor, output: str) -> Tensor:
-    """Return the mean gradient (n, C) of the output along straight ways of logits, from `starts` to `ends` (n, C)."""
+    """Return the mean gradient (n, C) of the output along straight ways of logits, from `starts` to `ends` (n, C).
+
+    A way is halved until the output bends gently enough along each part for the places of `PATH`.
+    """
     total = torch.zeros_like(ends)
-    for place, weight in zip(*PATH, strict=True):
-        with torch.enable_grad():
-            point = torch.lerp(starts, ends, place).requires_grad_()
-            total += weight * torch.autograd.grad(output_of(point, target, output).sum(), point)[0]
+    rows = torch.arange(len(ends), device=ends.device)
+    low = torch.zeros_like(ends[:, 0])
+    width = 1.0
+    while len(rows):
+        from_, to = (torch.lerp(starts[rows], ends[rows], at.unsqueeze(1)) for at in (low, low + width))
+        sharp = _is_sharp(from_, to, target[rows], output)
+        gentle = rows[~sharp]
+        for place, weight in zip(*PATH, strict=True):
+            with torch.enable_grad():
+                point = torch.lerp(from_[~sharp], to[~sharp], place).requires_grad_()
+                slope = torch.autograd.grad(output_of(point, target[gentle], output).sum(), point)[0]
+            total.index_add_(0, gentle, slope.to(total.dtype), alpha=weight * width)
+        rows, low, width = rows[sharp].repeat(2), low[sharp].repeat(2), width / 2
+        low[len(low) // 2 :] += width
     return total
+
+
+def _is_sharp(starts: Tensor, ends: Tensor, target: Tensor, output: str) -> Tensor:
+    """Tell along which straight ways of logits (n, C) the softmax behind an output turns too fast for `PATH`, (n,) bool.
+
+    Classes that lie `NEAR` below one and the same class at both ends do so all along the way, and have no part in it.
+    """
+    if output == "log_odds":  # its softmax is over all classes but the target
+        index = target.unsqueeze(1)
+        starts, ends = (logits.scatter(1, index, -torch.inf) for logits in (starts, ends))
+    leader = (starts + ends).argmax(1, keepdim=True)
+    below = torch.maximum(starts - starts.gather(1, leader), ends - ends.gather(1, leader))
+    way = (ends - starts) - (ends - starts).gather(1, leader)
+    near = below > -NEAR
+    span = way.where(near, -torch.inf).amax(1) - way.where(near, torch.inf).amin(1)
+    return (span > NEAR) & span.isfinite()

@@ -9,7 +9,7 @@ import torch
 
 from benchmark.core.parameters import configured
 from benchmark.core.types import METHODS
-from benchmark.models.outputs import OUTPUTS, output_of, outputs
+from benchmark.models.outputs import OUTPUTS, mean_slopes, output_of, outputs
 from tests import toys
 
 
@@ -58,6 +58,40 @@ def test_attributions_sum_to_what_the_output_loses(name, settings, output):
     task = toys.table()
     made = explained(task, name, output=output, **settings).sum(1)
     torch.testing.assert_close(made, gap(task, output), atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("output", ["probability", "log_odds"])
+@pytest.mark.parametrize("size", [1, 30, 1000])
+@pytest.mark.parametrize("classes", [2, 5])
+def test_slopes_along_a_way_of_sure_answers_are_their_mean(classes, size, output):
+    """A softmax that turns from one class to the next on a thousandth of the way is not stepped over."""
+    generator = torch.Generator().manual_seed(classes)
+    ends, starts = (torch.randn(40, classes, generator=generator).double() * size for _ in range(2))
+    target = torch.randint(classes, (40,), generator=generator)
+    made = mean_slopes(ends, starts, target, output)
+    change = output_of(ends, target, output) - output_of(starts, target, output)
+    torch.testing.assert_close(((ends - starts) * made).sum(1), change, atol=1e-6, rtol=1e-6)
+    at = (torch.arange(10**5).double() + 0.5) / 10**5
+    for row in range(4):
+        points = torch.lerp(starts[row], ends[row], at.unsqueeze(1)).requires_grad_()
+        output_of(points, target[row].expand(10**5), output).sum().backward()
+        torch.testing.assert_close(made[row], points.grad.mean(0), atol=1e-6, rtol=1e-4)
+
+
+@pytest.mark.parametrize("size", [1e9, 1e38, torch.inf, torch.nan])
+def test_slopes_along_a_way_of_any_length_are_found(size):
+    ends, starts = torch.tensor([[3.0, 1, 2], [1, 2, 3]]) * size, torch.zeros(2, 3)
+    assert mean_slopes(ends, starts, torch.tensor([0, 1]), "probability").isfinite().all() == (size < torch.inf)
+
+
+def test_deeplift_of_a_sure_model_sums_to_what_its_probability_loses():
+    task = toys.table()
+    sure = dataclasses.replace(task, model=torch.nn.Sequential(task.model, torch.nn.Linear(3, 3, bias=False).double()))
+    sure.model[1].weight.data = torch.eye(3).double() * 200
+    for output in OUTPUTS:
+        torch.testing.assert_close(
+            explained(sure, "deeplift", output=output).sum(1), gap(sure, output), atol=1e-5, rtol=1e-5
+        )
 
 
 def test_the_gradient_of_log_odds_is_that_of_the_logarithm():
