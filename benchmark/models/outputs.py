@@ -33,7 +33,7 @@ def output_of(logits: Tensor, target: Tensor, output: str) -> Tensor:
         >>> output_of(torch.tensor([[0.0, 2.0]]), torch.tensor([1]), "log_odds")
         tensor([2.])
     """
-    index = target.unsqueeze(1)
+    logits, index = _wide(logits), target.unsqueeze(1)
     if output == "probability":
         return logits.softmax(1).gather(1, index).squeeze(1)
     own = logits.gather(1, index).squeeze(1)
@@ -50,6 +50,7 @@ def outputs(logits: Tensor, output: str) -> Tensor:
         >>> outputs(torch.tensor([[0.0, 2.0]]), "log_odds")
         tensor([[-2.,  2.]])
     """
+    logits = _wide(logits)
     if output == "logit":
         return logits
     if output == "probability":
@@ -58,6 +59,11 @@ def outputs(logits: Tensor, output: str) -> Tensor:
     odds = log_p - torch.log(-torch.expm1(log_p.clamp(max=-1e-6)))
     largest = logits.argmax(1, keepdim=True)  # whose 1 - p may be lost to rounding
     return odds.scatter(1, largest, output_of(logits, largest[:, 0], output).unsqueeze(1))
+
+
+def _wide(logits: Tensor) -> Tensor:
+    """Return logits in float32 at least: half precision holds no probability near 1."""
+    return logits.to(torch.promote_types(logits.dtype, torch.float32))
 
 
 class TargetOutput(nn.Module):
@@ -121,7 +127,7 @@ def mean_slopes(ends: Tensor, starts: Tensor, target: Tensor, output: str) -> Te
 
 
 def _is_sharp(starts: Tensor, ends: Tensor, target: Tensor, output: str) -> Tensor:
-    """Tell along which straight ways of logits (n, C) the softmax behind an output turns too fast for `PATH`, (n,) bool.
+    """Tell along which ways of logits (n, C) the softmax behind an output turns too fast for `PATH`, (n,) bool.
 
     Classes that lie `NEAR` below one and the same class at both ends do so all along the way, and have no part in it.
     """
