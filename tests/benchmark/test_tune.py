@@ -326,6 +326,18 @@ def test_settings_of_other_data_are_refused(here):
         plan_task("nap_mlp", parse_methods("lime[tuned]"), SYNTHETIC, 0, 8)
 
 
+def test_a_task_without_data_does_not_keep_others_from_being_tuned(here, capsys, monkeypatch):
+    def gone(*_):
+        raise DataError("the file is gone")
+
+    monkeypatch.setattr(type(spec_of("wcd_mlp")), "locate", lambda self, sources, locate=TableTask.locate: (
+        gone() if self == spec_of("wcd_mlp") else locate(self, sources)))  # fmt: skip
+    words = ["--source", "synthetic", "--jobs", "1", "--device", "cpu", "--configurations", "1"]
+    assert main(["tune", "--task", "wcd_mlp,nap_mlp", "--methods", "saliency", *words]) == 3
+    assert "error: wcd_mlp: the file is gone" in capsys.readouterr().err
+    assert read("nap_mlp", [here / "tuned"]).chosen["saliency"]
+
+
 def test_controls_cannot_be_tuned(here, capsys):
     assert tune(methods="random,constant") == 2
     assert "names nothing that can be tuned: controls and oracles cannot" in capsys.readouterr().err
