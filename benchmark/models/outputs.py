@@ -8,6 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from benchmark.models.others.adapters import NoGradientError
+
 OUTPUTS = ("logit", "probability", "log_odds")
 """What a method can explain. All metrics ask the probability, a function of the log odds alone, not of the logit."""
 _PLACES, _WEIGHTS = np.polynomial.legendre.leggauss(64)
@@ -66,6 +68,20 @@ def _wide(logits: Tensor) -> Tensor:
     return logits.to(torch.promote_types(logits.dtype, torch.float32))
 
 
+def with_gradient(logits: Tensor, x: Tensor) -> Tensor:
+    """Return logits as they are.
+
+    Raises:
+        NoGradientError: a gradient with respect to x is asked for, and the logits have none.
+    """
+    if torch.is_grad_enabled() and x.requires_grad and not logits.requires_grad:
+        raise NoGradientError(
+            "no gradient passes the model from its answer to its input (a step, detach() or no_grad() in it, say): use "
+            "a method that only asks for predictions, such as lime, kernel_shap or occlusion"
+        )
+    return logits
+
+
 class TargetOutput(nn.Module):
     """A model that gives only the output that is explained; the class is its last argument, as Captum passes it on.
 
@@ -80,9 +96,13 @@ class TargetOutput(nn.Module):
         self.eval()
 
     def forward(self, *arguments: Any) -> Tensor:
-        """Return the output (n,) of inputs, further arguments of the model, and last the targets (n,)."""
+        """Return the output (n,) of inputs, further arguments of the model, and last the targets (n,).
+
+        Raises:
+            NoGradientError: a gradient is asked for, and none passes the model.
+        """
         *inputs, target = arguments
-        return output_of(self.model(*inputs), target, self.output)
+        return output_of(with_gradient(self.model(*inputs), inputs[0]), target, self.output)
 
 
 class PairedOutput(TargetOutput):
@@ -95,7 +115,7 @@ class PairedOutput(TargetOutput):
     def forward(self, *arguments: Any) -> Tensor:
         """Return a sum of logits (2 n,) with those slopes; the values themselves mean nothing."""
         *inputs, target = arguments
-        logits = self.model(*inputs)
+        logits = with_gradient(self.model(*inputs), inputs[0])
         if self.output == "logit":
             return output_of(logits, target, "logit")
         ends, starts = logits.detach().chunk(2)

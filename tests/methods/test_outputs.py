@@ -12,7 +12,7 @@ from benchmark.core.parameters import configured
 from benchmark.core.seeding import seeded
 from benchmark.core.types import METHODS, Split
 from benchmark.modalities.grouping import GroupedRemoval
-from benchmark.models.others.adapters import BlackBox, Function
+from benchmark.models.others.adapters import BlackBox, Function, NoGradientError
 from benchmark.models.outputs import OUTPUTS, mean_slopes, output_of, outputs
 from methods.game import Game
 from methods.references import references_of
@@ -268,3 +268,18 @@ def test_half_precision_is_widened():
         made = output_of(logits, torch.tensor([0]), output)
         assert made.dtype == outputs(logits, output).dtype == torch.float32
     assert 0.9998 < output_of(logits, torch.tensor([0]), "probability") < 0.9999
+
+
+class Step(torch.nn.Module):
+    """A model through which no gradient passes."""
+
+    def forward(self, x):
+        return (x[:, :3] > 0).double()
+
+
+@pytest.mark.parametrize("name", ["saliency", "integrated_gradients", "gradient_shap", "deeplift"])
+def test_a_model_without_a_gradient_is_said(name):
+    task = dataclasses.replace(toys.table(), model=Step())
+    with pytest.raises(NoGradientError, match="no gradient passes the model"):
+        explained(task, name)
+    assert explained(task, "occlusion").abs().sum() > 0
