@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from benchmark.core.types import Task
 from benchmark.modalities.grouping import single
 from benchmark.models.batching import bare, tensors_in
-from benchmark.models.outputs import output_of
+from benchmark.models.outputs import output_of, with_gradient
 
 BACKWARD_BYTES = {"cpu": 2**29, "cuda": 2**33}
 """Bytes that the layer outputs which a backward pass needs may take, by class of device."""
@@ -46,10 +46,14 @@ def continuous(task: Task, x: Tensor) -> Continuous:
 
 
 def gradient(task: Task, x: Tensor, target: Tensor, output: str = "logit") -> Tensor:
-    """Return the gradient of the target's output, in the layout of `Continuous.x`, for x (B, ...) and targets (B,)."""
+    """Return the gradient of the target's output, in the layout of `Continuous.x`, for x (B, ...) and targets (B,).
+
+    Raises:
+        NoGradientError: none passes the model.
+    """
     inputs = continuous(task, x)
     with torch.enable_grad():
-        explained = output_of(task.model(inputs.x, *inputs.extra), target, output)
+        explained = output_of(with_gradient(task.model(inputs.x, *inputs.extra), inputs.x), target, output)
         return torch.autograd.grad(explained.sum(), inputs.x)[0]
 
 

@@ -151,7 +151,7 @@ class Game:
         task: whose model, and whose way to remove features, is asked.
         players: who is present or removed.
         surrogate: is asked in the model's place where it is given: a masked predictor of its classes.
-        predicted_only: values are of the predicted class alone, so C is 1.
+        predicted_only: values are of one class alone, the predicted one unless another is asked for, so C is 1.
         output: which output, see `benchmark.models.outputs`.
     """
 
@@ -162,8 +162,11 @@ class Game:
         self.output = output
         self.batching = Batching(task)
 
-    def __call__(self, x: Tensor, present: Tensor) -> Tensor:
-        """Return the values (B, k, C) of coalitions `present` (B, k, n), for inputs x (B, ...)."""
+    def __call__(self, x: Tensor, present: Tensor, target: Tensor | None = None) -> Tensor:
+        """Return the values (B, k, C) of coalitions `present` (B, k, n), for inputs x (B, ...).
+
+        With `predicted_only` they are those of `target` (B,), by default of the class predicted.
+        """
         sets = present.shape[1]
         removed = (~present & self.players.valid(x).unsqueeze(1)).flatten(0, 1)  # (B * k, n)
         repeated = x.repeat_interleave(sets, 0)
@@ -172,7 +175,8 @@ class Game:
         ).unflatten(0, (len(x), sets))
         if not self.predicted_only:
             return values
-        return values.gather(2, self.predicted(x).view(-1, 1, 1).expand(-1, sets, 1))
+        target = self.predicted(x) if target is None else target
+        return values.gather(2, target.view(-1, 1, 1).expand(-1, sets, 1))
 
     def _logits(self, x: Tensor, removed: Tensor) -> Tensor:
         """Return logits (m, C) of inputs x (m, ...) without the players that are True in `removed` (m, n)."""
@@ -272,7 +276,7 @@ class FastShap(Method):
             valid = players.valid(x)
             values = phi(module, x, target) * valid.unsqueeze(-1)  # (B, n, C)
             if self.normalise:
-                ends = game(x, ends_of(valid))  # (B, 2, C)
+                ends = game(x, ends_of(valid), target)  # (B, 2, C)
                 values = normalised(values, valid, ends[:, 1] - ends[:, 0])
             column = torch.zeros_like(target) if conditioned else target
             of_target = values.gather(2, column.view(-1, 1, 1).expand(-1, values.shape[1], 1)).squeeze(2)

@@ -9,11 +9,11 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from benchmark.core.errors import DataError
 from benchmark.core.seeding import content_seeds
-from benchmark.core.types import Attribute, Task, TaskSpec
+from benchmark.core.types import Attribute, Removal, Task, TaskSpec
+from benchmark.modalities.grouping import single
 from benchmark.models.batching import Batching
 from benchmark.models.outputs import output_of
 
@@ -36,18 +36,27 @@ class Game:
         task: model, and how its features are removed.
         output: what is asked, see `benchmark.models.outputs`.
         removal: one of `REMOVALS`.
+
+    Raises:
+        DataError: `zero`, and the model shows no embedding of words.
     """
 
     def __init__(self, task: Task, output: str, removal: str = "task") -> None:
         self.task, self.output, self.removal = task, output, removal
         self.batching = Batching(task)
+        if removal == "zero" and task.modality == "text" and not hasattr(task.model, "embed"):
+            raise DataError(
+                f"removal=zero puts 0 in the place of embeddings, and the model of {task.name} shows none: use "
+                "removal=task or removal=deletion"
+            )
+        self._ends = removal == "deletion" and _end_at_the_last_place(task)
 
     @torch.no_grad()
     def __call__(self, present: Tensor, x: Tensor, target: Tensor) -> Tensor:
         """Return the target's output with some features present, in forwards of bounded size.
 
         Args:
-            present: (n, ...), 1 for present and 0 for removed. Features missing at the end are padding.
+            present: (n, ...), 1 for present and 0 for removed: all features, or of texts of equal length their words.
             x: inputs (n, ...), one for each row of `present`.
             target: classes (n,).
 
@@ -61,34 +70,50 @@ class Game:
 
         def ask(rows: slice) -> Tensor:
             valid = self.task.removal.valid(x[rows])
-            absent = F.pad(removed[rows], (0, valid.shape[1] - removed.shape[1])) & valid
-            logits = self._logits(x[rows], absent, valid)
+            of_all = removed.shape[1] == valid.shape[1]
+            absent = removed[rows] & valid if of_all else valid.masked_scatter(valid, removed[rows])
+            logits = self._logits(x[rows], absent)
             if not bool(logits.isfinite().all()):
                 raise DataError(f"the model of {self.task.name} gives NaN or inf where features are removed")
             return output_of(logits, target[rows], self.output)
 
         return self.batching.ask(x, ask)
 
-    def _logits(self, x: Tensor, absent: Tensor, valid: Tensor) -> Tensor:
+    def _logits(self, x: Tensor, absent: Tensor) -> Tensor:
         """Return what the model says of inputs x (n, ...) without the features that are `absent` (n, G)."""
         if self.removal == "task":
             return self.task.model(self.task.remove(x, absent))
+        removed = self.task.removal.expand(absent)
+        if self.task.modality != "text":
+            return self.task.model(x.masked_fill(removed, 0.0))
+        words = single(self.task.removal)
         if self.removal == "deletion":
-            return self.task.model(_shortened(self.task, x, absent, valid))
-        if self.task.modality == "text":
-            words = self.task.model.embed(x)  # type: ignore[operator]
-            return self.task.model(words.masked_fill(absent.unsqueeze(-1), 0.0), valid)
-        return self.task.model(x.masked_fill(self.task.removal.expand(absent), 0.0))
+            return self.task.model(_shortened(words, x, words.valid(x) & ~removed, self._ends))
+        vectors = self.task.model.embed(x)  # type: ignore[operator]
+        return self.task.model(vectors.masked_fill(removed.unsqueeze(-1), 0.0), words.valid(x))
 
 
-def _shortened(task: Task, x: Tensor, absent: Tensor, valid: Tensor) -> Tensor:
-    """Return texts (n, G) without the absent words, those behind them moved up; of none one removed word is left."""
-    kept = valid & ~absent
-    order = (~kept).to(torch.uint8).argsort(dim=1, stable=True)
-    padding = task.removal.pad_id  # type: ignore[attr-defined]
-    moved = x.gather(1, order).where(kept.gather(1, order), padding)
-    first = moved[:, 0].where(kept.any(1), task.removal.baseline(x)[:, 0])
-    return torch.cat([first.unsqueeze(1), moved[:, 1:]], 1)
+def _end_at_the_last_place(task: Task) -> bool:
+    """Tell whether padding stands before the words of a task's texts, as for models that read on from a text."""
+    valid = single(task.removal).valid(task.train.x)
+    return bool((~valid[:, 0] & valid[:, -1]).any())
+
+
+def _shortened(words: Removal, x: Tensor, kept: Tensor, ends: bool) -> Tensor:
+    """Return texts (n, length) of the words that are `kept`, moved together; of none one removed word is left.
+
+    Args:
+        words: how single words are removed.
+        x: texts (n, length).
+        kept: (n, length) bool.
+        ends: whether texts end at the last place, behind their padding, and do not begin at the first.
+    """
+    order = (kept if ends else ~kept).to(torch.uint8).argsort(dim=1, stable=True)
+    there = kept.gather(1, order)
+    moved = x.gather(1, order).where(there, words.pad_id)  # type: ignore[attr-defined]
+    place = -1 if ends else 0
+    moved[:, place] = moved[:, place].where(there[:, place], words.baseline(x)[:, place])
+    return moved
 
 
 def no_deletion(removal: str, spec: Task | TaskSpec) -> str | None:

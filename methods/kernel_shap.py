@@ -78,8 +78,9 @@ class KernelShap(Method):
                 return captum(value, count, sample_seed)
             present, weights = shapley_subsets(count, samples, sample_seed)
             ends = torch.tensor([[True], [False]]).expand(2, count)
-            values = value(torch.cat([ends, present]).to(device)).double().cpu()
-            return efficient(present.double(), values[2:], weights, values[0], values[1]).float()
+            answers = value(torch.cat([ends, present]).to(device))
+            values = answers.double().cpu()
+            return efficient(present.double(), values[2:], weights, values[0], values[1]).to(answers.dtype)
 
         return by_players(game, task, seed, weigh)
 

@@ -79,8 +79,9 @@ class Lime(Method):
 
         def weigh(value: Value, count: int, sample_seed: int) -> Tensor:
             present = subsets(task.modality, samples, count, sample_seed)
-            values = value(present.to(task.train.x.device)).double().cpu()
-            return ridge(present.double(), values, kernel(task.modality, present), penalty).float()
+            answers = value(present.to(task.train.x.device))
+            weights = ridge(present.double(), answers.double().cpu(), kernel(task.modality, present), penalty)
+            return weights.to(answers.dtype)
 
         return by_players(game, task, seed, weigh)
 

@@ -10,7 +10,6 @@ from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from benchmark.core.parameters import Space, bounded, parameters, with_defaults
 from benchmark.core.types import METHODS, Attribute, Method, Task, TaskSpec
@@ -45,11 +44,11 @@ def _slide(task: Task, game: Game, window: int, stride: int) -> Attribute:
     def explain(x: Tensor, target: Tensor) -> Tensor:
         if not task.removal.pads:
             return slide(x, target, (_side(task), _side(task)) if image else (task.n_features,))
-        parts = []  # a window never reaches into padding, which stands at the end
-        for i, words in enumerate(task.removal.valid(x).sum(1).tolist()):
-            falls = slide(x[i : i + 1], target[i : i + 1], (words,))
-            parts.append(F.pad(falls, (0, task.n_features - words)))
-        return torch.cat(parts)
+        parts = []  # a window never reaches into padding
+        for i, real in enumerate(task.removal.valid(x)):
+            falls = slide(x[i : i + 1], target[i : i + 1], (int(real.sum()),))
+            parts.append(falls.new_zeros(len(real)).masked_scatter(real, falls))
+        return torch.stack(parts)
 
     return explain
 

@@ -55,16 +55,18 @@ def references_of(task: Task, kind: str, count: int, seed: int) -> References:
     """
     if kind in ("removal", "zero"):
         return References(kind, None)
-    rows = _numbers(task, _drawn(task, seed, count if kind == "background" else STATISTICS_ROWS))
     if kind == "background":
-        return References(kind, rows)
-    over = (0, 1) if task.modality == "text" else 0  # a word at any place
-    mean = rows.mean(over, keepdim=True).expand_as(rows[:1])
+        return References(kind, _numbers(task, _drawn(task, seed, count)))
+    rows = _drawn(task, seed, STATISTICS_ROWS)
+    numbers = continuous(task, rows).x.detach()
+    shape = numbers.shape[1:]
+    if task.modality == "text":
+        numbers = numbers[single(task.removal).valid(rows)]  # a word at any place, without padding
+    mean = numbers.mean(0).expand(1, *shape)
     if kind == "mean":
         return References(kind, mean)
-    spread = rows.std(over, keepdim=True).expand_as(rows[:1])
     with seeded(seed):
-        return References(kind, mean + spread * torch.randn(count, *rows.shape[1:]).to(rows))
+        return References(kind, mean + numbers.std(0, correction=0) * torch.randn(count, *shape).to(numbers))
 
 
 def _drawn(task: Task, seed: int, count: int) -> Tensor:

@@ -8,11 +8,16 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from benchmark.models.others.adapters import NoGradientError
+
 OUTPUTS = ("logit", "probability", "log_odds")
 """What a method can explain. All metrics ask the probability, a function of the log odds alone, not of the logit."""
 _PLACES, _WEIGHTS = np.polynomial.legendre.leggauss(64)
 PATH = ((_PLACES + 1) / 2).tolist(), (_WEIGHTS / 2).tolist()
 """Places in [0, 1] along the way between two answers, and weights that sum to 1, which slopes are averaged by."""
+NEAR = 40.0
+"""Logits by which a class lies below another whose softmax it does not change; differences of logits that change by as
+much along a way are what `PATH` averages to eight digits."""
 
 
 def output_of(logits: Tensor, target: Tensor, output: str) -> Tensor:
@@ -30,7 +35,7 @@ def output_of(logits: Tensor, target: Tensor, output: str) -> Tensor:
         >>> output_of(torch.tensor([[0.0, 2.0]]), torch.tensor([1]), "log_odds")
         tensor([2.])
     """
-    index = target.unsqueeze(1)
+    logits, index = _wide(logits), target.unsqueeze(1)
     if output == "probability":
         return logits.softmax(1).gather(1, index).squeeze(1)
     own = logits.gather(1, index).squeeze(1)
@@ -47,6 +52,7 @@ def outputs(logits: Tensor, output: str) -> Tensor:
         >>> outputs(torch.tensor([[0.0, 2.0]]), "log_odds")
         tensor([[-2.,  2.]])
     """
+    logits = _wide(logits)
     if output == "logit":
         return logits
     if output == "probability":
@@ -55,6 +61,25 @@ def outputs(logits: Tensor, output: str) -> Tensor:
     odds = log_p - torch.log(-torch.expm1(log_p.clamp(max=-1e-6)))
     largest = logits.argmax(1, keepdim=True)  # whose 1 - p may be lost to rounding
     return odds.scatter(1, largest, output_of(logits, largest[:, 0], output).unsqueeze(1))
+
+
+def _wide(logits: Tensor) -> Tensor:
+    """Return logits in float32 at least: half precision holds no probability near 1."""
+    return logits.to(torch.promote_types(logits.dtype, torch.float32))
+
+
+def with_gradient(logits: Tensor, x: Tensor) -> Tensor:
+    """Return logits as they are.
+
+    Raises:
+        NoGradientError: a gradient with respect to x is asked for, and the logits have none.
+    """
+    if torch.is_grad_enabled() and x.requires_grad and not logits.requires_grad:
+        raise NoGradientError(
+            "no gradient passes the model from its answer to its input (a step, detach() or no_grad() in it, say): use "
+            "a method that only asks for predictions, such as lime, kernel_shap or occlusion"
+        )
+    return logits
 
 
 class TargetOutput(nn.Module):
@@ -71,9 +96,13 @@ class TargetOutput(nn.Module):
         self.eval()
 
     def forward(self, *arguments: Any) -> Tensor:
-        """Return the output (n,) of inputs, further arguments of the model, and last the targets (n,)."""
+        """Return the output (n,) of inputs, further arguments of the model, and last the targets (n,).
+
+        Raises:
+            NoGradientError: a gradient is asked for, and none passes the model.
+        """
         *inputs, target = arguments
-        return output_of(self.model(*inputs), target, self.output)
+        return output_of(with_gradient(self.model(*inputs), inputs[0]), target, self.output)
 
 
 class PairedOutput(TargetOutput):
@@ -86,7 +115,7 @@ class PairedOutput(TargetOutput):
     def forward(self, *arguments: Any) -> Tensor:
         """Return a sum of logits (2 n,) with those slopes; the values themselves mean nothing."""
         *inputs, target = arguments
-        logits = self.model(*inputs)
+        logits = with_gradient(self.model(*inputs), inputs[0])
         if self.output == "logit":
             return output_of(logits, target, "logit")
         ends, starts = logits.detach().chunk(2)
@@ -95,10 +124,39 @@ class PairedOutput(TargetOutput):
 
 
 def mean_slopes(ends: Tensor, starts: Tensor, target: Tensor, output: str) -> Tensor:
-    """Return the mean gradient (n, C) of the output along straight ways of logits, from `starts` to `ends` (n, C)."""
+    """Return the mean gradient (n, C) of the output along straight ways of logits, from `starts` to `ends` (n, C).
+
+    A way is halved until the output bends gently enough along each part for the places of `PATH`.
+    """
     total = torch.zeros_like(ends)
-    for place, weight in zip(*PATH, strict=True):
-        with torch.enable_grad():
-            point = torch.lerp(starts, ends, place).requires_grad_()
-            total += weight * torch.autograd.grad(output_of(point, target, output).sum(), point)[0]
+    rows = torch.arange(len(ends), device=ends.device)
+    low = torch.zeros_like(ends[:, 0])
+    width = 1.0
+    while len(rows):
+        from_, to = (torch.lerp(starts[rows], ends[rows], at.unsqueeze(1)) for at in (low, low + width))
+        sharp = _is_sharp(from_, to, target[rows], output)
+        gentle = rows[~sharp]
+        for place, weight in zip(*PATH, strict=True):
+            with torch.enable_grad():
+                point = torch.lerp(from_[~sharp], to[~sharp], place).requires_grad_()
+                slope = torch.autograd.grad(output_of(point, target[gentle], output).sum(), point)[0]
+            total.index_add_(0, gentle, slope.to(total.dtype), alpha=weight * width)
+        rows, low, width = rows[sharp].repeat(2), low[sharp].repeat(2), width / 2
+        low[len(low) // 2 :] += width
     return total
+
+
+def _is_sharp(starts: Tensor, ends: Tensor, target: Tensor, output: str) -> Tensor:
+    """Tell along which ways of logits (n, C) the softmax behind an output turns too fast for `PATH`, (n,) bool.
+
+    Classes that lie `NEAR` below one and the same class at both ends do so all along the way, and have no part in it.
+    """
+    if output == "log_odds":  # its softmax is over all classes but the target
+        index = target.unsqueeze(1)
+        starts, ends = (logits.scatter(1, index, -torch.inf) for logits in (starts, ends))
+    leader = (starts + ends).argmax(1, keepdim=True)
+    below = torch.maximum(starts - starts.gather(1, leader), ends - ends.gather(1, leader))
+    way = (ends - starts) - (ends - starts).gather(1, leader)
+    near = below > -NEAR
+    span = way.where(near, -torch.inf).amax(1) - way.where(near, torch.inf).amin(1)
+    return (span > NEAR) & span.isfinite()

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import logging
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from benchmark.core.errors import DataError, UsageError, few
-from benchmark.core.files import write_atomically
+from benchmark.core.files import locked, set_aside, write_atomically
 from benchmark.core.registry import is_name
 from benchmark.tuned.classes import CLASSES, name_of
 
@@ -19,6 +20,7 @@ PUBLISHED = Path(__file__).parent
 OWN = Path("tuned")
 """Where `tune` writes by default, and where files are looked for first: below the working folder."""
 VERSION = 1
+log = logging.getLogger("benchmark")
 
 
 class UntunedError(UsageError):
@@ -74,6 +76,7 @@ class Tuned:
         random: mean score of `random` by metric.
         trials: all that was tried, by method.
         chosen: by method and by class of costs.
+        configurations: of each method in each class of costs, at most; 0 where the file does not say.
     """
 
     task: str
@@ -84,6 +87,7 @@ class Tuned:
     random: dict[str, float]
     trials: dict[str, list[Trial]]
     chosen: dict[str, dict[str, Choice]]
+    configurations: int = 0
 
     def of(self, method: str, rows: int | None) -> Choice:
         """Return what was chosen of a method in a class.
@@ -104,26 +108,42 @@ class Tuned:
             )
         return self.chosen[method][name_of(rows)]
 
-    def beside(self, former: Tuned) -> Tuned:
+    def beside(self, former: Tuned | None) -> Tuned:
         """Return this with the methods of an earlier file that were not tried now, where both were judged alike."""
-        alike = ("task", "source", "held_out", "seed", "identity", "random")
-        if any(getattr(self, name) != getattr(former, name) for name in alike):
+        if former is None:
             return self
-        return dataclasses.replace(self, trials=former.trials | self.trials, chosen=former.chosen | self.chosen)
+        alike = ("task", "source", "held_out", "seed", "configurations", "identity", "random")
+        other = [name for name in alike if getattr(self, name) != getattr(former, name)]
+        if not other:
+            return dataclasses.replace(self, trials=former.trials | self.trials, chosen=former.chosen | self.chosen)
+        if dropped := sorted(former.trials.keys() - self.trials.keys()):
+            log.warning(f"{few(dropped)} were tuned on {self.task} with another {', '.join(other)}: left out, so tune "
+                        "them again, which takes what is stored of them")  # fmt: skip
+        return self
 
 
 def write(tuned: Tuned, folder: Path) -> Path:
     """Write what was chosen as `folder/TASK.json`, and return the path.
 
     Methods that the file held and that were not tried now stay in it, unless they were judged on other rows, another
-    model or another version of a metric.
+    model or another version of a metric, or in more or fewer tries.
     """
     path = folder / f"{tuned.task}.json"
-    if path.is_file():
-        tuned = tuned.beside(read(tuned.task, [folder]))
-    text = json.dumps({"version": VERSION, **asdict(tuned)}, indent=1, sort_keys=True, allow_nan=False)
-    write_atomically(path, (text + "\n").encode())
+    with locked(path):  # another run of tune may add its methods meanwhile
+        if path.is_file():
+            tuned = tuned.beside(_former(tuned.task, path))
+        text = json.dumps({"version": VERSION, **asdict(tuned)}, indent=1, sort_keys=True, allow_nan=False)
+        write_atomically(path, (text + "\n").encode())
     return path
+
+
+def _former(task: str, path: Path) -> Tuned | None:
+    """Return what a file holds; one that cannot be read is set aside."""
+    try:
+        return read(task, [path.parent])
+    except DataError as error:
+        log.warning(f"{error}; set aside as {set_aside(path)}, only what was tried now is written")
+        return None
 
 
 def found(task: str, folders: Sequence[Path] = (OWN, PUBLISHED)) -> Path:

@@ -33,10 +33,12 @@ class PlannedTuning:
     Attributes:
         plan: a cell for each configuration, and the control.
         classes: names of the classes of costs that a configuration is tried for, by the key of its cell.
+        count: configurations of each method in each class of costs, at most.
     """
 
     plan: PlannedTask
     classes: dict[str, tuple[str, ...]]
+    count: int
 
 
 def plan_tuning(
@@ -63,7 +65,7 @@ def plan_tuning(
     for cell, _ in plan.cells:
         of_method = {rows: tried.values() for (name, rows), tried in tries.items() if name == cell.method}
         classes[cell.key] = [name_of(rows) for rows, tried in of_method.items() if cell.params in tried]
-    return PlannedTuning(plan, {key: tuple(names) for key, names in classes.items()})
+    return PlannedTuning(plan, {key: tuple(names) for key, names in classes.items()}, count)
 
 
 def tune(planned: PlannedTuning, store: RecordStore, settings: Settings) -> Tuned:
@@ -98,6 +100,7 @@ def tune(planned: PlannedTuning, store: RecordStore, settings: Settings) -> Tune
     return Tuned(
         plan.name, plan.located.source, control.n_total, control.cell.seed, _judged_on(control), means, trials,
         {name: chosen(tried, means) for name, tried in trials.items()},
+        planned.count,
     )  # fmt: skip
 
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import dataclasses
 import gc
 import json
+import time
 import types
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -21,6 +23,7 @@ from benchmark.records.store import RecordStore
 from benchmark.running.built import forget_tasks
 from benchmark.running.plan import MethodChoice, parse_methods, plan_task, spec_of
 from benchmark.scoring.isolation import HELD_OUT, for_methods, for_tuning
+from benchmark.tuned import files
 from benchmark.tuned.classes import CLASSES, class_named, name_of
 from benchmark.tuned.files import Choice, Trial, Tuned, UntunedError, read, write
 from benchmark.tuning.configurations import configurations
@@ -165,6 +168,46 @@ def test_methods_that_were_not_tried_now_stay(tmp_path):
     assert set(read("nap_mlp", [tmp_path]).trials) == {"saliency"}, "those were judged on other rows"
 
 
+def test_methods_of_more_or_fewer_tries_do_not_share_a_file(tmp_path, caplog):
+    write(tuned(configurations=12), tmp_path)
+    write(tuned(configurations=3, trials={"saliency": []}, chosen={"saliency": {}}), tmp_path)
+    assert set(read("nap_mlp", [tmp_path]).trials) == {"saliency"}
+    assert "lime were tuned on nap_mlp with another configurations: left out, so tune them again" in caplog.text
+
+
+def test_a_file_that_does_not_say_how_many_were_tried_is_read(tmp_path):
+    path = write(tuned(configurations=12), tmp_path)
+    stated = json.loads(path.read_text())
+    del stated["configurations"]
+    path.write_text(json.dumps(stated))
+    assert read("nap_mlp", [tmp_path]) == tuned(configurations=0)
+
+
+def test_two_that_write_at_once_both_stay(tmp_path, monkeypatch):
+    write(tuned(), tmp_path)
+
+    def slowly(*arguments):
+        found = read(*arguments)
+        time.sleep(0.3)
+        return found
+
+    monkeypatch.setattr(files, "read", slowly)
+    others = [tuned(trials={name: []}, chosen={name: {}}) for name in ("saliency", "occlusion")]
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(lambda one: write(one, tmp_path), others))
+    assert set(read("nap_mlp", [tmp_path]).trials) == {"lime", "saliency", "occlusion"}
+
+
+def test_a_damaged_file_is_set_aside_when_tune_runs_again(tmp_path, caplog):
+    path = tmp_path / "nap_mlp.json"
+    path.write_text("{")
+    write(tuned(), tmp_path)
+    assert read("nap_mlp", [tmp_path]) == tuned()
+    (aside,) = tmp_path.glob("nap_mlp.json.damaged-*")
+    assert aside.read_text() == "{"
+    assert aside.name in caplog.text
+
+
 def test_the_nearest_folder_counts(tmp_path):
     write(tuned(seed=1), tmp_path / "far")
     assert read("nap_mlp", [tmp_path / "near", tmp_path / "far"]).seed == 1
@@ -281,6 +324,18 @@ def test_settings_of_other_data_are_refused(here):
     write(tuned(source="real"), here / "tuned")
     with pytest.raises(UsageError, match="are of real data, and these are synthetic: run tune with the same --source"):
         plan_task("nap_mlp", parse_methods("lime[tuned]"), SYNTHETIC, 0, 8)
+
+
+def test_a_task_without_data_does_not_keep_others_from_being_tuned(here, capsys, monkeypatch):
+    def gone(*_):
+        raise DataError("the file is gone")
+
+    monkeypatch.setattr(type(spec_of("wcd_mlp")), "locate", lambda self, sources, locate=TableTask.locate: (
+        gone() if self == spec_of("wcd_mlp") else locate(self, sources)))  # fmt: skip
+    words = ["--source", "synthetic", "--jobs", "1", "--device", "cpu", "--configurations", "1"]
+    assert main(["tune", "--task", "wcd_mlp,nap_mlp", "--methods", "saliency", *words]) == 3
+    assert "error: wcd_mlp: the file is gone" in capsys.readouterr().err
+    assert read("nap_mlp", [here / "tuned"]).chosen["saliency"]
 
 
 def test_controls_cannot_be_tuned(here, capsys):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 
 import pytest
@@ -9,8 +10,12 @@ import torch
 from torch import nn
 
 from benchmark.core.seeding import seeded
+from benchmark.core.types import Split
 from benchmark.learning.fitting import Fitting, fit
+from benchmark.models.outputs import output_of
+from methods import fastshap
 from methods.fastshap import Regression, normalised, shapley_coalitions
+from tests import toys
 
 VALID = torch.ones(1, 8, dtype=torch.bool)
 
@@ -234,3 +239,29 @@ def test_the_surrogate_is_the_conditional_expectation():
         found = net(cells.float().masked_fill(masks, 0.0), removed=masks).softmax(1)[:, 0]
         total += float((weights * (found - exact).abs()).sum()) / 32
     assert total <= 0.03
+
+
+@pytest.mark.parametrize("many", [2, 10])
+def test_values_sum_to_what_the_class_asked_for_loses(many, monkeypatch):
+    """Also where a class is asked for that is not the predicted one, and there are too many for a column each."""
+    monkeypatch.setattr(fastshap, "MANY_CLASSES", many)
+    task = toys.table(samples=40)
+    task = dataclasses.replace(task, model=nn.Sequential(Double(), task.model, Single()))
+    task = dataclasses.replace(task, train=Split(task.train.x.float(), task.train.y))
+    x = task.train.x[:9]
+    target = (task.model(x).argmax(1) + 1) % 3
+    made = fastshap.FastShap(iterations=2, output="log_odds").prepare(task, 0)(x, target).sum(1)
+    whole, none = (
+        output_of(task.model(each), target, "log_odds") for each in (x, task.removal.baseline(x).expand_as(x))
+    )
+    torch.testing.assert_close(made, whole - none, atol=1e-4, rtol=1e-4)
+
+
+class Double(nn.Module):
+    def forward(self, x):
+        return x.double()
+
+
+class Single(nn.Module):
+    def forward(self, x):
+        return x.float()

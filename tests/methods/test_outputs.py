@@ -7,9 +7,15 @@ import dataclasses
 import pytest
 import torch
 
+from benchmark.core.errors import DataError
 from benchmark.core.parameters import configured
-from benchmark.core.types import METHODS
-from benchmark.models.outputs import OUTPUTS, output_of, outputs
+from benchmark.core.seeding import seeded
+from benchmark.core.types import METHODS, Split
+from benchmark.modalities.grouping import GroupedRemoval
+from benchmark.models.others.adapters import BlackBox, Function, NoGradientError
+from benchmark.models.outputs import OUTPUTS, mean_slopes, output_of, outputs
+from methods.game import Game
+from methods.references import references_of
 from tests import toys
 
 
@@ -58,6 +64,40 @@ def test_attributions_sum_to_what_the_output_loses(name, settings, output):
     task = toys.table()
     made = explained(task, name, output=output, **settings).sum(1)
     torch.testing.assert_close(made, gap(task, output), atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("output", ["probability", "log_odds"])
+@pytest.mark.parametrize("size", [1, 30, 1000])
+@pytest.mark.parametrize("classes", [2, 5])
+def test_slopes_along_a_way_of_sure_answers_are_their_mean(classes, size, output):
+    """A softmax that turns from one class to the next on a thousandth of the way is not stepped over."""
+    generator = torch.Generator().manual_seed(classes)
+    ends, starts = (torch.randn(40, classes, generator=generator).double() * size for _ in range(2))
+    target = torch.randint(classes, (40,), generator=generator)
+    made = mean_slopes(ends, starts, target, output)
+    change = output_of(ends, target, output) - output_of(starts, target, output)
+    torch.testing.assert_close(((ends - starts) * made).sum(1), change, atol=1e-6, rtol=1e-6)
+    at = (torch.arange(10**5).double() + 0.5) / 10**5
+    for row in range(4):
+        points = torch.lerp(starts[row], ends[row], at.unsqueeze(1)).requires_grad_()
+        output_of(points, target[row].expand(10**5), output).sum().backward()
+        torch.testing.assert_close(made[row], points.grad.mean(0), atol=1e-6, rtol=1e-4)
+
+
+@pytest.mark.parametrize("size", [1e9, 1e38, torch.inf, torch.nan])
+def test_slopes_along_a_way_of_any_length_are_found(size):
+    ends, starts = torch.tensor([[3.0, 1, 2], [1, 2, 3]]) * size, torch.zeros(2, 3)
+    assert mean_slopes(ends, starts, torch.tensor([0, 1]), "probability").isfinite().all() == (size < torch.inf)
+
+
+def test_deeplift_of_a_sure_model_sums_to_what_its_probability_loses():
+    task = toys.table()
+    sure = dataclasses.replace(task, model=torch.nn.Sequential(task.model, torch.nn.Linear(3, 3, bias=False).double()))
+    sure.model[1].weight.data = torch.eye(3).double() * 200
+    for output in OUTPUTS:
+        torch.testing.assert_close(
+            explained(sure, "deeplift", output=output).sum(1), gap(sure, output), atol=1e-5, rtol=1e-5
+        )
 
 
 def test_the_gradient_of_log_odds_is_that_of_the_logarithm():
@@ -114,8 +154,6 @@ def test_forms_of_saliency_on_images():
 
 
 def test_deletion_moves_words_up():
-    from methods.game import Game
-
     task = toys.text()
     seen = []
     game = Game(task, "logit", "deletion")
@@ -132,3 +170,116 @@ def test_deletion_moves_words_up():
     assert (seen[-2][0, 21:] == task.removal.pad_id).all()
     assert seen[-1][0, 0] == task.removal.mask_id, "nothing at all is no text"
     assert (seen[-1][0, 1:] == task.removal.pad_id).all()
+
+
+class Words(torch.nn.Module):
+    """A text model asked by ids or by embeddings, to which the place of padding is nothing."""
+
+    def __init__(self):
+        super().__init__()
+        self.embed = torch.nn.Embedding(30, 8)
+        self.head = torch.nn.Sequential(torch.nn.Linear(8, 16), torch.nn.ReLU(), torch.nn.Linear(16, 3))
+
+    def forward(self, x, real=None):
+        real = x != 0 if real is None else real
+        vectors = x if x.is_floating_point() else self.embed(x)
+        return self.head((vectors * real.unsqueeze(-1)).sum(1))
+
+
+def words(padded="right", groups=None):
+    task = toys.text()
+    x = task.test.x
+    if padded == "left":
+        x = torch.stack([torch.cat([row[row == 0], row[row != 0]]) for row in x])
+    with seeded(3):
+        model = Words().double().requires_grad_(False)
+    split = Split(x, task.test.y)
+    removal = task.removal if groups is None else GroupedRemoval(task.removal, groups)
+    return dataclasses.replace(task, model=model, train=split, test=split, removal=removal)
+
+
+@pytest.mark.parametrize("removal", ["task", "zero", "deletion"])
+@pytest.mark.parametrize("name", ["occlusion", "feature_ablation"])
+def test_texts_padded_on_the_left_are_explained_word_by_word(name, removal):
+    left, right = words("left"), words()
+    made, plain = (explained(task, name, removal=removal) for task in (left, right))
+    assert (made[left.test.x == 0] == 0).all()
+    torch.testing.assert_close(made[left.test.x != 0], plain[right.test.x != 0])
+
+
+def test_deletion_moves_words_to_where_texts_end():
+    seen = []
+    task = words("left")
+    game = Game(task, "logit", "deletion")
+    task.model.register_forward_pre_hook(lambda _module, inputs: seen.append(inputs[0]))
+    x = task.test.x[5:6]  # without padding
+    present = torch.ones(1, 23)
+    present[0, [0, 2]] = 0
+    game(present, x, torch.tensor([0]))
+    game(torch.zeros(1, 23), x, torch.tensor([0]))
+    assert seen[-2][0].tolist() == [0, 0, *x[0, [1, *range(3, 23)]].tolist()]
+    assert seen[-1][0].tolist() == [0] * 22 + [task.removal.mask_id]
+
+
+@pytest.mark.parametrize("removal", ["task", "zero", "deletion"])
+@pytest.mark.parametrize("name", ["occlusion", "feature_ablation", "lime", "kernel_shap"])
+def test_groups_of_one_word_each_are_explained_as_words(name, removal):
+    made = explained(words(groups=torch.arange(23)), name, removal=removal)
+    torch.testing.assert_close(made, explained(words(), name, removal=removal))
+
+
+@pytest.mark.parametrize("removal", ["task", "zero", "deletion"])
+def test_words_of_a_group_go_together(removal):
+    task = words(groups=torch.arange(23) // 12)
+    x = task.test.x
+    target = task.model(x).argmax(1)
+    made = explained(task, "feature_ablation", removal=removal)[5]
+    without = {"task": x.clone(), "zero": x.clone(), "deletion": torch.cat([x[:, 12:], x[:, :12] * 0], 1)}[removal]
+    if removal == "task":
+        without[:, :12] = task.removal.inner.mask_id
+    vectors = task.model.embed(without)
+    if removal == "zero":
+        vectors[:, :12] = 0
+    fall = task.model(x)[5, target[5]] - task.model(vectors, without != 0)[5, target[5]]
+    torch.testing.assert_close(made[0], fall)
+
+
+def test_zeros_for_words_need_an_embedding():
+    task = dataclasses.replace(words(), model=BlackBox(Function(lambda x: x[:, :3].double(), of_arrays=False), "it"))
+    with pytest.raises(DataError, match="shows none: use removal=task or removal=deletion"):
+        explained(task, "lime", removal="zero")
+
+
+def test_padding_has_no_part_in_the_mean_of_words():
+    task = words()
+    real = task.test.x != 0
+    expected = task.model.embed(task.test.x)[real].mean(0)
+    made = references_of(task, "mean", 1, 0).rows
+    torch.testing.assert_close(made, expected.expand(1, 23, 8))
+    drawn = references_of(task, "noise", 4000, 0).rows
+    torch.testing.assert_close(drawn.mean((0, 1)), expected, atol=0.02, rtol=0)
+    spread = task.model.embed(task.test.x)[real].std(0)
+    torch.testing.assert_close(drawn.std((0, 1)), spread, atol=0.02, rtol=0.02)
+
+
+def test_half_precision_is_widened():
+    logits = torch.tensor([[9.0, 0.0]]).half()
+    for output in OUTPUTS:
+        made = output_of(logits, torch.tensor([0]), output)
+        assert made.dtype == outputs(logits, output).dtype == torch.float32
+    assert 0.9998 < output_of(logits, torch.tensor([0]), "probability") < 0.9999
+
+
+class Step(torch.nn.Module):
+    """A model through which no gradient passes."""
+
+    def forward(self, x):
+        return (x[:, :3] > 0).double()
+
+
+@pytest.mark.parametrize("name", ["saliency", "integrated_gradients", "gradient_shap", "deeplift"])
+def test_a_model_without_a_gradient_is_said(name):
+    task = dataclasses.replace(toys.table(), model=Step())
+    with pytest.raises(NoGradientError, match="no gradient passes the model"):
+        explained(task, name)
+    assert explained(task, "occlusion").abs().sum() > 0

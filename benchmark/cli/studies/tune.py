@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from benchmark.cli.arguments import add_allow_weak, add_out, add_sources, chosen_sources, natural, positive
 from benchmark.cli.boards import Verb
-from benchmark.core.errors import UsageError
+from benchmark.core.errors import BenchmarkError, UsageError
 from benchmark.core.types import FIXED, METHODS, PACKAGES, TASKS
 from benchmark.processes.interruption import held, stop_on_signals
 from benchmark.scoring.metrics import TEN
@@ -17,6 +18,8 @@ from benchmark.tuned.files import OWN
 
 if TYPE_CHECKING:
     from benchmark.tuned.files import Tuned
+
+log = logging.getLogger("benchmark")
 
 
 def add_tune(verb: Verb) -> None:
@@ -59,8 +62,13 @@ def tune_command(arguments: argparse.Namespace) -> int:
     ).settled()  # fmt: skip
     sources, code = chosen_sources(arguments), 0
     for task in tasks:
-        plan = plan_tuning(task, methods, sources, arguments.configurations, arguments.seed, settings.device)
-        found = tune(plan, store, settings)
+        try:
+            plan = plan_tuning(task, methods, sources, arguments.configurations, arguments.seed, settings.device)
+            found = tune(plan, store, settings)
+        except BenchmarkError as error:  # the other tasks go on, as they do in a run
+            log.error(f"error: {task}: {error}")
+            code = max(code, error.exit_code)
+            continue
         path = write(found, arguments.to)
         print(json.dumps(found.chosen, default=vars) if arguments.json else f"{_table(found)}\nwritten to {path}")
         code = max(code, int(any(one.rows is None for tried in found.trials.values() for one in tried)))
