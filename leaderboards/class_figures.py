@@ -83,7 +83,7 @@ def rows_figure(settings: SettingsRanking) -> Figure:
     _name_ends(axes, ends)
     axes.set_xlabel("forward and backward passes, an explanation (log scale)")
     axes.set_ylabel("mean rank among all settings, best at the top")
-    reading = "as tuned for each class of costs; bars: 95 % intervals; stars: trained"
+    reading = "as tuned for each class of costs; equal rows are drawn apart; bars: 95 % intervals; stars: trained"
     axes.set_title(f"{title(board)}\n{reading}", fontsize=9, loc="left", wrap=True, pad=22)
     figure.subplots_adjust(left=0.07, right=0.76)
     return figure
