@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from benchmark.core.parameters import Space, bounded, parameters, with_defaults
-from benchmark.core.types import METHODS, Attribute, Method, Modality, Task, TaskSpec
+from benchmark.core.types import METHODS, Attribute, Method, Modality, Task, TaskSpec, Told
 from benchmark.learning.fitting import Fitting, fit
 from benchmark.learning.objective import StatelessObjective
 from methods.amortised import AmortisedExplainer, Labelled, Players, combined, rows_for, trained
@@ -93,6 +93,9 @@ class VerT(Method):
         >>> explain(x, target)  # (B, G) in [0, 1]
     """
 
+    told: ClassVar[Told] = Told(
+        training_rows=True, gradients=True, layers="all weights, of a copy that it tunes", signed=False
+    )
     space: ClassVar[Space] = Space(
         {"rounds": (3, 5), "tuning": (60, 200)},
         by_rows={60: {"search": (28,)}, 500: {"search": (200,)}, None: {"search": (200, 400)}},
@@ -149,6 +152,9 @@ class VerTAmortised(Method):
         >>> explain(x, target)  # (B, G) in [0, 1]
     """
 
+    told: ClassVar[Told] = Told(
+        training_rows=True, gradients=True, layers="all weights, of a copy that it tunes", signed=False
+    )
     space: ClassVar[Space] = Space({"rounds": (3, 5), "tuning": (60, 200), "iterations": (600, 1000, 2000)})
     only_predicted: ClassVar[bool] = True
     rows: int | None = bounded(None, low=2)
