@@ -11,7 +11,7 @@ from benchmark.core.errors import UsageError
 from benchmark.core.identity import method_identity, source_digest, training_digest
 from benchmark.core.parameters import Space, bounded, configure, parameters, with_defaults
 from benchmark.core.store import EXPLAINERS, EXPLANATIONS, Made, key_of
-from benchmark.core.types import METHODS, Attribute, Method, Modality, Task, TaskSpec
+from benchmark.core.types import METHODS, Attribute, Method, Modality, Task, TaskSpec, Told
 from benchmark.learning.fitting import Fitting
 from benchmark.learning.sizes import HEADS, SIZES
 from benchmark.modalities.building import explainer_path
@@ -74,6 +74,14 @@ class DeepFaith(Method):
         >>> explain(x, target)  # (B, G)
     """
 
+    told: ClassVar[Told] = Told(
+        training_rows=True,
+        prediction="class and margin, unless conditioning says less",
+        gradients="of prior methods, unless alpha=0",
+        layers="of prior methods, unless alpha=0",
+        optimises="correlation over random removal sets, as FC and INF; copies explanations that do well in all ten",
+        signed="unless form=unit",
+    )
     space: ClassVar[Space] = Space(
         {"alpha": (DYNAMIC, 0.0)},
         {"table": {"share": (0.3, 0.15, 0.5)}, "text": {"share": (0.5, 0.2, 0.8)}, "image": {"share": (0.5, 0.2, 0.8)}},

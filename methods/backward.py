@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from benchmark.core.parameters import Space, bounded
-from benchmark.core.types import METHODS, Attribute, Method, Task
+from benchmark.core.types import METHODS, Attribute, Method, Task, Told
 from benchmark.models.outputs import OUTPUTS
 from methods.continuous import gradient
 
@@ -77,6 +77,7 @@ class GuidedBackprop(Method):
         >>> GuidedBackprop().prepare(task, seed=0)(x, target)  # (B, H * W)
     """
 
+    told: ClassVar[Told] = Told(gradients=True, layers="what activations take")
     space: ClassVar[Space] = Space({"output": OUTPUTS})
     output: str = bounded("logit", among=OUTPUTS)
 
@@ -115,6 +116,7 @@ class LRP(Method):
         >>> LRP(gamma=0.1).prepare(task, seed=0)(x, target)  # (B, H * W)
     """
 
+    told: ClassVar[Told] = Told(gradients=True, layers="what all layers take and give, and their weights")
     space: ClassVar[Space] = Space({"output": OUTPUTS, "gamma": (0.0, 0.1, 0.25, 0.5)})
     gamma: float = bounded(0.25, low=0)
     output: str = bounded("logit", among=OUTPUTS)

@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from benchmark.core.errors import BenchmarkError
 from benchmark.core.parameters import Space, bounded
-from benchmark.core.types import METHODS, Attribute, Method, Task
+from benchmark.core.types import METHODS, Attribute, Method, Task, Told
 from benchmark.models.batching import Batching
 from benchmark.models.outputs import OUTPUTS, output_of
 
@@ -73,6 +73,7 @@ class GradCam(Method):
         >>> GradCam().prepare(task, seed=0)(x, target)  # (B, H * W), at least 0
     """
 
+    told: ClassVar[Told] = Told(gradients=True, layers="the last map of places", signed=False)
     space: ClassVar[Space] = Space({"output": OUTPUTS})
     output: str = bounded("logit", among=OUTPUTS)
 
@@ -101,6 +102,7 @@ class GradCamPlusPlus(Method):
         >>> GradCamPlusPlus().prepare(task, seed=0)(x, target)  # (B, H * W), at least 0
     """
 
+    told: ClassVar[Told] = Told(gradients=True, layers="the last map of places", signed=False)
     space: ClassVar[Space] = Space({"output": OUTPUTS})
     output: str = bounded("logit", among=OUTPUTS)
 
@@ -133,6 +135,7 @@ class ScoreCam(Method):
         >>> ScoreCam(channels=32).prepare(task, seed=0)(x, target)  # (B, H * W), at least 0
     """
 
+    told: ClassVar[Told] = Told(layers="the last map of places", signed=False)
     space: ClassVar[Space] = Space(
         {"output": OUTPUTS}, by_rows={60: {"channels": (48,)}, 500: {"channels": (450,)}, None: {"channels": (None,)}}
     )

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from benchmark.core.seeding import content_seeds, random_bits
-from benchmark.core.types import METHODS, Attribute, Method, Task
+from benchmark.core.types import METHODS, Attribute, Method, Task, Told
 
 
 @METHODS.register("random", kind="control", modalities=("table", "text", "image"))
@@ -21,6 +21,7 @@ class Random(Method):
         >>> Random().prepare(task, seed=0)(x, target)  # (B, G)
     """
 
+    told: ClassVar[Told] = Told()
     repeats: ClassVar[int] = 5
 
     def prepare(self, task: Task, seed: int) -> Attribute:
@@ -42,6 +43,8 @@ class Constant(Method):
     Example:
         >>> Constant().prepare(task, seed=0)(x, target)  # (B, G)
     """
+
+    told: ClassVar[Told] = Told(signed=False)
 
     def prepare(self, task: Task, seed: int) -> Attribute:
         """See `Method`."""

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from benchmark.core.errors import BenchmarkError
 from benchmark.core.parameters import Space, bounded, parameters, with_defaults
 from benchmark.core.seeding import seed_for
-from benchmark.core.types import METHODS, Attribute, Method, Modality, Task, TaskSpec
+from benchmark.core.types import METHODS, Attribute, Method, Modality, Task, TaskSpec, Told
 from benchmark.learning.fitting import Curves, fit
 from benchmark.learning.objective import StatelessObjective
 from benchmark.models.batching import Batching
@@ -211,6 +211,12 @@ class CXPlain(Method):
         >>> lower, upper = explain.interval(x)
     """
 
+    told: ClassVar[Told] = Told(
+        training_rows=True,
+        layers="in texts, word vectors",
+        optimises="learns what FE and MC ask, of single features",
+        signed=False,
+    )
     space: ClassVar[Space] = Space({"output": (LOSS, *OUTPUTS), "rows": (400, 2000), "members": (1, 5)})
     only_predicted: ClassVar[bool] = True
     rows: int | None = bounded(None, low=2)

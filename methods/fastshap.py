@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from benchmark.core.parameters import Space, bounded, parameters, with_defaults
-from benchmark.core.types import METHODS, Attribute, Method, Modality, Task, TaskSpec
+from benchmark.core.types import METHODS, Attribute, Method, Modality, Task, TaskSpec, Told
 from benchmark.learning.fitting import fit
 from benchmark.learning.objective import StatelessObjective
 from benchmark.models.batching import Batching
@@ -213,6 +213,12 @@ class FastShap(Method):
         >>> explain(x, target)  # (B, G)
     """
 
+    told: ClassVar[Told] = Told(
+        training_rows=True,
+        prediction="the sum of the attributions; above 10 classes, the class",
+        layers="in texts, word vectors",
+        optimises="fits removal sets, under the Shapley kernel",
+    )
     space: ClassVar[Space] = Space(
         {"output": OUTPUTS, "value": VALUES, "coalitions": (8, 16, 32), "penalty": (0.0, 0.1)}
     )

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from benchmark.core.parameters import Space, bounded
 from benchmark.core.seeding import content_seeds, seed_for, seeded
-from benchmark.core.types import METHODS, Attribute, Method, Task
+from benchmark.core.types import METHODS, Attribute, Method, Task, Told
 from benchmark.models.outputs import OUTPUTS, PairedOutput, TargetOutput
 from methods.continuous import continuous, gradient, pooled, rows_per_backward
 from methods.references import DRAWN, REFERENCES, references_of
@@ -34,6 +34,9 @@ class IntegratedGradients(Method):
         >>> IntegratedGradients(steps=20, output="log_odds").prepare(task, seed=0)(x, target)  # (B, G)
     """
 
+    told: ClassVar[Told] = Told(
+        training_rows="with reference=mean, background or noise", gradients=True, layers="in texts, word vectors"
+    )
     space: ClassVar[Space] = Space(
         {"output": OUTPUTS, "reference": ("removal", "zero", "mean")},
         by_rows={
@@ -88,6 +91,9 @@ class GradientShap(Method):
         >>> GradientShap(samples=20, background=10).prepare(task, seed=0)(x, target)  # (B, G)
     """
 
+    told: ClassVar[Told] = Told(
+        training_rows="as references, by default", gradients=True, layers="in texts, word vectors"
+    )
     space: ClassVar[Space] = Space(
         {"output": OUTPUTS, "reference": REFERENCES},
         by_rows={
@@ -146,6 +152,8 @@ class ExpectedGradients(GradientShap):
         >>> ExpectedGradients(samples=20, background=10).prepare(task, seed=0)(x, target)  # (B, G)
     """
 
+    told: ClassVar[Told] = Told(training_rows="as references, by default", gradients=True)
+
 
 @METHODS.register("deeplift", kind="baseline", modalities=("table", "text", "image"))
 @dataclass(frozen=True)
@@ -164,6 +172,9 @@ class DeepLift(Method):
         >>> DeepLift(output="probability").prepare(task, seed=0)(x, target)  # (B, G)
     """
 
+    told: ClassVar[Told] = Told(
+        training_rows="with reference=mean", gradients=True, layers="what activations take and give"
+    )
     space: ClassVar[Space] = Space({"output": OUTPUTS, "reference": ("removal", "zero", "mean")})
     output: str = bounded("logit", among=OUTPUTS)
     reference: str = bounded("removal", among=tuple(kind for kind in REFERENCES if kind not in DRAWN))
@@ -198,6 +209,7 @@ class DeepLiftShap(Method):
         >>> DeepLiftShap(background=5).prepare(task, seed=0)(x, target)  # (B, G)
     """
 
+    told: ClassVar[Told] = Told(training_rows="as references", gradients=True, layers="what activations take and give")
     space: ClassVar[Space] = Space(
         {"output": OUTPUTS},
         by_rows={60: {"background": (10, 15)}, 500: {"background": (50, 100)}, None: {"background": (50, 100)}},
@@ -245,6 +257,7 @@ class Saliency(Method):
         >>> Saliency().prepare(task, seed=0)(x, target)  # (B, G), at least 0
     """
 
+    told: ClassVar[Told] = Told(gradients=True, layers="in texts, word vectors", signed="with form=signed")
     space: ClassVar[Space] = Space(
         {"output": OUTPUTS, "form": ("absolute", "signed"), "times_input": (False, True)},
         {
@@ -291,6 +304,7 @@ class InputXGradient(Method):
         >>> InputXGradient().prepare(task, seed=0)(x, target)  # (B, G)
     """
 
+    told: ClassVar[Told] = Told(gradients=True)
     space: ClassVar[Space] = Space({"output": OUTPUTS})
     output: str = bounded("logit", among=OUTPUTS)
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from benchmark.core.parameters import Space, bounded, parameters, with_defaults
-from benchmark.core.types import METHODS, Attribute, Method, Task, TaskSpec
+from benchmark.core.types import METHODS, Attribute, Method, Task, TaskSpec, Told
 from benchmark.models.outputs import OUTPUTS
 from methods.game import REMOVALS, Game, Value, by_players, no_deletion
 from methods.lime import SAMPLES, captum_weights
@@ -39,6 +39,9 @@ class KernelShap(Method):
         >>> KernelShap(n_samples=50).prepare(task, seed=0)(x, target)  # (B, G)
     """
 
+    told: ClassVar[Told] = Told(
+        layers="with removal=zero in texts, word vectors", optimises="fits removal sets, under the Shapley kernel"
+    )
     space: ClassVar[Space] = Space(
         {"output": OUTPUTS},
         {"text": {"removal": REMOVALS}},

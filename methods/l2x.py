@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from benchmark.core.parameters import Space, bounded, parameters, with_defaults
-from benchmark.core.types import METHODS, Attribute, Method, Modality, Task, TaskSpec
+from benchmark.core.types import METHODS, Attribute, Method, Modality, Task, TaskSpec, Told
 from benchmark.learning.fitting import fit
 from benchmark.learning.objective import StatelessObjective
 from methods.amortised import (
@@ -151,6 +151,7 @@ class L2X(Method):
         >>> explain(x, target)  # (B, G) in [0, 1]
     """
 
+    told: ClassVar[Told] = Told(training_rows=True, layers="in texts, word vectors", signed=False)
     space: ClassVar[Space] = Space(
         {"temperature": (0.1, 0.3, 0.5, 1.0), "iterations": (2000, 4000)},
         {"table": {"k": (None, 1, 2, 4)}, "text": {"k": (5, 10, 20)}, "image": {"k": (5, 10, 20)}},

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from benchmark.core.parameters import Space, bounded, parameters, with_defaults
 from benchmark.core.seeding import seeded
-from benchmark.core.types import METHODS, Attribute, Method, Modality, Task, TaskSpec
+from benchmark.core.types import METHODS, Attribute, Method, Modality, Task, TaskSpec, Told
 from benchmark.models.outputs import OUTPUTS
 from methods.game import CHUNK_FEATURES, REMOVALS, Game, Value, by_players, no_deletion
 
@@ -44,6 +44,9 @@ class Lime(Method):
         >>> Lime(n_samples=50, output="probability").prepare(task, seed=0)(x, target)  # (B, G)
     """
 
+    told: ClassVar[Told] = Told(
+        layers="with removal=zero in texts, word vectors", optimises="fits random removal sets, near what INF asks"
+    )
     space: ClassVar[Space] = Space(
         {"output": OUTPUTS, "estimator": ("lime", "captum"), "penalty": (None, 1e-4)},
         {"text": {"removal": REMOVALS}},

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from benchmark.core.parameters import Space, bounded, parameters, with_defaults
-from benchmark.core.types import METHODS, Attribute, Method, Task, TaskSpec
+from benchmark.core.types import METHODS, Attribute, Method, Task, TaskSpec, Told
 from benchmark.models.outputs import OUTPUTS
 from methods.game import CHUNK_FEATURES, GRID, REMOVALS, Game, no_deletion
 
@@ -69,6 +69,10 @@ class Occlusion(Method):
         >>> Occlusion(window=2, output="probability").prepare(task, seed=0)(x, target)  # (B, G)
     """
 
+    told: ClassVar[Told] = Told(
+        layers="with removal=zero in texts, word vectors",
+        optimises="asks what FE and MC ask of single features, with window=1 (tables)",
+    )
     space: ClassVar[Space] = Space(
         {"output": OUTPUTS},
         {
@@ -112,6 +116,9 @@ class FeatureAblation(Method):
         >>> FeatureAblation(output="probability").prepare(task, seed=0)(x, target)  # (B, G)
     """
 
+    told: ClassVar[Told] = Told(
+        layers="with removal=zero in texts, word vectors", optimises="asks what FE and MC ask, of single features"
+    )
     space: ClassVar[Space] = Space({"output": OUTPUTS}, {"text": {"removal": REMOVALS}})
     output: str = bounded("logit", among=OUTPUTS)
     removal: str = bounded("task", among=REMOVALS)

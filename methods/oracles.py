@@ -5,11 +5,12 @@ from __future__ import annotations
 from abc import abstractmethod
 from dataclasses import dataclass
 from math import factorial
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from benchmark.core.types import METHODS, VALUE_TABLE_LIMIT, Attribute, Method, Task, TaskSpec
+from benchmark.core.types import METHODS, VALUE_TABLE_LIMIT, Attribute, Method, Task, TaskSpec, Told
 from benchmark.scoring.masked_model import MaskedModel
 from benchmark.scoring.removal_sets import MaskSets, all_subsets
 
@@ -65,6 +66,8 @@ class ExactShapley(Exact):
         >>> ExactShapley().prepare(task, seed=0)(x, target)  # (B, G), of a task of at most 12 columns
     """
 
+    told: ClassVar[Told] = Told(optimises="fits all removal sets, under the Shapley kernel")
+
     def weights(self, features: int) -> Tensor:
         """See `shapley_weights`."""
         return shapley_weights(features)
@@ -80,6 +83,8 @@ class ExactBanzhaf(Exact):
     Example:
         >>> ExactBanzhaf().prepare(task, seed=0)(x, target)  # (B, G), of a task of at most 12 columns
     """
+
+    told: ClassVar[Told] = Told(optimises="INF: fits all removal sets, each feature removed with probability 1/2")
 
     def weights(self, features: int) -> Tensor:
         """See `banzhaf_weights`."""

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from benchmark.core.parameters import Space, bounded, parameters, with_defaults
-from benchmark.core.types import METHODS, Attribute, Method, Modality, Task, TaskSpec
+from benchmark.core.types import METHODS, Attribute, Method, Modality, Task, TaskSpec, Told
 from benchmark.learning.fitting import fit
 from benchmark.learning.objective import StatelessObjective
 from methods.amortised import AmortisedExplainer, Labelled, Players, combined, fitting_for, halves, rows_for, trained
@@ -95,6 +95,9 @@ class VerT(Method):
         >>> explain(x, target)  # (B, G) in [0, 1]
     """
 
+    told: ClassVar[Told] = Told(
+        training_rows=True, gradients=True, layers="all weights, of a copy that it tunes", signed=False
+    )
     space: ClassVar[Space] = Space(
         {"rounds": (3, 5), "iterations": (300, 1000)},
         by_rows={60: {"search": (28,)}, 500: {"search": (200,)}, None: {"search": (200, 400)}},
@@ -152,6 +155,10 @@ class VerTAmortised(Method):
         >>> explain(x, target)  # (B, G) in [0, 1]
     """
 
+    told: ClassVar[Told] = Told(
+        training_rows=True, gradients=True, layers="all weights, of a copy that it tunes", signed=False
+    )
+    space: ClassVar[Space] = Space({"rounds": (3, 5), "tuning": (60, 200), "iterations": (600, 1000, 2000)})
     space: ClassVar[Space] = Space({"rounds": (3, 5), "iterations": (600, 1200, 2000, 4000)})
     only_predicted: ClassVar[bool] = True
     rows: int | None = bounded(None, low=2)

@@ -161,6 +161,14 @@ def test_metric_cards_are_those_of_the_registry():
     assert text == metrics_document(), "renew it: python -m benchmark show metrics > docs/metrics.md"
 
 
+def test_the_page_on_methods_is_that_of_the_registry(capsys):
+    from benchmark.cli.parser import main
+
+    assert main(["show", "methods"]) == 0
+    text = (ROOT / "docs" / "methods.md").read_text()
+    assert text == capsys.readouterr().out, "renew it: python -m benchmark show methods > docs/methods.md"
+
+
 def test_the_installed_package_works_from_elsewhere(tmp_path):
     places = [str(dist.locate_file("")) for dist in metadata.distributions(name="deepfaith-benchmark")]
     if not any(Path(place).resolve() != ROOT for place in places):

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, Self, get_args, runtime_checkable
 
 from benchmark.core.errors import UsageError, in_a_line, shown
@@ -188,6 +188,45 @@ class TaskSpec(Protocol):
         """Load the data and the model, training the model where no weights are cached."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Told:
+    """What a method is told: its card, which no computation reads. What is not named it is not told.
+
+    Each is yes or no, or a short text that says what it is told. One that begins with `with` or `in` says when:
+    otherwise it is not told.
+
+    Args:
+        training_rows: the task's training inputs. The removal baseline is the task's, and tells of them all the same.
+        labels: those of training rows.
+        prediction: whether an explainer that was trained is given what the model predicts for the input. That others
+            ask the model is not meant, nor the target class, which all are given.
+        gradients: of the model.
+        layers: hidden states or weights of the model; else it is asked for its logits, and its gradients, alone.
+        optimises: which metric of the ten it optimises, or whose question it asks; empty for none.
+        signed: whether attributions tell what speaks against the class.
+    """
+
+    training_rows: bool | str = False
+    labels: bool | str = False
+    prediction: bool | str = False
+    gradients: bool | str = False
+    layers: bool | str = False
+    optimises: str = ""
+    signed: bool | str = True
+
+    def __post_init__(self) -> None:
+        """Make sure that each can be shown.
+
+        Raises:
+            UsageError: one is neither yes or no nor a text.
+        """
+        for part in fields(self):
+            value = getattr(self, part.name)
+            if not isinstance(value, str) and (part.name == "optimises" or not isinstance(value, bool)):
+                expected = "a text" if part.name == "optimises" else "True, False or a text"
+                raise UsageError(f"{part.name} of Told expects {expected}, got {shown(value)}")
+
+
 class Method(ABC):
     """An explanation method: a frozen dataclass whose fields are its hyper-parameters.
 
@@ -200,6 +239,8 @@ class Method(ABC):
     """What `tune` may choose."""
     only_predicted: ClassVar[bool] = False
     """Whether it explains the class that the model predicts, whichever is asked for: it is refused another target."""
+    told: ClassVar[Told | None] = None
+    """What it is told, on its card; a class says it for itself, what it inherits is not shown."""
 
     def unsupported(self, spec: TaskSpec) -> str | None:
         """Return why this method cannot explain the task, or None where it can."""

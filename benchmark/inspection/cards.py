@@ -7,10 +7,10 @@ import inspect
 from collections.abc import Sequence
 from typing import Any, get_args
 
-from benchmark.core.errors import UsageError, did_you_mean
+from benchmark.core.errors import UsageError, did_you_mean, shown
 from benchmark.core.parameters import parameters
 from benchmark.core.registry import Entry
-from benchmark.core.types import METHODS, TASKS, Method, Modality
+from benchmark.core.types import METHODS, TASKS, Method, Modality, Told
 from benchmark.modalities.removals import REMOVALS
 from benchmark.scoring.metrics import METRICS, PAPER, PROBABILITY, ExplainerMetric, ProbeMetric, Reading
 
@@ -130,8 +130,62 @@ def method_card(name: str) -> dict[str, Any]:
         "kind": entry.facts.get("kind", ""),
         "explains": ", ".join(entry.facts.get("modalities", ())),
         "parameters": ", ".join(f"{key}={value}" for key, value in values.items()) or "none",
+        **told_card(name),
         "description": _description(cls),
     }
+
+
+def told_card(name: str) -> dict[str, str]:
+    """Return what a method says that it is told, in words.
+
+    A class speaks for itself alone: one that inherits from another may be told more.
+
+    Raises:
+        UsageError: what it declares is no `Told`.
+    """
+    topics = {field.name: field.name.replace("_", " ") for field in dataclasses.fields(Told)}
+    told = vars(METHODS.get(name)).get("told")
+    if told is None:
+        return dict.fromkeys(topics.values(), "not stated")
+    if not isinstance(told, Told):
+        raise UsageError(f"told of the method {name} expects a Told of benchmark.core.types, got {shown(told)}")
+    words = {True: "yes", False: "no", "": "none of the ten"}
+    return {topic: words.get(value := getattr(told, key), value) for key, topic in topics.items()}
+
+
+def methods_document() -> str:
+    """Return what our methods are told as the Markdown document docs/methods.md."""
+    rows = [
+        {"method": f"`{name}`", "kind": METHODS.entry(name).facts["kind"], **told_card(name)}
+        for name in METHODS.names()
+        if METHODS.entry(name).built_in
+    ]
+    lines = [" | ".join(cells) for cells in (rows[0], ["---"] * len(rows[0]), *(row.values() for row in rows))]
+    return "\n\n".join([METHODS_TEXT, "\n".join(f"| {line} |" for line in lines)]) + "\n"
+
+
+METHODS_TEXT = """\
+# What methods are told
+
+Made by `python -m benchmark show methods`; what a method does, and its parameters, `show NAME` says. A method is told
+more than another where it sees training rows, or the inside of the model, or where it aims at what a metric asks. Each
+says so itself (`Told` in `benchmark/core/types.py`), and tests take away what it says it does without: its attributions
+must stay the same, to the last bit.
+
+- **All** are given the input, the target class, and the model to ask. All remove features as the task does, by a
+  baseline that may be a mean of training rows; that is not counted as seeing them.
+- **training rows**, **labels**: the inputs that the task's model was trained on, and their labels.
+- **prediction**: whether an explainer that was trained is given what the model predicts for the input. Others ask the
+  model themselves.
+- **gradients**, **layers**: of the model; layers are hidden states or weights. Without both the model may be any
+  function.
+- **optimises**: which metric of [the ten](metrics.md) it optimises, or whose question it asks. It has a head start
+  there.
+- **signed**: whether attributions tell what speaks against the class. Unsigned ones cannot do well in FC, FE and INF,
+  which read signs, where features speak against the class; MC reads sizes alone, and the others the order.
+
+A text that begins with *with* or *in* says when: otherwise the answer is no. What a method costs is measured: rows in
+training and in explaining, and seconds, stand on [boards](leaderboards.md)."""
 
 
 def _description(cls: type) -> str:
