@@ -277,12 +277,8 @@ CONVENTIONS = (
     Convention(
         "another window",
         "The size of the window decides the place of occlusion.",
-        "One column, 3 words, a 14th of an image's side; here 2 columns, one word, 4 pixels.",
-        by_modality={
-            "table": {"occlusion": {"window": "2"}},
-            "text": {"occlusion": {"window": "1"}},
-            "image": {"occlusion": {"window": "4"}},
-        },
+        "One column, or 3 words; here 2 columns, or one word.",
+        by_modality={"table": {"occlusion": {"window": "2"}}, "text": {"occlusion": {"window": "1"}}},
     ),
     Convention(
         "removal by zeros",
@@ -412,11 +408,6 @@ CONVENTIONS = (
     ),
 )
 """All of them: first those that replace methods, then those that run all again, then those that only rank otherwise."""
-
-
-def convention_named(name: str) -> Convention:
-    """Return the convention of a name that there is."""
-    return next(convention for convention in CONVENTIONS if convention.name == name)
 
 
 def described() -> str:

@@ -131,6 +131,8 @@ def _ranked(base: Ranking, records: Sequence[Record], convention: Convention, pl
         chosen = [replace(places.get(record.label, record), label=record.label) for record in records]
     if convention.company is not None:
         company = convention.company(base)
+        if len(company) == len(chosen):
+            raise BenchmarkError("it leaves out nobody on this board")
         chosen = [record for record in chosen if record.label in company]
     if convention.part is not None:
         chosen = [convention.part(record) for record in chosen]
