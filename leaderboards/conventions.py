@@ -226,7 +226,7 @@ CONVENTIONS = (
         },
     ),
     Convention(
-        "packages' budgets, probability",
+        "packages' budgets on the probability",
         "A fair baseline has its own budget and explains what the metrics ask, both at once.",
         "Neither; tuning may choose both.",
         _all(EXPLAINING, output="probability"),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import permutations
@@ -211,6 +211,9 @@ def _lines(found: Shifts, shown: Sequence[str]) -> list[str]:
         "that of the board; moved: methods that change place; against: conclusions of the board that do not hold.",
         f"ranks of the {len(shown)} best of the board; * made otherwise than on the board.",
     ]
+    leads = Counter(method for shift in found.shifts for method in shift.leaders)
+    if leads:
+        lines.append("leads, alone or with others: " + ", ".join(f"{m} {n}" for m, n in leads.most_common()) + ".")
     kept = found.surviving
     if not found.conclusions:
         lines.append("the board has no two methods whose intervals are apart: it concludes nothing.")

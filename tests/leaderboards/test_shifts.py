@@ -142,5 +142,6 @@ def test_forms():
         assert "2.0*" not in text
         assert "1.0*" in text
         assert "2 of 3 conclusions" in text
+        assert "leads, alone or with others: b 1, a 1." in text
         assert "a before b" in text
     assert np.isnan(shifts([BOARD[0]], [NAMED["median of ranks"]], {}).shifts[0].tau)
