@@ -91,7 +91,7 @@ def test_parameters_that_are_given_stay(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("words", "methods", "sentence"),
     [
-        (["--conventions", "LIME as Captun"], SOME, "unknown convention 'LIME as Captun'; did you mean 'LIME as Captum'?"),
+        (["--conventions", "LIME as Captun"], SOME, "unknown convention 'LIME as Captun'; did you mean 'LIME as Cap"),
         (["--conventions", "words deleted"], SOME, "changes none of these methods on a table"),
         (["--conventions", "LIME as Captum"], SOME, "changes none of these methods on a table: "),
         ([], "grad_cam", "nothing to rank: none of --methods 'grad_cam' explains nap_mlp"),

@@ -61,7 +61,8 @@ def test_a_whole_run_takes_the_place_of_the_board():
 
 
 def test_one_that_is_equal_does_not_stand_before():
-    by_name, _ = measured([Convention("as b", "", "", settings={"a": {}})], {"as b": {"a": record("a", (0.8, 0.2, 0.4))}})
+    as_b = Convention("as b", "", "", settings={"a": {}})
+    by_name, _ = measured([as_b], {"as b": {"a": record("a", (0.8, 0.2, 0.4))}})
     assert by_name["as b"].against == (("a", "b"),)
     assert by_name["as b"].leaders == ("a", "b")
 
