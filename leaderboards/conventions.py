@@ -191,7 +191,7 @@ CONVENTIONS = (
         _all(("lime", "kernel_shap"), n_samples="20", **CAPTUM),
     ),
     Convention(
-        "packages' budgets",
+        "budgets of the packages",
         "LIME and KernelSHAP have a fraction of the rows that their packages take by themselves.",
         "As above; the column of forward passes says what each has.",
         by_modality=AUTHORS,
@@ -226,7 +226,7 @@ CONVENTIONS = (
         },
     ),
     Convention(
-        "packages' budgets on the probability",
+        "budgets of the packages on the probability",
         "A fair baseline has its own budget and explains what the metrics ask, both at once.",
         "Neither; tuning may choose both.",
         _all(EXPLAINING, output="probability"),

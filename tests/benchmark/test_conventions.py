@@ -29,7 +29,7 @@ def command(out, *words, methods=SOME, task="nap_mlp"):
 def test_conventions_are_named_once_and_described_in_sentences():
     names = [each.name for each in CONVENTIONS]
     assert len(set(names)) == len(names) >= 12
-    assert not [name for name in names if set(name) & set(",!*?[]|")], "which mean something in a selection or a table"
+    assert not [name for name in names if set(name) & set(",!*?[]|'")], "which mean something in a selection or a table"
     assert all(sentence.endswith(".") for each in CONVENTIONS for sentence in (each.objection, each.board))
 
 
