@@ -144,7 +144,7 @@ AUTHORS: dict[str, Settings] = {
 CONVENTIONS = (
     Convention(
         "logits for all",
-        "FastSHAP and CXPlain are trained on the probability, the baselines explain the logit.",
+        "FastSHAP and CXPlain learn the probability and its logarithm, the baselines explain the logit.",
         "Each method explains what its paper explains.",
         _all(EXPLAINING, output="logit"),
     ),
@@ -282,7 +282,7 @@ CONVENTIONS = (
     ),
     Convention(
         "removal by zeros",
-        "Methods that remove know how the metrics remove; their authors remove to zero.",
+        "Methods that remove know how the metrics remove; Captum by itself removes to zero.",
         "Methods remove as the task and the metrics do.",
         _all(REMOVING, removal="zero"),
     ),
@@ -378,7 +378,7 @@ CONVENTIONS = (
     ),
     Convention(
         "equal methods once",
-        "On tables ablation and occlusion are one method, and push others down by two places.",
+        "On tables ablation and occlusion are one method, and push others down by two places in place of one.",
         "Both are on the board.",
         company=without_copies,
     ),
@@ -390,7 +390,7 @@ CONVENTIONS = (
     ),
     Convention(
         "without controls",
-        "Controls explain nothing and lift all others.",
+        "Controls explain nothing, and stand before a method wherever its scores are worse than chance.",
         "They are on the board and marked.",
         company=partial(without_kinds, ("control",)),
     ),
