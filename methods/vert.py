@@ -158,7 +158,6 @@ class VerTAmortised(Method):
     told: ClassVar[Told] = Told(
         training_rows=True, gradients=True, layers="all weights, of a copy that it tunes", signed=False
     )
-    space: ClassVar[Space] = Space({"rounds": (3, 5), "tuning": (60, 200), "iterations": (600, 1000, 2000)})
     space: ClassVar[Space] = Space({"rounds": (3, 5), "iterations": (600, 1200, 2000, 4000)})
     only_predicted: ClassVar[bool] = True
     rows: int | None = bounded(None, low=2)

@@ -169,6 +169,17 @@ def test_the_page_on_methods_is_that_of_the_registry(capsys):
     assert text == capsys.readouterr().out, "renew it: python -m benchmark show methods > docs/methods.md"
 
 
+def test_the_page_on_fairness_lists_every_convention():
+    from benchmark.cli.studies.marked import MarkedPage
+    from leaderboards.conventions import CONVENTIONS, described
+
+    page = MarkedPage("page", ROOT / "docs" / "fairness.md", "conventions", "conventions: nap_mlp")
+    assert page["conventions"] == described(), "renew it: conventions --task TASK --write docs/fairness.md"
+    rows = re.findall(r"^\| ([^|]*) \|", page["conventions: nap_mlp"], re.MULTILINE)
+    measured = {each.name for each in CONVENTIONS} & set(rows)
+    assert len(measured) >= 12
+
+
 def test_the_installed_package_works_from_elsewhere(tmp_path):
     places = [str(dist.locate_file("")) for dist in metadata.distributions(name="deepfaith-benchmark")]
     if not any(Path(place).resolve() != ROOT for place in places):

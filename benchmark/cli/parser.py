@@ -21,6 +21,7 @@ from benchmark.cli.process import INTERRUPTED, SENTENCE, lost_output, refuse_for
 from benchmark.cli.run import list_command, run_command, show_command
 from benchmark.cli.score import add_score
 from benchmark.cli.studies.comparing import add_studies
+from benchmark.cli.studies.conventions import add_conventions
 from benchmark.cli.studies.tune import add_tune
 from benchmark.core.errors import BenchmarkError, UsageError
 from benchmark.core.registry import Registry
@@ -217,4 +218,5 @@ def build_parser() -> argparse.ArgumentParser:
     doctor.add_argument("--json", action="store_true", help="print as JSON")
     add_sources(doctor)
     add_studies(verb)
+    add_conventions(verb)
     return parser
