@@ -302,7 +302,7 @@ CONVENTIONS = (
         "DeepFaith without sign",
         "The paper's DeepFaith lies in [0, 1].",
         "It is signed.",
-        {"deepfaith": {"output": "unit"}},
+        {"deepfaith": {"form": "unit"}},
     ),
     Convention(
         "L2X at a higher temperature",

@@ -331,7 +331,7 @@ def test_a_plan_has_all_parameters_as_they_are_used(monkeypatch):
     assert [cells("occlusion", task)[0].params["window"] for task in ("digits_cnn", "oct_resnet")] == [2, 16]
     for name in METHODS.names():
         (cell,) = cells(name)
-        left = {key for key, value in cell.params.items() if value is None} - {"channels"}
+        left = {key for key, value in cell.params.items() if value is None} - {"channels", "seconds"}
         assert not left, f"{name} leaves {left} open"
     from methods.lime import SAMPLES
 
