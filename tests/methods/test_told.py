@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import nn
 
-from benchmark.core.errors import UsageError
+from benchmark.core.errors import DataError, UsageError
 from benchmark.core.parameters import configure
 from benchmark.core.seeding import seeded
 from benchmark.core.types import METHODS, Method, Split, Told
@@ -260,7 +260,7 @@ def test_when_rows_gradients_and_layers_are_seen(modality, name, given, change, 
 
 @pytest.mark.parametrize("name", ["lime", "kernel_shap", "occlusion", "feature_ablation"])
 def test_words_that_take_the_zero_vector_need_word_vectors(name, attributions):
-    with pytest.raises(AttributeError, match="embed"):
+    with pytest.raises(DataError, match="embeddings, and the model of toy shows none"):
         attributions(name, closed(make("text")), removal="zero")
 
 
