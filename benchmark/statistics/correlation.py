@@ -78,13 +78,12 @@ def standardise(x: Tensor, mask: Tensor | None) -> Tensor:
     return x / largest.masked_fill(largest == 0, 1.0)
 
 
-def mid_ranks(x: Tensor, mask: Tensor | None, tolerance: float = 0.0) -> Tensor:
+def mid_ranks(x: Tensor, mask: Tensor | None) -> Tensor:
     """Return the rank of each entry in its row, from 1 for the smallest; ties share the mean of their ranks.
 
     Args:
         x: values (..., S).
         mask: which entries exist, (..., S) bool; None where all do.
-        tolerance: the largest gap to the next smaller value that makes no new rank.
 
     Returns:
         Ranks (..., S); what they are where the mask is False does not matter.
@@ -100,7 +99,7 @@ def mid_ranks(x: Tensor, mask: Tensor | None, tolerance: float = 0.0) -> Tensor:
     ordered, order = (x if mask is None else x.masked_fill(~mask, float("inf"))).sort(dim=-1)
     place = torch.arange(n, device=x.device).expand_as(order)
     begins = torch.ones_like(ordered, dtype=torch.bool)  # where a run of equal values begins
-    begins[..., 1:] = ~(ordered[..., 1:] - ordered[..., :-1] <= tolerance)
+    begins[..., 1:] = ordered[..., 1:] != ordered[..., :-1]
     if x.device.type == "cpu" and bool(begins.all()):  # no ties; on a GPU to ask would mean to wait
         return torch.empty_like(x).scatter_(-1, order, (place + 1).to(x.dtype))
     ends = torch.ones_like(begins)

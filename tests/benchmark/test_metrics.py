@@ -8,7 +8,6 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from scipy.stats import spearmanr
 from torch import nn
 
 from benchmark.core.errors import UsageError
@@ -172,47 +171,6 @@ def linear_task(weights):
     return toys.make(
         toys.Linear(weights), x, ColumnRemoval(torch.zeros(len(weights)).double()), Budget(len(weights)), "table"
     )
-
-
-class AlikeButForRounding(nn.Module):
-    """Features with two effects, seen through what rounding does to them."""
-
-    def forward(self, x):
-        weights = torch.tensor([0.3, 0.1]).repeat(x.shape[1] // 2).double()
-        rounding = 3e-7 * torch.rand(x.shape[1], generator=torch.Generator().manual_seed(1)).double()
-        total = x.double() @ (weights + rounding) - 7.5
-        return torch.stack([total, torch.zeros_like(total)], 1)
-
-
-def test_effects_that_are_equal_but_for_rounding_are_tied():
-    whole = torch.ones(3, 40)
-    task = replace(
-        toys.make(nn.Linear(40, 2), whole, ColumnRemoval(torch.zeros(40)), Budget(40), "table"),
-        model=freeze(AlikeButForRounding()),
-        class_names=("a", "b"),
-    )
-    without = task.model(whole[:1] - torch.eye(40)).softmax(1)[::2, 0]
-    assert 0 < without.max() - without.min() < 1e-6, "rounding tells equal effects apart"
-    attributions = torch.rand(3, 40, generator=torch.Generator().manual_seed(0))
-    effects = np.tile([2.0, 1.0], 20)
-    expected = [spearmanr(row, effects).statistic for row in attributions.numpy()]
-    found = Evaluator(task, 0, metrics=["MC"]).score(attributions).scores["MC"]
-    np.testing.assert_allclose(found, expected, atol=1e-12)
-
-
-def test_where_all_effects_are_tied_mc_is_undefined_for_everybody():
-    class Nearly(AlikeButForRounding):
-        def forward(self, x):
-            return super().forward(x) * 1e-7
-
-    task = replace(
-        toys.make(nn.Linear(40, 2), torch.ones(3, 40), ColumnRemoval(torch.zeros(40)), Budget(40), "table"),
-        model=freeze(Nearly()),
-        class_names=("a", "b"),
-    )
-    scores = Evaluator(task, 0, metrics=["MC", "FE"]).score(torch.rand(3, 40))
-    assert scores.scores["MC"].isnan().all()
-    assert (scores.reasons["MC"] == CONSTANT_RESPONSE).all()
 
 
 @pytest.mark.parametrize("table", [True, False])

@@ -130,18 +130,7 @@ def fe(sample: Sample) -> float:
 
 def mc(sample: Sample) -> float:
     """MC."""
-    changes = [abs(sample.v0 - sample.v(group)) / sample.v0 for group in sample.groups]
-    if len({rank_of(change, changes) for change in changes}) == 1:
-        return math.nan
-    return sample.correlate(
-        stats.spearmanr, sample.groups, abs, lambda v: rank_of(abs(sample.v0 - v) / sample.v0, changes)
-    )
-
-
-def rank_of(change: float, changes: list[float], gap: float = 1e-6) -> int:
-    """Return how many steps of more than a gap lie between the least of the changes and this one."""
-    ordered = sorted(changes)
-    return sum(above - below > gap for below, above in pairwise(ordered) if above <= change)
+    return sample.correlate(stats.spearmanr, sample.groups, abs, lambda v: ((sample.v0 - v) / sample.v0) ** 2)
 
 
 def deletion(sample: Sample) -> float:

@@ -22,7 +22,7 @@ from benchmark.scoring.metrics.aggregates import (
     mean_until_flip,
     mean_with_start,
 )
-from benchmark.scoring.metrics.effects import EPS, drop, probability, relative_change, share_lost
+from benchmark.scoring.metrics.effects import EPS, drop, probability, share_lost, squared_relative_change
 from benchmark.scoring.metrics.metric import EffectMetric, ExplainerMetric, Metric, ProbeMetric
 from benchmark.scoring.metrics.probes import (
     BERNOULLI,
@@ -62,6 +62,6 @@ __all__ = [
     "PROBABILITY", "REASONS", "TEN", "UNDEFINED", "EffectMetric", "ExplainerMetric", "Metric", "MetricRegistry",
     "OrderedProbe", "Probe", "ProbeMetric", "Reading", "Response", "Samples", "Scores", "SharedProbe",
     "absolute_rank_correlation", "activations", "all_logits", "correlation", "drop", "flagged", "mass_of", "mean",
-    "mean_until_flip", "mean_with_start", "probability", "relative_change", "select_from", "select_metrics",
-    "share_lost",
+    "mean_until_flip", "mean_with_start", "probability", "select_from", "select_metrics", "share_lost",
+    "squared_relative_change",
 ]  # fmt: skip

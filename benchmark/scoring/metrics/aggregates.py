@@ -6,13 +6,10 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from benchmark.scoring.metrics.response import CONSTANT_ATTRIBUTION, CONSTANT_RESPONSE, Response, Scores, required
-from benchmark.statistics.correlation import is_constant, mid_ranks, pearson
+from benchmark.statistics.correlation import is_constant, pearson, spearman
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-ROUNDING = 1e-6
-"""Effects, shares of the clean prediction, that are nearer differ by the rounding of a model in float32."""
 
 
 def mean(values: Tensor, r: Response) -> Scores:
@@ -43,14 +40,8 @@ def correlation(values: Tensor, r: Response) -> Scores:
 
 
 def absolute_rank_correlation(values: Tensor, r: Response) -> Scores:
-    """Score by Spearman's rho, mid-ranks for ties, between the absolute removed mass and the effects.
-
-    Sorted effects no more than `ROUNDING` apart are tied, so that effects that are equal but for rounding, as those of
-    features that the model does not read, are not ordered by it. Where all are, the response is constant.
-    """
-    mass, ranks = mass_of(r).abs(), mid_ranks(values, r.exists, ROUNDING)
-    scores = pearson(mid_ranks(mass, r.exists), ranks, r.exists)
-    return flagged(scores, is_constant(mass, r.exists), r, is_constant(ranks, r.exists))
+    """Score by Spearman's rho, mid-ranks for ties, between the absolute removed mass and the effects."""
+    return _correlation(spearman, mass_of(r).abs(), values, r)
 
 
 def mass_of(r: Response) -> Tensor:
@@ -70,7 +61,7 @@ def _correlation(statistic: Callable[..., Tensor], mass: Tensor, values: Tensor,
     return flagged(statistic(mass, values, r.exists), is_constant(mass, r.exists), r)
 
 
-def flagged(scores: Tensor, constant_mass: Tensor, r: Response, constant_effect: Tensor | None = None) -> Scores:
+def flagged(scores: Tensor, constant_mass: Tensor, r: Response) -> Scores:
     """Return correlations with what is undefined about them.
 
     Where the response is constant, a correlation is NaN; else, where the attribution or the mass is, it is 0.
@@ -79,10 +70,8 @@ def flagged(scores: Tensor, constant_mass: Tensor, r: Response, constant_effect:
         scores: correlations (M, B).
         constant_mass: whether all removal sets have one mass, (M, B) bool.
         r: the response.
-        constant_effect: whether all removal sets have one effect, (M, B) bool, though their predictions differ.
     """
     undefined = _required(r.constant_response)
-    undefined = undefined if constant_effect is None else undefined | constant_effect
     zero = (_required(r.constant_attribution) | constant_mass) & ~undefined
     scores, reasons = _unflagged(scores)
     scores = scores.masked_fill(zero, 0.0).masked_fill(undefined, float("nan"))

@@ -23,9 +23,9 @@ def drop(r: Response) -> Tensor:
     return r.clean.unsqueeze(-1) - r.prob
 
 
-def relative_change(r: Response) -> Tensor:
-    """Return |v_0 - v| / v_0: (M, B, S), at least 0."""
-    return drop(r).abs() / r.clean.clamp(min=EPS).unsqueeze(-1)
+def squared_relative_change(r: Response) -> Tensor:
+    """Return ((v_0 - v) / v_0)^2: (M, B, S), at least 0."""
+    return (drop(r) / r.clean.clamp(min=EPS).unsqueeze(-1)) ** 2
 
 
 def share_lost(r: Response) -> Tensor:

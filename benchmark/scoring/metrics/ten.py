@@ -13,7 +13,7 @@ from benchmark.scoring.metrics.aggregates import (
     mean_until_flip,
     mean_with_start,
 )
-from benchmark.scoring.metrics.effects import drop, probability, relative_change, share_lost
+from benchmark.scoring.metrics.effects import drop, probability, share_lost, squared_relative_change
 from benchmark.scoring.metrics.metric import EffectMetric
 from benchmark.scoring.metrics.probes import BERNOULLI, FIXED, GROUPS, INSERT, LERF, MORF
 from benchmark.scoring.metrics.registry import METRICS, PAPER
@@ -39,15 +39,13 @@ _ROWS = (
         source="Alvarez-Melis and Jaakkola 2018, section 4; probabilities",
     ),
     EffectMetric(
-        name="MC", title="Monotonicity correlation", probe=GROUPS, effect=relative_change,
+        name="MC", title="Monotonicity correlation", probe=GROUPS, effect=squared_relative_change,
         aggregate=absolute_rank_correlation, higher_is_better=True, low=-1, high=1, family="MC",
-        formula="Spearman with mid-ranks over the K groups of (|sum of s over the group|, |v_0 - v| / v_0), changes "
-                "no more than 1e-6 above the next smaller one tied with it",
+        formula="Spearman with mid-ranks over the K groups of (|sum of s over the group|, ((v_0 - v) / v_0)^2)",
         meaning="Does the strength of an attribution order features by the size of their effect?",
         blind_to="Sign: it takes absolute mass, so an attribution and its negation score alike. Interactions, as FE.",
         redundancy="Shares its removals with FE.",
-        source="Nguyen and Martinez 2020, section 3.2; per sample, one removal baseline instead of random draws; its "
-               "square of the change has the same ranks, and ties are exact", version=2,
+        source="Nguyen and Martinez 2020, section 3.2; per sample, one removal baseline instead of random draws",
     ),
     EffectMetric(
         name="INF", title="Infidelity (correlation form)", probe=BERNOULLI, effect=drop,

@@ -217,13 +217,6 @@ def squared_lost_share(v: np.ndarray, v0: float) -> np.ndarray:
     return ((v0 - v) / v0) ** 2
 
 
-def tied_change(v: np.ndarray, v0: float) -> np.ndarray:
-    """Return how many gaps of more than 1e-6 lie below each |v_0 - v| / v_0."""
-    change = np.abs(v0 - v) / v0
-    order = change.argsort(kind="stable")
-    return np.concatenate([[0.0], (np.diff(change[order]) > 1e-6).cumsum()])[order.argsort()]
-
-
 # the score as it is reported
 
 
