@@ -132,18 +132,24 @@ def fe(sample: Sample) -> float:
 
 def mc(sample: Sample) -> float:
     """MC."""
+    return sample.correlate(stats.spearmanr, sample.groups, abs, lambda answers: places(sample.v0, answers))
 
-    def ranked(answers: list[float]) -> list[float]:
-        """Return the place of each answer's effect among those that differ, from 0 for the smallest."""
-        places, place, last = [0.0] * len(answers), 0.0, None
-        for i in sorted(range(len(answers)), key=lambda i: ((sample.v0 - answers[i]) / sample.v0) ** 2):
-            effect, spread = abs(sample.v0 - answers[i]), answers[i] * (1 - answers[i])
-            if last is not None and effect - last[0] > 1e-5 * max(sample.v0 * (1 - sample.v0), spread, last[1]):
-                place += 1
-            places[i], last = place, (effect, spread)
-        return places
 
-    return sample.correlate(stats.spearmanr, sample.groups, abs, ranked)
+def places(v0: float, answers: Sequence[float]) -> list[float]:
+    """Return the place of each answer's effect |v0 - v|, from 0 for the smallest; what rounding may tell apart shares it.
+
+    The squares of shares of v0 have the same order.
+    """
+
+    def spread(v: float) -> float:
+        return v * (1 - v)
+
+    found = [0.0] * len(answers)
+    order = sorted(range(len(answers)), key=lambda i: abs(v0 - answers[i]))
+    for below, i in pairwise(order):
+        gap = abs(v0 - answers[i]) - abs(v0 - answers[below])
+        found[i] = found[below] + (gap > 1e-5 * max(map(spread, (v0, answers[i], answers[below]))))
+    return found
 
 
 def deletion(sample: Sample) -> float:
