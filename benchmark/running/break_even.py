@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
+from benchmark.core.seeding import method_seed
 from benchmark.core.types import METHODS
 from benchmark.models.metering import Meter
 
@@ -29,7 +30,7 @@ def break_even(evaluator: Evaluator, evaluation: Evaluation) -> dict[str, Any]:
         no more time, or rows, than the rival; None where training never pays.
     """
     rival, meter = METHODS.get(RIVAL)(), Meter()
-    explain = rival.prepare(evaluator.task, evaluator.seed)
+    explain = rival.prepare(evaluator.task, method_seed(evaluator.seed, evaluator.task.name, RIVAL))
     x, target = evaluator.x[:SAMPLES], evaluator.shared.target[:SAMPLES]
     explain(x[:1], target[:1])  # the first call loads what it needs
     with meter.phase("rival", evaluator.task.model) as asked:

@@ -189,7 +189,10 @@ def test_golden_scores_changed_by_hand_are_noticed(tmp_path, measured, capsys):
 def test_golden_values_can_be_made_anew_in_a_file_of_their_own_only(tmp_path, measured, monkeypatch, capsys):
     path = tmp_path / "new.json"
     assert main(["regress", "--golden", str(path), "--update"]) == 0
-    assert regress.read(path) == regress.read()
+    made, committed = regress.read(path), regress.read()
+    assert made.values == committed.values
+    for name, versions in made.history.items():  # a new file knows no earlier versions
+        assert versions == {(now := str(METRICS[name].version)): committed.history[name][now]}
     monkeypatch.setattr(regress, "GOLDEN", tmp_path / "gone.json")
     assert main(["regress", "--update"]) == 3
     assert "cannot be read" in capsys.readouterr().err
@@ -267,7 +270,7 @@ MUTATIONS = {
     "a billionth is constant": ("statistics.correlation", "CONSTANT = 1e-12", "CONSTANT = 1e-9"),
     "rounding is not constant": ("statistics.correlation", "CONSTANT = 1e-12", "CONSTANT = 0.0"),
     "IROF divides by a tenth at least": ("scoring.metrics.effects", "1 - r.prob / r.clean.clamp(min=EPS)", "1 - r.prob / r.clean.clamp(min=0.1)"),
-    "subsets ignore the seed": ("scoring.shared_queries", "seed_for(self.seed, self.task.name, purpose)", "seed_for(0, self.task.name, purpose)"),
+    "subsets ignore the seed": ("scoring.shared_queries", "probe_seed(self.seed, self.task.name, purpose)", "probe_seed(0, self.task.name, purpose)"),
     "subsets are drawn by place": ("scoring.shared_queries", "random_bits(base, self.indices[rows])", "random_bits(base, torch.arange(len(self.indices))[rows])"),
     "ties fall by the seeds of FC": ("scoring.ordered_queries", 'common.seeds("ties", rows)', 'common.seeds("fixed", rows)'),
     "tables are scaled by all rows": ("modalities.table", "features[rows].mean(0), features[rows].std(0)", "features.mean(0), features.std(0)"),

@@ -136,7 +136,7 @@ def mc(sample: Sample) -> float:
 
 
 def places(v0: float, answers: Sequence[float]) -> list[float]:
-    """Return the place of each answer's effect |v0 - v|, from 0 for the smallest; what rounding may tell apart shares it.
+    """Return the place of each answer's effect |v0 - v|, from 0; those that rounding may tell apart share it.
 
     The squares of shares of v0 have the same order.
     """

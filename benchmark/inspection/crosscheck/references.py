@@ -226,7 +226,7 @@ def fe(sample: Sample) -> float:
 
 
 def mc(sample: Sample) -> float:
-    """MC by Quantus, its effects tied as ours are; called with |s|, where both definitions of the groups are the same."""
+    """MC by Quantus, its effects tied as ours; called with |s|, where both definitions of the groups are the same."""
     quantus = load_quantus()
 
     def spearman(a: np.ndarray, b: np.ndarray, **words: Any) -> Any:

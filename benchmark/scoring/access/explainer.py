@@ -86,7 +86,7 @@ class Explaining:
             return
         attributions, target = given
         valid = self.common.valid[chosen]
-        seed = seed_for(self.common.seed, self.task.name, metric.name)
+        seed = seed_for(self.common.seed, self.task.name, metric.name, "explainer")
 
         def seeds(purpose: str) -> Tensor:
             return self.common.seeds(f"{metric.name} {purpose}", chosen)

@@ -31,9 +31,9 @@ def squared_relative_change(r: Response) -> Tensor:
     """Return ((v_0 - v) / v_0)^2, one value for effects that rounding alone may tell apart: (M, B, S), at least 0.
 
     A change of `ROUNDING` in the target's logit changes a probability p by `ROUNDING` p (1 - p). Effects |v_0 - v| that
-    are neighbours in order are one where they differ by no more than that, p being the nearest to 1/2 of v_0 and the two
-    v, and so are chains of them. Otherwise the features that a model does not read, or the equal answers of a forest,
-    would be ranked by last digits, which differ with what else is in a forward.
+    are neighbours in order are one where they differ by no more than that, p being of v_0 and the two v the nearest to
+    1/2; so are chains of them. Otherwise features that a model does not read, or equal answers of a forest, would be
+    ranked by their last digits, which differ with what else is in a forward.
     """
     spread = (r.prob * (1 - r.prob)).maximum((r.clean * (1 - r.clean)).unsqueeze(-1))
     change = levelled(drop(r).abs(), ROUNDING * spread, r.exists)
