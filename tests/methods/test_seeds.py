@@ -177,8 +177,8 @@ def test_a_method_is_not_favoured_under_its_own_seed(judged):
     names, scores = judged
     for method in ("lime", "kernel_shap", "random", "occlusion", "saliency"):
         for metric in (0, 1):
-            assert abs(favour(scores[:, names.index(method), metric])) < 5, (method, metric)
-    assert favour(scores[:, names.index("exact by least squares"), 0]) > 8  # so that it would be seen
+            assert abs(favour(scores[:, names.index(method), metric])) < 4, (method, metric)
+    assert favour(scores[:, names.index("exact by least squares"), 0]) > 6  # so that it would be seen
 
 
 def test_the_order_of_methods_stays_under_other_seeds(judged):
