@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
-from benchmark.core.seeding import seed_for
+from benchmark.core.seeding import method_seed
 from benchmark.core.types import METHODS, Method, Task
 from benchmark.running.trial import Trial, refuse_non_finite
 from benchmark.scoring.evaluator import Evaluator
@@ -65,7 +65,7 @@ def compare_with_optimum(
 
 def _mean_scores(evaluator: Evaluator, method: Method, name: str) -> dict[str, float]:
     """Return the mean scores of one explanation a sample, also of a method that a record averages over several."""
-    seed = seed_for(evaluator.seed, evaluator.task.name, name, 0)
+    seed = method_seed(evaluator.seed, evaluator.task.name, name)
     with evaluator.guard.watch(seed):
         explain = method.prepare(for_methods(evaluator.task), seed)
     with evaluator.guard.watch(seed):

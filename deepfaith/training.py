@@ -94,7 +94,7 @@ class Joint:
         chosen: which of them are worth it, bool, by input and prior method.
         validation: inputs (V, ...) that are not trained on.
         judged: explanations of the first of these by the prior methods, for the mean rank.
-        seed: of the evaluator, and of the removal sets that validate.
+        seed: of the removal sets that validate, and of the evaluator, whose are those that judged the prior methods.
     """
 
     def __init__(
@@ -216,7 +216,7 @@ class Joint:
         """Return the mean rank of attributions `scores` (N, G) among those of the prior methods."""
         if self.evaluator is None:
             rows = replace(self.task, test=Split(judged.x, judged.target), evidence=None, target="predicted")
-            self.evaluator = Evaluator(rows, self.seed, metrics=TEN)
+            self.evaluator = Evaluator(rows, seed_for(self.seed, "supervision"), metrics=TEN)
         by_metric = self.evaluator.score(scores).scores
         return judged.mean_rank(torch.stack([by_metric[metric] for metric in TEN], 1))
 

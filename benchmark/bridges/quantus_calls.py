@@ -13,7 +13,7 @@ from benchmark.api.names import method as method_called
 from benchmark.api.names import registered_as
 from benchmark.api.task import task as make_task
 from benchmark.core.errors import UsageError, few
-from benchmark.core.seeding import checked_seed, seed_for
+from benchmark.core.seeding import checked_seed, method_seed
 from benchmark.core.types import Method, Task
 from benchmark.models.batching import Batching
 from benchmark.plugins.discovery import discover_all
@@ -119,7 +119,7 @@ def _attributions(method: Method, name: str, task: Task, seed: int) -> torch.Ten
     resolved, why = suited(method, task, registered_as(method), name)
     if why is not None:
         raise UsageError(f"{name} cannot explain these inputs: it {why}")
-    guard, own = Guard(task), seed_for(seed, task.name, name, 0)
+    guard, own = Guard(task), method_seed(seed, task.name, name)
     x, target = task.test.x, task.target
     assert isinstance(target, torch.Tensor)
     batch = max(1, Batching(task).byte_budget // (task.n_features * 256))

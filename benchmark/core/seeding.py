@@ -46,6 +46,36 @@ def seed_for(base: int, *identity: str | int) -> int:
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big") >> 1
 
 
+def method_seed(base: int, task: str, method: str, repeat: int = 0) -> int:
+    """Return the seed that a method is prepared with; never one of `probe_seed`, whatever the names.
+
+    Args:
+        base: the user's seed.
+        task: its name.
+        method: its name or label.
+        repeat: which of several runs, from 0.
+
+    Example:
+        >>> method_seed(0, "nap_mlp", "fixed") == probe_seed(0, "nap_mlp", "fixed")
+        False
+    """
+    return seed_for(base, task, method, repeat)
+
+
+def probe_seed(base: int, task: str, purpose: str) -> int:
+    """Return the seed of what judges methods on a task; never one of `method_seed`, whatever the names.
+
+    What is hashed is a list of three here and of four there. So no method draws the removal sets, or the order of ties,
+    that it is judged by.
+
+    Args:
+        base: the user's seed.
+        task: its name.
+        purpose: what is drawn: a kind of random sets, ties, what a metric beyond the ten says.
+    """
+    return seed_for(base, task, purpose)
+
+
 def content_seeds(base: int, x: Tensor) -> list[int]:
     """Return one seed for each row of x (B, ...), from its content: a sample draws alike in any batch."""
     import torch

@@ -6,6 +6,7 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from benchmark.core.parameters import fields_of
+from benchmark.core.seeding import method_seed
 from benchmark.core.types import METHODS, Modality
 from benchmark.models.metering import Cost, Meter
 
@@ -58,7 +59,7 @@ def break_even(evaluator: Evaluator, evaluation: Evaluation) -> dict[str, Any]:
 
 def _timed(evaluator: Evaluator, rival: Method, count: int) -> Cost:
     """Return what a method costs for the first samples, explained as one batch."""
-    explain = rival.prepare(evaluator.task, evaluator.seed)
+    explain = rival.prepare(evaluator.task, method_seed(evaluator.seed, evaluator.task.name, RIVAL))
     x, target = evaluator.x[:count], evaluator.shared.target[:count]
     explain(x[:1], target[:1])  # the first call loads what it needs
     with Meter().phase("rival", evaluator.task.model) as cost:

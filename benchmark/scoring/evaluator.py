@@ -29,7 +29,7 @@ import torch
 from torch import Tensor
 
 from benchmark.core.errors import DataError, UsageError
-from benchmark.core.seeding import seed_for
+from benchmark.core.seeding import method_seed
 from benchmark.core.types import Attribute, Method, Precision, Task, TrainedExplainer
 from benchmark.models.metering import Cost, Meter
 from benchmark.scoring.access.explainer import PHASE, Explaining
@@ -161,7 +161,7 @@ class Evaluator:
         explainers: list[Attribute | None] = []
         report: dict[str, Any] = {}
         for repeat in range(method.repeats):
-            seed = seed_for(self.seed, self.task.name, name, repeat)
+            seed = method_seed(self.seed, self.task.name, name, repeat)
             explain, report = self._prepare(method, seed, meter)
             attributions.append(self._attribute(explain, seed, meter))
             explainers.append(explain)

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from benchmark.core.errors import DataError
-from benchmark.core.seeding import random_bits, seed_for
+from benchmark.core.seeding import probe_seed, random_bits
 from benchmark.core.types import VALUE_TABLE_LIMIT, Task
 from benchmark.scoring.masked_model import MaskedModel, Predictions
 from benchmark.scoring.metrics import EffectMetric, Response, Samples, Scores, flagged
@@ -62,7 +62,7 @@ class SharedQueries:
 
     def seeds(self, purpose: str, rows: slice | Tensor) -> Tensor:
         """Return the seeds (B,) of some samples for `purpose`: each follows from the number of its row."""
-        base = torch.tensor(seed_for(self.seed, self.task.name, purpose), device=self.x.device)
+        base = torch.tensor(probe_seed(self.seed, self.task.name, purpose), device=self.x.device)
         return random_bits(base, self.indices[rows])
 
     def samples(self, rows: slice) -> Samples:

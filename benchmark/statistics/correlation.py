@@ -110,6 +110,40 @@ def mid_ranks(x: Tensor, mask: Tensor | None) -> Tensor:
     return torch.zeros_like(x).scatter(-1, order, shared)
 
 
+def levelled(x: Tensor, slack: Tensor, mask: Tensor | None) -> Tensor:
+    """Return x with one value for entries that may be equal.
+
+    Neighbours in order that are no further apart than the larger of their slacks are made equal, and so, link by link,
+    is a whole chain of them: each takes the smallest value of its chain. The order in which entries stand plays no
+    part.
+
+    Args:
+        x: values (..., S).
+        slack: how far apart an entry may be from another that it equals, at least 0, (..., S).
+        mask: which entries exist, (..., S) bool; None where all do.
+
+    Returns:
+        Values (..., S); what they are where the mask is False does not matter.
+
+    Example:
+        >>> import torch
+        >>> x = torch.tensor([[0.3, 0.11, 0.1]])
+        >>> levelled(x, torch.full_like(x, 0.05), None)
+        tensor([[0.3000, 0.1000, 0.1000]])
+    """
+    import torch
+
+    ordered, order = (x if mask is None else x.masked_fill(~mask, float("inf"))).sort(dim=-1)
+    near = slack.gather(-1, order)
+    begins = torch.ones_like(ordered, dtype=torch.bool)  # where a chain begins
+    begins[..., 1:] = ordered.diff(dim=-1) > near[..., 1:].maximum(near[..., :-1])
+    if x.device.type == "cpu" and bool(begins.all()):  # on a GPU to ask would mean to wait
+        return x
+    place = torch.arange(x.shape[-1], device=x.device).expand_as(order)
+    first = place.masked_fill(~begins, 0).cummax(-1).values
+    return torch.empty_like(x).scatter(-1, order, ordered.gather(-1, first))
+
+
 def spearman(a: Tensor, b: Tensor, mask: Tensor | None) -> Tensor:
     """Return Spearman's rho of each row, with mid-ranks: `pearson` of `mid_ranks`.
 

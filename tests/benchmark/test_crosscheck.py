@@ -189,7 +189,10 @@ def test_golden_scores_changed_by_hand_are_noticed(tmp_path, measured, capsys):
 def test_golden_values_can_be_made_anew_in_a_file_of_their_own_only(tmp_path, measured, monkeypatch, capsys):
     path = tmp_path / "new.json"
     assert main(["regress", "--golden", str(path), "--update"]) == 0
-    assert regress.read(path) == regress.read()
+    made, committed = regress.read(path), regress.read()
+    assert made.values == committed.values
+    for name, versions in made.history.items():  # a new file knows no earlier versions
+        assert versions == {(now := str(METRICS[name].version)): committed.history[name][now]}
     monkeypatch.setattr(regress, "GOLDEN", tmp_path / "gone.json")
     assert main(["regress", "--update"]) == 3
     assert "cannot be read" in capsys.readouterr().err
@@ -224,7 +227,10 @@ MUTATIONS = {
     "POS is never cut": ("scoring.metrics.aggregates", "until = (flips.cumsum(-1) - flips.long()) == 0", "until = flips.cumsum(-1) >= 0"),
     "IROF is not relative": ("scoring.metrics.effects", "return 1 - r.prob / r.clean.clamp(min=EPS).unsqueeze(-1)", "return 1 - r.prob"),
     "MC takes signed mass": ("scoring.metrics.aggregates", "_correlation(spearman, mass_of(r).abs(), values, r)", "_correlation(spearman, mass_of(r), values, r)"),
-    "MC is not squared": ("scoring.metrics.effects", "r.clean.clamp(min=EPS).unsqueeze(-1)) ** 2", "r.clean.clamp(min=EPS).unsqueeze(-1))"),
+    "MC takes the signed change": ("scoring.metrics.effects", "levelled(drop(r).abs(), ROUNDING * spread, r.exists)\n    return (change / r.clean.clamp(min=EPS).unsqueeze(-1)) ** 2", "levelled(drop(r), ROUNDING * spread, r.exists)\n    return change / r.clean.clamp(min=EPS).unsqueeze(-1)"),
+    "MC ranks rounding": ("scoring.metrics.effects", "ROUNDING = 1e-5", "ROUNDING = 0.0"),
+    "MC ties what rounding cannot": ("scoring.metrics.effects", "ROUNDING = 1e-5", "ROUNDING = 2e-5"),
+    "equal effects have no reason": ("scoring.metrics.aggregates", " | is_constant(values, r.exists)", ""),
     "MC averages over the batch": ("scoring.metrics.effects", "r.clean.clamp(min=EPS).unsqueeze(-1)) ** 2", "r.clean.clamp(min=EPS).unsqueeze(-1)).pow(2).mean(-2, keepdim=True).expand_as(r.prob)"),
     "MC is Pearson": ("scoring.metrics.aggregates", "_correlation(spearman, mass_of(r).abs(), values, r)", "_correlation(pearson, mass_of(r).abs(), values, r)"),
     "INS reads the MoRF curve": ("scoring.metrics.ten", 'title="Insertion", probe=INSERT', 'title="Insertion", probe=MORF'),
@@ -264,7 +270,7 @@ MUTATIONS = {
     "a billionth is constant": ("statistics.correlation", "CONSTANT = 1e-12", "CONSTANT = 1e-9"),
     "rounding is not constant": ("statistics.correlation", "CONSTANT = 1e-12", "CONSTANT = 0.0"),
     "IROF divides by a tenth at least": ("scoring.metrics.effects", "1 - r.prob / r.clean.clamp(min=EPS)", "1 - r.prob / r.clean.clamp(min=0.1)"),
-    "subsets ignore the seed": ("scoring.shared_queries", "seed_for(self.seed, self.task.name, purpose)", "seed_for(0, self.task.name, purpose)"),
+    "subsets ignore the seed": ("scoring.shared_queries", "probe_seed(self.seed, self.task.name, purpose)", "probe_seed(0, self.task.name, purpose)"),
     "subsets are drawn by place": ("scoring.shared_queries", "random_bits(base, self.indices[rows])", "random_bits(base, torch.arange(len(self.indices))[rows])"),
     "ties fall by the seeds of FC": ("scoring.ordered_queries", 'common.seeds("ties", rows)', 'common.seeds("fixed", rows)'),
     "tables are scaled by all rows": ("modalities.table", "features[rows].mean(0), features[rows].std(0)", "features.mean(0), features.std(0)"),

@@ -8,7 +8,7 @@ import torch
 from scipy import stats
 
 from benchmark.scoring.removal_sets import all_subsets
-from benchmark.statistics.correlation import is_constant, mid_ranks, pearson, spearman
+from benchmark.statistics.correlation import is_constant, levelled, mid_ranks, pearson, spearman
 from benchmark.statistics.linear_pearson import LinearPearson
 
 ALL = torch.ones(5, 12, dtype=torch.bool)
@@ -97,6 +97,24 @@ def test_is_constant():
     tiny = torch.tensor([[0.0, 1e-13]]).double()
     assert not is_constant(tiny, counted[:1, :2]).any()
     assert is_constant(tiny, counted[:1, :2], floor=1.0).all()
+
+
+def test_chains_of_near_values_are_levelled_in_any_order():
+    x = torch.tensor([0.0, 0.9, 1.8, 3.0, 5.0, 5.5, 9.0]).double()
+    slack = torch.tensor([1.0, 1.0, 1.0, 1.0, 0.1, 0.5, 0.0]).double()  # 3.0 is 1.2 from its neighbour; 5.5 is near 5
+    level = torch.tensor([0.0, 0.0, 0.0, 3.0, 5.0, 5.0, 9.0]).double()
+    for seed in range(20):
+        order = torch.randperm(7, generator=torch.Generator().manual_seed(seed))
+        assert torch.equal(levelled(x[order].expand(2, 7), slack[order].expand(2, 7), None)[1], level[order])
+    counted = torch.tensor([[True] * 4 + [False] * 3, [True, False, True, True, False, False, True]])
+    found = levelled(x.expand(2, 7), slack.expand(2, 7), counted)
+    assert torch.equal(found[counted], torch.tensor([0, 0, 0, 3, 0, 1.8, 3, 9]).double())  # 0.9 links 0 and 1.8 no more
+
+
+def test_without_slack_nothing_is_levelled():
+    a, b = pairs(4, ties=True)
+    for x in (a, b):
+        assert torch.equal(levelled(x, torch.zeros_like(x), ALL), x)
 
 
 def test_pearson_is_differentiable():

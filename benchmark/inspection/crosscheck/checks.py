@@ -17,7 +17,8 @@ DIFFERENCES = {
     "we take the mean over k = 1..K, and compare after adding the end-points back",
     'Quantus baseline "black"': "is each sample's own minimum, not 0; ours is the task's removal baseline, passed as "
     "values",
-    "Quantus MonotonicityCorrelation": "sorts by |s| before grouping, ours by s; compared on |s|, where they agree",
+    "Quantus MonotonicityCorrelation": "sorts by |s| before grouping, ours by s; compared on |s|, where they agree; "
+    "ranks effects to the last digit, and is given a correlation that ties what rounding may tell apart",
     "Quantus PixelFlipping": "has no stop at a change of class: POS and NEG cut its curve by our own loop",
     "Quantus Infidelity, captum infidelity": "are squared errors; INF is Pearson's r on the same draws, by loop; "
     "its draws, masses and drops are checked through the squared error",

@@ -91,18 +91,20 @@ class Sample:
 
     def correlate(
         self, statistic: Callable[..., Any], sets: Sequence[Features],
-        strength: Callable[[float], float], effect: Callable[[float], float],
+        strength: Callable[[float], float], effects_of: Callable[[list[float]], list[float]],
     ) -> float:  # fmt: skip
         """Return the correlation of the strengths of removed masses with the effects of the answers v.
 
-        It is NaN where the answers are constant, else 0 where the attribution or what is removed of it is.
+        It is NaN where the answers or their effects are constant, else 0 where the attribution or what is removed of it
+        is.
         """
         answers, masses = [self.v(removed) for removed in sets], [strength(self.mass(removed)) for removed in sets]
-        if flat(answers, 1.0):
+        effects = effects_of(answers)
+        if flat(answers, 1.0) or flat(effects):
             return math.nan
         if flat([self.s[i] for i in self.features]) or flat(masses):
             return 0.0
-        return float(statistic(masses, [effect(v) for v in answers]).statistic)
+        return float(statistic(masses, effects).statistic)
 
 
 def flat(values: list[float], floor: float = 0.0) -> bool:
@@ -120,7 +122,7 @@ def mean(values: Iterable[float]) -> float:
 
 def on_subsets(sample: Sample, subsets: Sequence[Features]) -> float:
     """FC and INF, each on its own subsets; FE on the groups."""
-    return sample.correlate(stats.pearsonr, subsets, float, lambda v: sample.v0 - v)
+    return sample.correlate(stats.pearsonr, subsets, float, lambda answers: [sample.v0 - v for v in answers])
 
 
 def fe(sample: Sample) -> float:
@@ -130,7 +132,24 @@ def fe(sample: Sample) -> float:
 
 def mc(sample: Sample) -> float:
     """MC."""
-    return sample.correlate(stats.spearmanr, sample.groups, abs, lambda v: ((sample.v0 - v) / sample.v0) ** 2)
+    return sample.correlate(stats.spearmanr, sample.groups, abs, lambda answers: places(sample.v0, answers))
+
+
+def places(v0: float, answers: Sequence[float]) -> list[float]:
+    """Return the place of each answer's effect |v0 - v|, from 0; those that rounding may tell apart share it.
+
+    The squares of shares of v0 have the same order.
+    """
+
+    def spread(v: float) -> float:
+        return v * (1 - v)
+
+    found = [0.0] * len(answers)
+    order = sorted(range(len(answers)), key=lambda i: abs(v0 - answers[i]))
+    for below, i in pairwise(order):
+        gap = abs(v0 - answers[i]) - abs(v0 - answers[below])
+        found[i] = found[below] + (gap > 1e-5 * max(map(spread, (v0, answers[i], answers[below]))))
+    return found
 
 
 def deletion(sample: Sample) -> float:

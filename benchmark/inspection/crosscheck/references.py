@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from benchmark.core.errors import DataError
 from benchmark.core.types import Task
+from benchmark.inspection.crosscheck.loops import places
 
 INSTALL = "pip install 'deepfaith-benchmark[crosscheck]' (or pip install '.[crosscheck]' in a checkout)"
 
@@ -225,12 +226,19 @@ def fe(sample: Sample) -> float:
 
 
 def mc(sample: Sample) -> float:
-    """MC by Quantus; called with |s|, where both definitions of the sorted groups are the same."""
+    """MC by Quantus, its effects tied as ours; called with |s|, where both definitions of the groups are the same."""
     quantus = load_quantus()
+
+    def spearman(a: np.ndarray, b: np.ndarray, **words: Any) -> Any:
+        whole, groups = sample.probabilities(sample.flat(sample.x)), np.argsort(sample.s).reshape(-1, sample.step)
+        answers = [sample.without(group)[sample.target] for group in groups]
+        place = np.array(places(whole[sample.target], answers))
+        tied = np.array([b[0, place == each].min() for each in place])
+        return quantus.similarity_func.correlation_spearman(a=a, b=tied[None], **words)
+
     metric = quantus.MonotonicityCorrelation(
-        nr_samples=1, eps=1e-12, features_in_step=sample.step,
-        similarity_func=quantus.similarity_func.correlation_spearman, **_options(sample),
-    )  # fmt: skip
+        nr_samples=1, eps=1e-12, features_in_step=sample.step, similarity_func=spearman, **_options(sample)
+    )
     return float(_ask(metric, sample, sample.s))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from benchmark.scoring.metrics.response import CONSTANT_ATTRIBUTION, CONSTANT_RESPONSE, Response, Scores, required
@@ -40,7 +41,11 @@ def correlation(values: Tensor, r: Response) -> Scores:
 
 
 def absolute_rank_correlation(values: Tensor, r: Response) -> Scores:
-    """Score by Spearman's rho, mid-ranks for ties, between the absolute removed mass and the effects."""
+    """Score by Spearman's rho, mid-ranks for ties, between the absolute removed mass and the effects.
+
+    Where all effects are equal it is undefined as where all predictions are: 0.6 - 0.5 and 0.7 - 0.6, say.
+    """
+    r = replace(r, constant_response=_required(r.constant_response) | is_constant(values, r.exists))
     return _correlation(spearman, mass_of(r).abs(), values, r)
 
 

@@ -41,11 +41,15 @@ _ROWS = (
     EffectMetric(
         name="MC", title="Monotonicity correlation", probe=GROUPS, effect=squared_relative_change,
         aggregate=absolute_rank_correlation, higher_is_better=True, low=-1, high=1, family="MC",
-        formula="Spearman with mid-ranks over the K groups of (|sum of s over the group|, ((v_0 - v) / v_0)^2)",
+        formula="Spearman with mid-ranks over the K groups of (|sum of s over the group|, ((v_0 - v) / v_0)^2); "
+                "neighbours in the order of |v_0 - v| are tied where these differ by no more than 1e-5 p (1 - p), "
+                "which a change of 1e-5 in the logit makes, p being of v_0 and the two v the nearest to 1/2",
         meaning="Does the strength of an attribution order features by the size of their effect?",
         blind_to="Sign: it takes absolute mass, so an attribution and its negation score alike. Interactions, as FE.",
         redundancy="Shares its removals with FE.",
-        source="Nguyen and Martinez 2020, section 3.2; per sample, one removal baseline instead of random draws",
+        source="Nguyen and Martinez 2020, section 3.2; per sample, one removal baseline instead of random draws; "
+               "effects that only rounding tells apart are tied",
+        version=2,
     ),
     EffectMetric(
         name="INF", title="Infidelity (correlation form)", probe=BERNOULLI, effect=drop,

@@ -61,6 +61,7 @@ def _by(origin: str, *metrics: str) -> dict[str, str]:
 RELEASED = "DeepFaith's released code"
 AUC = "Quantus' PixelFlipping with return_auc_per_sample"
 GROUPS, FIXED, HALVES = ({"sets": sets} for sets in (correlations.groups, correlations.subsets, correlations.halves))
+RANKED = GROUPS | {"statistic": correlations.spearman}
 
 VARIANTS = (
     # end points and rule of a curve
@@ -172,7 +173,9 @@ VARIANTS = (
             {"effect": parts.lost_share}, same=("FC", "FE", "INF")),
     Variant("absolute drop", "|v_0 - v| is taken", {"effect": parts.absolute_drop}, same=("MC",)),
     Variant("squared drop", "(v_0 - v)^2 is taken", {"effect": parts.squared_drop}, same=("MC",)),
-    Variant("squared share", "((v_0 - v) / v_0)^2 is taken", {"effect": parts.squared_lost_share}),
+    Variant("squared share", "((v_0 - v) / v_0)^2 is taken", {"effect": parts.squared_lost_share}, same=("MC",)),
+    Variant("exact effects", "effects are ranked to the last digit, also where rounding alone may tell them apart",
+            {"effect": parts.squared_lost_share}, where=RANKED),
     # the attribution of what is removed
     Variant("signed mass", "the sum of s over what is removed is taken with its sign", {"mass": correlations.summed}),
     Variant("magnitude of mass", "|sum of s| over what is removed is taken", {"mass": correlations.magnitude_of_sum}),
@@ -209,11 +212,13 @@ VARIANTS = (
             {"statistic": correlations.squared_error, "sets": correlations.raster, "gap": True},
             _by("Quantus' Infidelity", "INF"), HALVES),
     Variant("sorted magnitudes", "features are taken by |s|, and groups cut from the least relevant on",
-            {"attribution": parts.absolute, "sets": correlations.groups_ascending, "mass": correlations.summed},
-            _by("Quantus' MonotonicityCorrelation", "MC"), GROUPS),
+            {"attribution": parts.absolute, "sets": correlations.groups_ascending, "mass": correlations.summed,
+             "effect": parts.squared_lost_share},
+            _by("Quantus' MonotonicityCorrelation", "MC"), RANKED),
     Variant("batch average", "the squared change is averaged over samples, and compared with signed mass by argsort",
             {"together": True, "mass": correlations.summed, "sets": correlations.groups_ascending,
-             "statistic": correlations.spearman_by_argsort}, _by(RELEASED, "MC"), GROUPS),
+             "effect": parts.squared_lost_share, "statistic": correlations.spearman_by_argsort},
+            _by(RELEASED, "MC"), RANKED),
     Variant("undefined where constant", "a constant attribution has no score, in place of 0", {"constant": math.nan}),
     # how the score is reported
     Variant("negative", "the score has the other sign", {"finish": parts.negative}),

@@ -209,7 +209,7 @@ class Correlation:
             if self.together:
                 others = [self._compared(golden, other)[1] for other in range(len(golden.x))]
                 effects = np.mean([other for other in others if len(other) == len(effects)], axis=0)
-            if _flat(v, 1.0):
+            if _flat(v, 1.0) or _flat(effects):
                 return math.nan
             flat = _flat(self.attribution(sample(golden, row, self.padding).s)) or _flat(mass)
             return float(self.finish(self.constant if flat else self.statistic(mass, effects)))

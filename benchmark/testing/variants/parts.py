@@ -217,6 +217,19 @@ def squared_lost_share(v: np.ndarray, v0: float) -> np.ndarray:
     return ((v0 - v) / v0) ** 2
 
 
+def tied_lost_share(v: np.ndarray, v0: float) -> np.ndarray:
+    """Return ((v0 - v) / v0)^2, the smallest of each chain of effects that rounding may tell apart."""
+    drop = np.abs(v0 - v)
+    order = drop.argsort(kind="stable")
+    spread = np.maximum(v * (1 - v), v0 * (1 - v0))[order]
+    apart = np.diff(drop[order]) > 1e-5 * np.maximum(spread[1:], spread[:-1])
+    chain = np.concatenate([[0], apart.cumsum()])
+    first = order[np.concatenate([[True], apart])]
+    tied = np.empty_like(drop)
+    tied[order] = drop[first[chain]]
+    return (tied / v0) ** 2
+
+
 # the score as it is reported
 
 

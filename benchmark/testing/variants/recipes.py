@@ -55,7 +55,7 @@ RECIPES: dict[str, Recipe] = {
     "FC": Correlation(),
     "FE": Correlation(sets=correlations.groups),
     "MC": Correlation(
-        sets=correlations.groups, mass=correlations.magnitude_of_sum, effect=parts.squared_lost_share,
+        sets=correlations.groups, mass=correlations.magnitude_of_sum, effect=parts.tied_lost_share,
         statistic=correlations.spearman,
     ),
     "INF": Correlation(sets=correlations.halves),
