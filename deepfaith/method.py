@@ -42,7 +42,21 @@ AS_THEY_ARE = (
 """Settings that the recipe has under the same name."""
 
 
-@METHODS.register("deepfaith", kind="learned", modalities=("table", "text", "image"))
+@METHODS.register(
+    "deepfaith",
+    kind="learned",
+    modalities=("table", "text", "image"),
+    told={
+        "training rows": "yes",
+        "prediction": "predicted class and its margin; in training its probability, features removed",
+        "gradients": "yes",
+        "hidden states": "yes",
+        "optimises": "FC and INF: correlation with falls over subsets; all ten choose what is copied",
+        "sign": "signed unless output=unit",
+        "rows an explanation": "1 forward",
+        "rows in training": "iterations * batch * (subsets + 1) forward at most, and those of prior methods",
+    },
+)
 @dataclass(frozen=True)
 class DeepFaith(Method):
     """One forward pass of a Transformer trained to be faithful (DeepFaith, ICLR 2026, arXiv 2508.03586).

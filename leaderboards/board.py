@@ -34,6 +34,7 @@ class Row:
             never does, None where nothing was trained.
         evidence: share of the positive attribution that lies on planted evidence; None where none was planted.
         gaps: what is missing, in words.
+        told: what its records say that it is told; empty where they do not.
         sample_rank: methods ranked on each sample, then averaged.
         low: lower end of the 95 % interval of `mean_rank`; NaN where there is one score only.
         high: upper end of it.
@@ -56,6 +57,7 @@ class Row:
     break_even: float | None = None
     evidence: float | None = None
     gaps: tuple[str, ...] = ()
+    told: dict[str, str] = field(default_factory=dict)
     sample_rank: float = float("nan")
     low: float = float("nan")
     high: float = float("nan")

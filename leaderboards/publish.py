@@ -11,7 +11,7 @@ from benchmark.core.provenance import UNKNOWN
 from benchmark.records.record import Record
 from benchmark.scoring.metrics import PAPER
 from leaderboards.board import Board
-from leaderboards.tables import in_markdown, table_of, to_csv
+from leaderboards.tables import in_markdown, table_of, to_csv, told_table
 
 
 def heading(board: Board, records: list[Record]) -> list[str]:
@@ -85,6 +85,7 @@ def publish(board: Board, records: list[Record], folder: Path) -> list[Path]:
     table, document, picture = (folder / f"{name_of(board)}.{ending}" for ending in ("csv", "md", "png"))
     head = "".join(f"# {line}\n" for line in lines)
     write_atomically(table, (head + to_csv([board]) + "\n").encode())
-    page = in_markdown(table_of(board)) + "\n\n" + "\n".join(f"- {line}" for line in lines) + "\n"
-    write_atomically(document, page.encode())
+    tables = [table for table in (table_of(board), told_table(board)) if table is not None]
+    parts = [*map(in_markdown, tables), "\n".join(f"- {line}" for line in lines)]
+    write_atomically(document, ("\n\n".join(parts) + "\n").encode())
     return [table, document, save(intervals_figure(board), picture)]

@@ -212,6 +212,7 @@ def _rows(
             break_even=_break_even(of_method),
             evidence=_mean(evidence) if evidence else None,
             gaps=tuple(gaps[method]),
+            told=of_method[0].told if of_method else {},
             sample_rank=float(sample_ranks[at]),
             **_costs(of_method),
             **(_interval(uncertainty, at) if uncertainty is not None and known else {}),

@@ -112,6 +112,7 @@ def _task(ranking: Ranking, examples: Examples) -> dict[str, Any]:
         ),
         "cost": _cost(board),
         "agreement": _agreement(ranking),
+        "told": told_table(board) if board.group == PAPER else None,
         # what no metric changes stands once, with the board of the ten
         "losses": _losses(ranking) if board.group == PAPER else "",
         "samples": _samples(ranking, examples) if board.group == PAPER else [],

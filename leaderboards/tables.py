@@ -9,12 +9,17 @@ import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from benchmark.core.types import TOLD, told_of
 from benchmark.scoring.metrics import PAPER
 from leaderboards.board import Board, Row
 
 RANKS = ("method", "rank", "95 % interval", "best", "tie")
 COSTS = ("forward passes", "backward passes", "ms", "training s")
 TRAINING = ("training passes", "break-even explanations")
+TOLD_LINE = (
+    "As methods say of themselves; with, unless: by their parameters. Rows through the model are measured: forward "
+    "passes and backward passes, an explanation; training passes, once."
+)
 BREAK_EVEN = (
     "training passes: forward and backward passes of the model in training, once; break-even explanations: how many "
     "cost KernelSHAP as much time as training and explaining them does."
@@ -63,6 +68,23 @@ def render(boards: list[Board], form: str) -> str:
 def table_of(board: Board) -> TextTable:
     """Return a board as a table."""
     return TextTable(title(board), *cells(board), footer(board))
+
+
+def told_table(board: Board) -> TextTable | None:
+    """Return what each method of a board is told and what it asked, or None where no record says what it is told."""
+    if not any(row.told for row in board.rows):
+        return None
+    stated = [item for item in TOLD if not item.startswith("rows ")]  # which are measured
+    rows = [
+        [
+            row.method,
+            row.kind,
+            *(told_of(row.told)[item] for item in stated),
+            *(number(value, 0) for value in (row.forwards, row.backwards, row.train_passes)),
+        ]
+        for row in board.rows
+    ]
+    return TextTable("Who was told what", ["method", "kind", *stated, *COSTS[:2], TRAINING[0]], rows, [TOLD_LINE])
 
 
 def write(table: TextTable, form: str) -> str:

@@ -62,7 +62,18 @@ def _guide(_module: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> Tenso
     return _Guided.apply(output, inputs[0])
 
 
-@METHODS.register("guided_backprop", kind="baseline", modalities=("image",))
+@METHODS.register(
+    "guided_backprop",
+    kind="baseline",
+    modalities=("image",),
+    told={
+        "prediction": "target's output",
+        "gradients": "yes",
+        "hidden states": "yes",
+        "sign": "signed",
+        "rows an explanation": "1 forward and backward",
+    },
+)
 @dataclass(frozen=True)
 class GuidedBackprop(Method):
     """Gradient that passes an activation only where it and the unit's input are positive (Springenberg et al. 2015).
@@ -96,7 +107,18 @@ class GuidedBackprop(Method):
         return explain
 
 
-@METHODS.register("lrp", kind="baseline", modalities=("image",))
+@METHODS.register(
+    "lrp",
+    kind="baseline",
+    modalities=("image",),
+    told={
+        "prediction": "target's output",
+        "gradients": "yes",
+        "hidden states": "yes",
+        "sign": "signed",
+        "rows an explanation": "1 forward and backward",
+    },
+)
 @dataclass(frozen=True)
 class LRP(Method):
     """Relevance of the output passed back layer by layer (Bach et al. 2015; Montavon et al. 2019, section 10.2).

@@ -61,7 +61,18 @@ def stretched(cam: Tensor, x: Tensor) -> Tensor:
     return F.interpolate(cam.unsqueeze(1), x.shape[-2:], mode="bilinear", align_corners=False).flatten(1)
 
 
-@METHODS.register("grad_cam", kind="baseline", modalities=("image",))
+@METHODS.register(
+    "grad_cam",
+    kind="baseline",
+    modalities=("image",),
+    told={
+        "prediction": "target's output",
+        "gradients": "yes",
+        "hidden states": "yes",
+        "sign": "unsigned",
+        "rows an explanation": "1 forward and backward",
+    },
+)
 @dataclass(frozen=True)
 class GradCam(Method):
     """Channels of the last map, each weighted by its mean gradient (Selvaraju et al. 2017, section 3).
@@ -87,7 +98,18 @@ class GradCam(Method):
         return explain
 
 
-@METHODS.register("grad_cam_plus_plus", kind="baseline", modalities=("image",))
+@METHODS.register(
+    "grad_cam_plus_plus",
+    kind="baseline",
+    modalities=("image",),
+    told={
+        "prediction": "target's output",
+        "gradients": "yes",
+        "hidden states": "yes",
+        "sign": "unsigned",
+        "rows an explanation": "1 forward and backward",
+    },
+)
 @dataclass(frozen=True)
 class GradCamPlusPlus(Method):
     """Grad-CAM that weighs each place with a positive gradient alike (Chattopadhay et al. 2018, section 3.2).
@@ -117,7 +139,18 @@ class GradCamPlusPlus(Method):
         return explain
 
 
-@METHODS.register("score_cam", kind="baseline", modalities=("image",))
+@METHODS.register(
+    "score_cam",
+    kind="baseline",
+    modalities=("image",),
+    told={
+        "prediction": "target's output, features weighed",
+        "hidden states": "yes",
+        "optimises": "no metric; near INS, by single channels",
+        "sign": "unsigned",
+        "rows an explanation": "channels + 1 forward",
+    },
+)
 @dataclass(frozen=True)
 class ScoreCam(Method):
     """Channels of the last map, weighted by the score of the image seen through each (Wang et al. 2020, section 3.2).

@@ -12,7 +12,14 @@ from benchmark.core.seeding import content_seeds, random_bits
 from benchmark.core.types import METHODS, Attribute, Method, Task
 
 
-@METHODS.register("random", kind="control", modalities=("table", "text", "image"))
+@METHODS.register(
+    "random",
+    kind="control",
+    modalities=("table", "text", "image"),
+    told={
+        "sign": "signed",
+    },
+)
 @dataclass(frozen=True)
 class Random(Method):
     """Uniform noise in [-1, 1); its scores are averaged over five seeds.
@@ -34,7 +41,14 @@ class Random(Method):
         return explain
 
 
-@METHODS.register("constant", kind="control", modalities=("table", "text", "image"))
+@METHODS.register(
+    "constant",
+    kind="control",
+    modalities=("table", "text", "image"),
+    told={
+        "sign": "unsigned",
+    },
+)
 @dataclass(frozen=True)
 class Constant(Method):
     """One for every feature: orders fall to the tie rule, correlations are 0.

@@ -188,7 +188,18 @@ def targets_for(task: Task, players: Players, x: Tensor, held: int, output: str 
     return Targets(x[has_signal], omega[has_signal].float(), valid[has_signal], held_with_signal)
 
 
-@METHODS.register("cxplain", kind="learned", modalities=("table", "text", "image"))
+@METHODS.register(
+    "cxplain",
+    kind="learned",
+    modalities=("table", "text", "image"),
+    told={
+        "training rows": "yes",
+        "prediction": "predicted class's output, features removed",
+        "optimises": "falls of single features, which FE and MC ask",
+        "sign": "unsigned",
+        "rows in training": "rows * (n + 1) forward",
+    },
+)
 @dataclass(frozen=True)
 class CXPlain(Method):
     """Share of the loss that each feature's removal causes (CXPlain, Schwab and Karlen 2019), never negative.

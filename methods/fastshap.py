@@ -177,7 +177,19 @@ class Game:
         return self.batching.ask(x, lambda rows: self.task.model(x[rows])).argmax(1)
 
 
-@METHODS.register("fastshap", kind="learned", modalities=("table", "text", "image"))
+@METHODS.register(
+    "fastshap",
+    kind="learned",
+    modalities=("table", "text", "image"),
+    told={
+        "training rows": "yes",
+        "prediction": "all classes' outputs, features removed",
+        "optimises": "falls over subsets by least squares, near FC and INF",
+        "sign": "signed",
+        "rows an explanation": "2 forward",
+        "rows in training": "iterations * batch * (coalitions + 2) forward; N with value=surrogate",
+    },
+)
 @dataclass(frozen=True)
 class FastShap(Method):
     """Shapley values in one forward pass (FastSHAP, Jethani et al. 2022).

@@ -19,7 +19,18 @@ from methods.continuous import continuous, gradient, pooled, rows_per_backward
 from methods.references import DRAWN, REFERENCES, references_of
 
 
-@METHODS.register("integrated_gradients", kind="baseline", modalities=("table", "text", "image"))
+@METHODS.register(
+    "integrated_gradients",
+    kind="baseline",
+    modalities=("table", "text", "image"),
+    told={
+        "training rows": "unless reference=removal or zero",
+        "prediction": "target's output",
+        "gradients": "yes",
+        "sign": "signed",
+        "rows an explanation": "steps forward and backward; times references with reference=background or noise",
+    },
+)
 @dataclass(frozen=True)
 class IntegratedGradients(Method):
     """Gradient averaged on the way from a reference, times the way (Sundararajan et al. 2017, section 3).
@@ -73,7 +84,18 @@ class IntegratedGradients(Method):
         return explain
 
 
-@METHODS.register("gradient_shap", kind="baseline", modalities=("table", "text"))
+@METHODS.register(
+    "gradient_shap",
+    kind="baseline",
+    modalities=("table", "text"),
+    told={
+        "training rows": "unless reference=removal or zero",
+        "prediction": "target's output",
+        "gradients": "yes",
+        "sign": "signed",
+        "rows an explanation": "samples forward and backward",
+    },
+)
 @dataclass(frozen=True)
 class GradientShap(Method):
     """Gradient at random points between references and the input, times the way (Lundberg and Lee 2017).
@@ -131,7 +153,18 @@ class GradientShap(Method):
         return explain
 
 
-@METHODS.register("expected_gradients", kind="baseline", modalities=("image",))
+@METHODS.register(
+    "expected_gradients",
+    kind="baseline",
+    modalities=("image",),
+    told={
+        "training rows": "unless reference=removal or zero",
+        "prediction": "target's output",
+        "gradients": "yes",
+        "sign": "signed",
+        "rows an explanation": "samples forward and backward",
+    },
+)
 @dataclass(frozen=True)
 class ExpectedGradients(GradientShap):
     """Integrated gradients averaged over training images as baselines (Erion et al. 2021), by random points.
@@ -147,7 +180,19 @@ class ExpectedGradients(GradientShap):
     """
 
 
-@METHODS.register("deeplift", kind="baseline", modalities=("table", "text", "image"))
+@METHODS.register(
+    "deeplift",
+    kind="baseline",
+    modalities=("table", "text", "image"),
+    told={
+        "training rows": "with reference=mean",
+        "prediction": "target's output",
+        "gradients": "yes",
+        "hidden states": "yes",
+        "sign": "signed",
+        "rows an explanation": "2 forward and backward",
+    },
+)
 @dataclass(frozen=True)
 class DeepLift(Method):
     """Differences from a reference passed back through each layer, rescale rule (Shrikumar et al. 2017, 3.5.1).
@@ -185,7 +230,19 @@ class DeepLift(Method):
         return explain
 
 
-@METHODS.register("deeplift_shap", kind="baseline", modalities=("image",))
+@METHODS.register(
+    "deeplift_shap",
+    kind="baseline",
+    modalities=("image",),
+    told={
+        "training rows": "yes",
+        "prediction": "target's output",
+        "gradients": "yes",
+        "hidden states": "yes",
+        "sign": "signed",
+        "rows an explanation": "2 * background forward and backward",
+    },
+)
 @dataclass(frozen=True)
 class DeepLiftShap(Method):
     """DeepLIFT averaged over training images as baselines (Lundberg and Lee 2017, section 4.2).
@@ -230,7 +287,17 @@ class DeepLiftShap(Method):
         return explain
 
 
-@METHODS.register("saliency", kind="baseline", modalities=("table", "text", "image"))
+@METHODS.register(
+    "saliency",
+    kind="baseline",
+    modalities=("table", "text", "image"),
+    told={
+        "prediction": "target's output",
+        "gradients": "yes",
+        "sign": "unsigned unless form=signed",
+        "rows an explanation": "1 forward and backward",
+    },
+)
 @dataclass(frozen=True)
 class Saliency(Method):
     """Gradient of the target's output: strength, by default without sign (Simonyan et al. 2014, section 3).
@@ -279,7 +346,17 @@ class Saliency(Method):
         return explain
 
 
-@METHODS.register("input_x_gradient", kind="baseline", modalities=("image",))
+@METHODS.register(
+    "input_x_gradient",
+    kind="baseline",
+    modalities=("image",),
+    told={
+        "prediction": "target's output",
+        "gradients": "yes",
+        "sign": "signed",
+        "rows an explanation": "1 forward and backward",
+    },
+)
 @dataclass(frozen=True)
 class InputXGradient(Method):
     """Gradient times the way from the baseline (Shrikumar et al. 2016): one step of integrated gradients.

@@ -17,7 +17,17 @@ from methods.game import REMOVALS, Game, Value, by_players, no_deletion
 from methods.lime import SAMPLES, captum_weights
 
 
-@METHODS.register("kernel_shap", kind="baseline", modalities=("table", "text", "image"))
+@METHODS.register(
+    "kernel_shap",
+    kind="baseline",
+    modalities=("table", "text", "image"),
+    told={
+        "prediction": "target's output, features removed",
+        "optimises": "falls over subsets by least squares, near FC and INF",
+        "sign": "signed",
+        "rows an explanation": "min(n_samples, 2^n - 2) + 2 forward",
+    },
+)
 @dataclass(frozen=True)
 class KernelShap(Method):
     """Shapley values by regression on subsets under the Shapley kernel (Lundberg and Lee 2017, section 4.1).

@@ -115,7 +115,17 @@ class Selection(StatelessObjective):
         return {"loss": float(torch.stack([self._loss(x, p, generator) for _ in range(4)]).mean())}
 
 
-@METHODS.register("l2x", kind="learned", modalities=("table", "text", "image"))
+@METHODS.register(
+    "l2x",
+    kind="learned",
+    modalities=("table", "text", "image"),
+    told={
+        "training rows": "yes",
+        "prediction": "all probabilities, whole inputs",
+        "sign": "unsigned",
+        "rows in training": "2 * N forward",
+    },
+)
 @dataclass(frozen=True)
 class L2X(Method):
     """Chance that a feature is among the k most telling ones (L2X, Chen et al. 2018), whatever the class.

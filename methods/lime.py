@@ -21,7 +21,17 @@ TABLE_WIDTH = 0.75
 """That on Euclidean distance for tables, times the square root of the number of columns."""
 
 
-@METHODS.register("lime", kind="baseline", modalities=("table", "text", "image"))
+@METHODS.register(
+    "lime",
+    kind="baseline",
+    modalities=("table", "text", "image"),
+    told={
+        "prediction": "target's output, features removed",
+        "optimises": "falls over subsets by least squares, near FC and INF",
+        "sign": "signed",
+        "rows an explanation": "n_samples forward",
+    },
+)
 @dataclass(frozen=True)
 class Lime(Method):
     """Weights of a linear model around the input (Ribeiro et al. 2016, section 3.4).

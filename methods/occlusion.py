@@ -54,7 +54,17 @@ def _slide(task: Task, game: Game, window: int, stride: int) -> Attribute:
     return explain
 
 
-@METHODS.register("occlusion", kind="baseline", modalities=("table", "text", "image"))
+@METHODS.register(
+    "occlusion",
+    kind="baseline",
+    modalities=("table", "text", "image"),
+    told={
+        "prediction": "target's output, features removed",
+        "optimises": "falls of windows; with window=1 of single features, which FE and MC ask",
+        "sign": "signed",
+        "rows an explanation": "places + 1 forward",
+    },
+)
 @dataclass(frozen=True)
 class Occlusion(Method):
     """Fall of the output while a window slides over the features (Zeiler and Fergus 2014, section 4.2).
@@ -100,7 +110,17 @@ class Occlusion(Method):
         return _slide(task, Game(task, self.output, self.removal), settings["window"], settings["stride"])
 
 
-@METHODS.register("feature_ablation", kind="baseline", modalities=("table", "text"))
+@METHODS.register(
+    "feature_ablation",
+    kind="baseline",
+    modalities=("table", "text"),
+    told={
+        "prediction": "target's output, features removed",
+        "optimises": "falls of single features, which FE and MC ask",
+        "sign": "signed",
+        "rows an explanation": "n + 1 forward",
+    },
+)
 @dataclass(frozen=True)
 class FeatureAblation(Method):
     """Fall of the output when one feature is removed.

@@ -56,7 +56,17 @@ class Exact(Method):
         return explain
 
 
-@METHODS.register("exact_shapley", kind="oracle", modalities=("table",))
+@METHODS.register(
+    "exact_shapley",
+    kind="oracle",
+    modalities=("table",),
+    told={
+        "prediction": "target's probability, features removed",
+        "optimises": "falls over all subsets by least squares, near FC and INF",
+        "sign": "signed",
+        "rows an explanation": "2^n forward",
+    },
+)
 @dataclass(frozen=True)
 class ExactShapley(Exact):
     """Shapley values of the target's probability, exact from all 2^G removals (Shapley 1953).
@@ -70,7 +80,17 @@ class ExactShapley(Exact):
         return shapley_weights(features)
 
 
-@METHODS.register("exact_banzhaf", kind="oracle", modalities=("table",))
+@METHODS.register(
+    "exact_banzhaf",
+    kind="oracle",
+    modalities=("table",),
+    told={
+        "prediction": "target's probability, features removed",
+        "optimises": "INF: its best solution",
+        "sign": "signed",
+        "rows an explanation": "2^n forward",
+    },
+)
 @dataclass(frozen=True)
 class ExactBanzhaf(Exact):
     """Banzhaf values of the target's probability, exact: the best possible INF (least squares over all subsets).

@@ -70,7 +70,19 @@ class Masking(StatelessObjective):
         return {"loss": float(torch.stack(sums).sum() / self.held)}
 
 
-@METHODS.register("vert", kind="learned", modalities=("table", "text", "image"))
+@METHODS.register(
+    "vert",
+    kind="learned",
+    modalities=("table", "text", "image"),
+    told={
+        "training rows": "yes",
+        "prediction": "all probabilities, features weighed",
+        "gradients": "yes",
+        "sign": "unsigned",
+        "rows an explanation": "search + 1 forward, search backward",
+        "rows in training": "rounds * (rows * steps + 2 * batch * tuning) forward and backward",
+    },
+)
 @dataclass(frozen=True)
 class VerT(Method):
     """What a tuned copy of the model needs (VerT, Bhalla et al. 2023): a mask in [0, 1], sought for each input.
@@ -129,7 +141,18 @@ class VerT(Method):
         return AmortisedExplainer(explain, report)
 
 
-@METHODS.register("vert_amortised", kind="learned", modalities=("table", "text", "image"))
+@METHODS.register(
+    "vert_amortised",
+    kind="learned",
+    modalities=("table", "text", "image"),
+    told={
+        "training rows": "yes",
+        "prediction": "all probabilities, features weighed",
+        "gradients": "yes",
+        "sign": "unsigned",
+        "rows in training": "that of vert, then 2 * iterations * batch forward, iterations * batch backward",
+    },
+)
 @dataclass(frozen=True)
 class VerTAmortised(Method):
     """The masks of `vert` in one forward pass, by a net of masks trained on such a tuned copy: our variant.

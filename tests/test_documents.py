@@ -161,6 +161,13 @@ def test_metric_cards_are_those_of_the_registry():
     assert text == metrics_document(), "renew it: python -m benchmark show metrics > docs/metrics.md"
 
 
+def test_what_methods_are_told_is_what_they_declare():
+    from benchmark.inspection.cards import methods_document
+
+    text = (ROOT / "docs" / "methods.md").read_text()
+    assert text == methods_document(), "renew it: python -m benchmark show methods > docs/methods.md"
+
+
 def test_the_installed_package_works_from_elsewhere(tmp_path):
     places = [str(dist.locate_file("")) for dist in metadata.distributions(name="deepfaith-benchmark")]
     if not any(Path(place).resolve() != ROOT for place in places):

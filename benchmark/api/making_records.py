@@ -62,6 +62,7 @@ def record_of(
         label=label,
         kind=facts.get("kind", GIVEN),
         explains=list(facts.get("modalities", ())),
+        told=dict(facts.get("told", {})),
         facts=task_facts(task),
         metrics=metric_facts(list(evaluator.metrics)),
         n_total=len(evaluator.samples),

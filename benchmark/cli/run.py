@@ -187,10 +187,11 @@ def _origin(entry: Entry) -> dict[str, str]:
 
 def show_command(arguments: argparse.Namespace) -> int:
     """Show the card of a task, method, metric or removal."""
-    from benchmark.inspection.cards import card, metrics_document
+    from benchmark.inspection.cards import card, methods_document, metrics_document
 
-    if arguments.name == "metrics":
-        print(metrics_document(), end="")
+    documents = {"metrics": metrics_document, "methods": methods_document}
+    if arguments.name in documents:
+        print(documents[arguments.name](), end="")
         return 0
     facts = card(arguments.name)
     if arguments.json:

@@ -70,6 +70,26 @@ def some_of(*words: str) -> Rule:
     return problem
 
 
+def texts(kinds: Mapping[str, tuple[str, str]]) -> Rule:
+    """Return the rule of a fact that is texts by name; one that is left out is "no".
+
+    Args:
+        kinds: by name, the regular expression that a text must match as a whole, and what that is in words.
+    """
+
+    def problem(value: Any) -> str | None:
+        if not isinstance(value, Mapping) or not all(isinstance(each, str) for pair in value.items() for each in pair):
+            return f"expects texts by name, such as {{{next(iter(kinds))!r}: ...}}, got {shown(value)}"
+        if unknown := next((name for name in value if name not in kinds), None):
+            return f"knows nothing called {shown(unknown)}{did_you_mean(short(unknown), kinds)}"
+        for name, (pattern, words) in kinds.items():
+            if not re.fullmatch(pattern, text := value.get(name, "no")):
+                return f"expects of {name!r} {words}, got {shown(text)}"
+        return None
+
+    return problem
+
+
 @dataclass(frozen=True)
 class Entry:
     """What the source text says of a registered object, without importing it.

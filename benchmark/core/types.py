@@ -6,14 +6,14 @@ Shapes: B batch, G features, K steps, R random subsets, C classes, N samples.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, Self, get_args, runtime_checkable
 
 from benchmark.core.errors import UsageError, in_a_line, shown
 from benchmark.core.parameters import Space
 from benchmark.core.provenance import Provenance
-from benchmark.core.registry import Registry, a_text, one_of, some_of
+from benchmark.core.registry import Registry, a_text, one_of, some_of, texts
 from benchmark.core.sources import Located, Source, Sources
 
 if TYPE_CHECKING:
@@ -240,10 +240,37 @@ class UncertainExplainer(Protocol):
         """Return the lower and the upper ends (B, G) of the attribution of inputs x (B, ...)."""
 
 
+_CONDITION = r"(with|unless) \w+=[\w.]+( or [\w.]+)*"
+_WHETHER = rf"yes|no|{_CONDITION}", "'yes', 'no', or for which values of a parameter: 'with p=a or b', 'unless p=a'"
+_WORDS = r"[^\n]{1,120}", "a line of up to 120 letters"
+TOLD: dict[str, tuple[str, str]] = {
+    "training rows": _WHETHER,
+    "labels": _WHETHER,
+    "prediction": _WORDS,
+    "gradients": _WHETHER,
+    "hidden states": _WHETHER,
+    "optimises": _WORDS,
+    "sign": (rf"(un)?signed( {_CONDITION})?", "'signed' or 'unsigned', perhaps 'unless p=a'"),
+    "rows an explanation": _WORDS,
+    "rows in training": _WORDS,
+}
+"""What a method may say that it is told, and makes of it: the fact `told` of its registration, and how it is written.
+
+What is left out is "no": it is not told that."""
+
+
+def told_of(told: Mapping[str, str]) -> dict[str, str]:
+    """Return what a method is told, every item of `TOLD` filled in; nothing at all is not stated."""
+    return {item: told.get(item, "no") if told else "not stated" for item in TOLD}
+
+
 PACKAGES = ("methods", "deepfaith")
 """Where methods are found."""
 METHODS: Registry[type[Method]] = Registry(
-    "method", "METHODS", Method, {"kind": a_text, "modalities": some_of(*get_args(Modality)), "group": a_text}
+    "method",
+    "METHODS",
+    Method,
+    {"kind": a_text, "modalities": some_of(*get_args(Modality)), "group": a_text, "told": texts(TOLD)},
 )
 TASKS: Registry[Callable[[], TaskSpec]] = Registry(
     "task",

@@ -10,7 +10,7 @@ from typing import Any, get_args
 from benchmark.core.errors import UsageError, did_you_mean
 from benchmark.core.parameters import parameters
 from benchmark.core.registry import Entry
-from benchmark.core.types import METHODS, TASKS, Method, Modality
+from benchmark.core.types import METHODS, TASKS, TOLD, Method, Modality, told_of
 from benchmark.modalities.removals import REMOVALS
 from benchmark.scoring.metrics import METRICS, PAPER, PROBABILITY, ExplainerMetric, ProbeMetric, Reading
 
@@ -129,9 +129,44 @@ def method_card(name: str) -> dict[str, Any]:
         "method": name,
         "kind": entry.facts.get("kind", ""),
         "explains": ", ".join(entry.facts.get("modalities", ())),
+        **told_of(entry.facts.get("told", {})),
         "parameters": ", ".join(f"{key}={value}" for key, value in values.items()) or "none",
         "description": _description(cls),
     }
+
+
+SEEN = """\
+What each method is told when it explains, and when it is trained. It declares that where it is registered
+([a method](../CONTRIBUTING.md#a-method)); tests take from each what it says it is not told, and find that its
+attributions stay as they were. `with` and `unless`: for these values of a parameter alone.
+
+- **training rows**: inputs of the training split. The removal baseline is the task's, which metrics and methods share:
+  that it is the mean of these rows counts for no method.
+- **labels**: those of the training rows. Every method explains the model, not the labels: none is told any.
+- **prediction**: what of the model's answer, for which inputs. The output of a class is its logit, its probability or
+  its log odds (`output=`).
+- **gradients**: whether it sends a gradient through the model, or a copy of it. DeepFaith does so through the prior
+  methods that it is trained on.
+- **hidden states**: whether it reads or changes what layers of the model give. The word vectors of a text model are not
+  counted: gradient methods take gradients of them, and trained encoders begin with them.
+- **optimises**: which metrics ask what the method computes or is trained for. FC and INF correlate attribution with the
+  fall of the prediction over random subsets, FE and MC over single features or groups: a method that fits these falls
+  is near the metric's own optimum, and a good score says that the fit is good. A method that `tune` chose settings for
+  has been judged by the metrics on training rows in any case.
+- **sign**: `unsigned` attributions say how much a feature matters, but not whether for or against the class. FC, FE and
+  INF ask which, so that an unsigned method cannot win them where features speak against a class; MC takes sizes alone.
+- **rows an explanation**, **rows in training**: through the model, as a formula of parameters; n players (columns,
+  words, patches or cells), N training rows. What was measured stands on boards. `no`: none."""
+
+
+def methods_document() -> str:
+    """Return what our methods are told as the Markdown document docs/methods.md."""
+    header = ["method", "kind", *TOLD]
+    rows = [[f"`{name}`", METHODS.entry(name).facts["kind"], *told_of(METHODS.entry(name).facts["told"]).values()]
+            for name in METHODS.names() if METHODS.entry(name).built_in]  # fmt: skip
+    table = [f"| {' | '.join(row)} |" for row in [header, ["---"] * len(header), *rows]]
+    made = "Made by `python -m benchmark show methods`; `show lime` says more of one."
+    return "\n\n".join(["# Methods: who is told what", made, SEEN, "\n".join(table)]) + "\n"
 
 
 def _description(cls: type) -> str:

@@ -79,6 +79,8 @@ class Record:
         label: the method with the parameters that the user gave for it.
         kind: of the method: baseline, control, oracle or learned.
         explains: the modalities that the method is for; empty for all.
+        told: what the method says that it is told, see `benchmark.core.types.TOLD`; empty where it says nothing, and in
+            records of before methods did.
         facts: what a board says of the task: `modality`, `origin` of the data, `rows` of the test split, `accuracy` and
             `balanced_accuracy` of the model (None where not known), `weak`.
         metrics: by name: `version`, `higher_is_better`, `family`, `order` (of columns), `title`, `group`, which
@@ -104,6 +106,7 @@ class Record:
     label: str = ""
     kind: str = ""
     explains: list[str] = field(default_factory=list)
+    told: dict[str, str] = field(default_factory=dict)
     facts: dict[str, Any] = field(default_factory=dict)
     metrics: dict[str, dict[str, Any]] = field(default_factory=dict)
     n_total: int = 0
@@ -184,8 +187,8 @@ def scores_in(content: bytes, meta: Mapping[str, Any]) -> pd.DataFrame:
 
 _NUMBER, _TEXT = (int, float), str
 _KINDS: dict[str, Any] = {
-    "status": _TEXT, "reason": _TEXT, "identity": dict, "label": _TEXT, "kind": _TEXT, "explains": list, "facts": dict,
-    "metrics": dict, "n_total": int, "n_failed": int, "repeats": int, "costs": dict, "provenance": dict,
+    "status": _TEXT, "reason": _TEXT, "identity": dict, "label": _TEXT, "kind": _TEXT, "explains": list, "told": dict,
+    "facts": dict, "metrics": dict, "n_total": int, "n_failed": int, "repeats": int, "costs": dict, "provenance": dict,
     "comparable": bool, "evidence": (int, float, type(None)), "report": dict, "problems": list,
 }  # fmt: skip
 _CELL: dict[str, Any] = {
@@ -231,6 +234,7 @@ def check_plain(meta: Mapping[str, Any]) -> None:
         raise RecordError("a record of no samples, no metrics or no repeats")
     if not all(isinstance(item, str) for item in [*meta["explains"], *meta["problems"]]):
         raise RecordError("explains and problems: expected texts")
+    _check(meta["told"], dict.fromkeys(meta["told"], _TEXT), "told")
     if meta["status"] == "done" and not {"prepare", "attribute", "probe"} <= set(meta["costs"]):
         raise RecordError("costs: expected those of prepare, attribute and probe")
 

@@ -94,6 +94,7 @@ class RecordStore:
                 raise RecordError(f"schema {meta['schema']!r}, this version reads {SCHEMA}: run again")
             if meta.pop("digest", None) != digest_of_meta(meta):
                 raise RecordError("run.json is not what was written: it is damaged or was edited")
+            meta.setdefault("told", {})  # records of before methods said what they are told
             check_plain(meta)
             cell = Cell(**meta["cell"])
             if Path(*folder.absolute().parts[-3:]) != Path(cell.source, cell.task, cell.key):

@@ -53,6 +53,7 @@ def make_record(job: Job) -> tuple[Record, list[dict[str, Any]]]:
         label=job.choice.label,
         kind=kind,
         explains=list(entry.facts.get("modalities", ())),
+        told=dict(entry.facts.get("told", {})),
         facts=task_facts(task),
         n_total=len(evaluator.samples),
         comparable=PRESETS[job.cell.preset].comparable,
