@@ -23,7 +23,19 @@ from leaderboards.inline_svg import inline_svg
 from leaderboards.overall import Overall
 from leaderboards.rank import Ranking
 from leaderboards.score_array import mean_over
-from leaderboards.tables import COSTS, RANKS, TRAINING, TextTable, arrowed, between, footer, number, percent, title
+from leaderboards.tables import (
+    COSTS,
+    RANKS,
+    TRAINING,
+    TextTable,
+    arrowed,
+    between,
+    footer,
+    number,
+    percent,
+    title,
+    told_table,
+)
 
 LARGEST = 5_000_000
 """Bytes of a page; where it would be larger, fewer samples are shown."""

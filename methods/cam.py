@@ -146,7 +146,7 @@ class GradCamPlusPlus(Method):
     told={
         "prediction": "target's output, features weighed",
         "hidden states": "yes",
-        "optimises": "no metric; near INS, by single channels",
+        "optimises": "prediction through single channels, near INS",
         "sign": "unsigned",
         "rows an explanation": "channels + 1 forward",
     },

@@ -150,7 +150,7 @@ class VerT(Method):
         "prediction": "all probabilities, features weighed",
         "gradients": "yes",
         "sign": "unsigned",
-        "rows in training": "that of vert, then 2 * iterations * batch forward, iterations * batch backward",
+        "rows in training": "as vert; then 2 * iterations * batch forward, iterations * batch backward",
     },
 )
 @dataclass(frozen=True)
