@@ -168,7 +168,7 @@ def build_parser() -> argparse.ArgumentParser:
     lists.add_argument("--json", action="store_true", help="print as JSON")
 
     show = verb("show", show_command, "Show the card of a task, method, metric or removal.")
-    show.add_argument("name", help="of a task, method, metric or removal; metrics for all of them as Markdown")
+    show.add_argument("name", help="of a task, method, metric or removal; metrics, methods: all of ours as Markdown")
     show.add_argument("--json", action="store_true", help="print as JSON")
 
     add_verify(verb)

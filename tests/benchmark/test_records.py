@@ -56,6 +56,16 @@ def test_a_record_comes_back_as_it_went(tmp_path):
     assert len(store.scan()[0]) == 1
 
 
+def test_a_record_of_before_methods_said_what_they_are_told_is_read(tmp_path):
+    store = RecordStore(tmp_path).open()
+    folder = store.write(replace(record(), told={"sign": "signed"}))
+    assert store.read(folder).told == {"sign": "signed"}
+    meta = json.loads((folder / "run.json").read_text())
+    del meta["told"], meta["digest"]
+    (folder / "run.json").write_text(json.dumps(meta | {"digest": digest_of_meta(meta)}))
+    assert store.read(folder).told == {}
+
+
 def test_keys_tell_cells_apart():
     keys = {cell().key, cell(params={"n": 2}).key, cell(seed=1).key, cell(limit=5).key, cell(method="k").key}
     assert len(keys) == 5
@@ -103,6 +113,8 @@ def edit(folder, **changes):
         (lambda f: edit(f, metrics=None), "metrics is None"),
         (lambda f: edit(f, facts={}), "facts: modality is nothing"),
         (lambda f: edit(f, identity={}), "identity"),
+        (lambda f: edit(f, told={"sign": 1}), "told: sign is 1"),
+        (lambda f: edit(f, told="all"), "told is 'all'"),
         (lambda f: edit(f, n_total=3), "has 4 rows, expected 3"),
         (lambda f: edit(f, n_total=True), "n_total is True"),
         (lambda f: edit(f, provenance={"model": {"accuracy": "high"}}), "accuracy is 'high', expected a number"),

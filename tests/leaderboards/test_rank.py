@@ -390,6 +390,24 @@ def test_a_published_board_does_not_hang_on_times():
     assert differences(csv(1.0), csv(2.0, 0.6))
 
 
+def test_a_published_board_says_who_was_told_what(tmp_path):
+    from leaderboards.publish import publish
+
+    told = {"training rows": "yes", "prediction": "p | x", "sign": "signed unless output=unit"}
+    records = [
+        replace(record("lime", (0.5,)), kind="learned", told=told),
+        replace(record("other", (0.4,)), kind="baseline"),
+    ]
+    _, document, _ = publish(board(records), records, tmp_path / "one")
+    text = document.read_text()
+    assert "**Who was told what**" in text
+    assert r"| lime | baseline | yes | no | p \| x | no | no | no | signed unless output=unit | " in text
+    assert "| other | baseline | " + "not stated | " * 7 in text
+    records = [replace(each, told={}) for each in records]
+    _, document, _ = publish(board(records), records, tmp_path / "none")
+    assert "told" not in document.read_text()
+
+
 def test_a_pattern_may_take_away_nothing():
     records = [record("lime", (0.5,)), record("other", (0.4,))]
     assert len(choose(records, "!exact_*")) == 2

@@ -99,6 +99,16 @@ def test_tables_are_described(text):
     assert all("alt=" in image for image in images)
 
 
+def test_what_methods_are_told_stands_where_a_record_says_it(records, text):
+    assert "Who was told what" not in text
+    told = {"sign": "signed", "gradients": "yes", "prediction": "all <b>of</b> it"}
+    stated = page(rankings([replace(r, told=told if r.label == "m00" else {}) for r in records]), kept)
+    assert stated.count("<summary>Who was told what</summary>") == 2
+    assert "all &lt;b&gt;of&lt;/b&gt; it" in stated
+    assert stated.count("not stated") == 2 * 4 * 7
+    test_tables_are_described(stated)
+
+
 def test_synthetic_data_are_named(records):
     synthetic = [replace(r, cell=replace(r.cell, source="synthetic")) for r in records]
     found = page(rankings(synthetic), kept)

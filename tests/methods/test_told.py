@@ -18,6 +18,7 @@ from benchmark.core.parameters import parameters
 from benchmark.core.registry import texts
 from benchmark.core.seeding import seeded
 from benchmark.core.types import METHODS, PACKAGES, TOLD, Budget, Method, Split, told_of
+from benchmark.inspection.cards import card
 from benchmark.modalities.removal import ColumnRemoval, PixelRemoval
 from benchmark.models.metering import Meter
 from tests import toys
@@ -258,5 +259,8 @@ def test_a_card_that_cannot_be_read_is_refused():
 
 
 def test_what_is_not_declared_is_not_stated():
+    METHODS.register("plain", kind="other", modalities=("table",))(Nosy)
+    assert set(TOLD) <= {item for item, text in card("plain").items() if text == "not stated"}
+    assert card("saliency")["sign"] == "unsigned unless form=signed"
     assert set(told_of({}).values()) == {"not stated"}
     assert told_of({"sign": "signed"}) == dict.fromkeys(TOLD, "no") | {"sign": "signed"}
