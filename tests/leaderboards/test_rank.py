@@ -401,11 +401,11 @@ def test_a_published_board_says_who_was_told_what(tmp_path):
     _, document, _ = publish(board(records), records, tmp_path / "one")
     text = document.read_text()
     assert "**Who was told what**" in text
-    assert r"| lime | baseline | yes | no | p \| x | no | no | no | signed unless output=unit | " in text
+    assert r"| lime | learned | yes | no | p \| x | no | no | no | signed unless output=unit | " in text
     assert "| other | baseline | " + "not stated | " * 7 in text
     records = [replace(each, told={}) for each in records]
     _, document, _ = publish(board(records), records, tmp_path / "none")
-    assert "told" not in document.read_text()
+    assert "told what" not in document.read_text()
 
 
 def test_a_pattern_may_take_away_nothing():
