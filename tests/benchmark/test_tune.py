@@ -345,8 +345,8 @@ def test_controls_cannot_be_tuned(here, capsys):
 
 
 def test_without_a_file_the_command_to_run_is_said(here, capsys):
-    assert main(["run", "--task", "wcd_mlp", "--methods", "lime[tuned]", "--source", "synthetic"]) == 3
-    assert "run python -m benchmark tune --task wcd_mlp first" in capsys.readouterr().err
+    assert main(["run", "--task", "imdb_lstm", "--methods", "lime[tuned]", "--source", "synthetic"]) == 3
+    assert "run python -m benchmark tune --task imdb_lstm first" in capsys.readouterr().err
 
 
 def test_records_of_training_rows_make_no_board(here):
