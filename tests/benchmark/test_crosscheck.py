@@ -274,7 +274,7 @@ MUTATIONS = {
     "subsets are drawn by place": ("scoring.shared_queries", "random_bits(base, self.indices[rows])", "random_bits(base, torch.arange(len(self.indices))[rows])"),
     "ties fall by the seeds of FC": ("scoring.ordered_queries", 'common.seeds("ties", rows)', 'common.seeds("fixed", rows)'),
     "tables are scaled by all rows": ("modalities.table", "features[rows].mean(0), features[rows].std(0)", "features.mean(0), features.std(0)"),
-    "channels cancel in saliency": ("methods.gradient", "pooled(task, x, gradient(task, x, target).abs())", "pooled(task, x, gradient(task, x, target)).abs()"),
+    "channels cancel in saliency": ("methods.gradient", "pooled(task, x, slopes.abs())", "pooled(task, x, slopes).abs()"),
     "numbers of a word cancel or not": ("modalities.removal", "return raw.sum(-1)", "return raw.abs().sum(-1)"),
     "a tie is a change of class": ("scoring.masked_model", "highest <= own)", "by_class.argmax(along) == predicted)"),
     "groups are bounded by floor": ("scoring.ordered_sets", "exact.round().long()", "exact.floor().long()"),

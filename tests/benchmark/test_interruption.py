@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -45,6 +46,11 @@ def words_for(folder, methods=FAST):
             "--jobs", "1", "--device", "cpu", "--out", str(folder / "out")]  # fmt: skip
 
 
+def more_than(count, folder, pid):
+    """Tell whether there are more records, or the process has ended."""
+    return len(files(folder)) > count or os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+
+
 @pytest.mark.slow
 def test_kills_change_no_byte(tmp_path, monkeypatch):
     """A few; `tox -e stress` does this a hundred times, in other ways too."""
@@ -68,7 +74,10 @@ def test_kills_change_no_byte(tmp_path, monkeypatch):
             shutil.rmtree(folder)
             finished, whole_run = 0, 0.7 * whole_run  # and earlier: the first run was the slow one
         pid = forked(words_for(folder, methods))
-        time.sleep(rng.uniform(0.02, 1.0 if kill % 2 else 0.5) * whole_run)
+        if kill % 3 == 2:  # as soon as there is another record, since all may come within a moment
+            wait_until(partial(more_than, len(files(folder / "out")), folder / "out", pid), 120)
+        else:
+            time.sleep(rng.uniform(0.02, 1.0 if kill % 2 else 0.5) * whole_run)
         os.kill(pid, signal.SIGKILL)
         done = ended(pid) == 0
         finished, met = finished + done, met + (not done)
