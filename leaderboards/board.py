@@ -140,9 +140,3 @@ def kind_of(item: Record | Board) -> Kind:
     """Return what the records of one board share: source, task, precision, device, preset and limit."""
     cell = item.cell if isinstance(item, Record) else item
     return cell.source, cell.task, cell.precision, cell.device, cell.preset, cell.limit
-
-
-def rows_of(record: Record) -> float:
-    """Return the forward and backward passes that an explanation of a finished record took."""
-    cost = record.costs["attribute"]
-    return (cost["forwards"] + cost["backwards"]) / (record.n_total * record.repeats)

@@ -19,7 +19,7 @@ from benchmark.running.plan import spec_of
 from benchmark.scoring.metrics import PAPER
 from benchmark.tuned.classes import class_named
 from benchmark.tuned.files import Tuned
-from leaderboards.board import CostClass, rows_of
+from leaderboards.board import CostClass
 from leaderboards.bootstrap import DRAWS
 from leaderboards.rank import Ranking, by_board, rank
 from leaderboards.selection import groups_of
@@ -256,7 +256,7 @@ def _settings_ranking(records: list[Record], tuned: Tuned) -> SettingsRanking | 
 
 def _fits(record: Record, name: str) -> bool:
     rows = class_named(name)
-    return rows is None or (record.status == "done" and rows_of(record) <= rows)
+    return rows is None or (record.status == "done" and record.rows <= rows)
 
 
 def _rows(records: list[Record]) -> dict[str, float]:
@@ -264,7 +264,7 @@ def _rows(records: list[Record]) -> dict[str, float]:
     asked: dict[str, list[float]] = defaultdict(list)
     for record in records:
         if record.status == "done":
-            asked[record.label].append(rows_of(record))
+            asked[record.label].append(record.rows)
     return {label: float(np.mean(rows)) for label, rows in sorted(asked.items())}
 
 

@@ -117,6 +117,12 @@ class Record:
     problems: list[str] = field(default_factory=list)
     scores: pd.DataFrame = field(default_factory=pd.DataFrame)
 
+    @property
+    def rows(self) -> float:
+        """Return the forward and backward passes that an explanation of a finished record took, mean over samples."""
+        cost = self.costs["attribute"]
+        return (cost["forwards"] + cost["backwards"]) / (self.n_total * self.repeats)
+
     def __repr__(self) -> str:
         """Return in a line what was asked for and what became of it."""
         what = f"{self.n_total} samples, {len(self.metrics)} metrics" if self.status == "done" else self.reason

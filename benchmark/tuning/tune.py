@@ -120,13 +120,7 @@ def _judged_on(record: Record) -> dict[str, str]:
 def _trial(record: Record | None, params: dict[str, Any], classes: tuple[str, ...]) -> Trial:
     if record is None or record.status != "done" or record.n_failed:
         return Trial(params, classes, None, {}, record.reason if record is not None else "nothing is stored")
-    return Trial(params, classes, _rows(record), _means(record))
-
-
-def _rows(record: Record) -> float:
-    """Return forward and backward passes an explanation."""
-    cost = record.costs["attribute"]
-    return (cost["forwards"] + cost["backwards"]) / (record.n_total * record.repeats)
+    return Trial(params, classes, record.rows, _means(record))
 
 
 def _means(record: Record) -> dict[str, float]:
