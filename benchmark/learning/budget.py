@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Self
+from typing import Any, Self
 
 from benchmark.core.errors import UsageError
 from benchmark.core.parameters import fields_of
@@ -68,6 +68,22 @@ class TrainingBudget:
         if not learned:
             raise UsageError("--training-budget is for learned methods, and none of --methods is: leave it out")
         return found
+
+    def over(self, name: str, given: Mapping[str, Any]) -> dict[str, Any]:
+        """Return parameters of a method with this budget in place of iterations or seconds, if it is learned.
+
+        Args:
+            name: of the method.
+            given: values by parameter.
+
+        Raises:
+            UsageError: it is learned and cannot be trained so.
+        """
+        if METHODS.entry(name).facts.get("kind") != "learned":
+            return dict(given)
+        kept = {key: value for key, value in given.items() if key not in ("iterations", "seconds")}
+        self._check(name, ())
+        return kept | {self.parameter: self.amount}
 
     def _check(self, name: str, own: Given) -> None:
         if self.parameter not in fields_of(METHODS.get(name)):

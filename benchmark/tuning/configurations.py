@@ -8,11 +8,12 @@ from typing import Any
 from benchmark.core.parameters import parameters
 from benchmark.core.seeding import seed_for
 from benchmark.core.types import METHODS, TaskSpec
+from benchmark.learning.budget import TrainingBudget
 from benchmark.running.plan import MethodChoice, method_for, suited
 
 
 def configurations(
-    name: str, spec: TaskSpec, rows: int | None, count: int, seed: int
+    name: str, spec: TaskSpec, rows: int | None, count: int, seed: int, budget: TrainingBudget | None = None
 ) -> dict[MethodChoice, dict[str, Any]]:
     """Return configurations of a method in a class of costs: its defaults, then others, drawn, all different.
 
@@ -24,6 +25,7 @@ def configurations(
         rows: the most rows an explanation, see `benchmark.tuned.classes`.
         count: how many, at most; all where the space has no more.
         seed: they are drawn from.
+        budget: what each learned method is trained for, in place of the iterations of its space.
 
     Returns:
         All parameters of the method on the task by how a user would ask for them; none where the method does not enter
@@ -33,7 +35,8 @@ def configurations(
     first, others = combinations[:1], combinations[1:]
     random.Random(seed_for(seed, "configurations", name, spec.modality)).shuffle(others)
     found: dict[MethodChoice, dict[str, Any]] = {}
-    for given in first + others:
+    for drawn in first + others:
+        given = drawn if budget is None else budget.over(name, drawn)
         choice = MethodChoice(name, tuple(sorted((key, str(value)) for key, value in given.items())))
         method, reason = suited(method_for(choice), spec, name, choice.label)
         if reason is None and (params := parameters(method)) not in found.values():

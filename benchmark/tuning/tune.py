@@ -11,6 +11,7 @@ import numpy as np
 from benchmark.core.errors import BenchmarkError, RecordError
 from benchmark.core.sources import Sources
 from benchmark.core.types import Device
+from benchmark.learning.budget import TrainingBudget
 from benchmark.records.record import Cell, Record
 from benchmark.records.store import RecordStore
 from benchmark.running.batch import run_all
@@ -42,8 +43,9 @@ class PlannedTuning:
 
 
 def plan_tuning(
-    task: str, methods: Sequence[str], sources: Sources, count: int, seed: int, device: str = "cpu"
-) -> PlannedTuning:
+    task: str, methods: Sequence[str], sources: Sources, count: int, seed: int, device: str = "cpu",
+    budget: TrainingBudget | None = None,
+) -> PlannedTuning:  # fmt: skip
     """Plan all configurations of methods on a task, and the control, each once.
 
     Args:
@@ -53,12 +55,15 @@ def plan_tuning(
         count: configurations of each method in each class of costs.
         seed: of methods and of the choice of configurations.
         device: the class of device.
+        budget: what each learned method is trained for; otherwise as long as each configuration says.
 
     Raises:
         DataError: the task's data are missing.
     """
     spec = spec_of(task)
-    tries = {(name, rows): configurations(name, spec, rows, count, seed) for name in methods for rows in CLASSES}
+    tries = {
+        (name, rows): configurations(name, spec, rows, count, seed, budget) for name in methods for rows in CLASSES
+    }
     choices = [MethodChoice(RANDOM), *dict.fromkeys(choice for tried in tries.values() for choice in tried)]
     plan = plan_task(task, choices, sources, seed, None, device=cast(Device, device), split="tuning")
     classes: dict[str, list[str]] = {}

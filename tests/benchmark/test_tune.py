@@ -18,6 +18,7 @@ from benchmark.core.errors import BenchmarkError, DataError, UsageError
 from benchmark.core.parameters import configured
 from benchmark.core.sources import Sources
 from benchmark.core.types import FIXED, METHODS, TASKS, Split
+from benchmark.learning.budget import TrainingBudget
 from benchmark.modalities.table import TableTask
 from benchmark.records.store import RecordStore
 from benchmark.running.built import forget_tasks
@@ -94,6 +95,37 @@ def test_classes_of_one_space_try_the_same():
     tried = [list(configurations("saliency", spec, rows, 5, 0)) for rows in CLASSES]
     assert all(one == tried[0] for one in tried)
     assert list(configurations("saliency", spec, 5, 5, 1)) != tried[0], "another seed draws others"
+
+
+@pytest.mark.parametrize(
+    ("budget", "key", "amount"),
+    [(TrainingBudget("seconds", 7.0), "seconds", 7.0), (TrainingBudget("iterations", 9), "iterations", 9)],
+)
+def test_a_training_budget_takes_the_place_of_the_iterations_of_a_space(budget, key, amount):
+    spec = spec_of("nap_mlp")
+    for name in TUNABLE:
+        learned = METHODS.entry(name).facts["kind"] == "learned"
+        plain, within = (configurations(name, spec, None, 10**6, 0, given) for given in (None, budget))
+        if not learned:
+            assert within == plain
+            continue
+        assert all(one[key] == amount for one in within.values())
+        assert not any("iterations" in dict(choice.given) for choice in within if key == "seconds")
+        assert 1 < len(within) <= len(plain)
+
+
+def test_what_is_tuned_within_a_training_budget_runs_within_it(here, capsys):
+    assert tune("--training-budget", "9", methods="l2x", configurations="2") == 0
+    found = read("nap_mlp")
+    assert [trial.params["iterations"] for trial in found.trials["l2x"]] == [9, 9]
+    assert found.of("l2x", None).params["iterations"] == 9
+
+
+def test_a_training_budget_that_is_no_use_is_refused(here, capsys):
+    assert tune("--training-budget", "60s") == 2
+    assert "is for learned methods, and none of --methods is" in capsys.readouterr().err
+    assert tune("--training-budget", "soon", methods="l2x") == 2
+    assert "expects iterations, such as 2000, or seconds" in capsys.readouterr().err
 
 
 # judging

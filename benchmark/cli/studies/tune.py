@@ -29,6 +29,9 @@ def add_tune(verb: Verb) -> None:
     tune.add_argument("--methods", default="all", help="names, globs, all, !name (default: all that can be tuned)")
     tune.add_argument("--configurations", type=positive, default=12, metavar="N",
                       help="of each method in each class of costs, at most (default: 12)")  # fmt: skip
+    tune.add_argument("--training-budget", metavar="N|Ns",
+                      help="iterations, or seconds (60s), that every configuration of a learned method is trained for "
+                      "(default: as long as the configuration says)")  # fmt: skip
     tune.add_argument("--seed", type=natural, default=0, help="of methods and of what is tried (default: 0)")
     tune.add_argument("--to", type=Path, default=OWN, metavar="FOLDER",
                       help="where TASK.json is written, which run --methods tuned reads (default: tuned)")  # fmt: skip
@@ -44,6 +47,7 @@ def tune_command(arguments: argparse.Namespace) -> int:
     """Try configurations, print what was chosen and write it beside the working folder."""
     stop_on_signals()
     with held():
+        from benchmark.learning.budget import TrainingBudget
         from benchmark.records.store import RecordStore
         from benchmark.running.settings import Settings
         from benchmark.tuned.files import write
@@ -55,6 +59,10 @@ def tune_command(arguments: argparse.Namespace) -> int:
         raise UsageError(
             f"--methods {arguments.methods!r} names nothing that can be tuned: controls and oracles cannot"
         )
+    budget = None
+    if arguments.training_budget is not None:
+        budget = TrainingBudget.parse(arguments.training_budget)
+        budget.given((name, ()) for name in methods)  # refuses what is no use
     store = RecordStore(arguments.out / "tuning").open()
     settings = Settings(
         TEN, arguments.device, arguments.jobs, "missing", PACKAGES, tuple(arguments.include),
@@ -63,7 +71,9 @@ def tune_command(arguments: argparse.Namespace) -> int:
     sources, code = chosen_sources(arguments), 0
     for task in tasks:
         try:
-            plan = plan_tuning(task, methods, sources, arguments.configurations, arguments.seed, settings.device)
+            plan = plan_tuning(
+                task, methods, sources, arguments.configurations, arguments.seed, settings.device, budget
+            )
             found = tune(plan, store, settings)
         except BenchmarkError as error:  # the other tasks go on, as they do in a run
             log.error(f"error: {task}: {error}")
