@@ -22,6 +22,7 @@ from benchmark.cli.run import list_command, run_command, show_command
 from benchmark.cli.score import add_score
 from benchmark.cli.studies.comparing import add_studies
 from benchmark.cli.studies.conventions import add_conventions
+from benchmark.cli.studies.places import add_places
 from benchmark.cli.studies.tune import add_tune
 from benchmark.core.errors import BenchmarkError, UsageError
 from benchmark.core.registry import Registry
@@ -219,4 +220,5 @@ def build_parser() -> argparse.ArgumentParser:
     add_sources(doctor)
     add_studies(verb)
     add_conventions(verb)
+    add_places(verb)
     return parser

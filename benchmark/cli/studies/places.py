@@ -1,0 +1,45 @@
+"""The command places: who leads published boards of classes of costs, and where one method stands."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+from pathlib import Path
+
+from benchmark.cli.boards import Verb
+from benchmark.cli.studies.marked import MarkedPage
+
+log = logging.getLogger("benchmark")
+PART = "places"
+
+
+def add_places(verb: Verb) -> None:
+    """Add the command to the parser."""
+    command = verb("places", places_command, "Say who leads published boards of tuned methods, by task and cost.")
+    command.add_argument("--of", metavar="METHOD", help="where this method stands, in place of who leads")
+    command.add_argument("--boards", type=Path, metavar="FOLDER",
+                         help="with boards that leaderboard --rows --publish wrote (default: the program's own)")  # fmt: skip
+    command.add_argument("--format", choices=("table", "md", "latex"), default="table")
+    command.add_argument("--write", type=Path, metavar="PAGE.md",
+                         help="also put it into this page, between <!-- places --> and <!-- /places -->, or "
+                         "<!-- places: METHOD --> and <!-- /places: METHOD -->")  # fmt: skip
+
+
+def places_command(arguments: argparse.Namespace) -> int:
+    """Print who leads, or where a method stands."""
+    from leaderboards.places import PUBLISHED, leaders_table, method_table, read
+    from leaderboards.tables import write
+
+    part = f"{PART}: {arguments.of}" if arguments.of else PART
+    page = MarkedPage("--write", arguments.write, part) if arguments.write else None
+    boards = read(arguments.boards or PUBLISHED)
+    table = method_table(boards, arguments.of) if arguments.of else leaders_table(boards)
+    print(write(table, arguments.format))
+    if page is not None:
+        of = f" --of {arguments.of}" if arguments.of else ""
+        boards_of = f" --boards {arguments.boards.as_posix()}" if arguments.boards else ""
+        made = f"python -m benchmark places{of}{boards_of} --write {arguments.write.as_posix()}"
+        page.put(part, f"{write(table, 'md')}\n\nMade by `{made}`.")
+        page.write()
+        log.warning(f"also written: {arguments.write}")
+    return 0
