@@ -18,7 +18,7 @@ def add_places(verb: Verb) -> None:
     command = verb("places", places_command, "Say who leads published boards of tuned methods, by task and cost.")
     command.add_argument("--of", metavar="METHOD", help="where this method stands, in place of who leads")
     command.add_argument("--boards", type=Path, metavar="FOLDER",
-                         help="with boards that leaderboard --rows --publish wrote (default: the program's own)")  # fmt: skip
+                         help="with boards as leaderboard --rows --publish writes (default: our own)")  # fmt: skip
     command.add_argument("--format", choices=("table", "md", "latex"), default="table")
     command.add_argument("--write", type=Path, metavar="PAGE.md",
                          help="also put it into this page, between <!-- places --> and <!-- /places -->, or "
