@@ -5,12 +5,11 @@ from __future__ import annotations
 import argparse
 import json
 import logging
-from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from benchmark.cli.arguments import add_choice, add_metrics, add_out, chosen_records
+from benchmark.cli.arguments import Verb, add_choice, add_metrics, add_out, chosen_records
 from benchmark.cli.classes import add_rows, ranked
 from benchmark.core.errors import BenchmarkError, UsageError
 from benchmark.core.selection import select_labels
@@ -24,7 +23,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("benchmark")
 
-Verb = Callable[[str, Callable[[argparse.Namespace], int], str], argparse.ArgumentParser]
 FORMS = ("table", "md", "csv", "json", "latex")
 
 

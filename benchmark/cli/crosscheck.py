@@ -8,7 +8,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING
 
-from benchmark.cli.arguments import add_sources, chosen_sources
+from benchmark.cli.arguments import Verb, add_sources, chosen_sources
 from benchmark.core.errors import UsageError
 from benchmark.core.types import TASKS
 from benchmark.plugins.task_files import include_task, is_task_file
@@ -18,10 +18,8 @@ if TYPE_CHECKING:
     from benchmark.core.types import Task
     from benchmark.inspection.conformance.findings import Findings
 
-Verb = Callable[[str, Callable[[argparse.Namespace], int], str], argparse.ArgumentParser]
 
-
-def add_verify(verb: Callable[[str, Callable[[argparse.Namespace], int], str], argparse.ArgumentParser]) -> None:
+def add_verify(verb: Verb) -> None:
     """Add verify-metrics to the parser."""
     verify = verb("verify-metrics", verify_command, "Compare every metric with Quantus, Captum and plain loops, or an "
                   "implementation of yours with ours.")  # fmt: skip
