@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import logging
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,7 +21,7 @@ from benchmark.cli.arguments import (
 )
 from benchmark.cli.boards import FORMS
 from benchmark.cli.classes import add_rows
-from benchmark.cli.inspect import applicable
+from benchmark.cli.inspect import applicable, built
 from benchmark.cli.studies.class_plots import CLASS_PLOTS, class_plot, one_board
 from benchmark.core.errors import BenchmarkError, DataError, UsageError
 from benchmark.core.files import check_file
@@ -164,9 +163,7 @@ def plot_command(arguments: argparse.Namespace) -> int:
 
 def optimality_command(arguments: argparse.Namespace) -> int:
     """Score the best map S* and some methods beside each metric's own optimum."""
-    from benchmark.modalities.building import refuse_weak
     from benchmark.running.plan import parse_methods, plan_task
-    from benchmark.running.settings import single_threaded
     from deepfaith.study import compare_with_optimum
     from leaderboards.figures import ENDINGS, optimum_figure, save
     from leaderboards.tables import TextTable, in_text
@@ -183,12 +180,7 @@ def optimality_command(arguments: argparse.Namespace) -> int:
             f"{plan.name} has {plan.spec.n_features}"
         )
     methods = applicable(plan, arguments.methods)
-    for note in plan.located.notes:
-        log.warning(f"{plan.name}: {note}")
-    single_threaded()
-    build = partial(plan.spec.build, plan.located, plan.name, "cpu")
-    task = build()
-    refuse_weak(task, arguments.allow_weak_model)
+    task, build = built(plan, arguments.allow_weak_model)
     scores, shares, failed = compare_with_optimum(task, methods, arguments.limit, build=build)
     data = "SYNTHETIC data" if plan.located.source == "synthetic" else "real data"
     rows = len(task.test.x)
