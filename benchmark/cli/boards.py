@@ -241,9 +241,12 @@ def _publish(folder: Path, rankings: list[Ranking], records: list[Record]) -> in
                          "one with --limit")  # fmt: skip
     for ranking in rankings:
         board = ranking.board
-        made_from = [record for record in records if kind_of(record) == kind_of(board)]
+        if board.cost_class is None:  # labelled as they are run: a ranking tells two ways to make one label apart
+            made_from = [record for record in records if kind_of(record) == kind_of(board)]
+        else:  # of all that are stored, those that were chosen
+            made_from = list(ranking.records)
         try:
-            paths = publish(board, list(ranking.records) if board.cost_class else made_from, folder)
+            paths = publish(board, made_from, folder)
         except OSError as error:
             raise UsageError(f"cannot write --publish {str(folder)!r}: {error.strerror}; name another") from error
         print("\n".join(map(str, paths)))
