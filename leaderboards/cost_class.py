@@ -24,6 +24,9 @@ from leaderboards.bootstrap import DRAWS
 from leaderboards.rank import Ranking, by_board, rank
 from leaderboards.selection import groups_of
 
+NAMED = 30
+"""Methods that a sentence names, at most."""
+
 
 @dataclass(frozen=True)
 class Chosen:
@@ -131,12 +134,12 @@ def of_class(records: list[Record], tuned: Tuned, name: str) -> Chosen:
     notes = [
         f"settings chosen by tune on {tuned.held_out} held-out training rows of {tuned.source} data, seed {tuned.seed}"
         + ("" if same else ", for another model than these records explain"),
-        *([f"not here, since no settings were chosen for it: {_names(untuned)}"] if untuned else []),
-        *([f"not here, since each configuration tried asks more than {name} rows: {_names(asks_more)}"]
+        *([f"not here, since no settings were chosen for it: {few(untuned, NAMED)}"] if untuned else []),
+        *([f"not here, since each configuration tried asks more than {name} rows: {few(asks_more, NAMED)}"]
           if asks_more else []),
     ]  # fmt: skip
     if dear := sorted({record.label for record in oracles} - {record.label for record in fitting}):
-        notes.append(f"not here, since they ask more than {name} rows: {_names(dear)}")
+        notes.append(f"not here, since they ask more than {name} rows: {few(dear, NAMED)}")
     notes += [
         f"{method} was tuned for at most {name} rows and took {rows:.1f} on these samples"
         for method, rows in _rows(kept).items()
@@ -273,7 +276,3 @@ def _by_task(records: Iterable[Record]) -> dict[str, list[Record]]:
     for record in records:
         by_task[record.cell.task].append(record)
     return by_task
-
-
-def _names(names: Sequence[str]) -> str:
-    return few(names, most=30)

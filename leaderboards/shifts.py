@@ -13,7 +13,8 @@ from scipy.stats import kendalltau
 from benchmark.core.errors import BenchmarkError
 from benchmark.records.record import Record
 from leaderboards.board import Board
-from leaderboards.conventions import Convention, mean_ranks
+from leaderboards.conventions import Convention
+from leaderboards.orders import mean_ranks
 from leaderboards.rank import Ranking, rank
 from leaderboards.score_array import DIGITS, mid_ranks
 from leaderboards.tables import TextTable, in_csv, in_json, number, title, write
@@ -148,11 +149,9 @@ def _shift(
     replaced: tuple[str, ...],
     conclusions: tuple[tuple[str, str], ...],
 ) -> Shift:
-    before, after = (
-        mean_ranks(base),
-        {method: round(value, DIGITS) for method, value in convention.order(ranking).items()},
-    )
-    after = dict(sorted(after.items(), key=lambda item: (item[1], item[0])))
+    before = mean_ranks(base)
+    rounded = {method: round(value, DIGITS) for method, value in convention.order(ranking).items()}
+    after = dict(sorted(rounded.items(), key=lambda item: (item[1], item[0])))
     kinds = {row.method: row.kind for row in base.board.rows}
     common = [method for method in before if method in after]
     old, new = (np.round([values[method] for method in common], DIGITS) for values in (before, after))

@@ -5,20 +5,26 @@ from __future__ import annotations
 import argparse
 import logging
 import os
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from benchmark.core.errors import UsageError
 from benchmark.core.selection import select_labels
-from benchmark.core.types import TASKS
+from benchmark.core.types import PACKAGES, TASKS
 from benchmark.running.presets import PRESETS
+from benchmark.scoring.metrics import TEN
 
 if TYPE_CHECKING:
     from benchmark.core.sources import Sources
     from benchmark.records.record import Record
     from benchmark.records.store import RecordStore
+    from benchmark.running.settings import Settings
 
 log = logging.getLogger("benchmark")
+
+Verb = Callable[[str, Callable[[argparse.Namespace], int], str], argparse.ArgumentParser]
+"""Adds a command to the parser: its name, what runs it, and what it does, in a sentence."""
 
 
 def add_out(parser: argparse.ArgumentParser) -> None:
@@ -30,6 +36,40 @@ def add_allow_weak(parser: argparse.ArgumentParser) -> None:
     """Add leave to explain a model that is under its floor."""
     parser.add_argument("--allow-weak-model", action="store_true",
                         help="explain a model whose accuracy is under the task's floor, and say so")  # fmt: skip
+
+
+def add_workers(parser: argparse.ArgumentParser) -> None:
+    """Add the device and the number of worker processes."""
+    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    parser.add_argument("--jobs", type=positive, metavar="N", help="worker processes (default: cores; 1 on a GPU)")
+
+
+def settings_of(arguments: argparse.Namespace, root: Path, metrics: Sequence[str] = TEN) -> Settings:
+    """Return how cells are run; options of `run` that a command does not have are at their defaults.
+
+    Args:
+        arguments: of the command.
+        root: of the store of records.
+        metrics: that are scored.
+
+    Raises:
+        UsageError: a GPU was asked for and there is none.
+    """
+    from benchmark.running.settings import Settings
+
+    given = vars(arguments)
+    return Settings(
+        metrics=tuple(metrics),
+        device=given.get("device", "auto"),
+        jobs=arguments.jobs,
+        overwrite=given.get("overwrite", "missing"),
+        packages=PACKAGES,
+        included=tuple(arguments.include),
+        root=root.absolute(),
+        compiled=given.get("compile", False),
+        allow_weak=arguments.allow_weak_model,
+        task_files=arguments.task_files,
+    ).settled()
 
 
 def add_sources(parser: argparse.ArgumentParser) -> None:
@@ -71,8 +111,8 @@ def natural(text: str) -> int:
     return _whole(text, 0)
 
 
-def several(text: str) -> tuple[int, ...]:
-    """Parse different whole numbers of at least 0 between commas, in their order."""
+def naturals(text: str) -> tuple[int, ...]:
+    """Parse whole numbers of at least 0 between commas; each counts once, the smallest first."""
     return tuple(sorted({natural(part.strip()) for part in text.split(",")}))
 
 
@@ -95,7 +135,7 @@ def add_kind(parser: argparse.ArgumentParser) -> None:
                         help="which data the records are of (default: both, each on its own board)")  # fmt: skip
     parser.add_argument("--limit", type=_limit, metavar="N", help="only boards of N test samples; all: without limit")
     parser.add_argument("--seed", type=natural, action="append", metavar="S", help="only this seed (several times)")
-    parser.add_argument("--models", type=several, metavar="S,S", help="only models of these seeds")
+    parser.add_argument("--models", type=naturals, metavar="S,S", help="only models of these seeds")
     parser.add_argument("--preset", choices=tuple(PRESETS), help="only boards of this preset")
     parser.add_argument("--precision", choices=("fp32", "bf16"), help="only boards of this precision")
     parser.add_argument("--device", choices=("cpu", "cuda"), help="only boards of this class of device")

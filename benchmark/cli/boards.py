@@ -5,12 +5,11 @@ from __future__ import annotations
 import argparse
 import json
 import logging
-from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from benchmark.cli.arguments import add_choice, add_metrics, add_out, chosen_records
+from benchmark.cli.arguments import Verb, add_choice, add_metrics, add_out, chosen_records
 from benchmark.cli.classes import add_rows, ranked
 from benchmark.core.errors import BenchmarkError, UsageError
 from benchmark.core.selection import select_labels
@@ -24,7 +23,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("benchmark")
 
-Verb = Callable[[str, Callable[[argparse.Namespace], int], str], argparse.ArgumentParser]
 FORMS = ("table", "md", "csv", "json", "latex")
 
 
@@ -243,9 +241,12 @@ def _publish(folder: Path, rankings: list[Ranking], records: list[Record]) -> in
                          "one with --limit")  # fmt: skip
     for ranking in rankings:
         board = ranking.board
-        made_from = [record for record in records if kind_of(record) == kind_of(board)]
+        if board.cost_class is None:  # labelled as they are run: a ranking tells two ways to make one label apart
+            made_from = [record for record in records if kind_of(record) == kind_of(board)]
+        else:  # of all that are stored, those that were chosen
+            made_from = list(ranking.records)
         try:
-            paths = publish(board, list(ranking.records) if board.cost_class else made_from, folder)
+            paths = publish(board, made_from, folder)
         except OSError as error:
             raise UsageError(f"cannot write --publish {str(folder)!r}: {error.strerror}; name another") from error
         print("\n".join(map(str, paths)))

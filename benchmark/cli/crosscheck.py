@@ -8,7 +8,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING
 
-from benchmark.cli.arguments import add_sources, chosen_sources
+from benchmark.cli.arguments import Verb, add_sources, chosen_sources
 from benchmark.core.errors import UsageError
 from benchmark.core.types import TASKS
 from benchmark.plugins.task_files import include_task, is_task_file
@@ -16,12 +16,10 @@ from benchmark.running.presets import PRESETS
 
 if TYPE_CHECKING:
     from benchmark.core.types import Task
-    from benchmark.inspection.conformance.findings import Report
-
-Verb = Callable[[str, Callable[[argparse.Namespace], int], str], argparse.ArgumentParser]
+    from benchmark.inspection.conformance.findings import Findings
 
 
-def add_verify(verb: Callable[[str, Callable[[argparse.Namespace], int], str], argparse.ArgumentParser]) -> None:
+def add_verify(verb: Verb) -> None:
     """Add verify-metrics to the parser."""
     verify = verb("verify-metrics", verify_command, "Compare every metric with Quantus, Captum and plain loops, or an "
                   "implementation of yours with ours.")  # fmt: skip
@@ -118,7 +116,7 @@ def check_command(arguments: argparse.Namespace) -> int:
     return int(not report.passed)
 
 
-def _method(arguments: argparse.Namespace) -> Report:
+def _method(arguments: argparse.Namespace) -> Findings:
     from benchmark.inspection.conformance.methods import check_method, unusable_method
     from benchmark.running.plan import method_for, parse_methods
 
@@ -129,7 +127,7 @@ def _method(arguments: argparse.Namespace) -> Report:
     return check_method(name, method_for(choice, arguments.preset), _tasks(arguments))
 
 
-def _task(arguments: argparse.Namespace) -> Report:
+def _task(arguments: argparse.Namespace) -> Findings:
     from benchmark.inspection.conformance.tasks import check_task_named
 
     if arguments.task is not None:
@@ -139,14 +137,14 @@ def _task(arguments: argparse.Namespace) -> Report:
     return check_task_named(name, chosen_sources(arguments))
 
 
-def _metric(arguments: argparse.Namespace) -> Report:
-    from benchmark.inspection.conformance.metrics import check_metric
+def _metric(arguments: argparse.Namespace) -> Findings:
+    from benchmark.inspection.conformance.metrics import check_metric_named
     from benchmark.scoring.metrics import METRICS, select_metrics
 
     chosen = [arguments.name] if arguments.name in METRICS else select_metrics(arguments.name)
     if len(chosen) > 1:
         raise UsageError(f"check metric tries one, got {arguments.name!r}, which is {', '.join(chosen)}")
-    return check_metric(chosen[0], _tasks(arguments))
+    return check_metric_named(chosen[0], _tasks(arguments))
 
 
 def _tasks(arguments: argparse.Namespace) -> dict[str, Callable[[], Task]] | None:

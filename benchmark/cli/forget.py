@@ -5,12 +5,11 @@ from __future__ import annotations
 import argparse
 import logging
 import sys
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from benchmark.cli.arguments import add_choice, add_out, chosen_tasks, of_kind
+from benchmark.cli.arguments import Verb, add_choice, add_out, chosen_tasks, of_kind
 from benchmark.core.errors import BenchmarkError, UsageError
 from benchmark.core.selection import select_labels
 
@@ -19,7 +18,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("benchmark")
 
-Verb = Callable[[str, Callable[[argparse.Namespace], int], str], argparse.ArgumentParser]
 KINDS = ("limit", "seed", "models", "preset", "precision", "device")
 """Choices that need a record which can be read."""
 

@@ -6,6 +6,7 @@ import argparse
 import json
 import logging
 import sys
+from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Literal
 
@@ -38,13 +39,33 @@ def applicable(plan: PlannedTask, text: str) -> list[tuple[str, str, Method]]:
     return methods
 
 
+def built(plan: PlannedTask, allow_weak: bool) -> tuple[Task, Callable[[], Task]]:
+    """Return a planned task, built on the CPU for one thread, and what builds it anew; notes on its data are said.
+
+    Args:
+        plan: of the task.
+        allow_weak: whether its model may be under the task's floor.
+
+    Raises:
+        DataError: the data are damaged, or the model is under its floor.
+    """
+    from benchmark.modalities.building import refuse_weak
+    from benchmark.running.settings import single_threaded
+
+    for note in plan.located.notes:
+        log.warning(f"{plan.name}: {note}")
+    single_threaded()
+    build = partial(plan.spec.build, plan.located, plan.name, "cpu")
+    task = build()
+    refuse_weak(task, allow_weak)
+    return task, build
+
+
 def audit_command(arguments: argparse.Namespace) -> int:
     """Examine the metrics on a task."""
     from benchmark.inspection.audit import audit, heat_map
-    from benchmark.modalities.building import refuse_weak
     from benchmark.records.store import RecordStore
     from benchmark.running.plan import parse_methods, plan_task
-    from benchmark.running.settings import single_threaded
 
     metrics = select_metrics(arguments.metrics)
     plan = plan_task(TASKS.one(arguments.task), parse_methods(arguments.methods), chosen_sources(arguments), 0, None)
@@ -53,12 +74,7 @@ def audit_command(arguments: argparse.Namespace) -> int:
         raise UsageError(f"audit compares metrics over two methods at least, got {methods[0][0]}: name more with "
                          "--methods")  # fmt: skip
     RecordStore(arguments.out).open()
-    for note in plan.located.notes:
-        log.warning(f"{plan.name}: {note}")
-    single_threaded()
-    build = partial(plan.spec.build, plan.located, plan.name, "cpu")
-    task = build()
-    refuse_weak(task, arguments.allow_weak_model)
+    task, build = built(plan, arguments.allow_weak_model)
     result = audit(task, methods, arguments.limit, arguments.seeds, not arguments.sampled, build, metrics)
     path = heat_map(result, arguments.out / "audit" / f"{result.source}-{result.task}-agreement.png")
     if arguments.json:

@@ -12,7 +12,16 @@ import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from benchmark.cli.arguments import add_allow_weak, add_metrics, add_out, add_sources, natural, positive, several
+from benchmark.cli.arguments import (
+    add_allow_weak,
+    add_metrics,
+    add_out,
+    add_sources,
+    add_workers,
+    natural,
+    naturals,
+    positive,
+)
 from benchmark.cli.boards import add_boards
 from benchmark.cli.crosscheck import add_check, add_verify, regress_command
 from benchmark.cli.forget import add_forget
@@ -147,13 +156,12 @@ def build_parser() -> argparse.ArgumentParser:
     run.add_argument("--seed", type=natural, default=0, help="base of every random draw (default: 0)")
     run.add_argument("--training-budget", metavar="N|Ns",
                      help="train every learned method for N iterations, or for N seconds (60s)")  # fmt: skip
-    run.add_argument("--models", type=several, default=(0,), metavar="S,S",
+    run.add_argument("--models", type=naturals, default=(0,), metavar="S,S",
                      help="seeds of the task's model, for tables and texts of ours (default: 0)")  # fmt: skip
-    run.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    add_workers(run)
     run.add_argument("--precision", choices=("fp32", "bf16"), default="fp32",
                      help="of the model's forwards while it is probed; boards never mix them")  # fmt: skip
     run.add_argument("--compile", action="store_true", help="run the model through torch.compile while it is probed")
-    run.add_argument("--jobs", type=positive, metavar="N", help="worker processes (default: cores; 1 on a GPU)")
     add_out(run)
     run.add_argument("--overwrite", choices=("never", "missing", "always"), default="missing",
                      help="never: keep all that is there; missing: compute what is missing, stale or failed (default); "

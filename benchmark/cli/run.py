@@ -7,9 +7,9 @@ import json
 import logging
 from typing import TYPE_CHECKING, Any
 
-from benchmark.cli.arguments import chosen_sources
+from benchmark.cli.arguments import chosen_sources, settings_of
 from benchmark.core.errors import DataError, RecordError, UsageError
-from benchmark.core.types import METHODS, PACKAGES, TASKS
+from benchmark.core.types import METHODS, TASKS
 from benchmark.processes.interruption import held, stop_on_signals
 from benchmark.scoring.metrics import METRICS, select_metrics
 
@@ -30,7 +30,6 @@ def run_command(arguments: argparse.Namespace) -> int:
         from benchmark.records.store import RecordStore
         from benchmark.running.batch import planned, run_all
         from benchmark.running.plan import parse_methods
-        from benchmark.running.settings import Settings
 
     names = TASKS.select(arguments.task)
     choices = parse_methods(arguments.methods)
@@ -41,18 +40,7 @@ def run_command(arguments: argparse.Namespace) -> int:
     store = RecordStore(arguments.out)
     if not arguments.dry_run:
         store.open()
-    settings = Settings(
-        metrics,
-        arguments.device,
-        arguments.jobs,
-        arguments.overwrite,
-        PACKAGES,
-        tuple(arguments.include),
-        arguments.out.absolute(),
-        arguments.compile,
-        arguments.allow_weak_model,
-        arguments.task_files,
-    ).settled()
+    settings = settings_of(arguments, store.root, metrics)
     plans, missing = planned(
         names, choices, sources, seed=arguments.seed, limit=arguments.limit, precision=arguments.precision,
         preset=arguments.preset, device=settings.device, models=arguments.models,

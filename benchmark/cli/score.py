@@ -8,8 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
-from benchmark.cli.arguments import add_metrics, add_out, natural
-from benchmark.cli.boards import Verb
+from benchmark.cli.arguments import Verb, add_metrics, add_out, natural
 from benchmark.core.errors import BenchmarkError, SomeFailedError, UsageError, few
 from benchmark.core.files import check_file
 from benchmark.core.types import Modality

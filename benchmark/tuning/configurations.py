@@ -30,6 +30,9 @@ def configurations(
     Returns:
         All parameters of the method on the task by how a user would ask for them; none where the method does not enter
         the class, or does not explain the task.
+
+    Raises:
+        UsageError: the method is learned and cannot be trained within the budget.
     """
     combinations = METHODS.get(name).space.combinations(spec.modality, rows)
     first, others = combinations[:1], combinations[1:]

@@ -59,6 +59,7 @@ def plan_tuning(
 
     Raises:
         DataError: the task's data are missing.
+        UsageError: a method is learned and cannot be trained within the budget.
     """
     spec = spec_of(task)
     tries = {

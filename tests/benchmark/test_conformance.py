@@ -15,9 +15,9 @@ from benchmark.core.errors import UsageError
 from benchmark.core.parameters import configured
 from benchmark.core.sources import Located, Sources
 from benchmark.core.types import METHODS, TASKS, Split
-from benchmark.inspection.conformance.findings import Checks, Report, Untried
+from benchmark.inspection.conformance.findings import Checks, Findings, Untried
 from benchmark.inspection.conformance.methods import check_method, unusable_method
-from benchmark.inspection.conformance.metrics import check_metric
+from benchmark.inspection.conformance.metrics import check_metric_named
 from benchmark.inspection.conformance.tasks import check_task_named
 from benchmark.inspection.conformance.trial_tasks import TRIAL_TASKS
 from benchmark.modalities.removal import ColumnRemoval
@@ -48,7 +48,7 @@ def test_our_tasks_keep_all_promises(name):
 
 @pytest.mark.parametrize("name", TEN)
 def test_our_metrics_keep_all_promises(name):
-    report = check_metric(name)
+    report = check_metric_named(name)
     assert report.problems() == []
     assert sum(finding.verdict == "ok" for finding in report.findings) > 30
 
@@ -272,7 +272,7 @@ def metric():
     def add(**changes):
         made = replace(METRICS["DEL"], name="ODD", **changes)
         METRICS.register("ODD")(made)
-        return check_metric("ODD")
+        return check_metric_named("ODD")
 
     return add
 
@@ -350,7 +350,7 @@ def test_a_bad_metric_of_explainers_is_named_by_the_right_sentence(name):
 
     METRICS.register("ODD")(Odd())
     tasks = {place: TRIAL_TASKS[place] for place in (["text"] if name == "padding" else ["table"])}
-    problems = check_metric("ODD", tasks).problems()
+    problems = check_metric_named("ODD", tasks).problems()
     assert any(message in problem for problem in problems), problems
 
 
@@ -392,7 +392,7 @@ def test_what_is_long_is_shown_shortly(what):
 
 
 def test_our_metric_of_explainers_is_tried_with_explainers():
-    report = check_metric("SENS")
+    report = check_metric_named("SENS")
     assert report.problems() == []
     tried = {finding.place for finding in report.findings if finding.verdict == "ok"}
     assert {"table", "image"} <= tried
@@ -463,4 +463,4 @@ def test_a_vital_check_that_fails_ends_the_suite():
     assert verdicts(3) == [("wrong", "it is 3")]
     assert verdicts(-1) == [("ok", ""), ("note", "it is negative")]
     assert verdicts(0)[1][1].startswith("raises ZeroDivisionError: ")
-    assert Report("x", tuple(numbers.tried(5))).text().splitlines()[-1] == "x: 1 ok, 1 wrong, 0 noted"
+    assert Findings("x", tuple(numbers.tried(5))).text().splitlines()[-1] == "x: 1 ok, 1 wrong, 0 noted"

@@ -11,15 +11,18 @@ from torch import nn
 
 import benchmark as fb
 import deepfaith
+from benchmark.core import seeding
 from benchmark.core.parameters import configure
-from benchmark.core.seeding import content_seeds
+from benchmark.core.seeding import content_seeds, method_seed, probe_seed
 from benchmark.core.types import METHODS, Method, Split
 from benchmark.modalities.removal import ColumnRemoval
 from benchmark.running.plan import parse_methods
 from benchmark.scoring.evaluator import Evaluator
 from benchmark.scoring.metrics import METRICS, TEN, ExplainerMetric
-from benchmark.scoring.ordered_sets import shuffle
-from benchmark.scoring.shared_queries import RANDOM
+from benchmark.scoring.shared_queries import RANDOM, SharedQueries
+from deepfaith.method import DeepFaith
+from deepfaith.training import train
+from methods import controls
 from tests import toys
 
 FEATURES = 40
@@ -84,7 +87,53 @@ class Watched(Method):
         return lambda x, target: torch.zeros(len(x), task.n_features)
 
 
+@pytest.fixture
+def begun(monkeypatch):
+    """Return the seeds that all generators begin with from here on, torch's and our own but for those of probes."""
+    seeds = set()
+
+    class Generator(torch.Generator):
+        def manual_seed(self, seed):
+            seeds.add(seed)
+            return super().manual_seed(seed)
+
+    def manual_seed(seed, before=torch.manual_seed):
+        seeds.add(seed)
+        return before(seed)
+
+    def random_bits(seed, counter, before=seeding.random_bits):
+        seeds.update(seed.flatten().tolist())
+        return before(seed, counter)
+
+    monkeypatch.setattr(torch, "Generator", Generator)
+    monkeypatch.setattr(torch, "manual_seed", manual_seed)
+    monkeypatch.setattr(controls, "random_bits", random_bits)
+    return seeds
+
+
+def made(words):
+    """Return the registered name and the method that words of the command line mean."""
+    (choice,) = parse_methods(words)
+    return choice.name, configure(METHODS.get(choice.name), choice.name, dict(choice.given))
+
+
+DRAWING = ["lime", "lime[estimator=captum]", "kernel_shap[n_samples=400]", "kernel_shap[estimator=captum]"]
+"""Methods that draw subsets of features."""
+ASKING = [
+    *DRAWING, "gradient_shap", "fastshap[iterations=3,batch=8]",
+    "deepfaith[iterations=4,rows=6,batch=4,subsets=4,width=8,depth=1]",
+]  # fmt: skip
+"""Methods that draw what they ask the model."""
+
 # The seeds
+
+
+def test_names_cannot_bring_seeds_of_methods_and_probes_together():
+    names = ["a", "b", "a b", "fixed", "ties", "0", "", 'a", "b', "1"]
+    found = [probe_seed(0, task, purpose) for task in names for purpose in names]
+    found += [method_seed(0, task, name, repeat) for task in names for name in names for repeat in range(3)]
+    assert len(set(found)) == len(found)
+    assert len({seed for base in range(3) for seed in (probe_seed(base, "a", "b"), method_seed(base, "a", "b"))}) == 6
 
 
 @pytest.mark.parametrize("name", ["lime", "fixed", "bernoulli", "ties"])
@@ -98,6 +147,16 @@ def test_methods_get_other_seeds_than_the_probe(name, monkeypatch):
     of_probe = bases(monkeypatch, evaluator) | probe_seeds(evaluator)
     assert len(of_probe) == 3 + 3 * toys.SAMPLES
     assert not {3, *given, *of_samples} & of_probe
+
+
+@pytest.mark.parametrize("words", [*ASKING, "expected_gradients", "random", "l2x[iterations=4]"])
+def test_no_generator_of_a_method_begins_where_one_of_the_probe_does(words, begun, monkeypatch):
+    evaluator = Evaluator(table())
+    name, method = made(words)
+    begun.clear()
+    evaluator.evaluate(method, name)
+    assert begun
+    assert not begun & (bases(monkeypatch, evaluator) | probe_seeds(evaluator))
 
 
 def test_a_method_prepared_for_a_metric_gets_other_seeds_than_the_probe(monkeypatch):
@@ -136,6 +195,23 @@ def test_an_explainer_of_a_persons_own_model_is_not_validated_on_the_sets_that_j
     assert {evaluator.task.name for evaluator in validating} == {judge.task.name}
     for evaluator in validating:
         assert not probe_seeds(evaluator) & probe_seeds(judge)
+
+
+def test_an_explainer_trained_under_the_same_seed_is_not_judged_by_its_own_probes(begun, monkeypatch):
+    """Not even while it is trained, where an evaluator ranks it among the methods that it copies."""
+    task, judging = table(40), set()
+
+    def seeds(self, purpose, rows, before=SharedQueries.seeds):
+        found = before(self, purpose, rows)
+        judging.update(found.tolist())
+        return found
+
+    with monkeypatch.context() as patch:
+        patch.setattr(SharedQueries, "seeds", seeds)
+        train(task, DeepFaith(iterations=4).recipe("table"), 0, [("occlusion", METHODS.get("occlusion")())])
+    assert judging
+    judge = Evaluator(task, seed=0)
+    assert not (judging | begun) & (bases(monkeypatch, judge) | probe_seeds(judge))
 
 
 # The sets
@@ -177,12 +253,6 @@ class Cheating(Method):
         return lambda x, target: torch.stack([explain_one(*pair) for pair in zip(x, target, strict=True)])
 
 
-def made(words):
-    """Return the registered name and the method that words of the command line mean."""
-    (choice,) = parse_methods(words)
-    return choice.name, configure(METHODS.get(choice.name), choice.name, dict(choice.given))
-
-
 def asked(task, make):
     """Return which features were removed (n, G) in each row that a method asks, by which inputs, and the evaluator."""
     evaluator = Evaluator(replace(task, model=Listening(task.model).eval()), metrics=["FC", "INF"])
@@ -204,23 +274,20 @@ def equal_sets(removed, evaluator):
 def correlation(removed, whose, evaluator, kind):
     """Return Pearson's r of what is removed in the sets that are asked and in the probe's, in its standard errors.
 
-    The sets of a sample are paired in the order in which they are asked, and one and two places later.
+    The largest, of all features together and of each: within a set they are not independent, where its size is given
+    or drawn. The sets of a sample are paired in the order in which they are asked, and one and two places later.
     """
     probe, found = probe_sets(evaluator, kind).double(), []
     mine = [removed[whose[:, i] & (whose.sum(1) == 1)].double() for i in range(len(probe))]
     for lag in range(3):
         pairs = [(a[lag : lag + b.shape[0]], b[: max(0, len(a) - lag)]) for a, b in zip(mine, probe, strict=True)]
-        both = torch.stack([torch.cat(side).flatten() for side in zip(*pairs, strict=True)])
-        assert both.shape[1] > 1000 * FEATURES
-        found.append(float(torch.corrcoef(both)[0, 1]) * both.shape[1] ** 0.5)
+        a, b = (torch.cat(side) for side in zip(*pairs, strict=True))
+        assert len(a) > 1000
+        found += [
+            float(torch.corrcoef(torch.stack(columns))[0, 1]) * len(columns[0]) ** 0.5
+            for columns in ((a.flatten(), b.flatten()), *zip(a.T, b.T, strict=True))
+        ]
     return max(map(abs, found))
-
-
-DRAWING = ["lime", "lime[estimator=captum]", "kernel_shap[n_samples=400]", "kernel_shap[estimator=captum]"]
-ASKING = [
-    *DRAWING, "gradient_shap", "fastshap[iterations=3,batch=8]",
-    "deepfaith[iterations=4,rows=6,batch=4,subsets=4,width=8,depth=1]",
-]  # fmt: skip
 
 
 @pytest.mark.parametrize("words", ASKING)
@@ -280,7 +347,11 @@ SLOW = {"lime[estimator=captum]", "kernel_shap[estimator=captum]"}
 
 
 @pytest.mark.parametrize(
-    "words", [pytest.param(words, marks=[pytest.mark.slow] * (words in SLOW)) for words in [*DRAWING, "gradient_shap"]]
+    "words",
+    [
+        pytest.param(words, marks=[pytest.mark.slow] * (words in SLOW))
+        for words in [*DRAWING, "gradient_shap", "random"]
+    ],
 )
 def test_one_seed_for_method_and_probe_gains_nothing(words, judges):
     assert all(abs(gain) < SPREADS for gain in gains(judges, words).values())
@@ -298,7 +369,7 @@ def moved(judges, attributions, metric):
     return max(float((other.mean() - first.mean()).abs() / error) for other in others)
 
 
-STEADY = ["lime", "kernel_shap", "occlusion", "input_x_gradient", "random"]
+STEADY = ["lime", "kernel_shap", "occlusion", "input_x_gradient", "saliency", "random"]
 
 
 @pytest.mark.parametrize("words", STEADY)
@@ -317,7 +388,7 @@ def test_scores_of_a_method_that_knows_the_sets_do_not_stay(kind, metric, judges
     assert moved(judges, explained(judges[0], kind), metric) > 2
 
 
-@pytest.mark.parametrize("metric", ["FC", "INF"])
+@pytest.mark.parametrize("metric", ["FC", "INF", "MC", "DEL"])
 def test_methods_that_differ_clearly_keep_their_order(metric, judges):
     attributions = [explained(judges[0], words) for words in STEADY]
     scores = torch.stack(
@@ -327,60 +398,3 @@ def test_methods_that_differ_clearly_keep_their_order(metric, judges):
     clearly = ahead[0].mean(-1) > SPREADS * ahead[0].std(-1) / SAMPLES**0.5
     assert int(clearly.sum()) >= len(STEADY) - 1
     assert bool((ahead.mean(-1) > 0)[:, clearly].all())
-
-
-# Ties
-
-
-def tie_orders(evaluator):
-    """Return the order (N, G) that equal attributions of each sample keep."""
-    return shuffle(evaluator.queries.seeds("ties", all_of(evaluator)), FEATURES)
-
-
-def test_each_seed_and_sample_has_an_order_of_ties_of_its_own(judges):
-    orders = torch.stack([tie_orders(judge) for judge in judges])
-    assert (orders.sort(-1).values == torch.arange(FEATURES)).all()
-    assert len({tuple(row) for row in orders.flatten(0, 1).tolist()}) == len(judges) * SAMPLES
-    alone = Evaluator(judges[1].task, 1, [5, 2], metrics=["DEL"])
-    assert torch.equal(tie_orders(alone), orders[1][[5, 2]])
-
-
-def test_the_order_of_ties_favours_no_feature():
-    """Over many samples each feature is as often at each place, and those that FC removes are nowhere sooner."""
-    evaluator = Evaluator(table(4000), metrics=["DEL"])
-    orders = tie_orders(evaluator)
-    counts = torch.stack([torch.bincount(place, minlength=FEATURES) for place in orders.T]).double()
-    expected = len(orders) / FEATURES
-    chi, freedom = float(((counts - expected) ** 2 / expected).sum()), (FEATURES - 1) ** 2
-    assert abs(chi - freedom) < SPREADS * (2 * freedom) ** 0.5
-    places = orders.argsort(1).double()
-    for kind in RANDOM:
-        rows = slice(0, 500)
-        sets = evaluator.queries.subsets(kind, rows)
-        first = sets.removed(torch.arange(500), torch.zeros(500, dtype=torch.long)).double()
-        r = torch.corrcoef(torch.stack([places[rows].flatten(), first.flatten()]))[0, 1]
-        assert abs(float(r)) < SPREADS / first.numel() ** 0.5
-
-
-@pytest.mark.parametrize("metric", TEN)
-def test_ties_are_broken_alike_for_all_methods(metric):
-    """Whatever the tied numbers are, and whoever else is scored."""
-    evaluator = Evaluator(table(), seed=1, metrics=[metric])
-    halves = (torch.arange(FEATURES) % 2).double().expand(toys.SAMPLES, -1)
-    found = evaluator.score_all([halves, toys.scores(evaluator.task), 3 * halves, halves.float()])
-    first, _, *others = (one.scores[metric] for one in found)
-    for other in others:
-        torch.testing.assert_close(other, first, rtol=0, atol=1e-12)
-    torch.testing.assert_close(evaluator.score(halves).scores[metric], first, rtol=0, atol=1e-12)
-
-
-@pytest.mark.parametrize("metric", ["DEL", "INS"])
-def test_ties_follow_the_order_that_is_drawn(metric):
-    """A constant attribution scores as one does that descends along the order of ties."""
-    evaluator = Evaluator(table(), seed=1, metrics=[metric])
-    descending = FEATURES - tie_orders(evaluator).argsort(1).double()
-    constant, along, against = (
-        evaluator.score(scores).scores[metric] for scores in (torch.ones_like(descending), descending, -descending)
-    )
-    torch.testing.assert_close(constant, along, rtol=0, atol=1e-12)
-    assert (constant - against).abs().min() > 1e-6

@@ -10,15 +10,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from leaderboards.conventions import (
-    CONVENTIONS,
-    Convention,
-    first_half,
-    scaled_means,
-    shared_best,
-    without_copies,
-    without_kinds,
-)
+from leaderboards.conventions import CONVENTIONS, Convention
+from leaderboards.orders import first_half, scaled_means, shared_best, without_copies, without_kinds
 from leaderboards.rank import rank
 from leaderboards.shifts import render, shifts
 from tests.leaderboards.test_rank import record
@@ -83,10 +76,11 @@ def test_metrics_samples_and_company_are_those_of_the_convention():
 
 def test_a_convention_that_cannot_be_measured_says_why():
     conventions = [NAMED["without oracles"], NAMED["LIME as Captum"], NAMED["correlations alone"]]
-    records = [record("a", (0.9,)), record("b", (0.8,))]
-    records = [replace(each, metrics={"DEL": each.metrics["FC"] | {"family": "deletion"}},
-                       scores=each.scores.assign(metric="DEL")) for each in records]  # fmt: skip
-    records = [replace(each, metrics={"DEL": record("a", (0, 0)).metrics["DEL"]}) for each in records]
+    deletion = {"DEL": record("a", (0, 0)).metrics["DEL"]}
+    records = [
+        replace(each, metrics=deletion, scores=each.scores.assign(metric="DEL"))
+        for each in (record("a", (0.9,)), record("b", (0.8,)))
+    ]
     by_name, found = measured(conventions, records=records, unmeasured={"LIME as Captum": "lime failed"})
     assert not by_name
     assert found.unmeasured == {

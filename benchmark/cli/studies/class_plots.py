@@ -49,7 +49,7 @@ def class_plot(arguments: argparse.Namespace) -> Figure:
 def _rows(arguments: argparse.Namespace) -> Figure:
     """Return rank against rows of all settings that were chosen."""
     from leaderboards.class_figures import rows_figure
-    from leaderboards.cost_class import settings_rankings
+    from leaderboards.cost_class import NAMED, settings_rankings
     from leaderboards.selection import with_metrics
 
     records = with_metrics(chosen_records(arguments, methods="all"), arguments.metrics)
@@ -60,7 +60,7 @@ def _rows(arguments: argparse.Namespace) -> Figure:
         made += settings_rankings(of_task, chosen, arguments.methods)
     one_board([settings.ranking.board for settings in made], arguments.task)
     if made[0].absent:
-        log.warning(f"not drawn, since they have no records: {few(made[0].absent, most=30)}")
+        log.warning(f"not drawn, since they have no records: {few(made[0].absent, NAMED)}")
     return rows_figure(made[0])
 
 
@@ -68,7 +68,7 @@ def _beside_default(board: Board, arguments: argparse.Namespace) -> Figure:
     """Return a board of a class beside that of the same methods with their default settings."""
     from leaderboards.board import GapError, kind_of
     from leaderboards.class_figures import tuned_figure
-    from leaderboards.cost_class import in_default
+    from leaderboards.cost_class import NAMED, in_default
     from leaderboards.rank import rank
     from leaderboards.selection import with_metrics
 
@@ -77,7 +77,7 @@ def _beside_default(board: Board, arguments: argparse.Namespace) -> Figure:
     default = in_default([record for record in records if kind_of(record) == kind_of(board)], methods)
     if missing := sorted(set(methods) - {record.label for record in default}):
         raise GapError(
-            f"no record of {few(missing, most=30)} with default settings: run python -m benchmark run --task "
+            f"no record of {few(missing, NAMED)} with default settings: run python -m benchmark run --task "
             f"{board.task} --methods '{','.join(missing)}' first"
         )
     return tuned_figure(board, rank(default, group=board.group).board)

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import argparse
 import logging
-from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from benchmark.cli.arguments import (
+    Verb,
     add_allow_weak,
     add_kind,
     add_metrics,
@@ -18,18 +17,18 @@ from benchmark.cli.arguments import (
     chosen_records,
     chosen_sources,
     positive,
+    settings_of,
 )
 from benchmark.cli.boards import FORMS
 from benchmark.cli.classes import add_rows
-from benchmark.cli.inspect import applicable
+from benchmark.cli.inspect import applicable, built
 from benchmark.cli.studies.class_plots import CLASS_PLOTS, class_plot, one_board
 from benchmark.core.errors import BenchmarkError, DataError, UsageError
 from benchmark.core.files import check_file
 from benchmark.core.selection import select_labels
-from benchmark.core.types import METHODS, PACKAGES, TASKS, VALUE_TABLE_LIMIT
+from benchmark.core.types import METHODS, TASKS, VALUE_TABLE_LIMIT
 from benchmark.processes.interruption import held, stop_on_signals
 from benchmark.running.presets import PRESETS
-from benchmark.scoring.metrics import TEN
 
 if TYPE_CHECKING:
     from benchmark.records.record import Record
@@ -37,7 +36,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("benchmark")
 
-Verb = Callable[[str, Callable[[argparse.Namespace], int], str], argparse.ArgumentParser]
 PLOTS = ("cost", "curves", "intervals", "critical", *CLASS_PLOTS)
 
 
@@ -87,7 +85,6 @@ def ablate_command(arguments: argparse.Namespace) -> int:
         from benchmark.records.store import RecordStore
         from benchmark.running.batch import planned, run_all
         from benchmark.running.plan import MethodChoice, parse_methods
-        from benchmark.running.settings import Settings
         from deepfaith.ablations import VARIANTS
         from leaderboards.ablation import ablation, render
         from leaderboards.figures import ablation_figure, save
@@ -96,10 +93,7 @@ def ablate_command(arguments: argparse.Namespace) -> int:
     chosen = select_labels(arguments.variants, VARIANTS, "variant", "")
     variants = {name: MethodChoice("deepfaith", tuple(sorted(VARIANTS[name].items()))) for name in chosen}
     store = RecordStore(arguments.out).open()
-    settings = Settings(
-        TEN, "auto", arguments.jobs, "missing", PACKAGES, tuple(arguments.include),
-        arguments.out.absolute(), False, arguments.allow_weak_model, arguments.task_files,
-    ).settled()  # fmt: skip
+    settings = settings_of(arguments, store.root)
     rivals = [choice for choice in parse_methods("all") if _is_rival(choice)]
     records: list[Record] = []
     failed: dict[str, str] = {}
@@ -169,9 +163,7 @@ def plot_command(arguments: argparse.Namespace) -> int:
 
 def optimality_command(arguments: argparse.Namespace) -> int:
     """Score the best map S* and some methods beside each metric's own optimum."""
-    from benchmark.modalities.building import refuse_weak
     from benchmark.running.plan import parse_methods, plan_task
-    from benchmark.running.settings import single_threaded
     from deepfaith.study import compare_with_optimum
     from leaderboards.figures import ENDINGS, optimum_figure, save
     from leaderboards.tables import TextTable, in_text
@@ -188,12 +180,7 @@ def optimality_command(arguments: argparse.Namespace) -> int:
             f"{plan.name} has {plan.spec.n_features}"
         )
     methods = applicable(plan, arguments.methods)
-    for note in plan.located.notes:
-        log.warning(f"{plan.name}: {note}")
-    single_threaded()
-    build = partial(plan.spec.build, plan.located, plan.name, "cpu")
-    task = build()
-    refuse_weak(task, arguments.allow_weak_model)
+    task, build = built(plan, arguments.allow_weak_model)
     scores, shares, failed = compare_with_optimum(task, methods, arguments.limit, build=build)
     data = "SYNTHETIC data" if plan.located.source == "synthetic" else "real data"
     rows = len(task.test.x)

@@ -11,16 +11,25 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from benchmark.cli.arguments import add_allow_weak, add_out, add_sources, chosen_sources, natural, positive
-from benchmark.cli.boards import FORMS, Verb
+from benchmark.cli.arguments import (
+    Verb,
+    add_allow_weak,
+    add_out,
+    add_sources,
+    add_workers,
+    chosen_sources,
+    natural,
+    positive,
+    settings_of,
+)
+from benchmark.cli.boards import FORMS
 from benchmark.cli.studies.marked import MarkedPage
 from benchmark.core.errors import BenchmarkError, DataError, UsageError
 from benchmark.core.parameters import parameters
 from benchmark.core.selection import select_labels
-from benchmark.core.types import PACKAGES, TASKS, TaskSpec
+from benchmark.core.types import TASKS, TaskSpec
 from benchmark.processes.interruption import held, stop_on_signals
 from benchmark.running.presets import PRESETS
-from benchmark.scoring.metrics import TEN
 
 if TYPE_CHECKING:
     from benchmark.records.record import Cell, Record
@@ -45,8 +54,7 @@ def add_conventions(verb: Verb) -> None:
     command.add_argument("--seed", type=natural, default=0, help="base of every random draw (default: 0)")
     command.add_argument("--limit", type=positive, metavar="N", help="only the first N test samples")
     command.add_argument("--preset", choices=tuple(PRESETS), default="standard")
-    command.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
-    command.add_argument("--jobs", type=positive, metavar="N", help="worker processes (default: cores; 1 on a GPU)")
+    add_workers(command)
     command.add_argument("--format", choices=FORMS, default="table")
     command.add_argument("--write", type=Path, metavar="PAGE.md",
                          help="also renew a page: the list of conventions, and this task's table between the lines "
@@ -63,17 +71,13 @@ def conventions_command(arguments: argparse.Namespace) -> int:
         from benchmark.records.store import RecordStore
         from benchmark.running.batch import run_all
         from benchmark.running.plan import parse_methods, plan_task
-        from benchmark.running.settings import Settings
         from leaderboards.conventions import described
         from leaderboards.shifts import render, shifts
 
     task, choices, sources = TASKS.one(arguments.task), parse_methods(arguments.methods), chosen_sources(arguments)
     part = f"{LIST}: {task}"
     page = MarkedPage("--write", arguments.write, LIST, part) if arguments.write else None
-    settings = Settings(
-        TEN, arguments.device, arguments.jobs, "missing", PACKAGES, tuple(arguments.include),
-        arguments.out.absolute(), False, arguments.allow_weak_model, arguments.task_files,
-    ).settled()  # fmt: skip
+    settings = settings_of(arguments, arguments.out)
     how = {"seed": arguments.seed, "limit": arguments.limit, "preset": arguments.preset, "device": settings.device}
     plan = plan_task(task, choices, sources, **how)
     for note in plan.located.notes:

@@ -8,12 +8,20 @@ import logging
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from benchmark.cli.arguments import add_allow_weak, add_out, add_sources, chosen_sources, natural, positive
-from benchmark.cli.boards import Verb
+from benchmark.cli.arguments import (
+    Verb,
+    add_allow_weak,
+    add_out,
+    add_sources,
+    add_workers,
+    chosen_sources,
+    natural,
+    positive,
+    settings_of,
+)
 from benchmark.core.errors import BenchmarkError, UsageError
-from benchmark.core.types import FIXED, METHODS, PACKAGES, TASKS
+from benchmark.core.types import FIXED, METHODS, TASKS
 from benchmark.processes.interruption import held, stop_on_signals
-from benchmark.scoring.metrics import TEN
 from benchmark.tuned.files import OWN
 
 if TYPE_CHECKING:
@@ -35,8 +43,7 @@ def add_tune(verb: Verb) -> None:
     tune.add_argument("--seed", type=natural, default=0, help="of methods and of what is tried (default: 0)")
     tune.add_argument("--to", type=Path, default=OWN, metavar="FOLDER",
                       help="where TASK.json is written, which run --methods tuned reads (default: tuned)")  # fmt: skip
-    tune.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
-    tune.add_argument("--jobs", type=positive, metavar="N", help="worker processes (default: cores; 1 on a GPU)")
+    add_workers(tune)
     tune.add_argument("--json", action="store_true", help="print what was chosen as JSON")
     add_allow_weak(tune)
     add_out(tune)
@@ -49,7 +56,6 @@ def tune_command(arguments: argparse.Namespace) -> int:
     with held():
         from benchmark.learning.budget import TrainingBudget
         from benchmark.records.store import RecordStore
-        from benchmark.running.settings import Settings
         from benchmark.tuned.files import write
         from benchmark.tuning.tune import plan_tuning, tune
 
@@ -64,10 +70,7 @@ def tune_command(arguments: argparse.Namespace) -> int:
         budget = TrainingBudget.parse(arguments.training_budget)
         budget.given((name, ()) for name in methods)  # refuses what is no use
     store = RecordStore(arguments.out / "tuning").open()
-    settings = Settings(
-        TEN, arguments.device, arguments.jobs, "missing", PACKAGES, tuple(arguments.include),
-        store.root.absolute(), False, arguments.allow_weak_model, arguments.task_files,
-    ).settled()  # fmt: skip
+    settings = settings_of(arguments, store.root)
     sources, code = chosen_sources(arguments), 0
     for task in tasks:
         try:

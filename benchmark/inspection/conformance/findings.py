@@ -97,7 +97,7 @@ def _tried(check: Check[S], subject: S, place: str, made: Callable[..., Any] | N
 
 
 @dataclass(frozen=True)
-class Report:
+class Findings:
     """All findings about one subject, such as `method 'lime'`."""
 
     subject: str

@@ -13,7 +13,7 @@ from torch import Tensor
 from benchmark.core.errors import UsageError, describe, shown
 from benchmark.core.identity import method_identity
 from benchmark.core.types import METHODS, Method, Modality, Task, TrainedExplainer
-from benchmark.inspection.conformance.findings import Checks, Finding, Report, Untried
+from benchmark.inspection.conformance.findings import Checks, Finding, Findings, Untried
 from benchmark.inspection.conformance.method_facts import FACTS, MethodFacts
 from benchmark.inspection.conformance.method_trial import OTHER_SEED, MethodTrial
 from benchmark.inspection.conformance.trial_tasks import TRIAL_TASKS, spec_of
@@ -22,7 +22,7 @@ from benchmark.scoring.isolation import check_attribution
 WORK: Checks[MethodTrial] = Checks()
 
 
-def check_method(name: str, method: Method, tasks: dict[str, Callable[[], Task]] | None = None) -> Report:
+def check_method(name: str, method: Method, tasks: dict[str, Callable[[], Task]] | None = None) -> Findings:
     """Try a method on small tasks of each modality that it claims, and say what is wrong with it.
 
     Args:
@@ -49,7 +49,7 @@ def check_method(name: str, method: Method, tasks: dict[str, Callable[[], Task]]
             findings += WORK.tried(trial, place, type(method))
         else:
             findings.append(replace(trial, place=place))
-    return Report(f"method {name!r}", tuple(findings))
+    return Findings(f"method {name!r}", tuple(findings))
 
 
 def _trial(name: str, method: Method, build: Callable[[], Task]) -> MethodTrial | Finding:
@@ -220,7 +220,7 @@ def report(trial: MethodTrial) -> str | None:
     return None
 
 
-def unusable_method(name: str) -> Report | None:
+def unusable_method(name: str) -> Findings | None:
     """Return the report of a method that cannot be used at all, or None where it can.
 
     Raises:
@@ -231,7 +231,7 @@ def unusable_method(name: str) -> Report | None:
     try:
         METHODS.get(name)
     except UsageError as error:
-        return Report(f"method {name!r}", (Finding("wrong", holds, str(error)),))
+        return Findings(f"method {name!r}", (Finding("wrong", holds, str(error)),))
     except Exception as error:
-        return Report(f"method {name!r}", (Finding("wrong", holds, f"importing it raises {describe(error, type)}"),))
+        return Findings(f"method {name!r}", (Finding("wrong", holds, f"importing it raises {describe(error, type)}"),))
     return None

@@ -14,7 +14,7 @@ from torch import Tensor
 from benchmark.core.errors import UsageError, describe, shown
 from benchmark.core.types import METHODS, Task
 from benchmark.inspection.conformance.explainer_metrics import EXPLAINED, SMALL, ExplainerTrial, out_of_range
-from benchmark.inspection.conformance.findings import Checks, Finding, Report, Untried
+from benchmark.inspection.conformance.findings import Checks, Finding, Findings, Untried
 from benchmark.inspection.conformance.trial_tasks import TRIAL_TASKS, spec_of
 from benchmark.inspection.crosscheck.cases import formula
 from benchmark.scoring.evaluator import Evaluation, Evaluator
@@ -59,7 +59,7 @@ FACTS: Checks[Any] = Checks()
 SCORES: Checks[MetricTrial] = Checks()
 
 
-def check_metric(name: str, tasks: dict[str, Callable[[], Task]] | None = None) -> Report:
+def check_metric_named(name: str, tasks: dict[str, Callable[[], Task]] | None = None) -> Findings:
     """Score attributions by a metric on small tasks of each modality, and say what is wrong with it.
 
     Args:
@@ -73,23 +73,23 @@ def check_metric(name: str, tasks: dict[str, Callable[[], Task]] | None = None) 
         UsageError: there is no metric of this name.
 
     Example:
-        >>> check_metric("DEL").passed
+        >>> check_metric_named("DEL").passed
         True
     """
     subject, holds = f"metric {name!r}", "it can be made"
     try:
         metric = METRICS[name]
     except (KeyError, UsageError) as error:
-        return Report(subject, (Finding("wrong", holds, str(error)),))
+        return Findings(subject, (Finding("wrong", holds, str(error)),))
     except Exception as error:
-        return Report(subject, (Finding("wrong", holds, f"making it raises {describe(error, check_metric)}"),))
+        return Findings(subject, (Finding("wrong", holds, f"making it raises {describe(error, check_metric_named)}"),))
     findings = list(FACTS.tried((name, metric), made=type(metric)))
     for place, build in (TRIAL_TASKS if tasks is None else tasks).items():
         if isinstance(metric, ExplainerMetric):
             findings += EXPLAINED.tried(ExplainerTrial(name, build()), str(place), type(metric))
         else:
             findings += SCORES.tried(MetricTrial(name, build()), str(place), type(metric))
-    return Report(subject, tuple(findings))
+    return Findings(subject, tuple(findings))
 
 
 @FACTS.add("it says direction, range, family and version")

@@ -14,7 +14,7 @@ from benchmark.core.errors import BenchmarkError, UsageError, describe, shown
 from benchmark.core.identity import task_identity, what_changed
 from benchmark.core.sources import Located, Sources
 from benchmark.core.types import TASKS, Budget, Modality, Task, TaskSpec
-from benchmark.inspection.conformance.findings import Checks, Finding, Report, Untried
+from benchmark.inspection.conformance.findings import Checks, Finding, Findings, Untried
 from benchmark.inspection.conformance.task_removal import REMOVAL
 from benchmark.inspection.conformance.task_rows import ROWS
 from benchmark.scoring.model_checks import check_model, check_task
@@ -46,7 +46,7 @@ SPEC: Checks[TaskTrial] = Checks()
 MODEL: Checks[TaskTrial] = Checks()
 
 
-def check_task_named(name: str, sources: Sources) -> Report:
+def check_task_named(name: str, sources: Sources) -> Findings:
     """Build a task and say what is wrong with it: what it says of itself, its model, its rows, its removal.
 
     Args:
@@ -65,9 +65,11 @@ def check_task_named(name: str, sources: Sources) -> Report:
         made = TASKS.get(name)
         spec = made()
     except UsageError as error:
-        return Report(subject, (Finding("wrong", "it can be made", str(error)),))
+        return Findings(subject, (Finding("wrong", "it can be made", str(error)),))
     except Exception as error:
-        return Report(subject, (Finding("wrong", "it can be made", f"making it raises {describe(error, TASKS.get)}"),))
+        return Findings(
+            subject, (Finding("wrong", "it can be made", f"making it raises {describe(error, TASKS.get)}"),)
+        )
     trial = TaskTrial(name, spec, sources)
     spec.locate(sources)  # raises where data are missing, which is no fault of the task
     place = type(spec) if type(spec).__module__ == made.__module__ else made
@@ -76,7 +78,7 @@ def check_task_named(name: str, sources: Sources) -> Report:
         findings += MODEL.tried(trial, made=place)
         for checks in (ROWS, REMOVAL):
             findings += checks.tried(trial.task, made=place)
-    return Report(subject, tuple(findings))
+    return Findings(subject, tuple(findings))
 
 
 @SPEC.add("its docstring begins with a summary")
