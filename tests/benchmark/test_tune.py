@@ -274,6 +274,11 @@ def test_what_was_not_tuned_is_said():
         UntunedError, match="asks more than 5 rows in each configuration tried on nap_mlp: it was tuned for 60"
     ):
         tuned().of("lime", 5)
+    everywhere = {rows: Choice({}, 1.0, 1.0, 1) for rows in ("500", "60", "any")}
+    with pytest.raises(UntunedError, match="it was tuned for 60, 500, any$"):
+        dataclasses.replace(tuned(), chosen={"lime": everywhere}).of("lime", 5)
+    with pytest.raises(UntunedError, match="tune --task nap_mlp --source synthetic --configurations 3 for it"):
+        dataclasses.replace(tuned(), source="synthetic", configurations=3).of("saliency", 60)
     with pytest.raises(DataError, match="nothing was tuned on wcd_mlp: run python -m benchmark tune --task wcd_mlp"):
         read("wcd_mlp", [])
 
@@ -344,6 +349,7 @@ def test_tuned_names_all_that_can_be_tuned():
     [
         ("lime[tuned=7]", "expected a class of costs, the most rows an explanation: 5, 60, 500, any; got '7'"),
         ("tuned=7", "expected a class of costs"),
+        ("random[tuned]", "random cannot be tuned, since its kind is control"),
         ("tuned,!*", "leaves no method"),
     ],
 )
@@ -374,6 +380,29 @@ def test_controls_cannot_be_tuned(here, capsys):
     assert tune(methods="random,constant") == 2
     assert "names nothing that can be tuned: controls and oracles cannot" in capsys.readouterr().err
     assert not list(here.iterdir())
+
+
+def test_parameters_are_not_given_to_tune(here, capsys):
+    assert tune(methods="lime[n_samples=5]") == 2
+    assert "expects names and globs without [...], got 'lime[n_samples=5]'" in capsys.readouterr().err
+
+
+def test_where_nothing_can_be_written_nothing_is_tried(here, capsys):
+    (here / "file").write_text("")
+    assert tune("--to", "file") == 2
+    assert "--to expects a folder, got 'file'" in capsys.readouterr().err
+    (here / "tuned" / "nap_mlp.json").mkdir(parents=True)
+    assert tune() == 2
+    assert "cannot write 'tuned/nap_mlp.json': it is a folder" in capsys.readouterr().err
+    assert not (here / "results").exists()
+    with pytest.raises(DataError, match=r"tuned/nap_mlp\.json cannot be read \(IsADirectoryError"):
+        read("nap_mlp")
+
+
+def test_a_chosen_parameter_that_there_is_not_is_said_with_its_file(here, capsys):
+    write(tuned(chosen={"lime": {"60": Choice({"n_samplez": 60}, 60.0, 1.0, 1)}}, source="synthetic"), files.OWN)
+    assert main(["run", "--task", "nap_mlp", "--methods", "lime[tuned=60]", "--source", "synthetic"]) == 2
+    assert "tuned/nap_mlp.json: lime has no parameter 'n_samplez'" in capsys.readouterr().err
 
 
 def test_without_a_file_the_command_to_run_is_said(here, capsys):
