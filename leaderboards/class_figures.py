@@ -11,6 +11,7 @@ from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.transforms import ScaledTranslation
 
 from benchmark.tuned.classes import CLASSES
 from leaderboards.board import Board, Row
@@ -84,6 +85,7 @@ def rows_figure(settings: SettingsRanking) -> Figure:
     axes.set_xlabel("forward and backward passes, an explanation (log scale)")
     axes.set_ylabel("mean rank among all settings, best at the top")
     reading = "as tuned for each class of costs; equal rows are drawn apart; bars: 95 % intervals; stars: trained"
+    reading += "; (0): asks no row" if any(" (0)" in name for name, *_ in ends) else ""
     axes.set_title(f"{title(board)}\n{reading}", fontsize=9, loc="left", wrap=True, pad=22)
     figure.subplots_adjust(left=0.07, right=0.76)
     return figure
@@ -159,7 +161,7 @@ def tuned_figure(tuned: Board, default: Board) -> Figure:
     rows = [row for row in tuned.rows if np.isfinite(row.mean_rank)]
     before = {row.method: row for row in default.rows}
     theme("whitegrid")
-    figure, axes = plt.subplots(figsize=(9.5, 0.46 * len(rows) + 2.0))
+    figure, axes = plt.subplots(figsize=(9.5, max(0.46 * len(rows) + 2.0, 3.4)))
     for at, row in enumerate(rows):
         colour = ACCENT if row.kind == "learned" else PLAIN
         _interval(axes, at - 0.15, row, colour, "tuned", 1.0)
@@ -183,7 +185,8 @@ def tuned_figure(tuned: Board, default: Board) -> Figure:
     axes.legend(
         handles=[Line2D([], [], color=PLAIN, alpha=alpha, marker=marker, markersize=size, linewidth=4, label=word)
                  for word, (alpha, size, marker) in drawn.items()],
-        loc="lower left", fontsize=9, frameon=True, bbox_to_anchor=(0.03, 0.0),
+        loc="upper center", fontsize=9, frameon=False, ncol=2, bbox_to_anchor=(0.5, 0.0),
+        bbox_transform=axes.transAxes + ScaledTranslation(0, -0.55, figure.dpi_scale_trans),
     )  # fmt: skip
     axes.set_title(f"{title(tuned)}; bars at the left join ties", fontsize=9, loc="left", wrap=True,
                    pad=26)  # fmt: skip

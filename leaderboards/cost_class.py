@@ -72,9 +72,11 @@ def class_rankings(
     boards = [(found[0], of_class(found, tuned[found[0].cell.task], name)) for found in by_board(of_source)]
     boards = [(first, made) for first, made in boards if any(r.label in made.methods for r in made.records)]
     if not boards:
+        sources = {each.source for each in tuned.values()}
+        source = f" --source {sources.pop()}" if len(sources) == 1 else ""
         raise UsageError(
             f"no record here has the settings that were chosen for the class {name}: run python -m benchmark run "
-            f"--task {','.join(sorted(tuned))} --methods 'tuned={name}' first"
+            f"--task {','.join(sorted(tuned))} --methods 'tuned={name}'{source} first"
         )
     labels = {label for _, made in boards for label in (*made.methods, *(record.label for record in made.records))}
     kept = set(select_labels(methods, sorted(labels)))
@@ -160,11 +162,14 @@ def settings_of(tuned: Tuned, name: str) -> dict[str, dict[str, Any]]:
     Raises:
         UsageError: a method is not known here, or has other parameters.
     """
-    return {
-        method: completed(tuned.task, method, by_class[name].params)
-        for method, by_class in tuned.chosen.items()
-        if name in by_class
-    }
+    try:
+        return {
+            method: completed(tuned.task, method, by_class[name].params)
+            for method, by_class in tuned.chosen.items()
+            if name in by_class
+        }
+    except UsageError as error:
+        raise UsageError(f"the settings tuned for {tuned.task}: {error}: run tune again") from error
 
 
 def defaults_of(task: str, methods: Iterable[str]) -> dict[str, dict[str, Any]]:

@@ -11,6 +11,7 @@ import seaborn as sns
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
 from benchmark.core.errors import UsageError
 from benchmark.records.record import Record
@@ -79,17 +80,19 @@ def cost_figure(board: Board, costs: Sequence[str] = ("passes", "milliseconds"),
             {
                 "cost": [max(value, least / 2) for value in spent],
                 "rank": [row.mean_rank for row in rows],
-                "kind": ["trained" if row.train_seconds > 1 else "made as asked" for row in rows],
+                "kind": ["trained" if row.kind == "learned" else "made as asked" for row in rows],
                 "name": [row.method + (" (0)" if value == 0 else "") for row, value in zip(rows, spent, strict=True)],
                 "tip": [f"{row.method}: rank {row.mean_rank:.2f}, {value:.3g} {COSTS[cost]} an explanation"
                         for row, value in zip(rows, spent, strict=True)],
             }
         )  # fmt: skip
         front = _front(frame)
-        axes.plot(front["cost"], front["rank"], color=ACCENT, linewidth=1.2, alpha=0.6, zorder=1)
+        axes.plot(front["cost"], front["rank"], color=ACCENT, linewidth=1.2, alpha=0.6, zorder=1,
+                  label="none better in both" if axes is panels[0][0] else None)  # fmt: skip
         sns.scatterplot(frame, x="cost", y="rank", hue="kind", style="kind", s=90, ax=axes,
                         palette={"trained": ACCENT, "made as asked": PLAIN}, legend=axes is panels[0][0])  # fmt: skip
         axes.set_xscale("log")
+        _mark_decades(axes)
         axes.set_xlabel(f"{COSTS[cost]}, an explanation (log scale)")
         _name_points(axes, frame)
     first = panels[0][0]
@@ -98,10 +101,19 @@ def cost_figure(board: Board, costs: Sequence[str] = ("passes", "milliseconds"),
     if headed:
         figure.suptitle(title(board), fontsize=11)
         figure.tight_layout()
-    sns.move_legend(first, "lower center", bbox_to_anchor=(0.5, -0.02), ncol=2, title=None, frameon=False,
+    sns.move_legend(first, "lower center", bbox_to_anchor=(0.5, -0.02), ncol=3, title=None, frameon=False,
                     bbox_transform=figure.transFigure)  # fmt: skip
     figure.subplots_adjust(bottom=0.2)
     return figure
+
+
+def _mark_decades(axes: Axes) -> None:
+    """Write numbers along a logarithmic axis, between powers of ten only where there are few of them."""
+    least, most = axes.get_xlim()
+    if most / least < 300:
+        axes.xaxis.set_major_locator(MaxNLocator(5) if most / least < 5 else LogLocator(subs=(1.0, 2.0, 5.0)))
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.xaxis.set_minor_formatter(NullFormatter())
 
 
 def _front(frame: pd.DataFrame) -> pd.DataFrame:
@@ -149,7 +161,7 @@ def intervals_figure(board: Board, headed: bool = True) -> Figure:
     axes.set_xlabel("mean rank over the metrics, with 95 % intervals (orange: trained)")
     axes.grid(axis="y", visible=False)
     if headed:
-        axes.set_title(title(board), fontsize=9, loc="left", wrap=True)
+        axes.set_title(f"{title(board)}; bars at the left join ties", fontsize=9, loc="left", wrap=True)
         figure.tight_layout()
     return figure
 

@@ -186,15 +186,24 @@ def _unasked(done: list[Record], elsewhere: list[str]) -> list[str]:
     return notes + ([f"scored in other metrics alone: {', '.join(elsewhere)}"] if elsewhere else [])
 
 
+def options(source: str, limit: int | None, preset: str) -> str:
+    """Return what a command to run says of the records that a board is made of."""
+    return (
+        f" --source {source}" + (f" --limit {limit}" if limit else "")
+        + (f" --preset {preset}" if preset != "standard" else "")
+    )  # fmt: skip
+
+
 def _refusal(record: Record, gaps: dict[str, list[str]], cost_class: CostClass | None) -> str:
     """Return why a board with gaps is not made, and what to do."""
     holes = "; ".join(f"{method}: {', '.join(missing)}" for method, missing in gaps.items() if missing)
     if cost_class is not None:
-        limit = f" --limit {record.cell.limit}" if record.cell.limit else ""
+        there = options(record.cell.source, record.cell.limit, record.cell.preset)
+        other = ", --limit all to leave this board out" if record.cell.limit else ""
         return (
             f"the board of {record.cell.task} ({record.cell.source}), {cost_class.title}, has gaps: {holes}. Run "
-            f"python -m benchmark run --task {record.cell.task} --methods 'tuned={cost_class.name}'{limit}, or use "
-            "--partial to see the rest"
+            f"python -m benchmark run --task {record.cell.task} --methods 'tuned={cost_class.name}'{there}, or use "
+            f"--partial to see the rest{other}"
         )
     methods = ",".join(method.partition(" (code ")[0] for method, missing in gaps.items() if missing)
     return (

@@ -163,8 +163,8 @@ def chosen_records(arguments: argparse.Namespace, methods: str | None = None) ->
     records = [record for task in tasks for record in read_records(store, arguments.source, task)]
     records = [record for record in records if of_kind(record, arguments)]
     if not records:
-        raise UsageError(f"no {_what(arguments)} of {arguments.task} with this --limit, --seed, --preset, --precision "
-                         f"or --device in {str(arguments.out)!r}")  # fmt: skip
+        raise UsageError(f"no {_what(arguments)} of {arguments.task} with this --limit, --seed, --models, --preset, "
+                         f"--precision or --device in {str(arguments.out)!r}")  # fmt: skip
     return choose(records, arguments.methods if methods is None else methods)
 
 

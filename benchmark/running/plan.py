@@ -13,7 +13,7 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 from benchmark.core.errors import BenchmarkError, DataError, UsageError, describe
-from benchmark.core.parameters import configure, parameters, split_settings
+from benchmark.core.parameters import configure, configured, parameters, split_settings
 from benchmark.core.provenance import UNKNOWN
 from benchmark.core.selection import added_and_removed, chosen
 from benchmark.core.sources import Located, Sources
@@ -22,7 +22,7 @@ from benchmark.records.record import Cell
 from benchmark.running.presets import PRESETS
 from benchmark.scoring.metrics import METRICS
 from benchmark.tuned.classes import class_named, name_of
-from benchmark.tuned.files import UntunedError, found, read
+from benchmark.tuned.files import Tuned, UntunedError, found, read
 
 TUNED = "tuned"
 """What stands in a parameter's place for those that `tune` chose; its value is a class of costs."""
@@ -79,6 +79,8 @@ def _choices(item: str) -> list[MethodChoice]:
     name, given = split_settings(item)
     METHODS.entry(name)
     if TUNED in given:
+        if (kind := METHODS.entry(name).facts["kind"]) in FIXED:
+            raise UsageError(f"{item!r}: {name} cannot be tuned, since its kind is {kind}: leave [tuned] out")
         given[TUNED] = name_of(class_named(given[TUNED]))
     return [MethodChoice(name, tuple(sorted(given.items())))]
 
@@ -193,7 +195,7 @@ def plan_task(
     for choice in choices:
         params: dict[str, Any] = {}
         try:
-            tuned = settings.of(choice.name, class_named(choice.tuned)).params if settings and choice.tuned else None
+            tuned = _chosen(settings, choice) if settings and choice.tuned else None
             method, reason = suited(method_for(choice, preset, tuned), spec, choice.name, choice.label)
             params = parameters(method)
         except UntunedError as error:
@@ -205,6 +207,22 @@ def plan_task(
         if reason:
             skips[cell.key] = reason
     return PlannedTask(name, spec, located, tuple(cells), skips)
+
+
+def _chosen(settings: Tuned, choice: MethodChoice) -> dict[str, Any]:
+    """Return the parameters that were chosen for a method in the class that is asked for.
+
+    Raises:
+        UntunedError: none were.
+        UsageError: the method does not take them.
+    """
+    assert choice.tuned
+    params = settings.of(choice.name, class_named(choice.tuned)).params
+    try:
+        configured(METHODS.get(choice.name), choice.name, params)
+    except UsageError as error:
+        raise UsageError(f"{found(settings.task)}: {error}: run tune again") from error
+    return params
 
 
 def spec_of(name: str, model: int = 0) -> TaskSpec:

@@ -53,7 +53,8 @@ class Choice:
     Attributes:
         params: all its parameters.
         rows: see `Trial`.
-        value: mean over the metrics of its scores, 0 for those of `random` and 1 for the best of this method here.
+        value: mean over the metrics of its scores, 0 for those of `random` and 1 for the best of this method in the
+            class.
         tried: how many configurations entered the class.
     """
 
@@ -96,12 +97,13 @@ class Tuned:
             UntunedError: nothing was.
         """
         if method not in self.chosen:
+            tries = f" --configurations {self.configurations}" if self.configurations else ""
             raise UntunedError(
                 f"was not tuned on {self.task}, but {few(sorted(self.chosen))}: run python -m benchmark tune "
-                f"--task {self.task} for it"
+                f"--task {self.task} --source {self.source}{tries} for it"
             )
         if name_of(rows) not in self.chosen[method]:
-            there = few(list(self.chosen[method])) if self.chosen[method] else "no class"
+            there = ", ".join(rows for rows in map(name_of, CLASSES) if rows in self.chosen[method]) or "no class"
             raise UntunedError(
                 f"asks more than {name_of(rows)} rows in each configuration tried on {self.task}: it was tuned for "
                 f"{there}"
@@ -153,7 +155,7 @@ def found(task: str, folders: Sequence[Path] = (OWN, PUBLISHED)) -> Path:
         DataError: none has.
     """
     assert is_name(task)
-    path = next((path for folder in folders if (path := folder / f"{task}.json").is_file()), None)
+    path = next((path for folder in folders if (path := folder / f"{task}.json").exists()), None)
     if path is None:
         raise DataError(f"nothing was tuned on {task}: run python -m benchmark tune --task {task} first")
     return path

@@ -93,6 +93,7 @@ def test_parameters_that_are_given_stay(tmp_path, capsys):
     [
         (["--conventions", "LIME as Captun"], SOME, "unknown convention 'LIME as Captun'; did you mean 'LIME as Cap"),
         (["--conventions", "words deleted,LIME as Captum"], SOME, "changes none of these methods on a table: "),
+        ([], "lime[tuned=60]", "conventions start from what methods have by default, got lime[tuned=60]"),
         ([], "grad_cam", "nothing to rank: none of --methods 'grad_cam' explains nap_mlp"),
         (["--write", "missing.md"], SOME, "cannot read --write 'missing.md'"),
     ],

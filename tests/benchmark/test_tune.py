@@ -23,7 +23,7 @@ from benchmark.running.built import forget_tasks
 from benchmark.running.plan import MethodChoice, parse_methods, plan_task, spec_of
 from benchmark.scoring.isolation import HELD_OUT, for_methods, for_tuning
 from benchmark.tuned.classes import CLASSES
-from benchmark.tuned.files import Trial, read, write
+from benchmark.tuned.files import OWN, Choice, Trial, read, write
 from benchmark.tuning.configurations import configurations
 from benchmark.tuning.judging import chosen, scaled
 from leaderboards.rank import rank
@@ -230,6 +230,7 @@ def test_tuned_names_all_that_can_be_tuned():
     [
         ("lime[tuned=7]", "expected a class of costs, the most rows an explanation: 5, 60, 500, any; got '7'"),
         ("tuned=7", "expected a class of costs"),
+        ("random[tuned]", "random cannot be tuned, since its kind is control"),
         ("tuned,!*", "leaves no method"),
     ],
 )
@@ -260,6 +261,29 @@ def test_controls_cannot_be_tuned(here, capsys):
     assert tune(methods="random,constant") == 2
     assert "names nothing that can be tuned: controls and oracles cannot" in capsys.readouterr().err
     assert not list(here.iterdir())
+
+
+def test_parameters_are_not_given_to_tune(here, capsys):
+    assert tune(methods="lime[n_samples=5]") == 2
+    assert "expects names and globs without [...], got 'lime[n_samples=5]'" in capsys.readouterr().err
+
+
+def test_where_nothing_can_be_written_nothing_is_tried(here, capsys):
+    (here / "file").write_text("")
+    assert tune("--to", "file") == 2
+    assert "--to expects a folder, got 'file'" in capsys.readouterr().err
+    (here / "tuned" / "nap_mlp.json").mkdir(parents=True)
+    assert tune() == 2
+    assert "cannot write 'tuned/nap_mlp.json': it is a folder" in capsys.readouterr().err
+    assert not (here / "results").exists()
+    with pytest.raises(DataError, match=r"tuned/nap_mlp\.json cannot be read \(IsADirectoryError"):
+        read("nap_mlp")
+
+
+def test_a_chosen_parameter_that_there_is_not_is_said_with_its_file(here, capsys):
+    write(tuned(chosen={"lime": {"60": Choice({"n_samplez": 60}, 60.0, 1.0, 1)}}, source="synthetic"), OWN)
+    assert main(["run", "--task", "nap_mlp", "--methods", "lime[tuned=60]", "--source", "synthetic"]) == 2
+    assert "tuned/nap_mlp.json: lime has no parameter 'n_samplez'" in capsys.readouterr().err
 
 
 def test_without_a_file_the_command_to_run_is_said(here, capsys):

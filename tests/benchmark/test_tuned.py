@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -114,6 +115,11 @@ def test_what_was_not_tuned_is_said():
         UntunedError, match="asks more than 5 rows in each configuration tried on nap_mlp: it was tuned for 60"
     ):
         tuned().of("lime", 5)
+    everywhere = {rows: Choice({}, 1.0, 1.0, 1) for rows in ("500", "60", "any")}
+    with pytest.raises(UntunedError, match="it was tuned for 60, 500, any$"):
+        dataclasses.replace(tuned(), chosen={"lime": everywhere}).of("lime", 5)
+    with pytest.raises(UntunedError, match="tune --task nap_mlp --source synthetic --configurations 3 for it"):
+        dataclasses.replace(tuned(), source="synthetic", configurations=3).of("saliency", 60)
     with pytest.raises(DataError, match="nothing was tuned on wcd_mlp: run python -m benchmark tune --task wcd_mlp"):
         read("wcd_mlp", [])
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import io
 import json
+from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -95,9 +97,25 @@ def test_cost_figure_shows_every_method_but_controls():
     assert figure.axes[0].yaxis_inverted(), "best at the top"
 
 
-def test_curves_figure_shows_what_was_recorded():
-    from dataclasses import replace
+@pytest.mark.parametrize("apart", [1.1, 3.0, 30.0])
+def test_cost_figure_calls_learned_methods_trained(apart):
+    """However long others prepare: the first to import Captum waits for it."""
+    made = board(several((0,)))
+    rows = tuple(replace(row, kind="baseline", train_seconds=2.0, forwards=2 * apart**at, backwards=0.0)
+                 for at, row in enumerate(made.rows))  # fmt: skip
+    figure = cost_figure(replace(made, rows=rows))
+    legend = figure.axes[0].get_legend()
+    assert legend is not None
+    assert [text.get_text() for text in legend.texts] == ["none better in both", "made as asked"]
+    figure.canvas.draw()
+    axes = figure.axes[0]
+    boxes = [label.get_window_extent() for label in axes.get_xticklabels(which="both") if label.get_text()]
+    inside = sorted((box.x0, box.x1) for box in boxes if axes.bbox.x0 <= (box.x0 + box.x1) / 2 <= axes.bbox.x1)
+    assert len(inside) > 1
+    assert all(left[1] < right[0] for left, right in pairwise(inside)), "no two numbers overlap"
 
+
+def test_curves_figure_shows_what_was_recorded():
     from benchmark.core.errors import UsageError
 
     plain = several((0,))

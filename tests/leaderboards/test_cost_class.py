@@ -139,7 +139,9 @@ def test_what_was_chosen_stands_beneath():
 
 def test_a_chosen_method_without_a_record_is_a_gap():
     found = [each for each in records() if each.label != "lime[n_samples=60]"]
-    with pytest.raises(GapError, match=r"lime: no record for seed 0.*run --task nap_mlp --methods 'tuned=60'"):
+    with pytest.raises(
+        GapError, match=r"lime: no record for seed 0.*run --task nap_mlp --methods 'tuned=60' --source real"
+    ):
         board_of(found)
     made = board_of(found, partial=True)
     gaps = {row.method: row.gaps for row in made.rows if row.gaps}
@@ -192,7 +194,7 @@ def test_a_choice_of_another_source_or_model_is_said():
 def test_boards_without_a_chosen_record_are_none():
     limited = [replace(each, cell=replace(each.cell, limit=9)) for each in records()[7:]]  # defaults and controls
     assert len(class_rankings([*records(), *limited], {TASK: tuned()}, "60")) == 1
-    with pytest.raises(UsageError, match="run --task nap_mlp --methods 'tuned=60' first"):
+    with pytest.raises(UsageError, match="run --task nap_mlp --methods 'tuned=60' --source real first"):
         class_rankings([each for each in limited if each.cell.method != "fastshap"], {TASK: tuned()}, "60")
 
 
@@ -296,6 +298,7 @@ def test_ranks_against_rows_are_drawn_a_line_a_method():
     stars = [line for line in axes.lines if line.get_marker() == "*"]
     assert [str(line.get_label()).split(":")[0] for line in stars] == ["fastshap @5,60,500,any"]
     assert axes.get_ylim()[0] > axes.get_ylim()[1], "the best is at the top"
+    assert "(0): asks no row" in axes.get_title(loc="left")
 
 
 def test_places_are_apart_and_near_what_is_wanted():
@@ -320,6 +323,8 @@ def test_tuned_and_default_settings_stand_side_by_side():
         assert f"{row.method}, tuned: {row.mean_rank:.2f}" in tips
     for row in default.rows:
         assert f"{row.method}, default: {row.mean_rank:.2f}" in tips
+    axes.figure.canvas.draw()
+    assert axes.get_legend().get_window_extent().y1 < axes.get_window_extent().y0, "it covers nothing that is drawn"
     ties = [text.get_text() for text in axes.texts if text.get_text() not in ("tie", "by\ndefault")]
     groups = {row.method: row.group for row in default.rows}
     assert ties == [text for row in board.rows for text in (str(row.group), str(groups[row.method]))]
@@ -340,11 +345,12 @@ def test_plots_that_cannot_be_drawn_say_why(here, capsys):
     keep([replace(each, cell=replace(each.cell, limit=9)) for each in records()])
     for what in ("rows", "tuned"):
         assert main(["plot", what, *words]) == 2
-        assert "nap_mlp has 2 boards here" in capsys.readouterr().err
+        assert "nap_mlp has 2 boards here (real, limit" in capsys.readouterr().err
         assert main(["plot", what, *words, "--limit", "9"]) == 0
     keep([each for each in records() if each.label not in ("lime", "lime[n_samples=60]")], "fewer")
     words += ["--out", "fewer"]
     assert main(["plot", "tuned", *words]) == 1
-    assert "no record of lime with default settings: run python -m benchmark run" in capsys.readouterr().err
+    assert "no record of lime with default settings: run python -m benchmark run" in (said := capsys.readouterr().err)
+    assert "--source real" in said
     assert main(["plot", "rows", *words]) == 0
     assert "not drawn, since they have no records: lime @60" in capsys.readouterr().err

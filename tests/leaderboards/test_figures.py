@@ -22,6 +22,7 @@ def test_intervals_figure_shows_every_method_and_its_interval():
     axes = intervals_figure(made).axes[0]
     assert [label.get_text() for label in axes.get_yticklabels()] == [row.method for row in made.rows]
     drawn = [line.get_xdata() for line in axes.lines if len(line.get_xdata()) == 2 and line.get_linewidth() == 4]
+    assert "bars at the left join ties" in axes.get_title(loc="left")
     assert [tuple(ends) for ends in drawn] == [(row.low, row.high) for row in made.rows]
 
 

@@ -69,7 +69,7 @@ def _beside_default(board: Board, arguments: argparse.Namespace) -> Figure:
     from leaderboards.board import GapError, kind_of
     from leaderboards.class_figures import tuned_figure
     from leaderboards.cost_class import NAMED, in_default
-    from leaderboards.rank import rank
+    from leaderboards.rank import options, rank
     from leaderboards.selection import with_metrics
 
     records = with_metrics(chosen_records(arguments, methods="all"), arguments.metrics)
@@ -78,7 +78,7 @@ def _beside_default(board: Board, arguments: argparse.Namespace) -> Figure:
     if missing := sorted(set(methods) - {record.label for record in default}):
         raise GapError(
             f"no record of {few(missing, NAMED)} with default settings: run python -m benchmark run --task "
-            f"{board.task} --methods '{','.join(missing)}' first"
+            f"{board.task} --methods '{','.join(missing)}'{options(board.source, board.limit, board.preset)} first"
         )
     return tuned_figure(board, rank(default, group=board.group).board)
 
@@ -93,10 +93,11 @@ def one_board(boards: Sequence[Board], task: str) -> Board:
         raise UsageError(f"expected one task, got {boards[0].task}, {', '.join(tasks)}: choose with --task")
     if len(boards) > 1:
         kinds = "; ".join(
-            f"limit {b.limit or 'all'}, preset {b.preset}, {b.precision}, {b.device}, {b.group} metrics" for b in boards
+            f"{b.source}, limit {b.limit or 'all'}, preset {b.preset}, {b.precision}, {b.device}, {b.group} metrics"
+            for b in boards
         )
         raise UsageError(
-            f"{task} has {len(boards)} boards here ({kinds}): choose one with --limit, --preset, --precision, --device "
-            "or --metrics"
+            f"{task} has {len(boards)} boards here ({kinds}): choose one with --source, --limit, --preset, "
+            "--precision, --device or --metrics"
         )
     return boards[0]

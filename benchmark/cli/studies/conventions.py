@@ -24,7 +24,7 @@ from benchmark.cli.arguments import (
 )
 from benchmark.cli.boards import FORMS
 from benchmark.cli.studies.marked import MarkedPage
-from benchmark.core.errors import BenchmarkError, DataError, UsageError
+from benchmark.core.errors import BenchmarkError, DataError, UsageError, few
 from benchmark.core.parameters import parameters
 from benchmark.core.selection import select_labels
 from benchmark.core.types import TASKS, TaskSpec
@@ -75,6 +75,9 @@ def conventions_command(arguments: argparse.Namespace) -> int:
         from leaderboards.shifts import render, shifts
 
     task, choices, sources = TASKS.one(arguments.task), parse_methods(arguments.methods), chosen_sources(arguments)
+    if tuned := [choice.label for choice in choices if choice.tuned]:
+        raise UsageError(f"conventions start from what methods have by default, got {few(tuned)}: leave [tuned] out; "
+                         "leaderboard --rows compares tuned settings")  # fmt: skip
     part = f"{LIST}: {task}"
     page = MarkedPage("--write", arguments.write, LIST, part) if arguments.write else None
     settings = settings_of(arguments, arguments.out)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -32,7 +33,7 @@ log = logging.getLogger("benchmark")
 
 def add_tune(verb: Verb) -> None:
     """Add the command to the parser."""
-    tune = verb("tune", tune_command, "Choose the parameters of methods on training rows that nothing was trained on.")
+    tune = verb("tune", tune_command, "Choose the parameters of methods on training rows that no method is trained on.")
     tune.add_argument("--task", required=True, help="names, globs or all, separated by commas")
     tune.add_argument("--methods", default="all", help="names, globs, all, !name (default: all that can be tuned)")
     tune.add_argument("--configurations", type=positive, default=12, metavar="N",
@@ -51,7 +52,7 @@ def add_tune(verb: Verb) -> None:
 
 
 def tune_command(arguments: argparse.Namespace) -> int:
-    """Try configurations, print what was chosen and write it beside the working folder."""
+    """Try configurations, print what was chosen and write it into a folder."""
     stop_on_signals()
     with held():
         from benchmark.learning.budget import TrainingBudget
@@ -59,12 +60,17 @@ def tune_command(arguments: argparse.Namespace) -> int:
         from benchmark.tuned.files import write
         from benchmark.tuning.tune import plan_tuning, tune
 
+    if "[" in arguments.methods and "=" in arguments.methods:
+        raise UsageError(f"tune chooses parameters itself: --methods expects names and globs without [...], "
+                         f"got {arguments.methods!r}")  # fmt: skip
     tasks = TASKS.select(arguments.task)
     methods = [name for name in METHODS.select(arguments.methods) if METHODS.entry(name).facts["kind"] not in FIXED]
     if not methods:
         raise UsageError(
             f"--methods {arguments.methods!r} names nothing that can be tuned: controls and oracles cannot"
         )
+    for task in tasks:
+        _check_writable(arguments.to, task)
     budget = None
     if arguments.training_budget is not None:
         budget = TrainingBudget.parse(arguments.training_budget)
@@ -86,6 +92,21 @@ def tune_command(arguments: argparse.Namespace) -> int:
         print(json.dumps(found.chosen, default=vars) if arguments.json else f"{_table(found)}\nwritten to {path}")
         code = max(code, int(any(one.rows is None for tried in found.trials.values() for one in tried)))
     return code
+
+
+def _check_writable(folder: Path, task: str) -> None:
+    """Make sure, before anything is tried, that what is chosen on a task can be written.
+
+    Raises:
+        UsageError: it cannot.
+    """
+    there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    if not there.is_dir():
+        raise UsageError(f"--to expects a folder, got {str(folder)!r}: {there} is a file; name another")
+    if not os.access(there, os.W_OK):
+        raise UsageError(f"cannot write --to {str(folder)!r}: permission denied; name another")
+    if (path := folder / f"{task}.json").is_dir():
+        raise UsageError(f"cannot write {str(path)!r}: it is a folder; remove it, or name another --to")
 
 
 def _table(tuned: Tuned) -> str:
