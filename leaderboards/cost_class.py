@@ -131,6 +131,8 @@ def of_class(records: list[Record], tuned: Tuned, name: str) -> Chosen:
     notes = [
         f"settings chosen by tune on {tuned.held_out} held-out training rows of {tuned.source} data, seed {tuned.seed}"
         + ("" if same else ", for another model than these records explain"),
+        *([f"every configuration of a learned method was trained for {tuned.training_budget}"]
+          if tuned.training_budget else []),
         *([f"not here, since no settings were chosen for it: {_names(untuned)}"] if untuned else []),
         *([f"not here, since each configuration tried asks more than {name} rows: {_names(asks_more)}"]
           if asks_more else []),

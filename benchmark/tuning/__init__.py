@@ -1,1 +1,1 @@
-"""Chooses the parameters of methods on training rows that nothing was trained on, in equally many tries each."""
+"""Chooses the parameters of methods on training rows that no method was trained on, in equally many tries each."""

@@ -22,6 +22,7 @@ from benchmark.learning.budget import TrainingBudget
 from benchmark.modalities.table import TableTask
 from benchmark.records.store import RecordStore
 from benchmark.running.built import forget_tasks
+from benchmark.running.jobs import Outcome
 from benchmark.running.plan import MethodChoice, parse_methods, plan_task, spec_of
 from benchmark.scoring.isolation import HELD_OUT, for_methods, for_tuning
 from benchmark.tuned import files
@@ -119,6 +120,7 @@ def test_what_is_tuned_within_a_training_budget_runs_within_it(here, capsys):
     found = read("nap_mlp")
     assert [trial.params["iterations"] for trial in found.trials["l2x"]] == [9, 9]
     assert found.of("l2x", None).params["iterations"] == 9
+    assert found.training_budget == "9 iterations"
 
 
 def test_a_training_budget_that_is_no_use_is_refused(here, capsys):
@@ -205,6 +207,20 @@ def test_methods_of_more_or_fewer_tries_do_not_share_a_file(tmp_path, caplog):
     write(tuned(configurations=3, trials={"saliency": []}, chosen={"saliency": {}}), tmp_path)
     assert set(read("nap_mlp", [tmp_path]).trials) == {"saliency"}
     assert "lime were tuned on nap_mlp with another configurations: left out, so tune them again" in caplog.text
+
+
+def test_learned_methods_of_other_training_budgets_do_not_share_a_file(tmp_path, caplog):
+    both = {"lime": [], "deepfaith": []}
+    write(tuned(trials=both, chosen={"lime": {}, "deepfaith": {}}, training_budget="2000 iterations"), tmp_path)
+    write(tuned(trials={"saliency": []}, chosen={"saliency": {}}), tmp_path)
+    assert set(read("nap_mlp", [tmp_path]).trials) == {"lime", "deepfaith", "saliency"}, "none tuned now is learned"
+    assert read("nap_mlp", [tmp_path]).training_budget == "2000 iterations"
+    write(tuned(trials={"l2x": []}, chosen={"l2x": {}}), tmp_path)
+    assert set(read("nap_mlp", [tmp_path]).chosen) == {"lime", "saliency", "l2x"}
+    assert read("nap_mlp", [tmp_path]).training_budget == ""
+    assert "deepfaith were tuned on nap_mlp with another training budget: left out" in caplog.text
+    write(tuned(trials={"fastshap": []}, chosen={"fastshap": {}}), tmp_path)
+    assert set(read("nap_mlp", [tmp_path]).trials) == {"lime", "saliency", "l2x", "fastshap"}
 
 
 def test_a_file_that_does_not_say_how_many_were_tried_is_read(tmp_path):
@@ -313,6 +329,27 @@ def test_tuning_is_resumed_and_runs(here, capsys):
     assert by_label["kernel_shap[tuned=60]"].cell.params == choice.params
     costs = by_label["kernel_shap[tuned=60]"].costs["attribute"]
     assert (costs["forwards"] + costs["backwards"]) / 8 == choice.rows <= 60
+
+
+def test_a_record_of_before_does_not_stand_for_what_failed_now(here, capsys, monkeypatch):
+    """Its worker died: what lies there is of other code, or it would have been kept."""
+    assert tune(methods="saliency") == 0
+    fails = ["random"]
+
+    def run_all(plans, *_):
+        died = [Outcome(cell, cell.method, "failed", "its worker process died") for cell, _ in plans[0].cells]
+        return [outcome for outcome in died if outcome.cell.method in fails], []
+
+    monkeypatch.setattr("benchmark.tuning.tune.run_all", run_all)
+    before = (here / "tuned" / "nap_mlp.json").read_bytes()
+    assert tune(methods="saliency") == 1
+    assert "the control random has no scores on nap_mlp: its worker process died" in capsys.readouterr().err
+    assert (here / "tuned" / "nap_mlp.json").read_bytes() == before
+    fails[0] = "saliency"
+    assert tune(methods="saliency") == 1
+    assert [(trial.rows, trial.reason) for trial in read("nap_mlp").trials["saliency"]] == [
+        (None, "its worker process died")
+    ] * 3
 
 
 def test_texts_and_images_are_judged_on_all_that_is_held_out(here, capsys):

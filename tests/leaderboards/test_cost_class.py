@@ -124,6 +124,12 @@ def test_a_board_of_a_class_has_what_was_chosen_for_it():
     assert "tuned for any number of rows an explanation" in title(board_of(records(), "any"))
 
 
+def test_the_training_budget_of_tuning_is_said():
+    found = class_rankings(records(), {TASK: replace(tuned(), training_budget="60 seconds")}, "60")[0].board
+    assert "every configuration of a learned method was trained for 60 seconds" in found.notes
+    assert not any("learned method" in note for note in board_of(records()).notes)
+
+
 def test_what_was_chosen_stands_beneath():
     lines = render([board_of(records())], "md").splitlines()
     lines = [line.strip() for line in lines]

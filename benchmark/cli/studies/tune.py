@@ -24,7 +24,9 @@ log = logging.getLogger("benchmark")
 
 def add_tune(verb: Verb) -> None:
     """Add the command to the parser."""
-    tune = verb("tune", tune_command, "Choose the parameters of methods on training rows that nothing was trained on.")
+    tune = verb(
+        "tune", tune_command, "Choose the parameters of methods on training rows that no method was trained on."
+    )
     tune.add_argument("--task", required=True, help="names, globs or all, separated by commas")
     tune.add_argument("--methods", default="all", help="names, globs, all, !name (default: all that can be tuned)")
     tune.add_argument("--configurations", type=positive, default=12, metavar="N",
