@@ -389,6 +389,13 @@ def test_a_class_that_there_is_not_is_refused(words, sentence):
         parse_methods(words)
 
 
+def test_a_command_that_does_not_read_what_was_chosen_says_so(here, capsys):
+    words = ["--task", "nap_mlp", "--source", "synthetic", "--methods", "lime[tuned=60],saliency"]
+    assert tune(methods="lime") == 0
+    assert main(["conventions", *words]) == 2
+    assert "lime[tuned=60]: settings that tune chose are for commands that read them" in capsys.readouterr().err
+
+
 def test_settings_of_other_data_are_refused(here):
     write(tuned(source="real"), here / "tuned")
     with pytest.raises(UsageError, match="are of real data, and these are synthetic: run tune with the same --source"):

@@ -192,7 +192,9 @@ def test_a_choice_of_another_source_or_model_is_said():
     assert len(class_rankings([*records(), *synthetic], {TASK: tuned()}, "60")) == 1
     other = [replace(each, identity=IDENTITY | {"model": "other"}) for each in records()]
     assert any("another model than these records explain" in note for note in board_of(other).notes)
-    assert not any("another model" in note for note in board_of(records()).notes)
+    assert not any("model" in note for note in board_of(records()).notes)
+    several = board_of([*records(), *records(model=1)])
+    assert any(note.endswith("seed 0, for model 0 alone") for note in several.notes)
 
 
 def test_boards_without_a_chosen_record_are_none():
