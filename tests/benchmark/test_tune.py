@@ -23,7 +23,7 @@ from benchmark.modalities.table import TableTask
 from benchmark.records.store import RecordStore
 from benchmark.running.built import forget_tasks
 from benchmark.running.jobs import Outcome
-from benchmark.running.plan import MethodChoice, parse_methods, plan_task, spec_of
+from benchmark.running.plan import MethodChoice, method_for, parse_methods, plan_task, spec_of
 from benchmark.scoring.isolation import HELD_OUT, for_methods, for_tuning
 from benchmark.tuned import files
 from benchmark.tuned.classes import CLASSES, class_named, name_of
@@ -121,6 +121,14 @@ def test_what_is_tuned_within_a_training_budget_runs_within_it(here, capsys):
     assert [trial.params["iterations"] for trial in found.trials["l2x"]] == [9, 9]
     assert found.of("l2x", None).params["iterations"] == 9
     assert found.training_budget == "9 iterations"
+
+
+def test_iterations_that_are_given_count_more_than_seconds_that_were_chosen():
+    chosen = {"k": 2, "iterations": 2000, "seconds": 1.0}
+    method = method_for(MethodChoice("l2x", (("iterations", "7"), ("tuned", "any"))), tuned=chosen)
+    assert (method.k, method.iterations, method.seconds) == (2, 7, None)
+    assert method_for(MethodChoice("l2x", (("tuned", "any"),)), tuned=chosen).seconds == 1.0
+    assert method_for(MethodChoice("l2x", (("seconds", "3"), ("tuned", "any"))), tuned=chosen).seconds == 3.0
 
 
 def test_a_training_budget_that_is_no_use_is_refused(here, capsys):
