@@ -23,7 +23,7 @@ from leaderboards.board import GapError
 from leaderboards.check import differences
 from leaderboards.class_figures import rows_figure, spread, tuned_figure
 from leaderboards.cost_class import class_rankings, in_default, settings_rankings
-from leaderboards.publish import name_of
+from leaderboards.publish import heading, name_of
 from leaderboards.rank import rank
 from leaderboards.tables import render, title, to_csv
 from tests.leaderboards.generated import IDENTITY, NAMES, made
@@ -209,6 +209,8 @@ def test_names_of_published_boards():
     assert name_of(board_of(records(), "any")) == "nap_mlp-any-rows"
     several = [each for model in (0, 1, 2) for each in records(model=model)]
     assert name_of(board_of(several)) == "nap_mlp-60-rows-3-models"
+    assert name_of(board_of(records(model=2))) == "nap_mlp-60-rows-model-2", "and not the file of model 0"
+    assert "--source real --models 2 --rows 60" in heading(board_of(records(model=2)), records(model=2))[0]
 
 
 def test_a_published_board_of_a_class_can_be_checked(here, capsys):
