@@ -132,10 +132,11 @@ def of_class(records: list[Record], tuned: Tuned, name: str) -> Chosen:
         for record in records
         if record.kind not in FIXED and record.cell.params == settings.get(record.cell.method)
     ]
-    same = any(record.identity["model"] == tuned.identity["model"] for record in kept) or not kept
     notes = [
         f"settings chosen by tune on {tuned.held_out} held-out training rows of {tuned.source} data, seed {tuned.seed}"
-        + ("" if same else ", for another model than these records explain"),
+        + _for_which_model(kept, tuned),
+        *([f"every configuration of a learned method was trained for {tuned.training_budget}"]
+          if tuned.training_budget else []),
         *([f"not here, since no settings were chosen for it: {few(untuned, NAMED)}"] if untuned else []),
         *([f"not here, since each configuration tried asks more than {name} rows: {few(asks_more, NAMED)}"]
           if asks_more else []),
@@ -154,6 +155,15 @@ def of_class(records: list[Record], tuned: Tuned, name: str) -> Chosen:
     }
     controls = [record for record in records if record.kind == "control"]
     return Chosen([*kept, *controls, *fitting], tuple(settings), CostClass(name, differing, tuple(notes)))
+
+
+def _for_which_model(records: list[Record], tuned: Tuned) -> str:
+    """Return which of the models that records explain the settings were chosen for, where it is not each."""
+    explained = {record.cell.model: record.identity["model"] == tuned.identity["model"] for record in records}
+    judged = sorted(model for model, same in explained.items() if same)
+    if len(judged) == len(explained):
+        return ""
+    return f", for model {judged[0]} alone" if judged else ", for another model than these records explain"
 
 
 def settings_of(tuned: Tuned, name: str) -> dict[str, dict[str, Any]]:

@@ -27,7 +27,8 @@ def heading(board: Board, records: list[Record]) -> list[str]:
     labels = ",".join(_methods(board, records))
     models = "" if board.models == (0,) else f" --models {','.join(map(str, board.models))}"
     run = f"run --task {board.task} --methods '{labels}' --seed S{models}{source}{limit}{options}"
-    made = f"leaderboard --task {board.task}{source}{rows}{limit or ' --limit all'}{options} --publish FOLDER"
+    chosen = f"{source}{models}{rows}{limit or ' --limit all'}"
+    made = f"leaderboard --task {board.task}{chosen}{options} --publish FOLDER"
     lines = [
         f"{board.task}, {'SYNTHETIC stand-in' if board.source == 'synthetic' else 'real'} data, {board.samples} test "
         f"samples; records by `python -m benchmark {run}`, S in {', '.join(map(str, board.seeds))}; board by "
@@ -75,6 +76,7 @@ def name_of(board: Board) -> str:
     parts += [board.group] if board.group != PAPER else []
     parts += [f"{board.cost_class.name}-rows"] if board.cost_class else []
     parts += [f"{len(board.models)}-models"] if len(board.models) > 1 else []
+    parts += [f"model-{board.models[0]}"] if len(board.models) == 1 and board.models != (0,) else []
     return "-".join(parts)
 
 

@@ -120,7 +120,7 @@ def rank(
     scores = asked.only([name for name, known in zip(asked.metrics, defined, strict=True) if known])
     gaps = _gaps(records, scores)
     if any(gaps.values()) and not partial:
-        raise GapError(_refusal(records[0], gaps, cost_class))
+        raise GapError(_refusal(records[0], gaps, cost_class, len(scores.seeds) > 1 or len(set(scores.models)) > 1))
     uncertainty = None
     if draws and _several(scores) and scores.metrics:
         uncertainty = rank_uncertainty(resampled(scores, draws), scores.higher, mean_over(scores.ranks, 1))
@@ -194,21 +194,22 @@ def options(source: str, limit: int | None, preset: str) -> str:
     )  # fmt: skip
 
 
-def _refusal(record: Record, gaps: dict[str, list[str]], cost_class: CostClass | None) -> str:
-    """Return why a board with gaps is not made, and what to do."""
+def _refusal(record: Record, gaps: dict[str, list[str]], cost_class: CostClass | None, several: bool) -> str:
+    """Return why a board with gaps, perhaps of several seeds or models, is not made, and what to do."""
     holes = "; ".join(f"{method}: {', '.join(missing)}" for method, missing in gaps.items() if missing)
+    chosen = "choose seeds and models that all have with --seed and --models, " if several else ""
     if cost_class is not None:
         there = options(record.cell.source, record.cell.limit, record.cell.preset)
         other = ", --limit all to leave this board out" if record.cell.limit else ""
         return (
             f"the board of {record.cell.task} ({record.cell.source}), {cost_class.title}, has gaps: {holes}. Run "
-            f"python -m benchmark run --task {record.cell.task} --methods 'tuned={cost_class.name}'{there}, or use "
-            f"--partial to see the rest{other}"
+            f"python -m benchmark run --task {record.cell.task} --methods 'tuned={cost_class.name}'{there}, {chosen}or "
+            f"use --partial to see the rest{other}"
         )
     methods = ",".join(method.partition(" (code ")[0] for method, missing in gaps.items() if missing)
     return (
         f"the board of {record.cell.task} ({record.cell.source}) has gaps: {holes}. Run the missing cells "
-        "again, use --partial to see the rest, or remove what will not be mended: python -m benchmark forget "
+        f"again, {chosen}use --partial to see the rest, or remove what will not be mended: python -m benchmark forget "
         f"--task {record.cell.task} --methods '{methods}'"
     )
 

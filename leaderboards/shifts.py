@@ -37,6 +37,7 @@ class Shift:
         moved: how many methods change place among those that both boards have.
         tau: Kendall's tau-b of the two orders of these; NaN where one of them orders nothing.
         against: the conclusions of the board that do not hold, each a better and a worse method.
+        idle: whether what it replaces has the scores of the board, each of them: it does nothing on this task.
     """
 
     convention: str
@@ -46,6 +47,7 @@ class Shift:
     moved: int
     tau: float
     against: tuple[tuple[str, str], ...]
+    idle: bool = False
 
 
 @dataclass(frozen=True)
@@ -164,7 +166,16 @@ def _shift(
         int((mid_ranks(old) != mid_ranks(new)).sum()),
         float(kendalltau(old, new).statistic) if len(common) > 1 else float("nan"),
         tuple((a, b) for a, b in conclusions if a in after and b in after and not after[a] < after[b]),
+        not convention.ranks_alone and _same_scores(base, ranking),
     )
+
+
+def _same_scores(one: Ranking, other: Ranking) -> bool:
+    """Tell whether all scores of two boards of the same methods are equal."""
+    ours, theirs = one.scores, other.scores
+    if (ours.methods, ours.metrics, ours.scores.shape) != (theirs.methods, theirs.metrics, theirs.scores.shape):
+        return False
+    return np.allclose(ours.scores, theirs.scores, rtol=0, atol=10**-DIGITS, equal_nan=True)
 
 
 def render(found: Shifts, form: str) -> str:
@@ -210,7 +221,8 @@ def _lines(found: Shifts, shown: Sequence[str]) -> list[str]:
         "that of the board; moved: methods that change place; against: conclusions of the board that do not hold.",
         f"ranks of the {len(shown)} best of the board; * made otherwise than on the board.",
     ]
-    leads = Counter(method for shift in found.shifts for method in shift.leaders)
+    telling = [shift for shift in found.shifts if not shift.idle]
+    leads = Counter(method for shift in telling for method in shift.leaders)
     if leads:
         lines.append("leads, alone or with others: " + ", ".join(f"{m} {n}" for m, n in leads.most_common()) + ".")
     kept = found.surviving
@@ -219,13 +231,15 @@ def _lines(found: Shifts, shown: Sequence[str]) -> list[str]:
     else:
         lines.append(
             f"{len(kept)} of {len(found.conclusions)} conclusions (one method before another, their intervals apart, "
-            f"no control or oracle) hold under all {len(found.shifts)} conventions."
+            f"no control or oracle) hold under all {len(telling)} conventions."
         )
     if kept:
         worse = defaultdict(list)
         for a, b in kept:
             worse[a].append(b)
         lines.append("they are: " + "; ".join(f"{a} before {', '.join(others)}" for a, others in worse.items()) + ".")
+    if idle := [shift.convention for shift in found.shifts if shift.idle]:
+        lines.append(f"not counted, since no score is another here: {', '.join(idle)}.")
     lines += [f"not measured: {name}: {why}" for name, why in found.unmeasured.items()]
     return lines
 

@@ -91,15 +91,22 @@ def method_for(choice: MethodChoice, preset: str = "standard", tuned: Mapping[st
     Args:
         choice: the method.
         preset: how much work.
-        tuned: parameters that were chosen for it, which count more than the preset's.
+        tuned: parameters that were chosen for it, which count more than the preset's; `seconds` among them end no
+            training for which `iterations` are given.
 
     Raises:
-        UsageError: an unknown parameter, or a value of the wrong type or range.
+        UsageError: an unknown parameter, a value of the wrong type or range, or what `tune` chose is asked for and not
+            given.
     """
+    if choice.tuned and tuned is None:
+        raise UsageError(
+            f"{choice.label}: settings that tune chose are for commands that read them, as run does; write them out"
+        )
     cls = METHODS.get(choice.name)
     given = {key: text for key, text in choice.given if tuned is None or key != TUNED}
     if tuned is not None:
-        return configure(cls, choice.name, {key: str(value) for key, value in tuned.items()} | given)
+        kept = {key: str(value) for key, value in tuned.items() if key != "seconds" or "iterations" not in given}
+        return configure(cls, choice.name, kept | given)
     return configure(cls, choice.name, PRESETS[preset].given(cls, given))
 
 

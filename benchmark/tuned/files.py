@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from typing import Any
 from benchmark.core.errors import DataError, UsageError, few
 from benchmark.core.files import locked, set_aside, write_atomically
 from benchmark.core.registry import is_name
+from benchmark.core.types import METHODS
 from benchmark.tuned.classes import CLASSES, name_of
 
 PUBLISHED = Path(__file__).parent
@@ -78,6 +79,7 @@ class Tuned:
         trials: all that was tried, by method.
         chosen: by method and by class of costs.
         configurations: of each method in each class of costs, at most; 0 where the file does not say.
+        training_budget: what each learned method was trained for, in words; empty where each configuration says it.
     """
 
     task: str
@@ -89,6 +91,7 @@ class Tuned:
     trials: dict[str, list[Trial]]
     chosen: dict[str, dict[str, Choice]]
     configurations: int = 0
+    training_budget: str = ""
 
     def of(self, method: str, rows: int | None) -> Choice:
         """Return what was chosen of a method in a class.
@@ -116,19 +119,35 @@ class Tuned:
             return self
         alike = ("task", "source", "held_out", "seed", "configurations", "identity", "random")
         other = [name for name in alike if getattr(self, name) != getattr(former, name)]
+        absent = sorted(former.trials.keys() - self.trials.keys())
+        budget = self.training_budget if _learned(self.trials) else former.training_budget
+        dropped = absent
         if not other:
-            return dataclasses.replace(self, trials=former.trials | self.trials, chosen=former.chosen | self.chosen)
-        if dropped := sorted(former.trials.keys() - self.trials.keys()):
+            dropped = _learned(absent) if former.training_budget != budget else []
+            other = ["training budget"]
+        if dropped:
             log.warning(f"{few(dropped)} were tuned on {self.task} with another {', '.join(other)}: left out, so tune "
                         "them again, which takes what is stored of them")  # fmt: skip
-        return self
+        kept = [name for name in absent if name not in dropped]
+        return dataclasses.replace(
+            self,
+            trials={name: former.trials[name] for name in kept} | self.trials,
+            chosen={name: former.chosen[name] for name in kept if name in former.chosen} | self.chosen,
+            training_budget=budget if kept else self.training_budget,
+        )
+
+
+def _learned(methods: Iterable[str]) -> list[str]:
+    """Return those that are learned, or not known here."""
+    known = METHODS.names()
+    return [name for name in methods if name not in known or METHODS.entry(name).facts.get("kind") == "learned"]
 
 
 def write(tuned: Tuned, folder: Path) -> Path:
     """Write what was chosen as `folder/TASK.json`, and return the path.
 
     Methods that the file held and that were not tried now stay in it, unless they were judged on other rows, another
-    model or another version of a metric, or in more or fewer tries.
+    model or another version of a metric, in more or fewer tries, or, if learned, within another training budget.
     """
     path = folder / f"{tuned.task}.json"
     with locked(path):  # another run of tune may add its methods meanwhile

@@ -35,11 +35,13 @@ class PlannedTuning:
         plan: a cell for each configuration, and the control.
         classes: names of the classes of costs that a configuration is tried for, by the key of its cell.
         count: configurations of each method in each class of costs, at most.
+        budget: what each learned method is trained for; None for as long as each configuration says.
     """
 
     plan: PlannedTask
     classes: dict[str, tuple[str, ...]]
     count: int
+    budget: TrainingBudget | None = None
 
 
 def plan_tuning(
@@ -71,11 +73,13 @@ def plan_tuning(
     for cell, _ in plan.cells:
         of_method = {rows: tried.values() for (name, rows), tried in tries.items() if name == cell.method}
         classes[cell.key] = [name_of(rows) for rows, tried in of_method.items() if cell.params in tried]
-    return PlannedTuning(plan, {key: tuple(names) for key, names in classes.items()}, count)
+    return PlannedTuning(plan, {key: tuple(names) for key, names in classes.items()}, count, budget)
 
 
 def tune(planned: PlannedTuning, store: RecordStore, settings: Settings) -> Tuned:
     """Run what is planned, keep what is stored, and choose.
+
+    What failed now counts as failed, also where a record of before lies there: it is of other code or metrics.
 
     Args:
         planned: see `plan_tuning`.
@@ -87,26 +91,30 @@ def tune(planned: PlannedTuning, store: RecordStore, settings: Settings) -> Tune
         BenchmarkError: the control failed.
     """
     plan = planned.plan
-    _, unbuilt = run_all([plan], store, settings)
+    outcomes, unbuilt = run_all([plan], store, settings)
     if unbuilt:
         raise unbuilt[0]
+    failed = {outcome.cell.key: outcome.reason for outcome in outcomes if outcome.state == "failed"}
     trials: dict[str, list[Trial]] = {}
     control: Record | None = None
+    missing = ""
     for cell, choice in plan.cells:
         if cell.key in plan.skips:
             continue
-        record = _stored(store, cell)
+        record = _stored(store, cell) if cell.key not in failed else None
+        why = failed.get(cell.key, "nothing is stored")
         if choice.name == RANDOM:
-            control = record
+            control, missing = record, why
         else:
-            trials.setdefault(choice.name, []).append(_trial(record, cell.params, planned.classes[cell.key]))
+            trials.setdefault(choice.name, []).append(_trial(record, cell.params, planned.classes[cell.key], why))
     if control is None or control.status != "done":
-        raise BenchmarkError(f"the control {RANDOM} has no scores on {plan.name}: {control.reason if control else ''}")
+        reason = control.reason if control is not None else missing
+        raise BenchmarkError(f"the control {RANDOM} has no scores on {plan.name}: {reason}")
     means = _means(control)
     return Tuned(
         plan.name, plan.located.source, control.n_total, control.cell.seed, _judged_on(control), means, trials,
         {name: chosen(tried, means) for name, tried in trials.items()},
-        planned.count,
+        planned.count, _in_words(planned.budget),
     )  # fmt: skip
 
 
@@ -123,9 +131,14 @@ def _judged_on(record: Record) -> dict[str, str]:
     return {part: record.identity[part] for part in ("data", "model", "task")}
 
 
-def _trial(record: Record | None, params: dict[str, Any], classes: tuple[str, ...]) -> Trial:
+def _in_words(budget: TrainingBudget | None) -> str:
+    return f"{repr(budget.amount).removesuffix('.0')} {budget.parameter}" if budget is not None else ""
+
+
+def _trial(record: Record | None, params: dict[str, Any], classes: tuple[str, ...], why: str) -> Trial:
+    """Return what a record says of a configuration; without a record, why there is none."""
     if record is None or record.status != "done" or record.n_failed:
-        return Trial(params, classes, None, {}, record.reason if record is not None else "nothing is stored")
+        return Trial(params, classes, None, {}, record.reason if record is not None else why)
     return Trial(params, classes, record.rows, _means(record))
 
 

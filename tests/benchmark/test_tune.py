@@ -20,7 +20,8 @@ from benchmark.learning.budget import TrainingBudget
 from benchmark.modalities.table import TableTask
 from benchmark.records.store import RecordStore
 from benchmark.running.built import forget_tasks
-from benchmark.running.plan import MethodChoice, parse_methods, plan_task, spec_of
+from benchmark.running.jobs import Outcome
+from benchmark.running.plan import MethodChoice, method_for, parse_methods, plan_task, spec_of
 from benchmark.scoring.isolation import HELD_OUT, for_methods, for_tuning
 from benchmark.tuned.classes import CLASSES
 from benchmark.tuned.files import OWN, Choice, Trial, read, write
@@ -117,6 +118,15 @@ def test_what_is_tuned_within_a_training_budget_runs_within_it(here, capsys):
     found = read("nap_mlp")
     assert [trial.params["iterations"] for trial in found.trials["l2x"]] == [9, 9]
     assert found.of("l2x", None).params["iterations"] == 9
+    assert found.training_budget == "9 iterations"
+
+
+def test_iterations_that_are_given_count_more_than_seconds_that_were_chosen():
+    chosen = {"k": 2, "iterations": 2000, "seconds": 1.0}
+    method = method_for(MethodChoice("l2x", (("iterations", "7"), ("tuned", "any"))), tuned=chosen)
+    assert (method.k, method.iterations, method.seconds) == (2, 7, None)
+    assert method_for(MethodChoice("l2x", (("tuned", "any"),)), tuned=chosen).seconds == 1.0
+    assert method_for(MethodChoice("l2x", (("seconds", "3"), ("tuned", "any"))), tuned=chosen).seconds == 3.0
 
 
 def test_a_training_budget_that_is_no_use_is_refused(here, capsys):
@@ -201,6 +211,27 @@ def test_tuning_is_resumed_and_runs(here, capsys):
     assert (costs["forwards"] + costs["backwards"]) / 8 == choice.rows <= 60
 
 
+def test_a_record_of_before_does_not_stand_for_what_failed_now(here, capsys, monkeypatch):
+    """Its worker died: what lies there is of other code, or it would have been kept."""
+    assert tune(methods="saliency") == 0
+    fails = ["random"]
+
+    def run_all(plans, *_):
+        died = [Outcome(cell, cell.method, "failed", "its worker process died") for cell, _ in plans[0].cells]
+        return [outcome for outcome in died if outcome.cell.method in fails], []
+
+    monkeypatch.setattr("benchmark.tuning.tune.run_all", run_all)
+    before = (here / "tuned" / "nap_mlp.json").read_bytes()
+    assert tune(methods="saliency") == 1
+    assert "the control random has no scores on nap_mlp: its worker process died" in capsys.readouterr().err
+    assert (here / "tuned" / "nap_mlp.json").read_bytes() == before
+    fails[0] = "saliency"
+    assert tune(methods="saliency") == 1
+    assert [(trial.rows, trial.reason) for trial in read("nap_mlp").trials["saliency"]] == [
+        (None, "its worker process died")
+    ] * 3
+
+
 def test_texts_and_images_are_judged_on_all_that_is_held_out(here, capsys):
     words = ["--source", "synthetic", "--jobs", "1", "--device", "cpu", "--configurations", "2"]
     assert main(["tune", "--task", "imdb_lstm", "--methods", "saliency", *words]) == 0
@@ -237,6 +268,11 @@ def test_tuned_names_all_that_can_be_tuned():
 def test_a_class_that_there_is_not_is_refused(words, sentence):
     with pytest.raises(UsageError, match=sentence):
         parse_methods(words)
+
+
+def test_settings_that_were_not_read_are_not_made_up():
+    with pytest.raises(UsageError, match=r"lime\[tuned=60\]: settings that tune chose are for commands that read them"):
+        method_for(parse_methods("lime[tuned=60]")[0])
 
 
 def test_settings_of_other_data_are_refused(here):

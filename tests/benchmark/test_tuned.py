@@ -48,6 +48,20 @@ def test_methods_of_more_or_fewer_tries_do_not_share_a_file(tmp_path, caplog):
     assert "lime were tuned on nap_mlp with another configurations: left out, so tune them again" in caplog.text
 
 
+def test_learned_methods_of_other_training_budgets_do_not_share_a_file(tmp_path, caplog):
+    both = {"lime": [], "deepfaith": []}
+    write(tuned(trials=both, chosen={"lime": {}, "deepfaith": {}}, training_budget="2000 iterations"), tmp_path)
+    write(tuned(trials={"saliency": []}, chosen={"saliency": {}}), tmp_path)
+    assert set(read("nap_mlp", [tmp_path]).trials) == {"lime", "deepfaith", "saliency"}, "none tuned now is learned"
+    assert read("nap_mlp", [tmp_path]).training_budget == "2000 iterations"
+    write(tuned(trials={"l2x": []}, chosen={"l2x": {}}), tmp_path)
+    assert set(read("nap_mlp", [tmp_path]).chosen) == {"lime", "saliency", "l2x"}
+    assert read("nap_mlp", [tmp_path]).training_budget == ""
+    assert "deepfaith were tuned on nap_mlp with another training budget: left out" in caplog.text
+    write(tuned(trials={"fastshap": []}, chosen={"fastshap": {}}), tmp_path)
+    assert set(read("nap_mlp", [tmp_path]).trials) == {"lime", "saliency", "l2x", "fastshap"}
+
+
 def test_a_file_that_does_not_say_how_many_were_tried_is_read(tmp_path):
     path = write(tuned(configurations=12), tmp_path)
     stated = json.loads(path.read_text())

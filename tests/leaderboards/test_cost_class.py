@@ -23,7 +23,7 @@ from leaderboards.board import GapError
 from leaderboards.check import differences
 from leaderboards.class_figures import rows_figure, spread, tuned_figure
 from leaderboards.cost_class import class_rankings, in_default, settings_rankings
-from leaderboards.publish import name_of
+from leaderboards.publish import heading, name_of
 from leaderboards.rank import rank
 from leaderboards.tables import render, title, to_csv
 from tests.leaderboards.generated import IDENTITY, NAMES, made
@@ -124,6 +124,12 @@ def test_a_board_of_a_class_has_what_was_chosen_for_it():
     assert "tuned for any number of rows an explanation" in title(board_of(records(), "any"))
 
 
+def test_the_training_budget_of_tuning_is_said():
+    found = class_rankings(records(), {TASK: replace(tuned(), training_budget="60 seconds")}, "60")[0].board
+    assert "every configuration of a learned method was trained for 60 seconds" in found.notes
+    assert not any("learned method" in note for note in board_of(records()).notes)
+
+
 def test_what_was_chosen_stands_beneath():
     lines = render([board_of(records())], "md").splitlines()
     lines = [line.strip() for line in lines]
@@ -188,7 +194,9 @@ def test_a_choice_of_another_source_or_model_is_said():
     assert len(class_rankings([*records(), *synthetic], {TASK: tuned()}, "60")) == 1
     other = [replace(each, identity=IDENTITY | {"model": "other"}) for each in records()]
     assert any("another model than these records explain" in note for note in board_of(other).notes)
-    assert not any("another model" in note for note in board_of(records()).notes)
+    assert not any("model" in note for note in board_of(records()).notes)
+    several = board_of([*records(), *records(model=1)])
+    assert any(note.endswith("seed 0, for model 0 alone") for note in several.notes)
 
 
 def test_boards_without_a_chosen_record_are_none():
@@ -203,6 +211,8 @@ def test_names_of_published_boards():
     assert name_of(board_of(records(), "any")) == "nap_mlp-any-rows"
     several = [each for model in (0, 1, 2) for each in records(model=model)]
     assert name_of(board_of(several)) == "nap_mlp-60-rows-3-models"
+    assert name_of(board_of(records(model=2))) == "nap_mlp-60-rows-model-2", "and not the file of model 0"
+    assert "--source real --models 2 --rows 60" in heading(board_of(records(model=2)), records(model=2))[0]
 
 
 def test_a_published_board_of_a_class_can_be_checked(here, capsys):

@@ -91,6 +91,19 @@ def test_a_convention_that_cannot_be_measured_says_why():
     assert "not measured: LIME as Captum: lime failed" in render(found, "table")
 
 
+def test_a_convention_that_changes_no_score_counts_for_nothing():
+    same, other = (Convention(name, "", "", settings={"c": {"x": "1"}}) for name in ("same", "other"))
+    places = {"same": {"c": record("c[x=1]", (0.1, 0.8, 0.1))}, "other": {"c": record("c[x=2]", (0.1, 0.8, 0.2))}}
+    by_name, found = measured([same, other, NAMED["median of ranks"]], places)
+    assert {name: shift.idle for name, shift in by_name.items()} == {
+        "same": True, "other": False, "median of ranks": False,
+    }  # fmt: skip
+    text = render(found, "table")
+    assert "not counted, since no score is another here: same." in text
+    assert "hold under all 2 conventions" in text
+    assert "leads, alone or with others: a 2." in text
+
+
 def test_rules_by_hand():
     """Ranks: FC a 1.5, b 1.5, c 3; DEL a 3, b 1, c 2."""
     ranking = rank([record("a", (0.9, 0.5)), record("b", (0.9, 0.1)), record("c", (0.1, 0.2))], draws=0)
