@@ -344,7 +344,7 @@ def test_boards_of_a_folder_are_chosen(tmp_path, capsys):
     folder = store(tmp_path / "out", [*records, *short, *seeds])
     figure = str(tmp_path / "figure.png")
     assert main(["plot", "cost", "--task", "nap_mlp", "--out", str(folder), "--figure", figure]) == 2
-    assert "choose one with --limit, --preset, --precision, --device or --metrics" in capsys.readouterr().err
+    assert "choose one with --source, --limit, --preset, --precision, --device or --metrics" in capsys.readouterr().err
     assert main(["plot", "cost", "--task", "nap_mlp", "--out", str(folder), "--figure", figure, "--limit", "9"]) == 0
     for words, boards, seen in (
         (["--limit", "all"], 1, 2),
