@@ -86,9 +86,9 @@ def test_a_stub_does_not_lead_the_board(stub, stand_in):
 @pytest.mark.slow
 def test_it_leads_the_board_of_real_data(real_data):
     board = OwnBoard(build("nap_mlp", Sources("real", real_data)), 200)
-    leads, rank = board.leads(DeepFaith(**SHORT).prepare(board.task, 0))
+    leads, rank = board.leads(DeepFaith(alpha=0).prepare(board.task, 0))  # 600 iterations end at 2.2 on some processors
     assert leads
-    assert rank <= 2.5  # the end of a training differs between processors
+    assert rank <= 2
 
 
 def run(out, *words, methods=WORDS):

@@ -140,11 +140,13 @@ def test_the_method_itself_finds_the_true_features(name, odds, k, monkeypatch, t
     monkeypatch.setenv("BENCHMARK_CACHE", str(tmp_path))
     x, _, true = data(name, 4000)
     task = benchmark.task(Formula(odds), x[:500], background=x[500:])
-    explainer = L2X(k=k).prepare(task, 0)
-    found = top_k(explainer(task.test.x, torch.zeros(500, dtype=torch.long)), int(true[0].sum()))
-    share = float((found & true[:500]).sum() / true[:500].sum())
-    assert share >= 0.8  # the end of a training differs between processors
-    assert explainer.report["encoding"]["on random masks"] > 0.7, "what is chosen tells the class by what it is"
+    shares = []
+    for seed in range(3):  # one training ends elsewhere on each kind of processor, the mean hardly does
+        explainer = L2X(k=k).prepare(task, seed)
+        found = top_k(explainer(task.test.x, torch.zeros(500, dtype=torch.long)), int(true[0].sum()))
+        shares.append(float((found & true[:500]).sum() / true[:500].sum()))
+        assert explainer.report["encoding"]["on random masks"] > 0.7, "what is chosen tells the class by what it is"
+    assert sum(shares) / 3 >= 0.85
 
 
 def test_half_of_a_batch_is_under_random_masks():
