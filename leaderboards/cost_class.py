@@ -65,7 +65,8 @@ def class_rankings(
         One ranking a board, in the order of `leaderboards.rank.rankings`.
 
     Raises:
-        UsageError: no record has such settings, or they were chosen on data of another source.
+        UsageError: no record has such settings, they were chosen on data of another source, or none of the methods
+            that are selected has a choice in the class.
         GapError: a method has no record with them, and `partial` is False.
     """
     of_source = [record for task, each in _by_task(records).items() for record in of_its_source(each, tuned[task])]
@@ -79,7 +80,12 @@ def class_rankings(
             f"--task {','.join(sorted(tuned))} --methods 'tuned={name}'{source} first"
         )
     labels = {label for _, made in boards for label in (*made.methods, *(record.label for record in made.records))}
-    kept = set(select_labels(methods, sorted(labels)))
+    elsewhere = {label for each in tuned.values() for label in each.chosen} - labels
+    kept = set(select_labels(methods, sorted(labels | elsewhere)))
+    if not kept & labels:
+        raise UsageError(
+            f"{few(sorted(kept), NAMED)} stands on no board of the class {name}: no settings were chosen there"
+        )
     ranked = []
     for _, made in boards:
         of_board = [record for record in made.records if record.label in kept]

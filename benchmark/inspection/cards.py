@@ -8,11 +8,12 @@ from collections.abc import Sequence
 from typing import Any, get_args
 
 from benchmark.core.errors import UsageError, did_you_mean, shown
-from benchmark.core.parameters import parameters
+from benchmark.core.parameters import Space, parameters
 from benchmark.core.registry import Entry
-from benchmark.core.types import METHODS, TASKS, Method, Modality, Told
+from benchmark.core.types import FIXED, METHODS, TASKS, Method, Modality, Told
 from benchmark.modalities.removals import REMOVALS
 from benchmark.scoring.metrics import METRICS, PAPER, PROBABILITY, ExplainerMetric, ProbeMetric, Reading
+from benchmark.tuned.classes import name_of
 
 
 def card(name: str) -> dict[str, Any]:
@@ -130,9 +131,25 @@ def method_card(name: str) -> dict[str, Any]:
         "kind": entry.facts.get("kind", ""),
         "explains": ", ".join(entry.facts.get("modalities", ())),
         "parameters": ", ".join(f"{key}={value}" for key, value in values.items()) or "none",
+        "tuning tries": _tried(cls.space) if entry.facts.get("kind") not in FIXED else "nothing",
         **told_card(name),
         "description": _description(cls),
     }
+
+
+def _tried(space: Space) -> str:
+    """Return the values that `tune` combines, in words."""
+    by_place = [
+        ("", space.values),
+        *((f"{modality}: ", values) for modality, values in space.by_modality.items()),
+        *((f"at {name_of(rows)} rows: ", values) for rows, values in space.by_rows.items()),
+    ]
+    parts = [place + ", ".join(map(_values, values, values.values())) for place, values in by_place if values]
+    return "; ".join(parts) or "its defaults alone"
+
+
+def _values(key: str, values: Sequence[object]) -> str:
+    return f"{key}={'|'.join('none' if value is None else str(value) for value in values)}"
 
 
 def told_card(name: str) -> dict[str, str]:

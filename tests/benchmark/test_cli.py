@@ -219,6 +219,21 @@ def test_show_says_what_a_method_leaves_to_the_task(capsys):
     assert shown["score_cam"].startswith("channels=none")
 
 
+def test_show_says_what_tuning_tries(capsys):
+    said = {}
+    for name in ("lime", "input_x_gradient", "random"):
+        assert main(["show", name, "--json"]) == 0
+        said[name] = json.loads(capsys.readouterr().out)["tuning tries"]
+    assert said["lime"].startswith(
+        "output=logit|probability|log_odds, estimator=lime|captum, penalty=none|0.0001; text: "
+    )
+    assert said["lime"].endswith(
+        "at 60 rows: n_samples=60; at 500 rows: n_samples=500; at any rows: n_samples=5000, estimator=lime"
+    )
+    assert said["input_x_gradient"] == "output=logit|probability|log_odds"
+    assert said["random"] == "nothing"
+
+
 @pytest.mark.parametrize("name", ["FC", "del", "lime", "random", "nap_mlp", "exact_shapley"])
 def test_show(name, capsys):
     assert main(["show", name]) == 0

@@ -169,6 +169,14 @@ def test_what_has_no_choice_is_named_in_a_note():
     assert not any("more than" in note for note in notes), "the oracle asks 128 rows"
 
 
+def test_a_method_that_does_not_enter_the_class_is_said_and_not_unknown():
+    with pytest.raises(UsageError, match="^lime stands on no board of the class 5: no settings were chosen there$"):
+        class_rankings(records(), {TASK: tuned()}, "5", methods="lime")
+    assert [row.method for row in board_of(records(), "5", methods="lime,saliency").rows] == ["saliency"]
+    with pytest.raises(UsageError, match="unknown method 'limes'"):
+        class_rankings(records(), {TASK: tuned()}, "5", methods="limes")
+
+
 def test_rows_beyond_the_class_are_said():
     found = [each for each in records() if each.label != "lime[n_samples=60]"]
     made = board_of([*found, record("lime", 61, 2, n_samples=60)])
