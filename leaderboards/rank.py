@@ -170,7 +170,11 @@ def _excused(record: Record, metric: str) -> bool:
 
 def _undefined(records: list[Record]) -> dict[str, int]:
     """Return on how many samples a metric is undefined for these records, by name, where it is on any."""
-    undefined = [record.scores["metric"][record.scores["reason"] == REASONS[UNDEFINED]] for record in records]
+    undefined = [
+        record.scores["metric"][record.scores["reason"] == REASONS[UNDEFINED]]
+        for record in records
+        if record.status == "done"
+    ]
     return {str(name): int(count) for part in undefined for name, count in part.value_counts().items() if count}
 
 

@@ -156,6 +156,18 @@ def test_a_missing_seed_is_a_hole():
     assert made.rows[0].means["FC"] == pytest.approx(0.5)
 
 
+def test_a_method_that_failed_under_one_seed_is_a_hole_with_its_reason():
+    one = record("b", (0.2, 0.3), seed=1)
+    failed = replace(one, status="failed", reason="boom", metrics={}, scores=Record(one.cell, "failed").scores)
+    found = [record("a", (1, 2)), record("a", (1, 2), seed=1), record("b", (0.1, 0.2)), failed]
+    with pytest.raises(GapError, match=r"b: failed \(boom\)"):
+        board(found)
+    text = render([board(found, partial=True)], "table")
+    assert "b*" in text
+    assert "boom" in text
+    assert "boom" in page(rankings(found, partial=True), lambda _: [], [])
+
+
 def test_nothing_but_failures():
     with pytest.raises(GapError, match="no method was evaluated on t"):
         board([replace(record("a", (1,)), status="failed", reason="boom")], partial=True)
