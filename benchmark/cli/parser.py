@@ -163,8 +163,8 @@ def build_parser() -> argparse.ArgumentParser:
     run.add_argument("--precision", choices=("fp32", "bf16"), default="fp32",
                      help="of the model's forwards while it is probed; boards never mix them")  # fmt: skip
     run.add_argument("--engine", choices=CHOICES, default=AUTO,
-                     help="what answers for the model where no gradients are asked: auto (default) takes the fastest that "
-                     "is installed and answers as the model does, within 1e-5 of a probability")  # fmt: skip
+                     help="what answers for the model where no gradients are asked: auto (default) takes the fastest "
+                     "that is installed and answers as the model does, within 1e-5 of a probability")  # fmt: skip
     add_out(run)
     run.add_argument("--overwrite", choices=("never", "missing", "always"), default="missing",
                      help="never: keep all that is there; missing: compute what is missing, stale or failed (default); "

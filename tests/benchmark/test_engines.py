@@ -10,7 +10,7 @@ import types
 import pytest
 import torch
 
-from benchmark.cli.start import main
+from benchmark.cli.parser import main
 from benchmark.core.errors import UsageError
 from benchmark.core.identity import model_digest
 from benchmark.core.sources import Sources
