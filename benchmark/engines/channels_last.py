@@ -15,7 +15,7 @@ def build(exported: Exported, rows: Tensor, precision: Precision) -> Forward:
     """See `Builder`. It is given a copy of the model, whose weights lie otherwise."""
     if rows.dim() != 4 or not any(isinstance(layer, nn.Conv2d) for layer in exported.module.modules()):
         raise EngineError("channels_last is for images (n, C, H, W) and models with convolutions")
-    module = copy.deepcopy(exported.module).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    module = copy.deepcopy(exported.module).to(memory_format=torch.channels_last)
 
     def forward(x: Tensor) -> Tensor:
         with torch.autocast(x.device.type, torch.bfloat16, enabled=precision == "bf16"):

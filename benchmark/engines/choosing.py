@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from benchmark.core.errors import UsageError, few
+from benchmark.core.errors import UsageError, describe, few
 from benchmark.core.identity import model_digest, rows_near, settings_digest
 from benchmark.core.store import Made, Store
 from benchmark.core.types import Precision, Task
@@ -171,31 +171,38 @@ class Trial:
         difference = 0.0
         for precision in dict.fromkeys((self.precision, "fp32")):
             try:
-                forward = build(name, self.task.model, self.rows, precision)
-                difference = max(difference, self._difference(name, forward, precision))
+                forward, found = self._compared(name, precision)
             except EngineError:
                 if precision == self.precision:
                     raise
             else:
-                forwards[precision] = forward
+                forwards[precision], difference = forward, max(difference, found)
         return forwards, difference
 
-    def _difference(self, name: str, forward: Forward, precision: Precision) -> float:
-        """Return the largest difference of a probability, asked in batches of two sizes.
+    def _compared(self, name: str, precision: Precision) -> tuple[Forward, float]:
+        """Return an engine's forward, and the largest difference of a probability in batches of two sizes.
 
         Raises:
-            EngineError: it is over the tolerance, or not a number.
+            EngineError: it cannot run the model, or the difference is over the tolerance or not a number.
         """
+        model = self.task.model
+        try:
+            with torch.no_grad():
+                forward = build(name, model, self.rows, precision)
+                found = torch.cat([forward(self.rows[:1]), forward(self.rows[1:])]).double().softmax(1)
+        except EngineError:
+            raise
+        except Exception as error:  # what a compiler raises is of any type
+            raise EngineError(f"{name} cannot run {type(model).__name__}: {describe(error, build)}") from error
         with torch.no_grad():
-            expected = bare(self.task.model)(self.rows).double().softmax(1)
-            found = torch.cat([forward(self.rows[:1]), forward(self.rows[1:])]).double().softmax(1)
+            expected = bare(model)(self.rows).double().softmax(1)
         difference = float((found - expected).abs().max()) if found.shape == expected.shape else float("nan")
         if not difference <= TOLERANCE[precision]:
             raise EngineError(
                 f"{name} gives probabilities that are {difference:.1e} away from those of the model in {precision}, "
                 f"expected at most {TOLERANCE[precision]:g}"
             )
-        return difference
+        return forward, difference
 
     def _eager(self, x: Tensor) -> Tensor:
         with torch.autocast(x.device.type, torch.bfloat16, enabled=self.precision == "bf16"):

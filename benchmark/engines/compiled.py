@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -11,7 +13,7 @@ from benchmark.engines.engine import Exported, Forward
 
 def build(exported: Exported, rows: Tensor, precision: Precision) -> Forward:
     """See `Builder`. It is compiled here, for any number of rows."""
-    options = {"freezing": True} if rows.device.type == "cpu" else {}
+    options: dict[str, Any] = {"freezing": True} if rows.device.type == "cpu" else {}
     compiled = torch.compile(exported.module, dynamic=True, options=options)
 
     def forward(x: Tensor) -> Tensor:

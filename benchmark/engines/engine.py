@@ -9,7 +9,7 @@ from typing import Protocol, cast
 
 from torch import Tensor, nn
 
-from benchmark.core.errors import BenchmarkError, describe
+from benchmark.core.errors import BenchmarkError
 from benchmark.core.types import Precision
 from benchmark.data.words import PAD
 from benchmark.engines.names import ENGINES
@@ -92,14 +92,9 @@ def build(name: str, model: nn.Module, rows: Tensor, precision: Precision = "fp3
         precision: of the forward.
 
     Raises:
-        EngineError: it cannot run this model here.
+        EngineError: it is not for this model, precision or device; what its compiler cannot do, it says in any type.
     """
     taken = exported(model)
     builder = cast(Builder, importlib.import_module(ENGINES[name]))
-    try:
-        forward = builder.build(taken, taken.before(rows), precision)
-    except BenchmarkError:
-        raise
-    except Exception as error:  # what a compiler raises is of any type
-        raise EngineError(f"{name} cannot run {type(model).__name__}: {describe(error, builder.build)}") from error
+    forward = builder.build(taken, taken.before(rows), precision)
     return lambda x: forward(taken.before(x))

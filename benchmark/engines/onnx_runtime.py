@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import logging
 import warnings
 
@@ -53,6 +52,4 @@ def _graph(exported: Exported, rows: Tensor) -> bytes:
     finally:
         logging.disable(level)
     assert program is not None
-    buffer = io.BytesIO()
-    program.save(buffer)
-    return buffer.getvalue()
+    return program.model_proto.SerializeToString()

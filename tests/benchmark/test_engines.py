@@ -6,6 +6,7 @@ import copy
 import json
 import sys
 import types
+from dataclasses import replace
 
 import pytest
 import torch
@@ -14,9 +15,9 @@ from benchmark.cli.parser import main
 from benchmark.core.errors import UsageError
 from benchmark.core.identity import model_digest
 from benchmark.core.sources import Sources
-from benchmark.core.types import TASKS
+from benchmark.core.types import TASKS, Split
 from benchmark.engines import choosing
-from benchmark.engines.choosing import Engine, equip
+from benchmark.engines.choosing import equip
 from benchmark.engines.installed import uninstall
 from benchmark.engines.names import ENGINES
 from benchmark.models.metering import Meter
@@ -30,6 +31,13 @@ EXPORTING = ("onnxruntime", "openvino")
 def needs(engine):
     for package in choosing.PACKAGES.get(engine, ()):
         pytest.importorskip(package)
+
+
+def in_32_bits(modality):
+    """Return a toy as tasks are: engines need not know models of 64 bits."""
+    task = toys.TASKS[modality]()
+    x = task.test.x if modality == "text" else task.test.x.float()
+    return replace(task, model=task.model.float(), train=Split(x, task.train.y), test=Split(x, task.test.y))
 
 
 def fake(monkeypatch, change, name="fake"):
@@ -61,7 +69,7 @@ def own_cache(tmp_path, monkeypatch):
 @pytest.mark.parametrize("modality", toys.TASKS)
 def test_an_engine_answers_as_the_model_for_any_number_of_rows(engine, modality):
     needs(engine)
-    task = toys.TASKS[modality]()
+    task = in_32_bits(modality)
     if engine == "channels_last" and modality != "image":
         with pytest.raises(UsageError, match="is for images"):
             equip(task, engine)
@@ -143,7 +151,8 @@ def test_an_engine_that_cannot_run_a_model_is_refused_and_auto_goes_on(monkeypat
     task = toys.table()
     with pytest.raises(UsageError, match="fake cannot run Sequential: RuntimeError: no such operator"):
         equip(task, "fake")
-    assert equip(task, "auto") == Engine("eager", 0.0, pytest.approx({"eager": 0}, abs=10))
+    found = equip(task, "auto")
+    assert (found.name, found.difference, set(found.milliseconds)) == ("eager", 0.0, {"eager"})
 
 
 @pytest.mark.usefixtures("own_cache")
@@ -170,7 +179,9 @@ def test_an_engine_that_is_not_installed_is_said(monkeypatch, capsys):
     words = ["run", "--task", "nap_mlp", "--source", "synthetic", "--methods", "random", "--preset", "quick"]
     assert main([*words, "--engine", "openvino"]) == 2
     assert "--engine openvino needs openvino: pip install 'deepfaith-benchmark[openvino]'" in capsys.readouterr().err
-    assert main([*words, "--engine", "tensorrt"]) == 2
+    with pytest.raises(SystemExit) as ended:
+        main([*words, "--engine", "tensorrt"])
+    assert ended.value.code == 2
     assert main([*words, "--engine", "auto"]) == 0
 
 
