@@ -206,7 +206,8 @@ def plan_task(
             method, reason = suited(method_for(choice, preset, tuned), spec, choice.name, choice.label)
             params = parameters(method)
         except UntunedError as error:
-            params, reason = dict(choice.given), str(error)
+            _, unfit = suited(METHODS.get(choice.name)(), spec, choice.name, choice.label)
+            params, reason = dict(choice.given), unfit or str(error)
         cell = Cell(located.source, name, choice.name, params, seed, limit, precision, device, preset, model, split)
         if any(cell.key == other.key for other, _ in cells):
             continue  # the same method, once with its defaults spelt out

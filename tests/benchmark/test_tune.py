@@ -201,6 +201,8 @@ def test_tuning_is_resumed_and_runs(here, capsys):
     assert "kernel_shap[tuned=60]" in said
     assert "lime[tuned=60], occlusion[tuned=60]" in said, "in one line"
     assert ": was not tuned on nap_mlp, but kernel_shap, saliency: run python -m benchmark tune" in said
+    unfit = next(line for line in said.splitlines() if "grad_cam[tuned=60]" in line)
+    assert unfit.endswith(": explains image, not table"), "tuning it would not help"
     stored, problems = RecordStore(here / "results").scan("synthetic", "nap_mlp")
     assert not problems
     by_label = {record.label: record for record in stored}
