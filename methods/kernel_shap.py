@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import combinations
 from math import comb
 from typing import ClassVar, Self
@@ -115,9 +116,23 @@ def shapley_subsets(count: int, samples: int, seed: int) -> tuple[Tensor, Tensor
         samples: rows that may be asked.
         seed: of the draws.
     """
+    present, weights, mass, left = _whole_sizes(count, samples)
+    if not mass or left <= 0:
+        return present, weights
+    drawn, times = _drawn(count, mass, left, seed)
+    return torch.cat([present, drawn]), torch.cat([weights, times * sum(mass.values()) / times.sum()])
+
+
+@lru_cache(maxsize=256)
+def _whole_sizes(count: int, samples: int) -> tuple[Tensor, Tensor, dict[int, float], int]:
+    """Return the subsets that are taken whole and their weights, the masses of the other sizes, and what rows are left.
+
+    The same for each input of so many players: a text has as many as words.
+    """
     sizes = list(range(1, count // 2 + 1))
     mass = {size: (count - 1) / (size * (count - size)) * (1 if 2 * size == count else 2) for size in sizes}
-    left, whole, weights = min(samples, 2**count - 2), list[Tensor](), list[Tensor]()
+    left = min(samples, 2**count - 2)
+    whole, weights = [torch.zeros(0, count, dtype=torch.bool)], [torch.zeros(0, dtype=torch.float64)]
     while sizes:
         size = sizes[0]
         sets = comb(count, size) * (1 if 2 * size == count else 2)
@@ -128,11 +143,7 @@ def shapley_subsets(count: int, samples: int, seed: int) -> tuple[Tensor, Tensor
         whole.append(present if 2 * size == count else torch.cat([present, ~present]))
         weights.append(torch.full((sets,), mass[size] / sets, dtype=torch.float64))
         left, sizes = left - sets, sizes[1:]
-    if sizes and left > 0:
-        present, times = _drawn(count, {size: mass[size] for size in sizes}, left, seed)
-        whole.append(present)
-        weights.append(times * sum(mass[size] for size in sizes) / times.sum())
-    return torch.cat(whole), torch.cat(weights)
+    return torch.cat(whole), torch.cat(weights), {size: mass[size] for size in sizes}, left
 
 
 def _drawn(count: int, mass: dict[int, float], left: int, seed: int) -> tuple[Tensor, Tensor]:
