@@ -65,8 +65,8 @@ def class_rankings(
         One ranking a board, in the order of `leaderboards.rank.rankings`.
 
     Raises:
-        UsageError: no record has such settings, they were chosen on data of another source, or none of the methods
-            that are selected has a choice in the class.
+        UsageError: no record has such settings, or none of the methods that are selected; they were chosen on data of
+            another source; or none of the methods that are selected has a choice in the class.
         GapError: a method has no record with them, and `partial` is False.
     """
     of_source = [record for task, each in _by_task(records).items() for record in of_its_source(each, tuned[task])]
@@ -90,6 +90,14 @@ def class_rankings(
     for _, made in boards:
         of_board = [record for record in made.records if record.label in kept]
         expected = [label for label in made.methods if label in kept]
+        if not of_board and not expected:
+            continue  # of the methods that are selected none is for this task
+        if not of_board:
+            asked = ",".join(f"{label}[tuned={name}]" for label in expected)
+            raise UsageError(
+                f"no record here has the settings that were chosen for the class {name} of {few(expected, NAMED)}: run "
+                f"python -m benchmark run --methods '{asked}' first"
+            )
         settings = {label: made.cost_class.settings[label] for label in expected}
         stated = replace(made.cost_class, settings=settings)
         groups = dict.fromkeys(groups_of(of_board).values()) or [PAPER]

@@ -177,6 +177,12 @@ def test_a_method_that_does_not_enter_the_class_is_said_and_not_unknown():
         class_rankings(records(), {TASK: tuned()}, "5", methods="limes")
 
 
+def test_a_selection_without_records_says_what_to_run():
+    without = [each for each in records() if each.cell.method != "fastshap"]
+    with pytest.raises(UsageError, match=r"chosen for the class 60 of fastshap: run .*'fastshap\[tuned=60\]' first"):
+        class_rankings(without, {TASK: tuned()}, "60", methods="fastshap")
+
+
 def test_rows_beyond_the_class_are_said():
     found = [each for each in records() if each.label != "lime[n_samples=60]"]
     made = board_of([*found, record("lime", 61, 2, n_samples=60)])
