@@ -87,7 +87,7 @@ def class_rankings(
             f"{few(sorted(kept), NAMED)} stands on no board of the class {name}: no settings were chosen there"
         )
     ranked = []
-    for _, made in boards:
+    for first, made in boards:
         of_board = [record for record in made.records if record.label in kept]
         expected = [label for label in made.methods if label in kept]
         if not of_board and not expected:
@@ -96,7 +96,8 @@ def class_rankings(
             asked = ",".join(f"{label}[tuned={name}]" for label in expected)
             raise UsageError(
                 f"no record here has the settings that were chosen for the class {name} of {few(expected, NAMED)}: run "
-                f"python -m benchmark run --methods '{asked}' first"
+                f"python -m benchmark run --task {first.cell.task} --methods '{asked}' --source {first.cell.source} "
+                "first"
             )
         settings = {label: made.cost_class.settings[label] for label in expected}
         stated = replace(made.cost_class, settings=settings)

@@ -179,8 +179,15 @@ def test_a_method_that_does_not_enter_the_class_is_said_and_not_unknown():
 
 def test_a_selection_without_records_says_what_to_run():
     without = [each for each in records() if each.cell.method != "fastshap"]
-    with pytest.raises(UsageError, match=r"chosen for the class 60 of fastshap: run .*'fastshap\[tuned=60\]' first"):
+    with pytest.raises(UsageError, match=rf"--task {TASK} --methods 'fastshap\[tuned=60\]' --source real first$"):
         class_rankings(without, {TASK: tuned()}, "60", methods="fastshap")
+
+
+def test_a_task_where_no_selected_method_was_tuned_has_no_board():
+    there = {name: by_class for name, by_class in CHOSEN.items() if name != "lime"}
+    both = {TASK: tuned(), "wcd_mlp": replace(tuned(there), task="wcd_mlp")}
+    found = [*records(), *records(task="wcd_mlp")]
+    assert [each.board.task for each in class_rankings(found, both, "60", methods="lime")] == [TASK]
 
 
 def test_rows_beyond_the_class_are_said():
