@@ -134,10 +134,11 @@ def players(task: Task, x: Tensor) -> Tensor:
     return torch.where(valid, valid.cumsum(0) - 1, -1)
 
 
-def by_players(game: Game, task: Task, seed: int, weigh: Callable[[Value, int, int], Tensor]) -> Attribute:
+def one_by_one(game: Game, task: Task, seed: int, weigh: Callable[[Value, int, int], Tensor]) -> Attribute:
     """Return an explainer that weighs the players of each input on its own, under a seed of its content.
 
-    A player's weight is shared out evenly among its features.
+    A player's weight is shared out evenly among its features. Where all subsets of an input are known before any is
+    asked, `methods.surrogates.together` is faster.
 
     Args:
         game: is asked.
@@ -149,23 +150,32 @@ def by_players(game: Game, task: Task, seed: int, weigh: Callable[[Value, int, i
     def explain_sample(x: Tensor, target: Tensor, sample_seed: int) -> Tensor:
         """Return the attribution (G,) of one sample: x (1, ...), target (1,)."""
         player = players(task, x)  # (G,)
-        count = int(player.max()) + 1
-        column = player.clamp(min=0)
 
         def value(present: Tensor) -> Tensor:
             rows = max(1, CHUNK_FEATURES // task.n_features)
             answers = []
             for part in present.split(rows):
                 repeated = x.repeat(len(part), *[1] * (x.dim() - 1))
-                answers.append(game(part[:, column], repeated, target.repeat(len(part))))
+                answers.append(game(part[:, player.clamp(min=0)], repeated, target.repeat(len(part))))
             return torch.cat(answers)
 
-        weights = weigh(value, count, sample_seed).to(x.device)
-        size = torch.bincount(column, minlength=count).clamp(min=1) if task.modality == "image" else 1
-        return (weights / size)[column].masked_fill(player < 0, 0.0)
+        return spread(weigh(value, int(player.max()) + 1, sample_seed), player, task)
 
     def explain(x: Tensor, target: Tensor) -> Tensor:
         seeds = content_seeds(seed, x)
         return torch.stack([explain_sample(x[i : i + 1], target[i : i + 1], own) for i, own in enumerate(seeds)])
 
     return explain
+
+
+def spread(weights: Tensor, player: Tensor, task: Task) -> Tensor:
+    """Return attributions (..., G): weights (..., players), shared out among the features of each player.
+
+    Args:
+        weights: on any device.
+        player: of each feature (G,), or -1 for padding.
+        task: an image's players have several features, others one.
+    """
+    column = player.clamp(min=0)
+    size = torch.bincount(column).clamp(min=1) if task.modality == "image" else 1
+    return (weights.to(player.device) / size)[..., column].masked_fill(player < 0, 0.0)

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import combinations
 from math import comb
 from typing import ClassVar, Self
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from benchmark.core.parameters import Space, bounded, parameters, with_defaults
 from benchmark.core.types import METHODS, Attribute, Method, Task, TaskSpec, Told
 from benchmark.models.outputs import OUTPUTS
-from methods.game import REMOVALS, Game, Value, by_players, no_deletion
+from methods.game import REMOVALS, Game, Value, no_deletion, one_by_one
 from methods.lime import SAMPLES, captum_weights
+from methods.surrogates import Subsets, together
 
 
 @METHODS.register("kernel_shap", kind="baseline", modalities=("table", "text", "image"))
@@ -67,25 +70,38 @@ class KernelShap(Method):
     def prepare(self, task: Task, seed: int) -> Attribute:
         """See `Method`."""
         game, samples = Game(task, self.output, self.removal), parameters(self.resolved(task))["n_samples"]
-        if self.estimator == "captum":
-            from captum.attr import KernelShap as CaptumKernelShap
+        if self.estimator == "shap":
+            return together(game, task, seed, Efficient(samples))
+        from captum.attr import KernelShap as CaptumKernelShap
 
-            captum = captum_weights(CaptumKernelShap(game), samples, task.n_features)
+        captum = captum_weights(CaptumKernelShap(game), samples, task.n_features)
 
         def weigh(value: Value, count: int, sample_seed: int) -> Tensor:
-            device = task.train.x.device
-            if count == 1:  # no subset is left to draw
-                whole, none = value(torch.tensor([[1.0], [0.0]], device=device))
-                return (whole - none).unsqueeze(0)
-            if self.estimator == "captum":
+            if count > 1:
                 return captum(value, count, sample_seed)
-            present, weights = shapley_subsets(count, samples, sample_seed)
-            ends = torch.tensor([[True], [False]]).expand(2, count)
-            answers = value(torch.cat([ends, present]).to(device))
-            values = answers.double().cpu()
-            return efficient(present.double(), values[2:], weights, values[0], values[1]).to(answers.dtype)
+            whole, none = value(torch.tensor([[1.0], [0.0]], device=task.train.x.device))
+            return (whole - none).unsqueeze(0)  # no subset is left to draw
 
-        return by_players(game, task, seed, weigh)
+        return one_by_one(game, task, seed, weigh)
+
+
+@dataclass(frozen=True)
+class Efficient:
+    """The surrogate of the package shap, see `methods.surrogates.Surrogate`; all players and none are asked first."""
+
+    samples: int
+
+    def draw(self, count: int, seed: int) -> Subsets:
+        """See `Surrogate`."""
+        ends = torch.tensor([[True], [False]]).expand(2, count)
+        if count == 1:
+            return ends, torch.zeros(2, dtype=torch.float64)
+        present, weights = shapley_subsets(count, self.samples, seed)
+        return torch.cat([ends, present]), torch.cat([torch.zeros(2, dtype=torch.float64), weights])
+
+    def fit(self, present: Tensor, weights: Tensor, answers: Tensor) -> Tensor:
+        """See `Surrogate`."""
+        return efficient(present[:, 2:], answers[:, 2:], weights[:, 2:], answers[:, 0], answers[:, 1])
 
 
 def shapley_subsets(count: int, samples: int, seed: int) -> tuple[Tensor, Tensor]:
@@ -100,9 +116,23 @@ def shapley_subsets(count: int, samples: int, seed: int) -> tuple[Tensor, Tensor
         samples: rows that may be asked.
         seed: of the draws.
     """
+    present, weights, mass, left = _whole_sizes(count, samples)
+    if not mass or left <= 0:
+        return present, weights
+    drawn, times = _drawn(count, mass, left, seed)
+    return torch.cat([present, drawn]), torch.cat([weights, times * sum(mass.values()) / times.sum()])
+
+
+@lru_cache(maxsize=256)
+def _whole_sizes(count: int, samples: int) -> tuple[Tensor, Tensor, dict[int, float], int]:
+    """Return the subsets that are taken whole and their weights, the masses of the other sizes, and what rows are left.
+
+    The same for each input of so many players: a text has as many as words.
+    """
     sizes = list(range(1, count // 2 + 1))
     mass = {size: (count - 1) / (size * (count - size)) * (1 if 2 * size == count else 2) for size in sizes}
-    left, whole, weights = min(samples, 2**count - 2), list[Tensor](), list[Tensor]()
+    left = min(samples, 2**count - 2)
+    whole, weights = [torch.zeros(0, count, dtype=torch.bool)], [torch.zeros(0, dtype=torch.float64)]
     while sizes:
         size = sizes[0]
         sets = comb(count, size) * (1 if 2 * size == count else 2)
@@ -113,11 +143,7 @@ def shapley_subsets(count: int, samples: int, seed: int) -> tuple[Tensor, Tensor
         whole.append(present if 2 * size == count else torch.cat([present, ~present]))
         weights.append(torch.full((sets,), mass[size] / sets, dtype=torch.float64))
         left, sizes = left - sets, sizes[1:]
-    if sizes and left > 0:
-        present, times = _drawn(count, {size: mass[size] for size in sizes}, left, seed)
-        whole.append(present)
-        weights.append(times * sum(mass[size] for size in sizes) / times.sum())
-    return torch.cat(whole), torch.cat(weights)
+    return torch.cat(whole), torch.cat(weights), {size: mass[size] for size in sizes}, left
 
 
 def _drawn(count: int, mass: dict[int, float], left: int, seed: int) -> tuple[Tensor, Tensor]:
@@ -129,31 +155,36 @@ def _drawn(count: int, mass: dict[int, float], left: int, seed: int) -> tuple[Te
     keys = torch.rand(4 * pairs, count, generator=generator)
     present = keys.argsort(1).argsort(1) < drawn.unsqueeze(1)
     first = present ^ (~present[:, :1])  # of a set and its complement the one that holds the first player
-    _, which = torch.unique(first, dim=0, return_inverse=True)
-    different = torch.zeros(len(which), dtype=torch.bool)
-    seen: dict[int, int] = {}
-    for at, each in enumerate(which.tolist()):
-        if each not in seen:
-            if len(seen) == pairs:
-                break
-            seen[each] = at
-        different[at] = True
-    names, times = which[different].unique(return_counts=True)
-    kept = first[torch.tensor([seen[name] for name in names.tolist()])]
+    packed = np.packbits(first.numpy(), axis=1)
+    names = packed.view(f"V{packed.shape[1]}").ravel()
+    _, begins, which = np.unique(names, return_index=True, return_inverse=True)
+    begins = np.sort(begins)
+    end = begins[pairs] if len(begins) > pairs else len(which)  # of as many different pairs as fit
+    _, at, times = np.unique(which[:end], return_index=True, return_counts=True)
+    kept, counts = first[torch.from_numpy(at)], torch.from_numpy(times).double()
     if left == 1:  # there is no room for the complement
-        return kept, times.double()
-    return torch.cat([kept, ~kept]), times.double().repeat(2)
+        return kept, counts
+    return torch.cat([kept, ~kept]), counts.repeat(2)
 
 
 def efficient(z: Tensor, values: Tensor, weights: Tensor, whole: Tensor, none: Tensor) -> Tensor:
-    """Return the weights (players,) of the regression of values (m,) on z (m, players) that sum to whole - none.
+    """Return the weights (b, players) of regressions of values (b, m) on z (b, m, players) that sum to whole - none.
 
     Solved where weights sum to 0, after an even share of the sum is taken off. Where subsets are too few, the solution
     of least length is taken.
+
+    Args:
+        z: players that are present, 1 or 0.
+        values: of the subsets.
+        weights: of the subsets (b, m).
+        whole: value (b,) of all players.
+        none: value (b,) of none.
     """
-    share = (whole - none) / z.shape[1]
-    rest = values - none - z.sum(1) * share
-    centred = z - z.mean(1, keepdim=True)
-    root = weights.sqrt().unsqueeze(1)
-    solution = torch.linalg.lstsq(root * centred, root * rest.unsqueeze(1), driver="gelsd").solution[:, 0]
-    return solution - solution.mean() + share
+    share = ((whole - none) / z.shape[2]).unsqueeze(1)  # (b, 1)
+    if not z.shape[1]:  # of one player, whose weight is the whole sum
+        return share
+    rest = values - none.unsqueeze(1) - z.sum(2) * share
+    root = weights.sqrt().unsqueeze(2)
+    centred = root * (z - z.mean(2, keepdim=True))
+    solution = torch.linalg.lstsq(centred, root * rest.unsqueeze(2), driver="gelsd").solution.squeeze(2)
+    return solution - solution.mean(1, keepdim=True) + share

@@ -13,7 +13,8 @@ from benchmark.core.parameters import Space, bounded, parameters, with_defaults
 from benchmark.core.seeding import seeded
 from benchmark.core.types import METHODS, Attribute, Method, Modality, Task, TaskSpec, Told
 from benchmark.models.outputs import OUTPUTS
-from methods.game import CHUNK_FEATURES, REMOVALS, Game, Value, by_players, no_deletion
+from methods.game import CHUNK_FEATURES, REMOVALS, Game, Value, no_deletion, one_by_one
+from methods.surrogates import Subsets, together
 
 SAMPLES: dict[Modality, int] = {"table": 100, "text": 400, "image": 1000}
 COSINE_WIDTH: dict[Modality, float] = {"text": 0.25, "image": 0.25}
@@ -78,19 +79,30 @@ class Lime(Method):
             from captum.attr import Lime as CaptumLime
 
             explainer = CaptumLime(game, SkLearnLasso(alpha=penalty))
-            return by_players(game, task, seed, captum_weights(explainer, samples, task.n_features))
+            return one_by_one(game, task, seed, captum_weights(explainer, samples, task.n_features))
+        return together(game, task, seed, Ridge(task.modality, samples, penalty))
 
-        def weigh(value: Value, count: int, sample_seed: int) -> Tensor:
-            present = subsets(task.modality, samples, count, sample_seed)
-            answers = value(present.to(task.train.x.device))
-            weights = ridge(present.double(), answers.double().cpu(), kernel(task.modality, present), penalty)
-            return weights.to(answers.dtype)
 
-        return by_players(game, task, seed, weigh)
+@dataclass(frozen=True)
+class Ridge:
+    """The surrogate of the authors' package, see `methods.surrogates.Surrogate`: random subsets, kernel, ridge."""
+
+    modality: Modality
+    samples: int
+    penalty: float = 1.0
+
+    def draw(self, count: int, seed: int) -> Subsets:
+        """See `Surrogate`."""
+        present = subsets(self.modality, self.samples, count, seed)
+        return present, kernel(self.modality, present)
+
+    def fit(self, present: Tensor, weights: Tensor, answers: Tensor) -> Tensor:
+        """See `Surrogate`."""
+        return ridge(present, answers, weights, self.penalty)
 
 
 def captum_weights(explainer: Any, samples: int, features: int) -> Any:
-    """Return the weights that an explainer of Captum gives players, as `by_players` asks for them.
+    """Return the weights that an explainer of Captum gives players, as `one_by_one` asks for them.
 
     Captum draws from torch's global generator, hence under a seed and one sample at a time. Its lasso takes at most a
     thousand steps, and would say so for each input where these do not suffice.
@@ -139,9 +151,9 @@ def kernel(modality: Modality, present: Tensor) -> Tensor:
 
 
 def ridge(z: Tensor, values: Tensor, weights: Tensor, penalty: float) -> Tensor:
-    """Return the coefficients (players,) of a weighted ridge regression of values (n,) on z (n, players)."""
-    share = weights / weights.sum()
-    z, values = z - share @ z, values - share @ values
-    weighted = z * weights.unsqueeze(1)
-    normal = z.T @ weighted + penalty * torch.eye(z.shape[1], dtype=z.dtype)
-    return torch.linalg.lstsq(normal, (weighted.T @ values).unsqueeze(1), driver="gelsd").solution[:, 0]
+    """Return the coefficients (b, players) of weighted ridge regressions of values (b, n) on z (b, n, players)."""
+    share = (weights / weights.sum(1, keepdim=True)).unsqueeze(1)  # (b, 1, n)
+    z, values = z - share @ z, values.unsqueeze(2) - share @ values.unsqueeze(2)
+    weighted = (z * weights.unsqueeze(2)).mT
+    normal = weighted @ z + penalty * torch.eye(z.shape[2], dtype=z.dtype)
+    return torch.linalg.lstsq(normal, weighted @ values, driver="gelsd").solution.squeeze(2)

@@ -20,6 +20,7 @@ COLUMN = {
     "benchmark.statistics": -1,
     "benchmark.records": 0.5,
     "benchmark.models": 0,
+    "benchmark.engines": 1.5,
     "benchmark.scoring": -1,
     "benchmark.metrics": -2,
     "benchmark.modalities": 0,

@@ -17,6 +17,7 @@ LAYERS = [  # a folder imports from those above it in this list, and from itself
     "benchmark.processes",
     "benchmark.data",
     "benchmark.models",
+    "benchmark.engines",
     "benchmark.records",
     "benchmark.scoring",
     "benchmark.metrics",

@@ -71,7 +71,7 @@ def record_of(
         provenance=RecordProvenance(
             task.provenance.data,
             task.provenance.model,
-            environment(device, compiled=False),
+            environment(device),
             Packing(**evaluator.masked_model.batching.packing()),
         ),
         evidence=evidence_of(evaluation),

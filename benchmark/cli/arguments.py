@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from benchmark.core.errors import UsageError
 from benchmark.core.selection import select_labels
 from benchmark.core.types import PACKAGES, TASKS
+from benchmark.engines.names import EAGER
 from benchmark.running.presets import PRESETS
 from benchmark.scoring.metrics import TEN
 
@@ -66,7 +67,7 @@ def settings_of(arguments: argparse.Namespace, root: Path, metrics: Sequence[str
         packages=PACKAGES,
         included=tuple(arguments.include),
         root=root.absolute(),
-        compiled=given.get("compile", False),
+        engine=given.get("engine", EAGER),
         allow_weak=arguments.allow_weak_model,
         task_files=arguments.task_files,
     ).settled()

@@ -36,6 +36,7 @@ from benchmark.cli.studies.tune import add_tune
 from benchmark.core.errors import BenchmarkError, UsageError
 from benchmark.core.registry import Registry
 from benchmark.core.types import METHODS
+from benchmark.engines.names import AUTO, CHOICES
 from benchmark.plugins.discovery import discover_all
 from benchmark.plugins.task_files import with_task_files
 from benchmark.processes.allocation import keep_freed_memory
@@ -161,7 +162,9 @@ def build_parser() -> argparse.ArgumentParser:
     add_workers(run)
     run.add_argument("--precision", choices=("fp32", "bf16"), default="fp32",
                      help="of the model's forwards while it is probed; boards never mix them")  # fmt: skip
-    run.add_argument("--compile", action="store_true", help="run the model through torch.compile while it is probed")
+    run.add_argument("--engine", choices=CHOICES, default=AUTO,
+                     help="what answers for the model where no gradients are asked: auto (default) takes the fastest "
+                     "that is installed and answers as the model does, within 1e-5 of a probability")  # fmt: skip
     add_out(run)
     run.add_argument("--overwrite", choices=("never", "missing", "always"), default="missing",
                      help="never: keep all that is there; missing: compute what is missing, stale or failed (default); "

@@ -111,8 +111,6 @@ def model_digest(model: nn.Module, rows: Iterable[Tensor]) -> str:
     parts = [tensors_digest(state), layers, [source_digest(module) for module in modules if _counts(module)]]
     if any(map(_is_opaque, model.modules())) or any(map(_is_hooked, model.children())):
         parts.append(_answers(model, rows))
-    if getattr(model, "_compiled_call_impl", None) is not None:
-        parts.append("compiled")
     return _hash(parts)
 
 

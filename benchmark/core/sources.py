@@ -35,7 +35,7 @@ def cache_folder() -> Path:
         return Path(tempfile.gettempdir()) / f"deepfaith-benchmark-{os.getuid()}"
 
 
-KINDS = ("models", "data", "downloads", "explainers", "explanations", "shared")
+KINDS = ("models", "data", "downloads", "engines", "explainers", "explanations", "shared")
 """Folders of the cache folder, each of which holds entries of one kind."""
 LIMIT_GB = 20.0
 

@@ -31,8 +31,9 @@ class Environment(Checked):
 
     `created` is a time in UTC (ISO 8601), `code` a digest of all source files, `commit` that of the checkout, if any,
     `versions` those of Python and the packages a score may depend on. `device` is the name of the GPU, or cpu;
-    `peak_bytes` the most memory that was held on it, or by the process; `compiled` tells whether torch compiled the
-    model.
+    `peak_bytes` the most memory that was held on it, or by the process; `engine` is what answered for the
+    model where no gradients were asked, and `difference` the largest of a probability from the model's own, on rows
+    that both were asked.
     """
 
     created: str = UNKNOWN
@@ -44,7 +45,8 @@ class Environment(Checked):
     device: str = UNKNOWN
     threads: int | None = None
     peak_bytes: int | None = None
-    compiled: bool = False
+    engine: str = "eager"
+    difference: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -92,7 +94,7 @@ class RecordProvenance(Provenance):
             return cls(
                 data=_made(DataProvenance, parts.get("data", {})),
                 model=ModelProvenance.of(parts.get("model", {})),
-                environment=_made(Environment, parts.get("environment", {})),
+                environment=_made(Environment, _of_now(parts.get("environment", {}))),
                 packing=_made(Packing, parts.get("packing", {})),
                 traceback=parts.get("traceback", ""),
             )
@@ -103,6 +105,12 @@ class RecordProvenance(Provenance):
 def _known(values: dict[str, Any]) -> dict[str, Any]:
     """Return the values that say something."""
     return {name: value for name, value in values.items() if value not in (None, UNKNOWN, "", {})}
+
+
+def _of_now(environment: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a record says of the machine in the words of now: it once said whether torch compiled the model."""
+    compiled = {"engine": "compile"} if environment.get("compiled") is True else {}
+    return {key: value for key, value in environment.items() if key != "compiled"} | compiled
 
 
 def _made(kind: type[P], values: dict[str, Any]) -> P:
@@ -154,12 +162,13 @@ def git_commit() -> str | None:
     return git("rev-parse", "HEAD").strip() + ("+changes" if git("status", "--porcelain") else "")
 
 
-def environment(device: str, compiled: bool) -> Environment:
+def environment(device: str, engine: str = "eager", difference: float = 0.0) -> Environment:
     """Return what a record made now by this process says of the program and the machine.
 
     Args:
         device: what the model runs on: cpu or cuda.
-        compiled: whether torch compiled the model.
+        engine: what answers for the model.
+        difference: see `Environment`.
     """
     import torch
 
@@ -175,5 +184,6 @@ def environment(device: str, compiled: bool) -> Environment:
         device=torch.cuda.get_device_name() if cuda else "cpu",
         threads=torch.get_num_threads(),
         peak_bytes=torch.cuda.max_memory_allocated() if cuda else peak_of_process,
-        compiled=compiled,
+        engine=engine,
+        difference=difference,
     )

@@ -28,6 +28,7 @@ from benchmark.running.settings import (
 )
 
 if TYPE_CHECKING:
+    from benchmark.engines.choosing import Engine
     from benchmark.scoring.evaluator import Evaluator
 
 identity_of_task = lru_cache(maxsize=1)(task_identity)
@@ -42,14 +43,27 @@ class Basis:
     located: Located
     preset: str
     device: str
-    compiled: bool
+    engine: str
+    precision: Precision = "fp32"
     model: int = 0
     split: str = "test"
 
 
 def task_for(cell: Cell, located: Located, settings: Settings) -> Task:
     """Return the built task of a cell; made once in a process."""
-    return _task(Basis(cell.task, located, cell.preset, settings.device, settings.compiled, cell.model, cell.split))
+    return _built(cell, located, settings)[0]
+
+
+def engine_for(cell: Cell, located: Located, settings: Settings) -> Engine:
+    """Return what answers for the model of a cell's task."""
+    return _built(cell, located, settings)[1]
+
+
+def _built(cell: Cell, located: Located, settings: Settings) -> tuple[Task, Engine]:
+    basis = Basis(
+        cell.task, located, cell.preset, settings.device, settings.engine, cell.precision, cell.model, cell.split
+    )
+    return _task(basis)
 
 
 def forget_tasks() -> None:
@@ -69,7 +83,9 @@ def known_task(plan: PlannedTask, settings: Settings) -> Task | None:
 
 
 @lru_cache(maxsize=1)
-def _task(basis: Basis) -> Task:
+def _task(basis: Basis) -> tuple[Task, Engine]:
+    from benchmark.engines.choosing import equip
+
     made = TASKS.get(basis.task)
     try:
         task = spec_of(basis.task, basis.model).build(basis.located, basis.task, basis.device)
@@ -84,9 +100,7 @@ def _task(basis: Basis) -> Task:
         from benchmark.scoring.isolation import for_tuning
 
         task = for_tuning(task)
-    if basis.compiled:
-        task.model.compile()
-    return task
+    return task, equip(task, basis.engine, basis.precision)
 
 
 def evaluator_for(cell: Cell, located: Located, metrics: tuple[str, ...], settings: Settings) -> Evaluator:
@@ -97,12 +111,12 @@ def evaluator_for(cell: Cell, located: Located, metrics: tuple[str, ...], settin
     """
     task = task_for(cell, located, settings)
     refuse_weak(task, settings.allow_weak)
-    return _evaluator(task, cell.seed, cell.limit, metrics, cell.precision, settings.compiled)
+    return _evaluator(task, cell.seed, cell.limit, metrics, cell.precision, settings.engine)
 
 
 @lru_cache(maxsize=1)
 def _evaluator(
-    task: Task, seed: int, limit: int | None, metrics: tuple[str, ...], precision: Precision, compiled: bool
+    task: Task, seed: int, limit: int | None, metrics: tuple[str, ...], precision: Precision, engine: str
 ) -> Evaluator:
     from benchmark.core.store import SHARED
     from benchmark.models.metering import Cost
@@ -116,7 +130,7 @@ def _evaluator(
     model = model_digest(task.model, rows_near(task, task.train, asked))
     path = SHARED.path(
         task.name, task.name, rows_digest(asked), model, settings_digest(task), seed,
-        sorted(metrics), precision, compiled, device.partition(":")[0], source_digest("benchmark.scoring.evaluator"),
+        sorted(metrics), precision, engine, device.partition(":")[0], source_digest("benchmark.scoring.evaluator"),
         sorted((name, metric_digest(METRICS[name], METRICS.entry(name).module)) for name in metrics if name not in TEN),
     )  # fmt: skip
     shared, costs = SharedPredictions.load(path, device)

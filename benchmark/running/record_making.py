@@ -13,7 +13,7 @@ from benchmark.core.identity import (
 from benchmark.core.types import METHODS
 from benchmark.modalities.building import task_facts
 from benchmark.records.record import Record
-from benchmark.running.built import evaluator_for, forget_tasks
+from benchmark.running.built import engine_for, evaluator_for, forget_tasks
 from benchmark.running.jobs import Job, identity_of, method_of
 from benchmark.running.plan import metric_facts
 from benchmark.running.presets import PRESETS
@@ -44,7 +44,8 @@ def make_record(job: Job) -> tuple[Record, list[dict[str, Any]]]:
     evaluator = evaluator_for(job.cell, job.located, job.metrics, job.settings)
     task, entry, method = evaluator.task, METHODS.entry(job.choice.name), method_of(job.cell)
     kind = entry.facts.get("kind", "other")
-    machine = environment(job.settings.device, job.settings.compiled)
+    engine = engine_for(job.cell, job.located, job.settings)
+    machine = environment(job.settings.device, engine.name, engine.difference)
     provenance = RecordProvenance(task.provenance.data, task.provenance.model, machine)
     blank = Record(
         job.cell,

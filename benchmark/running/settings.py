@@ -9,6 +9,7 @@ from typing import Literal
 
 from benchmark.core.errors import UsageError
 from benchmark.core.types import METHODS, TASKS
+from benchmark.engines.names import EAGER
 from benchmark.plugins.discovery import discover_plugins
 from benchmark.plugins.task_files import include_task
 from benchmark.processes.allocation import keep_freed_memory
@@ -22,7 +23,7 @@ class Settings:
     """How cells are run. `packages`, `included` and `task_files` say where workers find methods and tasks.
 
     `task_files` are `FILE.py:NAME`, as `--task` takes them. `device` is auto, cpu or cuda; `jobs` None means one worker
-    a core, or one for a GPU. `settled` fills in both.
+    a core, or one for a GPU. `settled` fills in both. `engine` is what answers for the model, see `benchmark.engines`.
     """
 
     metrics: tuple[str, ...]
@@ -32,7 +33,7 @@ class Settings:
     packages: tuple[str, ...]
     included: tuple[Path, ...]
     root: Path
-    compiled: bool = False
+    engine: str = EAGER
     allow_weak: bool = False
     task_files: tuple[str, ...] = ()
 

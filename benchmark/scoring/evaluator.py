@@ -29,7 +29,7 @@ import torch
 from torch import Tensor
 
 from benchmark.core.errors import DataError, UsageError
-from benchmark.core.seeding import method_seed
+from benchmark.core.seeding import method_seed, seed_for, seeded
 from benchmark.core.types import Attribute, Method, Precision, Task, TrainedExplainer
 from benchmark.models.metering import Cost, Meter
 from benchmark.scoring.access.explainer import PHASE, Explaining
@@ -182,10 +182,18 @@ class Evaluator:
     def _attribute(self, explain: Attribute, seed: int, meter: Meter) -> Tensor:
         """Return the attributions (N, G) of all samples."""
         with self.guard.watch(seed), meter.phase("attribute", self.task.model):
-            return torch.cat([self._attribute_batch(explain, rows) for rows in self._batches()]).to(self.device)
+            return torch.cat([self._attribute_batch(explain, rows, seed) for rows in self._batches()]).to(self.device)
 
-    def _attribute_batch(self, explain: Attribute, rows: slice) -> Tensor:
-        """Return the attributions (B, G) of a batch; 0 for samples that the model gave no finite answer about."""
+    def _attribute_batch(self, explain: Attribute, rows: slice, seed: int) -> Tensor:
+        """Return the attributions (B, G) of a batch; 0 for samples that the model gave no finite answer about.
+
+        What a method draws from the global generators follows from the batch alone, so that samples which are explained
+        in another process, without those before them, are explained alike.
+        """
+        with seeded(seed_for(seed, self.samples[rows.start])):
+            return self._explained(explain, rows)
+
+    def _explained(self, explain: Attribute, rows: slice) -> Tensor:
         answered = self.model_is_finite[rows]
         features = self.task.n_features
         if bool(answered.all()):  # copies: a method may change them

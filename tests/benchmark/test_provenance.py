@@ -74,11 +74,11 @@ def test_a_whole_number_is_a_number():
 
 
 def test_this_process_says_all_of_itself():
-    now = environment("cpu", compiled=True)
+    now = environment("cpu", "openvino", 1e-7)
     assert None not in (now.cpus, now.threads, now.peak_bytes)
     assert UNKNOWN not in (now.created, now.code, now.platform)
     assert {"python", "torch", "numpy"} <= now.versions.keys()
-    assert (now.device, now.compiled) == ("cpu", True)
+    assert (now.device, now.engine, now.difference) == ("cpu", "openvino", 1e-7)
     assert Environment(**vars(now)) == now
 
 

@@ -75,7 +75,8 @@ def test_draws_come_as_often_as_their_weight_says():
 
     def solved(samples, seed):
         present, weights = shapley_subsets(6, samples, seed)
-        return efficient(present.double(), ask(present), weights, *ends)
+        of_one = present.double(), ask(present), weights, *ends
+        return efficient(*[each.unsqueeze(0) for each in of_one])[0]
 
     exact = solved(62, 0)
     made = torch.stack([solved(30, seed) for seed in range(400)])

@@ -17,7 +17,7 @@ def test_the_ridge_is_that_of_scikit_learn(penalty):
     generator = np.random.default_rng(0)
     z, y, weights = generator.random((80, 6)) < 0.5, generator.normal(size=80), generator.random(80)
     theirs = Ridge(alpha=penalty, fit_intercept=True).fit(z, y, sample_weight=weights).coef_
-    ours = ridge(torch.tensor(z).double(), torch.tensor(y), torch.tensor(weights), penalty)
+    ours = ridge(torch.tensor(z)[None].double(), torch.tensor(y)[None], torch.tensor(weights)[None], penalty)[0]
     np.testing.assert_allclose(ours, theirs, atol=1e-9)
 
 

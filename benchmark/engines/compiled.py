@@ -1,0 +1,25 @@
+"""torch.compile, on CPUs with frozen weights, and on GPUs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from benchmark.core.types import Precision
+from benchmark.engines.engine import Exported, Forward
+
+
+def build(exported: Exported, rows: Tensor, precision: Precision) -> Forward:
+    """See `Builder`. It is compiled here, for any number of rows."""
+    options: dict[str, Any] = {"freezing": True} if rows.device.type == "cpu" else {}
+    compiled = torch.compile(exported.module, dynamic=True, options=options)
+
+    def forward(x: Tensor) -> Tensor:
+        with torch.autocast(x.device.type, torch.bfloat16, enabled=precision == "bf16"):
+            return compiled(x)
+
+    with torch.no_grad():
+        forward(rows)
+    return forward

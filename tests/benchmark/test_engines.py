@@ -1,0 +1,221 @@
+"""Engines answer as the model does, wherever they are used, and none that does not is used."""
+
+from __future__ import annotations
+
+import copy
+import json
+import sys
+import types
+from dataclasses import replace
+
+import pytest
+import torch
+
+from benchmark.cli.parser import main
+from benchmark.core.errors import UsageError
+from benchmark.core.identity import model_digest
+from benchmark.core.sources import Sources
+from benchmark.core.types import TASKS, Split
+from benchmark.engines import choosing
+from benchmark.engines.choosing import equip
+from benchmark.engines.installed import uninstall
+from benchmark.engines.names import ENGINES
+from benchmark.models.metering import Meter
+from benchmark.records.provenance import Environment, RecordProvenance
+from benchmark.scoring.evaluator import Evaluator
+from tests import toys
+
+EXPORTING = ("onnxruntime", "openvino")
+
+
+def needs(engine):
+    for package in choosing.PACKAGES.get(engine, ()):
+        pytest.importorskip(package)
+
+
+def in_32_bits(modality):
+    """Return a toy as tasks are: engines need not know models of 64 bits."""
+    task = toys.TASKS[modality]()
+    x = task.test.x if modality == "text" else task.test.x.float()
+    return replace(task, model=task.model.float(), train=Split(x, task.train.y), test=Split(x, task.test.y))
+
+
+def fake(monkeypatch, change, name="fake"):
+    """Register an engine that gives the model's logits, changed."""
+    module = types.ModuleType("tests.fake_engine")
+    module.asked = 0
+
+    def build(exported, rows, precision):
+        def forward(x):
+            module.asked += len(x)
+            return change(exported.module.forward(x))
+
+        return forward
+
+    module.build = build
+    monkeypatch.setitem(sys.modules, "tests.fake_engine", module)
+    monkeypatch.setitem(ENGINES, name, "tests.fake_engine")
+    monkeypatch.setitem(choosing.WORTH["cpu"], name, 0.0)
+    return module
+
+
+@pytest.fixture
+def own_cache(tmp_path, monkeypatch):
+    """Where no choice of an engine is remembered."""
+    monkeypatch.setenv("BENCHMARK_CACHE", str(tmp_path / "cache"))
+
+
+@pytest.mark.parametrize("engine", ["channels_last", *EXPORTING])
+@pytest.mark.parametrize("modality", toys.TASKS)
+def test_an_engine_answers_as_the_model_for_any_number_of_rows(engine, modality):
+    needs(engine)
+    task = in_32_bits(modality)
+    if engine == "channels_last" and modality != "image":
+        with pytest.raises(UsageError, match="is for images"):
+            equip(task, engine)
+        return
+    with torch.no_grad():
+        expected = task.model(task.test.x)
+    assert equip(task, engine).difference < 1e-5
+    with torch.no_grad():
+        for rows in (1, 2, 5, len(expected)):
+            assert torch.allclose(task.model(task.test.x[:rows]), expected[:rows], atol=1e-5)
+
+
+@pytest.mark.slow
+def test_torch_compile_answers_as_the_model():
+    task = toys.image()
+    with torch.no_grad():
+        expected = task.model(task.test.x)
+    assert equip(task, "compile").difference < 1e-5
+    with torch.no_grad():
+        for rows in (1, 3, len(expected)):
+            assert torch.allclose(task.model(task.test.x[:rows]), expected[:rows], atol=1e-6)
+
+
+def test_only_what_an_engine_gives_is_asked_of_it(monkeypatch):
+    module = fake(monkeypatch, lambda logits: logits)
+    task = toys.image()
+    equip(task, "fake")
+    module.asked, x = 0, task.test.x
+    task.model(x.clone().requires_grad_()).sum().backward()
+    assert module.asked == 0, "gradients"
+    with torch.no_grad():
+        task.model(x.float().double())
+        assert module.asked == len(x)
+        seen = []
+        hook = task.model[0].register_forward_hook(lambda *_: seen.append(1))
+        task.model(x)
+        hook.remove()
+        assert (seen, module.asked) == ([1], len(x)), "a layer"
+        with torch.autocast("cpu", torch.bfloat16), pytest.raises(RuntimeError):
+            task.model(x.float())  # by the model itself, which is of float64
+        assert module.asked == len(x)
+        meter = Meter()
+        with meter.phase("asking", task.model):
+            task.model(x)
+            assert module.asked == 2 * len(x)
+        assert meter.phases["asking"].forwards == len(x)
+        copied = copy.deepcopy(task.model)
+        copied(x)
+        assert module.asked == 2 * len(x), "a copy is another model"
+
+
+def test_the_digest_of_a_model_is_without_its_engine(monkeypatch):
+    fake(monkeypatch, lambda logits: logits)
+    task = toys.table()
+    before = model_digest(task.model, [task.test.x])
+    equip(task, "fake")
+    assert model_digest(task.model, [task.test.x]) == before
+
+
+@pytest.mark.usefixtures("own_cache")
+@pytest.mark.parametrize("change", [
+    lambda logits: logits + 1e-3 * torch.arange(3), lambda logits: logits * torch.nan, lambda logits: logits[:, :2],
+])  # fmt: skip
+def test_an_engine_that_answers_otherwise_is_refused(monkeypatch, change):
+    fake(monkeypatch, change)
+    task = toys.table()
+    with pytest.raises(UsageError, match=r"^toy: fake gives .* expected at most 1e-05; use --engine auto or eager$"):
+        equip(task, "fake")
+    assert task.model._compiled_call_impl is None
+    assert equip(task, "auto").name == "eager"
+
+
+@pytest.mark.usefixtures("own_cache")
+def test_an_engine_that_cannot_run_a_model_is_refused_and_auto_goes_on(monkeypatch):
+    def broken(logits):
+        raise RuntimeError("no such operator")
+
+    fake(monkeypatch, broken)
+    task = toys.table()
+    with pytest.raises(UsageError, match="fake cannot run Sequential: RuntimeError: no such operator"):
+        equip(task, "fake")
+    found = equip(task, "auto")
+    assert (found.name, found.difference, set(found.milliseconds)) == ("eager", 0.0, {"eager"})
+
+
+@pytest.mark.usefixtures("own_cache")
+def test_auto_takes_the_fastest_and_remembers_it(monkeypatch):
+    module = fake(monkeypatch, lambda logits: logits)
+    monkeypatch.setattr(choosing, "_timed", lambda forward, rows, repeats: 1.0 if "Trial" in repr(forward) else 0.5)
+    for name in ("channels_last", *EXPORTING, "compile"):
+        monkeypatch.setitem(choosing.WORTH["cpu"], name, float("inf"))
+    task = toys.table()
+    first = equip(task, "auto")
+    assert (first.name, set(first.milliseconds)) == ("fake", {"fake", "eager"})
+    monkeypatch.setattr(choosing.Trial, "choose", lambda self: pytest.fail("it was chosen before"))
+    module.asked = 0
+    assert equip(task, "auto") == first
+    with torch.no_grad():
+        task.model(task.test.x)
+    assert module.asked > len(task.test.x), "it was compared again, and asked"
+    uninstall(task.model)
+
+
+@pytest.mark.usefixtures("own_cache")
+def test_an_engine_that_is_not_installed_is_said(monkeypatch, capsys):
+    monkeypatch.setattr(choosing, "find_spec", lambda name: None)
+    words = ["run", "--task", "nap_mlp", "--source", "synthetic", "--methods", "random", "--preset", "quick"]
+    assert main([*words, "--engine", "openvino"]) == 2
+    assert "--engine openvino needs openvino: pip install 'deepfaith-benchmark[openvino]'" in capsys.readouterr().err
+    with pytest.raises(SystemExit) as ended:
+        main([*words, "--engine", "tensorrt"])
+    assert ended.value.code == 2
+    assert main([*words, "--engine", "auto"]) == 0
+
+
+def test_a_record_says_what_answered(tmp_path, monkeypatch, capsys):
+    fake(monkeypatch, lambda logits: logits + 1e-7 * torch.arange(logits.shape[1]))
+    monkeypatch.chdir(tmp_path)
+    words = ["run", "--task", "nap_mlp", "--source", "synthetic", "--methods", "random", "--preset", "quick"]
+    monkeypatch.setattr("benchmark.cli.parser.CHOICES", ("auto", "eager", "fake"))
+    assert main([*words, "--engine", "fake", "--jobs", "1"]) == 0
+    said = json.loads(next(tmp_path.glob("results/**/run.json")).read_text())["provenance"]["environment"]
+    assert said["engine"] == "fake"
+    assert 0 < said["difference"] < 1e-6
+    assert main([*words, "--engine", "eager"]) == 0
+    assert "1 kept" in capsys.readouterr().out, "another engine is no reason to compute it again"
+
+
+def test_records_of_before_say_it_in_their_words():
+    said = RecordProvenance.from_plain({"environment": {"compiled": True, "device": "cpu"}})
+    assert said.environment == Environment(device="cpu", engine="compile")
+    assert RecordProvenance.from_plain({"environment": {"compiled": False}}).environment == Environment()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("engine", EXPORTING)
+@pytest.mark.parametrize("name", TASKS.discover("benchmark.tasks") or TASKS.names())
+def test_scores_of_an_engine_are_those_of_eager_on_every_stand_in(engine, name):
+    needs(engine)
+    task = TASKS.get(name)().build(TASKS.get(name)().locate(Sources("synthetic")), name, "cpu")
+    samples = list(range(4))
+    attributions = torch.rand(len(samples), task.n_features, generator=torch.Generator().manual_seed(0))
+    expected = Evaluator(task, 0, samples).score(attributions).scores
+    assert equip(task, engine).difference <= 1e-5
+    try:
+        found = Evaluator(task, 0, samples).score(attributions).scores
+    finally:
+        uninstall(task.model)
+    assert torch.allclose(found, expected, atol=1e-5, equal_nan=True)
