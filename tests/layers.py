@@ -30,6 +30,7 @@ COLUMN = {
     "methods": 1,
     "benchmark.tuned": 1,
     "benchmark.running": 2,
+    "benchmark.scheduling": 2.2,
     "benchmark.tuning": 2.5,
     "benchmark.inspection": 0,
     "benchmark.testing": -1,

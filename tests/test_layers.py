@@ -27,6 +27,7 @@ LAYERS = [  # a folder imports from those above it in this list, and from itself
     "benchmark.learning",
     "benchmark.tuned",
     "benchmark.running",
+    "benchmark.scheduling",
     "benchmark.tuning",
     "benchmark.inspection",
     "benchmark.testing",

@@ -70,6 +70,7 @@ def settings_of(arguments: argparse.Namespace, root: Path, metrics: Sequence[str
         engine=given.get("engine", EAGER),
         allow_weak=arguments.allow_weak_model,
         task_files=arguments.task_files,
+        shard_size=given.get("shard_size"),
     ).settled()
 
 

@@ -165,6 +165,9 @@ def build_parser() -> argparse.ArgumentParser:
     run.add_argument("--engine", choices=CHOICES, default=AUTO,
                      help="what answers for the model where no gradients are asked: auto (default) takes the fastest "
                      "that is installed and answers as the model does, within 1e-5 of a probability")  # fmt: skip
+    run.add_argument("--shard-size", type=positive, metavar="N",
+                     help="samples that are computed and kept at once, rounded up to batches of the evaluator "
+                     "(default: what takes some minutes)")  # fmt: skip
     add_out(run)
     run.add_argument("--overwrite", choices=("never", "missing", "always"), default="missing",
                      help="never: keep all that is there; missing: compute what is missing, stale or failed (default); "

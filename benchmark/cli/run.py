@@ -28,8 +28,8 @@ def run_command(arguments: argparse.Namespace) -> int:
     stop_on_signals()
     with held():
         from benchmark.records.store import RecordStore
-        from benchmark.running.batch import planned, run_all
         from benchmark.running.plan import parse_methods
+        from benchmark.scheduling.batch import planned, run_all
 
     names = TASKS.select(arguments.task)
     choices = parse_methods(arguments.methods)

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import logging
-import time
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from itertools import islice
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -20,6 +18,7 @@ from benchmark.core.types import Precision, Task
 from benchmark.engines.engine import EngineError, Forward, build
 from benchmark.engines.installed import install, uninstall
 from benchmark.engines.names import AUTO, EAGER, ENGINES
+from benchmark.engines.timing import seconds_of
 from benchmark.models.batching import Batching, bare
 
 TOLERANCE: dict[Precision, float] = {"fp32": 1e-5, "bf16": 2e-2}
@@ -134,11 +133,11 @@ class Trial:
 
     def choose(self) -> Made:
         """Return the facts of the fastest engine that answers as the model does; no tensors."""
-        eager = _timed(bare(self.task.model), self.rows[:1], 1)
+        eager = seconds_of(bare(self.task.model), self.rows[:1], 1)
         rows = self._as_packed(eager)
         worth = WORTH.get(rows.device.type, {})
         candidates: dict[str, tuple[Forward, float]] = {EAGER: (self._eager, 0.0)}
-        milliseconds = {EAGER: _timed(self._eager, rows, 1) / len(rows) * 1e3}
+        milliseconds = {EAGER: seconds_of(self._eager, rows, 1) / len(rows) * 1e3}
         for name in ENGINES:
             if milliseconds[EAGER] < worth.get(name, float("inf")):
                 continue
@@ -154,7 +153,7 @@ class Trial:
             candidates[name] = forwards[self.precision], difference
         for _ in range(REPEATS if len(candidates) > 1 else 0):  # by turns, so that what else goes on strikes all
             for name, (forward, _difference) in candidates.items():
-                took = _timed(forward, rows, 1) / len(rows) * 1e3
+                took = seconds_of(forward, rows, 1) / len(rows) * 1e3
                 milliseconds[name] = min(took, milliseconds.get(name, took))
         fastest = min(candidates, key=milliseconds.__getitem__)
         return {}, {"name": fastest, "difference": candidates[fastest][1], "milliseconds": milliseconds}
@@ -213,24 +212,6 @@ class Trial:
         packed = Batching(self.task).rows_per_forward(self.rows)
         count = max(1, min(packed, int(SECONDS / max(seconds_a_row, 1e-9)), 4096))
         return self.rows.repeat(-(-count // len(self.rows)), *[1] * (self.rows.dim() - 1))[:count]
-
-
-def _timed(forward: Any, rows: Tensor, repeats: int) -> float:
-    """Return the seconds of a forward, the least of several after one that does not count."""
-    took = []
-    with torch.no_grad():
-        for _ in range(repeats + 1):
-            _synchronise()
-            start = time.perf_counter()
-            forward(rows)
-            _synchronise()
-            took.append(time.perf_counter() - start)
-    return min(took[1:])
-
-
-def _synchronise() -> None:
-    if torch.cuda.is_initialized():
-        torch.cuda.synchronize()
 
 
 def _version(package: str) -> str:

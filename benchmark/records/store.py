@@ -17,11 +17,11 @@ import shutil
 import tempfile
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 import pyarrow as pa
 from filelock import FileLock, Timeout
 
@@ -31,7 +31,7 @@ from benchmark.records.provenance import RecordProvenance
 from benchmark.records.record import SCHEMA, SOURCES, Cell, Record, check_plain, digest_of_meta, scores_bytes, scores_in
 
 EXAMPLES = "examples.json"
-SET_ASIDE = "_set_aside"
+SET_ASIDE, PARTS = "_set_aside", "_parts"
 
 
 class RecordStore:
@@ -71,6 +71,14 @@ class RecordStore:
         """Return where the record of `cell` is or will be."""
         return self.root / cell.source / cell.task / cell.key
 
+    def parts(self, cell: Cell) -> Path:
+        """Return where parts of an unfinished cell are kept."""
+        return self.root / PARTS / cell.source / cell.task / cell.key
+
+    def remove_parts(self, cell: Cell) -> None:
+        """Remove all parts of a cell, those too that other weights, code or metrics made."""
+        shutil.rmtree(self.parts(cell), ignore_errors=True)
+
     def lock(self, cell: Cell) -> FileLock:
         """Return the lock that one run at a time holds on `cell`; it dies with its process."""
         return self._lock(self.folder(cell))
@@ -94,19 +102,16 @@ class RecordStore:
                 raise RecordError(f"schema {meta['schema']!r}, this version reads {SCHEMA}: run again")
             if meta.pop("digest", None) != digest_of_meta(meta):
                 raise RecordError("run.json is not what was written: it is damaged or was edited")
-            check_plain(meta)
-            cell = Cell(**meta["cell"])
+            record = record_from(meta)
+            cell = record.cell
             if Path(*folder.absolute().parts[-3:]) != Path(cell.source, cell.task, cell.key):
                 raise RecordError("the record does not belong to this folder")
-            rest = {f.name: meta[f.name] for f in fields(Record) if f.name not in ("cell", "scores")}
-            rest["provenance"] = RecordProvenance.from_plain(meta["provenance"])
-            scores = pd.DataFrame()
             if meta["status"] == "done":
                 content = (folder / "scores.parquet").read_bytes()
                 if hashlib.sha256(content).hexdigest() != meta["scores_digest"]:
                     raise RecordError("scores.parquet is not what run.json says it is")
-                scores = scores_in(content, meta)
-            return Record(cell=cell, scores=scores, **rest)
+                record = replace(record, scores=scores_in(content, meta))
+            return record
         except RecordError as error:
             raise RecordError(f"{folder}: {printable(str(error))}") from error
         except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, pa.ArrowException) as error:
@@ -148,9 +153,7 @@ class RecordStore:
             ValueError, TypeError, RecordError: the record holds something that JSON or a record has no word for.
         """
         folder = self.folder(record.cell)
-        meta = {key: value for key, value in asdict(replace(record, scores=None)).items() if key != "scores"}
-        meta |= {"schema": SCHEMA, "scores_digest": None, "examples_digest": None}
-        meta["provenance"] = record.provenance.plain()
+        meta = plain_record(record) | {"schema": SCHEMA, "scores_digest": None, "examples_digest": None}
         files: dict[str, bytes] = {}
         if record.status == "done":
             files["scores.parquet"] = scores_bytes(record.scores)
@@ -162,18 +165,9 @@ class RecordStore:
         check_plain(meta)
         meta["digest"] = digest_of_meta(meta)
         files["run.json"] = json.dumps(meta, indent=1, sort_keys=True, allow_nan=False).encode()
-        try:
+        with stored_or_said(self, record.cell, folder):
             for name, content in files.items():
                 write_atomically(folder / name, content)
-        except OSError as error:
-            full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-            what = "the disk is full; free some space" if full else f"{folder}: {error.strerror}; mend that"
-            if folder.exists() and not folder.is_dir():
-                what = f"{folder} is a file where a folder should be; move it away"
-            raise BenchmarkError(
-                f"cannot store {record.cell.label} under {self.root}: {what} and run again, "
-                "what is stored already is kept"
-            ) from error
         return folder
 
     def forget(self, folder: Path, content_before: bytes | None) -> bool:
@@ -195,6 +189,7 @@ class RecordStore:
                     return False
                 (folder / "run.json").unlink(missing_ok=True)  # first: what is half removed was never finished
                 shutil.rmtree(folder)
+                shutil.rmtree(self.root / PARTS / Path(*folder.parts[-3:]), ignore_errors=True)
         except Timeout:
             return False
         except OSError as error:
@@ -236,6 +231,42 @@ class RecordStore:
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.move(folder, target)
         return target
+
+
+def plain_record(record: Record) -> dict[str, Any]:
+    """Return a record without its scores as plain data."""
+    meta = {key: value for key, value in asdict(replace(record, scores=None)).items() if key != "scores"}
+    return meta | {"provenance": record.provenance.plain()}
+
+
+def record_from(meta: dict[str, Any]) -> Record:
+    """Return the record, without scores, that `plain_record` gave.
+
+    Raises:
+        RecordError: something is not what a record holds.
+    """
+    check_plain(meta)
+    rest = {f.name: meta[f.name] for f in fields(Record) if f.name not in ("cell", "scores")}
+    return Record(cell=Cell(**meta["cell"]), **rest | {"provenance": RecordProvenance.from_plain(meta["provenance"])})
+
+
+@contextmanager
+def stored_or_said(store: RecordStore, cell: Cell, folder: Path) -> Iterator[None]:
+    """Write something of a cell into a folder inside the block.
+
+    Raises:
+        BenchmarkError: the disk is full or fails.
+    """
+    try:
+        yield
+    except OSError as error:
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+        what = "the disk is full; free some space" if full else f"{folder}: {error.strerror}; mend that"
+        if folder.exists() and not folder.is_dir():
+            what = f"{folder} is a file where a folder should be; move it away"
+        raise BenchmarkError(
+            f"cannot store {cell.label} under {store.root}: {what} and run again, what is stored already is kept"
+        ) from error
 
 
 def stored(folder: Path) -> bytes | None:

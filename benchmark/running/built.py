@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from benchmark.core.errors import BenchmarkError, DataError, describe
+from benchmark.core.files import locked
 from benchmark.core.identity import (
     metric_digest,
     model_digest,
@@ -22,10 +24,7 @@ from benchmark.modalities.building import model_path, refuse_weak
 from benchmark.records.record import Cell
 from benchmark.running.plan import PlannedTask, spec_of
 from benchmark.running.presets import PRESETS
-from benchmark.running.settings import (
-    Settings,
-    prepare_process,
-)
+from benchmark.running.settings import Settings, prepare_process
 
 if TYPE_CHECKING:
     from benchmark.engines.choosing import Engine
@@ -103,20 +102,23 @@ def _task(basis: Basis) -> tuple[Task, Engine]:
     return task, equip(task, basis.engine, basis.precision)
 
 
-def evaluator_for(cell: Cell, located: Located, metrics: tuple[str, ...], settings: Settings) -> Evaluator:
-    """Return the evaluator of a cell's task, seed and samples; made once in a process.
+def evaluator_for(
+    cell: Cell, located: Located, metrics: tuple[str, ...], settings: Settings, rows: range | None = None
+) -> Evaluator:
+    """Return the evaluator of a cell's task, seed and samples, of all or of some of them; made once in a process.
 
     Raises:
         DataError: the task cannot be built, or its model is not what it must be.
     """
     task = task_for(cell, located, settings)
     refuse_weak(task, settings.allow_weak)
-    return _evaluator(task, cell.seed, cell.limit, metrics, cell.precision, settings.engine)
+    rows = range(len(task.test.x[: cell.limit])) if rows is None else rows
+    return _evaluator(task, cell.seed, rows, metrics, cell.precision, settings.engine)
 
 
 @lru_cache(maxsize=1)
 def _evaluator(
-    task: Task, seed: int, limit: int | None, metrics: tuple[str, ...], precision: Precision, engine: str
+    task: Task, seed: int, rows: range, metrics: tuple[str, ...], precision: Precision, engine: str
 ) -> Evaluator:
     from benchmark.core.store import SHARED
     from benchmark.models.metering import Cost
@@ -124,19 +126,20 @@ def _evaluator(
     from benchmark.scoring.metrics import METRICS, TEN
     from benchmark.scoring.shared_predictions import SharedPredictions
 
-    samples = list(range(len(task.test.x)))[:limit]
     device = str(task.test.x.device)
-    asked = Split(task.test.x[:limit], task.test.y[:limit])
+    asked = Split(task.test.x[rows.start : rows.stop], task.test.y[rows.start : rows.stop])
     model = model_digest(task.model, rows_near(task, task.train, asked))
     path = SHARED.path(
-        task.name, task.name, rows_digest(asked), model, settings_digest(task), seed,
+        task.name, task.name, rows.start, rows_digest(asked), model, settings_digest(task), seed,
         sorted(metrics), precision, engine, device.partition(":")[0], source_digest("benchmark.scoring.evaluator"),
         sorted((name, metric_digest(METRICS[name], METRICS.entry(name).module)) for name in metrics if name not in TEN),
     )  # fmt: skip
     shared, costs = SharedPredictions.load(path, device)
-    evaluator = Evaluator(task, seed, samples, metrics=metrics, precision=precision, shared=shared)
-    if shared is None:
-        evaluator.shared.save(path, evaluator.meter.summary())
-    else:
-        evaluator.meter.phases = {phase: Cost(**cost) for phase, cost in costs.items()}  # type: ignore[arg-type]
+    with nullcontext() if shared else locked(path.with_suffix(".making.lock")):  # several workers may begin with them
+        shared, costs = (shared, costs) if shared else SharedPredictions.load(path, device)
+        evaluator = Evaluator(task, seed, rows, metrics=metrics, precision=precision, shared=shared)
+        if shared is None:
+            evaluator.shared.save(path, evaluator.meter.summary())
+        else:
+            evaluator.meter.phases = {phase: Cost(**cost) for phase, cost in costs.items()}  # type: ignore[arg-type]
     return evaluator

@@ -57,6 +57,7 @@ class Job:
         metrics: which are scored.
         settings: of the run.
         why: why a stored record will not do, where there is one.
+        samples: how many the cell has; 0 where that is not known.
     """
 
     cell: Cell
@@ -65,6 +66,7 @@ class Job:
     metrics: tuple[str, ...]
     settings: Settings
     why: str = ""
+    samples: int = 0
 
 
 def pending(plan: PlannedTask, store: RecordStore, settings: Settings, task: Task | None) -> Iterator[Outcome | Job]:
@@ -77,7 +79,8 @@ def pending(plan: PlannedTask, store: RecordStore, settings: Settings, task: Tas
         if cell.key in plan.skips:
             yield Outcome(cell, choice.label, "skipped", plan.skips[cell.key])
             continue
-        job = Job(cell, choice, plan.located, settings.metrics, settings)
+        samples = 0 if task is None else len(task.test.x[: cell.limit])
+        job = Job(cell, choice, plan.located, settings.metrics, settings, samples=samples)
         record, why = stored_record(store, cell)
         yield replace(job, why=why) if record is None else compare(record, job, task)
 

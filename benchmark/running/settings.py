@@ -23,7 +23,8 @@ class Settings:
     """How cells are run. `packages`, `included` and `task_files` say where workers find methods and tasks.
 
     `task_files` are `FILE.py:NAME`, as `--task` takes them. `device` is auto, cpu or cuda; `jobs` None means one worker
-    a core, or one for a GPU. `settled` fills in both. `engine` is what answers for the model, see `benchmark.engines`.
+    a core, or one a GPU. `settled` fills in both. `engine` is what answers for the model, see `benchmark.engines`.
+    `shard_size` is the number of samples that are computed and kept at once; None for what takes some minutes.
     """
 
     metrics: tuple[str, ...]
@@ -36,6 +37,7 @@ class Settings:
     engine: str = EAGER
     allow_weak: bool = False
     task_files: tuple[str, ...] = ()
+    shard_size: int | None = None
 
     def settled(self) -> Settings:
         """Return these settings with a device that is there and a number of workers.

@@ -53,6 +53,19 @@ class Evaluation:
         return torch.stack(list(self.reasons.values())).eq(MODEL_NON_FINITE).any(0)
 
 
+def joined(parts: list[Evaluation]) -> Evaluation:
+    """Return the evaluations of some samples and of those that follow them as one, without attributions and costs."""
+    first = parts[0]
+    evidence = [part.evidence for part in parts if part.evidence is not None]
+    return Evaluation(
+        samples=[sample for part in parts for sample in part.samples],
+        target=[target for part in parts for target in part.target],
+        scores={name: torch.cat([part.scores[name] for part in parts]) for name in first.scores},
+        reasons={name: torch.cat([part.reasons[name] for part in parts]) for name in first.reasons},
+        evidence=torch.cat(evidence) if evidence else None,
+    )
+
+
 def averaged(repeats: list[Evaluation]) -> Evaluation:
     """Return the first of several evaluations of one method, with scores and shares of evidence averaged over all."""
     first = repeats[0]
@@ -61,7 +74,15 @@ def averaged(repeats: list[Evaluation]) -> Evaluation:
     evidence = [repeat.evidence for repeat in repeats if repeat.evidence is not None]
     return replace(
         first,
-        scores={name: torch.stack([repeat.scores[name] for repeat in repeats]).mean(0) for name in first.scores},
+        scores={name: _mean([repeat.scores[name] for repeat in repeats]) for name in first.scores},
         reasons={name: torch.stack([repeat.reasons[name] for repeat in repeats]).amax(0) for name in first.reasons},
-        evidence=torch.stack(evidence).mean(0) if evidence else None,
+        evidence=_mean(evidence) if evidence else None,
     )
+
+
+def _mean(values: list[Tensor]) -> Tensor:
+    """Return the mean of several (N,), for each sample to the bit the same whichever others stand beside it.
+
+    `Tensor.mean` over a dimension adds in an order that depends on the length of the other.
+    """
+    return sum(values[1:], values[0]) / len(values)

@@ -31,6 +31,7 @@ from torch import Tensor
 from benchmark.core.errors import DataError, UsageError
 from benchmark.core.seeding import method_seed, seed_for, seeded
 from benchmark.core.types import Attribute, Method, Precision, Task, TrainedExplainer
+from benchmark.models.batching import Batching
 from benchmark.models.metering import Cost, Meter
 from benchmark.scoring.access.explainer import PHASE, Explaining
 from benchmark.scoring.access.responses import OtherQueries, is_fast, scored
@@ -58,6 +59,18 @@ from benchmark.statistics.correlation import is_constant
 
 ORDERING_BYTES = 2**26
 """Bytes that the orderings of methods scored together may take."""
+
+
+def samples_at_once(task: Task, byte_budget: int | None = None) -> int:
+    """Return how many samples of a task an evaluator explains and asks about at once, at most.
+
+    What it computes of such a batch follows from no other, to the bit.
+
+    Args:
+        task: what is explained.
+        byte_budget: see `Batching`.
+    """
+    return max(1, Batching(task, byte_budget).byte_budget // (task.n_features * 256))
 
 
 class Evaluator:
@@ -124,7 +137,7 @@ class Evaluator:
         self.x, self.valid = self.queries.x, self.queries.valid
         if not bool(self.valid.any(1).all()):
             raise DataError(f"{task.name} has a test sample without any feature: drop empty inputs")
-        self.batch = max(1, min(len(self.samples), self.masked_model.batching.byte_budget // (task.n_features * 256)))
+        self.batch = min(len(self.samples), samples_at_once(task, self.masked_model.batching.byte_budget))
         self.meter = Meter()
         self.guard = Guard(task)
         explained = [metric for metric in chosen if isinstance(metric, ExplainerMetric)]

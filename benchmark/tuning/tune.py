@@ -14,9 +14,9 @@ from benchmark.core.types import Device
 from benchmark.learning.budget import TrainingBudget
 from benchmark.records.record import Cell, Record
 from benchmark.records.store import RecordStore
-from benchmark.running.batch import run_all
 from benchmark.running.plan import MethodChoice, PlannedTask, plan_task, spec_of
 from benchmark.running.settings import Settings
+from benchmark.scheduling.batch import run_all
 from benchmark.scoring.metrics import TEN
 from benchmark.tuned.classes import CLASSES, name_of
 from benchmark.tuned.files import Trial, Tuned

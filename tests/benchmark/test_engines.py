@@ -158,7 +158,7 @@ def test_an_engine_that_cannot_run_a_model_is_refused_and_auto_goes_on(monkeypat
 @pytest.mark.usefixtures("own_cache")
 def test_auto_takes_the_fastest_and_remembers_it(monkeypatch):
     module = fake(monkeypatch, lambda logits: logits)
-    monkeypatch.setattr(choosing, "_timed", lambda forward, rows, repeats: 1.0 if "Trial" in repr(forward) else 0.5)
+    monkeypatch.setattr(choosing, "seconds_of", lambda forward, rows, repeats: 1.0 if "Trial" in repr(forward) else 0.5)
     for name in ("channels_last", *EXPORTING, "compile"):
         monkeypatch.setitem(choosing.WORTH["cpu"], name, float("inf"))
     task = toys.table()

@@ -16,14 +16,15 @@ from tests import toys
 STORED = {
     "data": {"digest": "9d37", "licence": "CC BY 4.0", "name": "nap", "origin": "nap.csv", "test_rows": 456,
              "train_rows": 1822},
-    "environment": {"code": "3b5f", "commit": "9792", "compiled": False, "cpus": 2, "device": "cpu", "threads": 1,
-                    "created": "2026-11-25T18:17:32+00:00", "peak_bytes": 996761600, "platform": "Linux",
+    "environment": {"code": "3b5f", "commit": "9792", "cpus": 2, "device": "cpu", "threads": 1,
+                    "created": "2026-11-25T18:17:32+00:00", "difference": 0.0, "engine": "eager",
+                    "peak_bytes": 996761600, "platform": "Linux",
                     "versions": {"torch": "2.14.1"}},
     "model": {"accuracy": 0.717, "balanced_accuracy": 0.709, "digest": "4897", "floor": 0.62, "predicted_classes": 2,
               "recipe": {"width": 64, "features": ["a", "b"]}, "weak": False, "accuracy_50%_removed": 0.6},
     "packing": {"byte_budget": 8388608, "halvings": 0, "rows_per_forward": 10180},
 }  # fmt: skip
-"""As a record of schema 5 holds it."""
+"""As a record holds it."""
 
 
 def test_what_a_record_stores_is_read_and_written_alike():
@@ -41,7 +42,7 @@ def test_what_nobody_said_is_unknown_and_is_not_stored():
     assert nothing == RecordProvenance()
     assert {nothing.data.origin, nothing.model.digest, nothing.environment.device} == {UNKNOWN}
     assert nothing.model.accuracy is None
-    assert nothing.plain() == {"model": {"weak": False}, "environment": {"compiled": False}}
+    assert nothing.plain() == {"model": {"weak": False}, "environment": {"engine": "eager", "difference": 0.0}}
     assert shown(nothing.model.accuracy) == UNKNOWN
     assert shown(0.5) == "0.500"
 

@@ -83,8 +83,8 @@ def ablate_command(arguments: argparse.Namespace) -> int:
     stop_on_signals()
     with held():
         from benchmark.records.store import RecordStore
-        from benchmark.running.batch import planned, run_all
         from benchmark.running.plan import MethodChoice, parse_methods
+        from benchmark.scheduling.batch import planned, run_all
         from deepfaith.ablations import VARIANTS
         from leaderboards.ablation import ablation, render
         from leaderboards.figures import ablation_figure, save

@@ -69,8 +69,8 @@ def conventions_command(arguments: argparse.Namespace) -> int:
     stop_on_signals()
     with held():
         from benchmark.records.store import RecordStore
-        from benchmark.running.batch import run_all
         from benchmark.running.plan import parse_methods, plan_task
+        from benchmark.scheduling.batch import run_all
         from leaderboards.conventions import described
         from leaderboards.shifts import render, shifts
 

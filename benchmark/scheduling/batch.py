@@ -16,8 +16,8 @@ from benchmark.processes.workers import Workers
 from benchmark.records.store import RecordStore
 from benchmark.running.jobs import Outcome
 from benchmark.running.plan import MethodChoice, PlannedTask, plan_task
-from benchmark.running.runner import run_task
 from benchmark.running.settings import Settings
+from benchmark.scheduling.runner import run_task
 
 log = logging.getLogger("benchmark")
 
@@ -61,10 +61,12 @@ def run_all(plans: list[PlannedTask], store: RecordStore, settings: Settings) ->
         for plan in plans:
             bar.set_description(plan.title)
             try:
-                for outcome in run_task(plan, store, settings, crew):
+                for step in run_task(plan, store, settings, crew):
                     stop_if_asked()
+                    bar.update(step.share)
+                    if (outcome := step.outcome) is None:
+                        continue
                     outcomes.append(outcome)
-                    bar.update()
                     say = log.warning if outcome.bad or (outcome.reason and outcome.state == "computed") else log.info
                     say(f"{outcome.cell.label}: {outcome.state}{outcome.reason and ': ' + outcome.reason}")
             except DataError as error:

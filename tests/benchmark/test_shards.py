@@ -1,0 +1,211 @@
+"""Shards: a cell in parts gives the bytes of the whole, and what is there is not computed again."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+
+import pytest
+import torch
+
+from benchmark.cli.parser import main
+from benchmark.core.types import METHODS, Method
+from benchmark.running.built import forget_tasks
+from benchmark.scheduling import shards as cutting
+from benchmark.scheduling.shards import Shard, shard_size, shards_of
+from benchmark.scoring import evaluator
+from tests import toys
+
+WORDS = ["run", "--task", "digits_cnn", "--source", "synthetic", "--preset", "quick", "--limit", "24", "--jobs", "1",
+         "--engine", "eager"]  # fmt: skip
+METHODS_OF = "lime,random,expected_gradients,from_global"
+
+
+@dataclass(frozen=True)
+class FromGlobal(Method):
+    """Draws from torch's global generator, as methods of others may."""
+
+    def prepare(self, task, seed):
+        return lambda x, target: torch.randn(len(x), task.n_features)
+
+
+@pytest.fixture(autouse=True)
+def small_batches(monkeypatch):
+    """Let the evaluator take 8 images at once."""
+    METHODS.register("from_global")(FromGlobal)
+    before = evaluator.samples_at_once
+    monkeypatch.setattr(evaluator, "samples_at_once", lambda *given: min(8, before(*given)))
+    monkeypatch.setattr(cutting, "samples_at_once", evaluator.samples_at_once)
+    forget_tasks()
+    yield
+    forget_tasks()
+
+
+def digests(folder):
+    """Return the digest of each file that is the same whenever it is made."""
+    files = [*folder.rglob("scores.parquet"), *folder.rglob("examples.json")]
+    return {path.relative_to(folder): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+
+
+def records(folder):
+    """Return what the records of a folder say, but for times."""
+    found = {}
+    for path in folder.glob("*/*/*/run.json"):
+        meta = json.loads(path.read_text())
+        del meta["digest"], meta["provenance"]["environment"]
+        for cost in meta["costs"].values():
+            del cost["seconds"]
+        found[path.relative_to(folder)] = meta
+    return found
+
+
+def parts(folder):
+    return sorted(path.relative_to(folder) for path in (folder / "_parts").rglob("*.safetensors"))
+
+
+def test_a_record_is_the_same_in_any_number_of_shards(tmp_path):
+    words = [*WORDS, "--methods", METHODS_OF, "--out"]
+    assert main([*words, str(tmp_path / "whole")]) == 0
+    assert len(digests(tmp_path / "whole")) == 2 * 4
+    for size in ("8", "16"):
+        assert main([*words, str(tmp_path / size), "--shard-size", size]) == 0
+        assert digests(tmp_path / size) == digests(tmp_path / "whole")
+        assert records(tmp_path / size) == records(tmp_path / "whole")
+        assert parts(tmp_path / size) == [], "what is joined is not kept twice"
+
+
+def test_an_interrupted_run_goes_on_where_it_stopped(tmp_path, monkeypatch):
+    out, seen = tmp_path / "out", []
+    words = [*WORDS, "--methods", "saliency", "--out", str(out)]
+
+    def stopping(method, task, seed):
+        def explain(x, target):
+            seen.append(x)
+            if len(seen) == 3 and stop:
+                raise KeyboardInterrupt
+            return x.flatten(1)[:, : task.n_features]
+
+        return explain
+
+    monkeypatch.setattr(METHODS.get("saliency"), "prepare", stopping)
+    stop = True
+    assert main([*words, "--shard-size", "8"]) == 130
+    assert [path.name for path in parts(out)] == ["0-8.safetensors", "8-16.safetensors"]
+    stop = False
+    assert main([*words, "--shard-size", "16"]) == 0, "shards of another size go on with what is there"
+    assert sum(map(len, seen)) == 24 + 8, "only the part that was interrupted was computed again"
+    assert main([*words[:-1], str(tmp_path / "whole")]) == 0
+    assert digests(out) == digests(tmp_path / "whole")
+
+
+def test_parts_of_another_method_code_or_metrics_are_not_taken(tmp_path, monkeypatch):
+    out = tmp_path / "out"
+    words = [*WORDS, "--methods", "saliency", "--out", str(out), "--shard-size", "8"]
+
+    def killed(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("benchmark.scheduling.runner._Unfinished.end", killed)
+        assert main([*words, "--metrics", "DEL"]) == 130
+    assert len(parts(out)) == 3
+    with monkeypatch.context() as patch:
+        patch.setattr("benchmark.scheduling.runner._Unfinished.end", killed)
+        assert main([*words, "--metrics", "INS"]) == 130
+    assert len(parts(out)) == 6
+    assert main([*words, "--metrics", "INS"]) == 0, "all parts are there, and only the record is missing"
+    assert parts(out) == []
+
+
+def test_a_damaged_part_is_set_aside_and_computed_again(tmp_path, monkeypatch, capsys):
+    out = tmp_path / "out"
+    words = [*WORDS, "--methods", "saliency", "--out", str(out), "--shard-size", "8"]
+
+    def killed(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("benchmark.scheduling.runner._Unfinished.end", killed)
+        assert main(words) == 130
+    damaged = out / parts(out)[1]
+    content = bytearray(damaged.read_bytes())
+    content[-3] ^= 1
+    damaged.write_bytes(content)
+    assert main(words) == 1
+    said = capsys.readouterr()
+    assert "is damaged (its digest does not match): set aside as" in said.err
+    assert "parts of it were damaged" in said.out
+    assert main(words) == 0
+    assert main([*words[:-3], str(tmp_path / "whole")]) == 0
+    assert digests(out) == digests(tmp_path / "whole")
+
+
+def test_a_failure_in_one_shard_is_one_of_the_cell_and_keeps_the_others(tmp_path, monkeypatch, capsys):
+    calls = []
+
+    def failing(method, task, seed):
+        def explain(x, target):
+            calls.append(len(x))
+            if len(calls) == 2:
+                raise ValueError("not these")
+            return x.flatten(1)
+
+        return explain
+
+    monkeypatch.setattr(METHODS.get("saliency"), "prepare", failing)
+    words = [*WORDS, "--methods", "saliency", "--out", str(tmp_path), "--shard-size", "8"]
+    assert main(words) == 1
+    assert "not these" in capsys.readouterr().out
+    meta = next(iter(records(tmp_path).values()))
+    assert (meta["status"], meta["n_total"], meta["n_failed"]) == ("failed", 24, 24)
+    assert len(parts(tmp_path)) == 2
+    assert main(words) == 0
+    assert calls == [8, 8, 8, 8], "the one that failed was tried again, and no other"
+
+
+def test_two_workers_share_the_shards_of_a_cell(tmp_path):
+    words = ["run", "--task", "digits_cnn", "--source", "synthetic", "--preset", "quick", "--limit", "90",
+             "--engine", "eager", "--methods", "lime"]  # fmt: skip
+    assert main([*words, "--jobs", "2", "--shard-size", "1", "--out", str(tmp_path / "two")]) == 0
+    assert records(tmp_path / "two").popitem()[1]["n_total"] == 90
+
+
+@pytest.mark.parametrize(("done", "expected"), [
+    ([], [(0, 4), (4, 8), (8, 10)]),
+    ([range(4)], [(4, 8), (8, 10)]),
+    ([range(2, 5)], [(0, 2), (5, 9), (9, 10)]),
+    ([range(10)], []),
+])  # fmt: skip
+def test_what_is_there_is_left_out(done, expected):
+    class Ten:
+        samples = 10
+
+    assert [(shard.rows.start, shard.rows.stop) for shard in shards_of(Ten, 4, done)] == expected
+
+
+def test_a_cell_that_fits_a_shard_is_whole():
+    class Ten:
+        samples = 10
+
+    assert shards_of(Ten, 10, []) == [Shard(Ten, range(10), whole=True)]
+
+
+def test_shards_are_whole_batches(monkeypatch):
+    task = toys.image()
+    assert [shard_size(task, asked) for asked in (1, 8, 9)] == [8, 8, 16]
+    monkeypatch.setattr(cutting, "seconds_a_sample", lambda task: 7.0)
+    assert shard_size(task, None) == 16
+    monkeypatch.setattr(cutting, "seconds_a_sample", lambda task: 1e4)
+    assert shard_size(task, None) == 8
+
+
+def test_forgetting_a_record_forgets_its_parts(tmp_path):
+    words = [*WORDS, "--methods", "saliency", "--out", str(tmp_path)]
+    assert main(words) == 0
+    folder = next(tmp_path.glob("synthetic/digits_cnn/*"))
+    part = tmp_path / "_parts" / folder.relative_to(tmp_path) / "key" / "0-8.safetensors"
+    part.parent.mkdir(parents=True)
+    part.write_bytes(b"")
+    assert main(["forget", "--task", "digits_cnn", "--yes", "--out", str(tmp_path)]) == 0
+    assert not part.exists()
