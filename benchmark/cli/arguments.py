@@ -71,6 +71,7 @@ def settings_of(arguments: argparse.Namespace, root: Path, metrics: Sequence[str
         allow_weak=arguments.allow_weak_model,
         task_files=arguments.task_files,
         shard_size=given.get("shard_size"),
+        cluster=given.get("cluster"),
     ).settled()
 
 

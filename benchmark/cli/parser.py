@@ -165,6 +165,9 @@ def build_parser() -> argparse.ArgumentParser:
     run.add_argument("--engine", choices=CHOICES, default=AUTO,
                      help="what answers for the model where no gradients are asked: auto (default) takes the fastest "
                      "that is installed and answers as the model does, within 1e-5 of a probability")  # fmt: skip
+    run.add_argument("--cluster", metavar="WHERE",
+                     help="compute on a cluster: the address of a Dask scheduler, a .yaml file that says how to ask a "
+                     "queue for workers, or local")  # fmt: skip
     run.add_argument("--shard-size", type=positive, metavar="N",
                      help="samples that are computed and kept at once, rounded up to batches of the evaluator "
                      "(default: what takes some minutes)")  # fmt: skip

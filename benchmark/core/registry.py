@@ -365,6 +365,16 @@ _modules: dict[Path, str] = {}
 """The module that each file was run as last."""
 
 
+def included(stem: str) -> str:
+    """Return how the names of modules begin that files of the user's are loaded as."""
+    return f"included_{stem}"
+
+
+def included_from() -> tuple[types.ModuleType, ...]:
+    """Return the modules of all files of the user's that this process has loaded."""
+    return tuple(sys.modules[name] for name in _modules.values() if name in sys.modules)
+
+
 def load_file(path: Path, option: str, used: Registry[Any] | None = None) -> types.ModuleType:
     """Run a Python file of the user's and return the module: once in a process, whatever names it, and after an edit.
 
@@ -385,7 +395,7 @@ def load_file(path: Path, option: str, used: Registry[Any] | None = None) -> typ
         raise DataError(f"{option} expects a Python file, got {str(path)!r}: no such file; check the path")
     place = path.resolve()
     digest = hashlib.sha256(str(place).encode() + path.read_bytes()).hexdigest()[:8]
-    module = f"included_{path.stem}_{digest}"  # an edit is another module, for all who remember something of modules
+    module = f"{included(path.stem)}_{digest}"  # an edit is another module, for all who remember something of modules
     before = _modules.pop(place, "")
     if module == before and module in sys.modules:
         _modules[place] = module

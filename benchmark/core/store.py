@@ -9,7 +9,8 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -98,6 +99,7 @@ def load_or_make(path: Path, make: Callable[[], Made], noun: str, check: Check |
             check(*made)
         return made
 
+    _used.append(path)
     made = recall(path, look, noun)
     if made is not None:
         return made
@@ -112,6 +114,31 @@ def load_or_make(path: Path, make: Callable[[], Made], noun: str, check: Check |
                 raise DataError(f"{noun} just made for {path} {why}") from why
             store(path, sealed(*made, path.name))
     return made
+
+
+_used: list[Path] = []
+"""Paths that were asked for since somebody began to watch; the list is emptied when nobody does."""
+
+
+@contextmanager
+def used_meanwhile(kind: str) -> Iterator[list[Path]]:
+    """Give the list of the entries of one kind that are read or made inside the block, filled at its end.
+
+    Args:
+        kind: a folder of the cache.
+    """
+    _used.clear()
+    found: list[Path] = []
+    yield found
+    found += [path for path in dict.fromkeys(_used) if path.is_relative_to(cache_folder() / kind)]
+    _used.clear()
+
+
+def written_if_new(path: Path, content: bytes) -> None:
+    """Write the content of an entry that another process made, where there is none; see `store`."""
+    with locked(path):
+        if not path.exists():
+            store(path, content)
 
 
 def recall(path: Path, look: Callable[[Path], T], noun: str) -> T | None:

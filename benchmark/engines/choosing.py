@@ -128,7 +128,7 @@ class Trial:
         return [
             model_digest(self.task.model, rows_near(self.task, self.task.train)), settings_digest(self.task),
             self.precision, torch.cuda.get_device_name(device) if device.type == "cuda" else _processor(),
-            torch.get_num_threads(), {name: _version(name) for name in ("torch", "onnxruntime", "openvino")},
+            torch.get_num_threads(), {name: version_of(name) for name in ("torch", "onnxruntime", "openvino")},
         ]  # fmt: skip
 
     def choose(self) -> Made:
@@ -214,7 +214,8 @@ class Trial:
         return self.rows.repeat(-(-count // len(self.rows)), *[1] * (self.rows.dim() - 1))[:count]
 
 
-def _version(package: str) -> str:
+def version_of(package: str) -> str:
+    """Return the version of a package, nothing where it is not installed."""
     try:
         return version(package)
     except PackageNotFoundError:

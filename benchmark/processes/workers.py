@@ -25,13 +25,19 @@ R = TypeVar("R")
 BOOT = "import sys; sys.path[:] = {path!r}; from benchmark.processes.workers import serve; serve()"
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 """What numeric libraries read at their start: workers share the cores, so each has one thread unless told otherwise."""
+VISIBLE = "CUDA_VISIBLE_DEVICES"
 log = logging.getLogger("benchmark")
 
 
 class Workers:
-    """Processes that are started when they are first needed and kept until the `with` block ends."""
+    """Processes that are started when they are first needed and kept until the `with` block ends.
 
-    def __init__(self) -> None:
+    Args:
+        gpus: what CUDA_VISIBLE_DEVICES is for them, in turn; nothing where it stays as it is.
+    """
+
+    def __init__(self, gpus: Sequence[str] = ()) -> None:
+        self._gpus, self._gpu_of = gpus, dict[int, str]()
         self._lock = threading.Lock()
         self._all: list[subprocess.Popen] = []
         self._idle: list[subprocess.Popen] = []
@@ -88,10 +94,18 @@ class Workers:
                 if process.poll() is None:
                     return process
             words = [sys.executable, "-c", BOOT.format(path=sys.path)]
-            environment = dict.fromkeys(THREADS, "1") | os.environ
+            environment = dict.fromkeys(THREADS, "1") | os.environ | self._gpu()
             process = subprocess.Popen(words, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
             self._all.append(process)
+            self._gpu_of[process.pid] = environment.get(VISIBLE, "")
             return process
+
+    def _gpu(self) -> dict[str, str]:
+        """Return the variable that gives the next process a GPU: one that the fewest living ones have."""
+        if not self._gpus:
+            return {}
+        taken = [self._gpu_of[process.pid] for process in self._all if process.poll() is None]
+        return {VISIBLE: min(self._gpus, key=taken.count)}
 
     def _end(self) -> None:
         with self._lock:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -59,10 +60,34 @@ def engine_for(cell: Cell, located: Located, settings: Settings) -> Engine:
 
 
 def _built(cell: Cell, located: Located, settings: Settings) -> tuple[Task, Engine]:
-    basis = Basis(
+    return _task(_basis(cell, located, settings))
+
+
+def _basis(cell: Cell, located: Located, settings: Settings) -> Basis:
+    return Basis(
         cell.task, located, cell.preset, settings.device, settings.engine, cell.precision, cell.model, cell.split
     )
-    return _task(basis)
+
+
+_given: dict[Basis, Callable[[str], Task]] = {}
+"""How to make tasks that another process built, on a device."""
+_digests: dict[Basis, str] = {}
+
+
+def give(cell: Cell, located: Located, settings: Settings, make: Callable[[str], Task], digest: str) -> None:
+    """Let the task of a cell be what another process built.
+
+    Args:
+        cell: whose task it is.
+        located: where that process found its data.
+        settings: of the run.
+        make: returns the task, on a device; it is called again where a method spoilt the last.
+        digest: of what it is made from; where it is another than before, the task is made anew.
+    """
+    basis = _basis(cell, located, settings)
+    if _digests.get(basis) != digest:
+        forget_tasks()
+        _digests[basis], _given[basis] = digest, make
 
 
 def forget_tasks() -> None:
@@ -85,6 +110,12 @@ def known_task(plan: PlannedTask, settings: Settings) -> Task | None:
 def _task(basis: Basis) -> tuple[Task, Engine]:
     from benchmark.engines.choosing import equip
 
+    task = _given[basis](basis.device) if basis in _given else _made(basis)
+    return task, equip(task, basis.engine, basis.precision)
+
+
+def _made(basis: Basis) -> Task:
+    """Return a task made from its data."""
     made = TASKS.get(basis.task)
     try:
         task = spec_of(basis.task, basis.model).build(basis.located, basis.task, basis.device)
@@ -99,7 +130,7 @@ def _task(basis: Basis) -> tuple[Task, Engine]:
         from benchmark.scoring.isolation import for_tuning
 
         task = for_tuning(task)
-    return task, equip(task, basis.engine, basis.precision)
+    return task
 
 
 def evaluator_for(

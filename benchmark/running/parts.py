@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from benchmark.scoring.evaluation import Evaluation
 
 FORMAT = 1
+EXPLAINERS = "explainers"
 NAME = re.compile(r"^(?P<start>\d+)-(?P<stop>\d+)\.safetensors$")
 """How a file is named after its samples, the last one not among them."""
 
@@ -92,7 +93,7 @@ class PartStore:
     def __init__(
         self, store: RecordStore, cell: Cell, identity: dict[str, str], metrics: dict[str, Any], engine: str
     ) -> None:
-        self.store, self.cell = store, cell
+        self.store, self.cell, self.identity = store, cell, identity
         self.folder = store.parts(cell) / key_of(FORMAT, identity, metrics, engine)
 
     def path(self, rows: range) -> Path:
@@ -116,6 +117,21 @@ class PartStore:
     def read(self, rows: range) -> Part | None:
         """Return the part of some samples, or None where there is none; a damaged one is set aside, with a warning."""
         return intact(self.path(rows), lambda path: part_in(path, self.name(rows)), "part of a record")
+
+    def explainers(self) -> dict[str, bytes]:
+        """Return the files of explainers that parts were computed with elsewhere, by their place in the cache."""
+        folder = self.folder / EXPLAINERS
+        return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*.safetensors")}
+
+    def keep_explainers(self, files: dict[str, bytes]) -> None:
+        """Keep the files of explainers, so that the rest of the cell is computed with the same.
+
+        Raises:
+            BenchmarkError: the disk is full or fails.
+        """
+        with stored_or_said(self.store, self.cell, self.folder):
+            for place, content in files.items():
+                write_atomically(self.folder / EXPLAINERS / place, content)
 
     def write(self, rows: range, content: bytes) -> None:
         """Keep what `content_of` gave.

@@ -113,6 +113,11 @@ def record_of(parts: Sequence[Part]) -> tuple[Record, list[dict[str, Any]]]:
     return record, [sample for part in parts for sample in part.shown]
 
 
+def unstorable(error: Exception) -> str:
+    """Return the sentence for a result that no record can hold."""
+    return f"the result cannot be stored: {type(error).__name__}: {error}"
+
+
 def total_costs(costs: Sequence[dict[str, dict[str, float]]]) -> dict[str, dict[str, float]]:
     """Return what all parts of a cell cost, by phase; a method is prepared once, whoever prepares it again."""
     total = {phase: dict.fromkeys(cost, 0) | cost for phase, cost in costs[0].items()}

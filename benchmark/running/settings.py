@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -25,6 +26,7 @@ class Settings:
     `task_files` are `FILE.py:NAME`, as `--task` takes them. `device` is auto, cpu or cuda; `jobs` None means one worker
     a core, or one a GPU. `settled` fills in both. `engine` is what answers for the model, see `benchmark.engines`.
     `shard_size` is the number of samples that are computed and kept at once; None for what takes some minutes.
+    `cluster` is where shards are computed, see `benchmark.scheduling.cluster`; None for this machine.
     """
 
     metrics: tuple[str, ...]
@@ -38,6 +40,7 @@ class Settings:
     allow_weak: bool = False
     task_files: tuple[str, ...] = ()
     shard_size: int | None = None
+    cluster: str | None = None
 
     def settled(self) -> Settings:
         """Return these settings with a device that is there and a number of workers.
@@ -52,8 +55,18 @@ class Settings:
         if self.device == "cuda":
             require_cuda()
         on_gpu = self.device != "cpu" and torch.cuda.is_available()
-        jobs = self.jobs or (1 if on_gpu else joblib.cpu_count())
+        jobs = self.jobs or (torch.cuda.device_count() if on_gpu else joblib.cpu_count())
         return replace(self, device="cuda" if on_gpu else "cpu", jobs=jobs)
+
+    @property
+    def gpus(self) -> tuple[str, ...]:
+        """Return the GPUs that worker processes take in turn, as CUDA_VISIBLE_DEVICES names them; none on a CPU."""
+        if self.device != "cuda":
+            return ()
+        import torch
+
+        visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+        return tuple(visible.split(",")) if visible else tuple(map(str, range(torch.cuda.device_count())))
 
 
 def require_cuda() -> None:

@@ -17,6 +17,7 @@ from benchmark.records.store import RecordStore
 from benchmark.running.jobs import Outcome
 from benchmark.running.plan import MethodChoice, PlannedTask, plan_task
 from benchmark.running.settings import Settings
+from benchmark.scheduling.cluster import Cluster
 from benchmark.scheduling.runner import run_task
 
 log = logging.getLogger("benchmark")
@@ -57,13 +58,16 @@ def run_all(plans: list[PlannedTask], store: RecordStore, settings: Settings) ->
     total = sum(len(plan.cells) for plan in plans)
     shown = sys.stderr.isatty() and log.level < logging.ERROR
     bar = tqdm(total=total, unit="cell", disable=not shown, leave=False)
-    with logging_redirect_tqdm([log]), bar, Workers() as crew:
+    settings = settings.settled()
+    pool = Cluster(settings.cluster, settings.jobs or 1) if settings.cluster else Workers(settings.gpus)
+    with logging_redirect_tqdm([log]), bar, pool as crew:
         for plan in plans:
             bar.set_description(plan.title)
             try:
                 for step in run_task(plan, store, settings, crew):
                     stop_if_asked()
                     bar.update(step.share)
+                    bar.set_postfix_str(step.progress)
                     if (outcome := step.outcome) is None:
                         continue
                     outcomes.append(outcome)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
@@ -20,8 +20,9 @@ from benchmark.running.built import engine_for, evaluator_for, task_for
 from benchmark.running.jobs import Job, Outcome, compare, identity_of, pending, stored_record
 from benchmark.running.parts import PartStore, content_of
 from benchmark.running.plan import PlannedTask, metric_facts
-from benchmark.running.record_making import failed_record, make_part, record_of
+from benchmark.running.record_making import failed_record, make_part, record_of, unstorable
 from benchmark.running.settings import Settings, prepare_process, prepare_worker
+from benchmark.scheduling.cluster import Cluster
 from benchmark.scheduling.shards import Shard, shard_size, shards_of
 
 WAIT = 5.0
@@ -36,19 +37,27 @@ class Step:
     Attributes:
         share: of a cell's samples, in (0, 1].
         outcome: of the cell, where that was the last of it.
+        progress: in words, where more is to be said than that.
     """
 
     share: float
     outcome: Outcome | None = None
+    progress: str = ""
 
 
-Compute = Callable[[Sequence[Shard]], Iterator[tuple[Shard, "Outcome | Record | None"]]]
-"""Computes shards in any order: yields each with the outcome of its cell where it is whole, and otherwise with the
-failed record that it ends the cell with, or None."""
+Result = Outcome | Record | None
+"""What became of a shard: the outcome of its cell where it is whole or its process died, the failed record that it ends
+the cell with, or None."""
 
 
-def run_task(plan: PlannedTask, store: RecordStore, settings: Settings, pool: Workers) -> Iterator[Step]:
-    """Yield what is done of a task, as it is known; where several shards are worked on at once, by `pool`.
+def run_task(plan: PlannedTask, store: RecordStore, settings: Settings, pool: Workers | Cluster) -> Iterator[Step]:
+    """Yield what is done of a task, as it is known.
+
+    Args:
+        plan: its cells.
+        store: of their records.
+        settings: of the run.
+        pool: what works on several shards at once.
 
     Raises:
         DataError: the task cannot be built.
@@ -73,18 +82,21 @@ def run_task(plan: PlannedTask, store: RecordStore, settings: Settings, pool: Wo
     jobs.sort(key=lambda job: METHODS.entry(job.choice.name).facts.get("kind") != "learned")  # what trains starts first
     cells = {job.cell.key: _Unfinished(job, store) for job in jobs}
     size = shard_size(task, settings.shard_size)
-    shards = [shard for cell in cells.values() for shard in cell.cut(size)]
+    elsewhere = isinstance(pool, Cluster)
+    shards = [replace(s, whole=s.whole and not elsewhere) for cell in cells.values() for s in cell.cut(size)]
     for cell in cells.values():
         if cell.finished:  # killed between its last part and its record
             yield Step(1.0, cell.end())
     if not shards:
         return
-    for shard, result in _compute(shards, pool):
+    parts = {key: cell.parts for key, cell in cells.items()}
+    computed = pool.compute(shards, parts) if isinstance(pool, Cluster) else _compute(shards, pool)
+    for shard, result in computed:
         outcome = cells[shard.job.cell.key].add(shard, result)
-        yield Step(shard.share, outcome)
+        yield Step(shard.share, outcome, str(pool.progress) if isinstance(pool, Cluster) else "")
 
 
-def _compute(shards: list[Shard], pool: Workers) -> Iterator[tuple[Shard, Outcome | Record | None]]:
+def _compute(shards: list[Shard], pool: Workers) -> Iterator[tuple[Shard, Result]]:
     """Compute shards in this process or in several."""
     settings = shards[0].job.settings
     if (first := shards[0]).whole:  # shared queries, before any worker starts
@@ -97,7 +109,7 @@ def _compute(shards: list[Shard], pool: Workers) -> Iterator[tuple[Shard, Outcom
     yield from pool.each(_work_elsewhere, shards, workers, _died)
 
 
-def _work_elsewhere(shard: Shard) -> tuple[Shard, Outcome | Record | None]:
+def _work_elsewhere(shard: Shard) -> tuple[Shard, Result]:
     """Work on one shard in a worker process."""
     prepare_worker(shard.job.settings)
     return shard, work(shard)
@@ -110,8 +122,8 @@ def _died(shard: Shard, how: str) -> tuple[Shard, Outcome]:
     return shard, Outcome(job.cell, job.choice.label, "failed", reason)
 
 
-def work(shard: Shard) -> Outcome | Record | None:
-    """Compute a shard and store what it gave, unless another run has done so meanwhile; see `Compute`."""
+def work(shard: Shard) -> Result:
+    """Compute a shard and store what it gave, unless another run has done so meanwhile."""
     return work_on_cell(shard.job) if shard.whole else work_on_part(shard)
 
 
@@ -128,7 +140,7 @@ def work_on_part(shard: Shard) -> Record | None:
         try:
             parts.write(shard.rows, content_of(part, parts.name(shard.rows)))
         except (ValueError, TypeError, RecordError) as error:
-            return failed_record(part.record, _unstorable(error))
+            return failed_record(part.record, unstorable(error))
     return None
 
 
@@ -146,7 +158,7 @@ class _Unfinished:
         self.job, self.store = job, store
         self.parts = parts_of(job, store)
         self.left = 0
-        self.failed: Record | Outcome | None = None
+        self.failed: Result = None
         if job.settings.overwrite == "always":
             store.remove_parts(job.cell)
 
@@ -161,7 +173,7 @@ class _Unfinished:
         self.left = len(shards)
         return shards
 
-    def add(self, shard: Shard, result: Outcome | Record | None) -> Outcome | None:
+    def add(self, shard: Shard, result: Result) -> Outcome | None:
         """Take what became of a shard, and return the outcome of the cell where that was the last."""
         self.left -= 1
         if shard.whole:
@@ -223,7 +235,7 @@ def keep(job: Job, store: RecordStore, before: Record | None, record: Record, sh
     try:
         store.write(record, shown)
     except (ValueError, TypeError, RecordError) as error:  # it holds what no record can
-        record = failed_record(record, _unstorable(error))
+        record = failed_record(record, unstorable(error))
         store.write(record)
     done = record.status == "done"
     if done:
@@ -231,10 +243,6 @@ def keep(job: Job, store: RecordStore, before: Record | None, record: Record, sh
     reason = "; ".join(filter(None, [job.why if done else "", record.reason]))
     return Outcome(job.cell, job.choice.label, "computed" if done else record.status, reason, record.n_failed,
                    record.n_total)  # fmt: skip
-
-
-def _unstorable(error: Exception) -> str:
-    return f"the result cannot be stored: {type(error).__name__}: {error}"
 
 
 def _still_holds(before: Record, now: Record) -> bool:

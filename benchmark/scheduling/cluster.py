@@ -1,0 +1,293 @@
+"""Computes shards on the workers of a Dask cluster: each travels with all it needs, and the driver alone writes."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+from benchmark.core.errors import BenchmarkError, UsageError, did_you_mean
+from benchmark.core.registry import included_from
+from benchmark.core.sources import cache_folder
+from benchmark.core.store import written_if_new
+from benchmark.core.types import METHODS
+from benchmark.records.record import Record
+from benchmark.running.built import engine_for, task_for
+from benchmark.running.jobs import Outcome
+from benchmark.running.parts import PartStore
+from benchmark.scheduling.remote import Answer, Order, compute, packages_here, packed, refuse_others
+from benchmark.scheduling.shards import Shard
+
+if TYPE_CHECKING:
+    from distributed import Client, Future
+
+QUEUES = {
+    "htcondor": "HTCondorCluster", "lsf": "LSFCluster", "moab": "MoabCluster", "oar": "OARCluster",
+    "pbs": "PBSCluster", "sge": "SGECluster", "slurm": "SLURMCluster",
+}  # fmt: skip
+"""Queueing systems by name, and their classes in dask-jobqueue."""
+KEYS = {"scheduler", "jobs", "options"}
+DEATHS = 3
+"""Workers that a shard may kill before its cell has failed."""
+PATIENCE = 20.0
+"""Seconds in which a scheduler has to answer."""
+log = logging.getLogger("benchmark")
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How a cluster is doing: shards done of those there are, workers, and rows of the model a second."""
+
+    done: int
+    shards: int
+    workers: int
+    rows_a_second: float
+
+    def __str__(self) -> str:
+        """Return it in a few words, for a progress bar."""
+        return f"{self.done} of {self.shards} shards, {self.workers} workers, {self.rows_a_second:,.0f} rows/s"
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How workers are asked for: `--cluster FILE.yaml`.
+
+    Attributes:
+        scheduler: the queueing system.
+        jobs: how many are asked for.
+        options: of its class in dask-jobqueue, such as queue, memory, walltime.
+    """
+
+    scheduler: str
+    jobs: int
+    options: dict[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def read(cls, path: Path) -> Recipe:
+        """Return the recipe of a file.
+
+        Raises:
+            UsageError: it holds none.
+        """
+        import yaml
+
+        expected = "expected scheduler (slurm, pbs, ...), jobs (a number) and options (of dask-jobqueue)"
+        try:
+            found = yaml.safe_load(path.read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+            raise UsageError(f"--cluster {path} cannot be read: {' '.join(str(error).split())}") from error
+        if not isinstance(found, dict) or not {"scheduler", "jobs"} <= found.keys() <= KEYS:
+            raise UsageError(f"--cluster {path}: {expected}, got {sorted(map(str, found)) if found else 'nothing'}")
+        scheduler, jobs, options = found["scheduler"], found["jobs"], found.get("options") or {}
+        if scheduler not in QUEUES:
+            raise UsageError(f"--cluster {path}: no scheduler {scheduler!r}{did_you_mean(str(scheduler), [*QUEUES])}")
+        if type(jobs) is not int or jobs < 1 or not isinstance(options, dict):
+            raise UsageError(f"--cluster {path}: {expected}, got jobs {jobs!r} and options {options!r}")
+        return cls(scheduler, jobs, options)
+
+    def start(self) -> Any:
+        """Return the cluster, whose workers have one thread each and come as the queue lets them.
+
+        Raises:
+            UsageError: dask-jobqueue takes no such options.
+        """
+        import dask_jobqueue
+
+        options = {"cores": 1, "memory": "8GB"} | self.options
+        options.setdefault("processes", options["cores"])
+        try:
+            cluster = getattr(dask_jobqueue, QUEUES[self.scheduler])(**options)
+            cluster.scale(jobs=self.jobs)
+        except (TypeError, ValueError, RuntimeError) as error:
+            raise UsageError(f"--cluster: dask-jobqueue refuses the options of {self.scheduler}: {error}") from error
+        return cluster
+
+
+class Cluster:
+    """The workers of a cluster, for the length of a `with` block.
+
+    Args:
+        place: `local` for processes of this machine, a .yaml file that a `Recipe` is read from, or the address of a
+            Dask scheduler.
+        jobs: number of workers of `local`.
+
+    Raises:
+        UsageError: what it needs is not installed, or nobody answers at the address.
+    """
+
+    def __init__(self, place: str, jobs: int) -> None:
+        self.place, self.jobs = place, jobs
+        self.progress: Progress | None = None
+        self._own: Any = None
+        self._client: Client | None = None
+        self._started, self._forwards = 0.0, 0.0
+
+    def __enter__(self) -> Self:
+        try:
+            import dask
+            from distributed import Client
+        except ImportError as error:
+            raise UsageError("--cluster needs Dask: pip install 'deepfaith-benchmark[cluster]'") from error
+        with dask.config.set({"distributed.scheduler.allowed-failures": DEATHS - 1}):
+            self._own = self._start()
+        try:
+            self._client = Client(self._own or self.place, timeout=PATIENCE, set_as_default=False)
+        except (OSError, TimeoutError, ValueError) as error:
+            self._close()
+            raise UsageError(
+                f"--cluster {self.place}: no Dask scheduler answers there ({type(error).__name__}); start one with "
+                "'dask scheduler' and workers with 'dask worker ADDRESS --nthreads 1', or use --cluster local"
+            ) from error
+        if self._own is None:
+            self._client.run_on_scheduler(_bear, DEATHS - 1)
+        self._client.forward_logging("benchmark", logging.WARNING)
+        logging.getLogger("distributed").setLevel(logging.CRITICAL)  # a death is told of by its cell
+        self._check(packages_here())
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._close()
+
+    def _start(self) -> Any:
+        """Return a cluster of our own, or None for one that is there."""
+        if self.place == "local":
+            from distributed import LocalCluster
+
+            return LocalCluster(
+                n_workers=self.jobs, threads_per_worker=1, processes=True, dashboard_address=None, host="127.0.0.1",
+                silence_logs=logging.CRITICAL,
+            )  # fmt: skip
+        if self.place.endswith((".yaml", ".yml")):
+            return Recipe.read(Path(self.place)).start()
+        return None
+
+    def _close(self) -> None:
+        for open_one in (self._client, self._own):
+            if open_one is not None:
+                open_one.close()
+        self._client = self._own = None
+
+    def _check(self, packages: Mapping[str, str]) -> None:
+        """Make sure that the workers which are there have the same packages; those that come are asked with each shard.
+
+        Raises:
+            UsageError: one has others.
+        """
+        assert self._client is not None
+        workers = self._client.scheduler_info(n_workers=-1)["workers"]
+        if not workers:
+            log.warning(f"--cluster {self.place}: no worker has come yet; shards wait for the first")
+        if any(worker["nthreads"] > 1 for worker in workers.values()):
+            log.warning("workers with several threads compute one shard at a time: start them with --nthreads 1")
+        for address, answer in self._client.run(_packages, on_error="return").items():
+            if isinstance(answer, BaseException):
+                raise UsageError(f"the worker {address} cannot run this program ({answer}): install it there")
+            refuse_others(packages, answer, address)
+
+    def compute(
+        self, shards: Sequence[Shard], parts: Mapping[str, PartStore]
+    ) -> Iterator[tuple[Shard, Outcome | Record | None]]:
+        """Compute shards of one task: yield each with the failed record that it ends its cell with, or None.
+
+        Of a learned method one shard is computed first, and the others with the explainer that was trained for it.
+
+        Args:
+            shards: of one task.
+            parts: where they are kept, by the key of their cell.
+
+        Raises:
+            UsageError: a worker has other packages than this process.
+        """
+        from distributed import KilledWorker, as_completed
+
+        assert self._client is not None
+        task = self._task(shards[0])
+        waiting: dict[str, list[Shard]] = defaultdict(list)
+        running: dict[Future, Shard] = {}
+        done = as_completed(loop=self._client.loop)
+
+        def start(shard: Shard) -> None:
+            key = shard.job.cell.key
+            explainers = self._client.submit(_itself, parts[key].explainers(), pure=False)  # type: ignore[union-attr]
+            future = self._client.submit(  # type: ignore[union-attr]
+                compute, self._order(shard, parts), task, explainers, pure=False, key=f"{shard.label} {time.time_ns()}"
+            )
+            running[future] = shard
+            done.add(future)
+
+        for shard in shards:
+            key = shard.job.cell.key
+            if not _is_learned(shard) or parts[key].explainers() or key not in waiting:
+                waiting.setdefault(key, [])
+                start(shard)
+            else:
+                waiting[key].append(shard)
+        self._started, self._forwards = time.perf_counter(), 0.0
+        for number, future in enumerate(done, 1):
+            shard = running.pop(future)
+            key = shard.job.cell.key
+            result: Outcome | Record | None
+            try:
+                result = self._taken(future.result(), shard, parts[key])
+            except KilledWorker as error:
+                how = f"{shard.label}: killed {DEATHS} workers, the last {error.last_worker.address}: out of memory?"
+                result = Outcome(shard.job.cell, shard.job.choice.label, "failed", f"{how}; run again to try it again")
+            self.progress = self._now(number, len(shards))
+            for next_one in waiting.pop(key, []):
+                start(next_one)
+            yield shard, result
+
+    def _taken(self, answer: Answer, shard: Shard, parts: PartStore) -> Record | None:
+        """Keep what a worker computed."""
+        self._forwards += answer.forwards
+        if answer.explainers:
+            parts.keep_explainers(answer.explainers)
+            for place, content in answer.explainers.items():
+                written_if_new(cache_folder() / place, content)
+        if answer.part is None:
+            return answer.failed
+        parts.write(shard.rows, answer.part)
+        if parts.read(shard.rows) is None:
+            raise BenchmarkError(f"what a worker sent of {shard.label} is damaged: run again")
+        return None
+
+    def _task(self, shard: Shard) -> Future:
+        """Return the task as bytes on the cluster. It is a result, not scattered data: it outlives any worker."""
+        assert self._client is not None
+        job = shard.job
+        content = packed(task_for(job.cell, job.located, job.settings), included_from())
+        return self._client.submit(_itself, content, pure=True)
+
+    def _order(self, shard: Shard, parts: Mapping[str, PartStore]) -> Order:
+        job, kept = shard.job, parts[shard.job.cell.key]
+        engine = engine_for(job.cell, job.located, job.settings).name
+        paths = [*job.settings.included, *(Path(item.rpartition(":")[0]) for item in job.settings.task_files)]
+        files = {path.name: path.read_text(encoding="utf-8") for path in paths}
+        named = replace(shard, job=replace(job, settings=replace(job.settings, engine=engine)))
+        return Order(named, kept.name(shard.rows), kept.identity, files, packages_here(engine))
+
+    def _now(self, done: int, shards: int) -> Progress:
+        assert self._client is not None
+        workers = len(self._client.scheduler_info(n_workers=-1)["workers"])
+        return Progress(done, shards, workers, self._forwards / (time.perf_counter() - self._started))
+
+
+def _is_learned(shard: Shard) -> bool:
+    return METHODS.entry(shard.job.choice.name).facts.get("kind") == "learned"
+
+
+def _bear(failures: int, dask_scheduler: Any) -> None:
+    """Set how many deaths a scheduler tries a shard again after."""
+    dask_scheduler.allowed_failures = failures
+
+
+def _packages() -> dict[str, str]:
+    return packages_here()
+
+
+def _itself(value: Any) -> Any:
+    return value
