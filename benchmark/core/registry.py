@@ -375,6 +375,13 @@ def included_from() -> tuple[types.ModuleType, ...]:
     return tuple(sys.modules[name] for name in _modules.values() if name in sys.modules)
 
 
+def forget_file(path: Path) -> None:
+    """Forget a file of the user's and what it registered."""
+    module = _modules.pop(path.resolve(), "")
+    for registry in Registry.every:
+        registry.forget(registry.registered_by(module))
+
+
 def load_file(path: Path, option: str, used: Registry[Any] | None = None) -> types.ModuleType:
     """Run a Python file of the user's and return the module: once in a process, whatever names it, and after an edit.
 

@@ -6,20 +6,22 @@ its workers.
 
 from __future__ import annotations
 
+import atexit
 import hashlib
 import io
 import os
+import shutil
 import tempfile
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
+from functools import cache, lru_cache
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
 
 from benchmark.core.errors import UsageError
-from benchmark.core.registry import included
+from benchmark.core.registry import forget_file, included
 from benchmark.core.sources import cache_folder
 from benchmark.core.store import used_meanwhile, written_if_new
 from benchmark.core.types import METHODS
@@ -143,9 +145,9 @@ def compute(order: Order, task: bytes, explainers: Mapping[str, bytes]) -> Answe
         worker = _worker()
         job = order.shard.job
         refuse_others(order.packages, packages_here(job.settings.engine), worker)
-        job = replace(job, settings=replace(job.settings, included=_written(tuple(sorted(order.files.items()))),
-                                            task_files=()))  # fmt: skip
+        job = replace(job, settings=replace(job.settings, included=(), task_files=()))
         prepare_worker(job.settings)
+        _include(order.files)
         _use_own_gpu(job.settings.device)
         give(job.cell, job.located, job.settings, lambda device: unpacked(task, device), _digest(task))
         for place, content in explainers.items():
@@ -179,15 +181,30 @@ def _same(identity: dict[str, str], order: Order, worker: str) -> dict[str, str]
     return order.identity
 
 
-@lru_cache(maxsize=8)
-def _written(files: tuple[tuple[str, str], ...]) -> tuple[Path, ...]:
-    """Return where files of the driver are on this machine, for as long as this process lives."""
-    if not files:
-        return ()
-    folder = Path(tempfile.mkdtemp(prefix="benchmark-included-"))
-    for name, text in files:
-        (folder / name).write_text(text, encoding="utf-8")
-    return tuple(folder / name for name, _ in files)
+_included: dict[str, str] = {}
+"""Files of the driver that are included now, by name: their text."""
+
+
+@cache
+def _folder() -> Path:
+    """Return where files of drivers are on this machine, for as long as this process lives."""
+    folder = tempfile.mkdtemp(prefix="benchmark-included-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return Path(folder)
+
+
+def _include(files: Mapping[str, str]) -> None:
+    """Include files of the driver, in the place of those of an earlier one."""
+    if files == _included:
+        return
+    for name in _included:
+        forget_file(_folder() / name)
+    _included.clear()
+    for name, text in files.items():
+        (_folder() / name).write_text(text, encoding="utf-8")
+    for name in files:
+        METHODS.include(_folder() / name)
+    _included.update(files)
 
 
 @lru_cache(maxsize=4)
