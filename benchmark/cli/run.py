@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from benchmark.records.store import RecordStore
     from benchmark.running.jobs import Outcome
     from benchmark.running.plan import MethodChoice, PlannedTask
-    from benchmark.running.settings import Settings
 
 log = logging.getLogger("benchmark")
 
@@ -51,7 +50,9 @@ def run_command(arguments: argparse.Namespace) -> int:
             f"--jobs {arguments.jobs}: no task has more than {most} cells, and a worker takes one: {most} are used"
         )
     if arguments.dry_run:
-        code = _dry_run(plans, store, settings, arguments.json)
+        from benchmark.cli.dry_run import dry_run
+
+        code = dry_run(plans, store, settings, arguments.json)
         return DataError.exit_code if missing else code
     outcomes, unbuilt = run_all(plans, store, settings)
     code = _report(outcomes, store, arguments.json)
@@ -81,28 +82,6 @@ def _refuse_nothing(plans: list[PlannedTask], text: str) -> None:
 def _most_cells(plans: list[PlannedTask]) -> int:
     """Return the largest number of cells of one task that methods apply to."""
     return max((len(plan.cells) - len(plan.skips) for plan in plans), default=0)
-
-
-def _dry_run(plans: list[PlannedTask], store: RecordStore, settings: Settings, as_json: bool) -> int:
-    from benchmark.running.built import known_task
-    from benchmark.running.jobs import Outcome, pending
-
-    rows = []
-    for plan in plans:
-        task = known_task(plan, settings)
-        bound = plan if task is None else plan.bound(len(task.test.x))
-        for item in pending(bound, store, settings, task):
-            state = item.state if isinstance(item, Outcome) else "to compute"
-            label = item.label if isinstance(item, Outcome) else item.choice.label
-            reason = item.reason if isinstance(item, Outcome) else item.why
-            rows.append({"task": plan.title, "method": label, "state": state, "reason": reason})
-    if as_json:
-        print(json.dumps(rows, indent=1))
-        return 0
-    for row in rows:
-        print(f"{row['task']:<20} {row['method']:<28} {row['state']}{row['reason'] and ': ' + row['reason']}")
-    print(f"{sum(row['state'] == 'to compute' for row in rows)} of {len(rows)} cells to compute")
-    return 0
 
 
 def _report(outcomes: list[Outcome], store: RecordStore, as_json: bool) -> int:

@@ -1,0 +1,101 @@
+"""`run --dry-run`: what would be computed, and what that will take."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from dataclasses import asdict
+from typing import Any
+
+from benchmark.records.store import RecordStore
+from benchmark.running.built import known_task
+from benchmark.running.jobs import Job, Outcome, pending
+from benchmark.running.plan import PlannedTask
+from benchmark.running.settings import Settings
+from benchmark.scheduling.estimate import Estimate, memory, of_cell, of_shared
+
+log = logging.getLogger("benchmark")
+
+
+def dry_run(plans: list[PlannedTask], store: RecordStore, settings: Settings, as_json: bool) -> int:
+    """Print what would be computed; nothing is stored but what the cache keeps.
+
+    Where the task's model is there, each method is tried on a few samples, and what that took is extrapolated.
+    """
+    rows: list[dict[str, Any]] = []
+    lines: list[str] = []
+    total = 0.0
+    for plan in plans:
+        task = known_task(plan, settings)
+        bound = plan if task is None else plan.bound(len(task.test.x))
+        items = list(pending(bound, store, settings, task))
+        jobs = [item for item in items if isinstance(item, Job)]
+        estimates = {} if task is None else _estimated(plan.title, jobs)
+        rows += [_row(plan.title, item, estimates) for item in items]
+        if jobs and task is not None:
+            shared = of_shared(jobs[0])
+            seconds = _seconds([*estimates.values(), shared], settings.jobs or 1)
+            total += seconds
+            lines.append(_line(plan.title, [*estimates.values(), shared], seconds, settings.jobs or 1))
+        elif jobs:
+            lines.append(f"{plan.title}: its model is not there yet, so nothing is said of time: prepare makes it")
+    if as_json:
+        print(json.dumps(rows, indent=1))
+        return 0
+    for row in rows:
+        took = f" {duration(row['seconds']):>12}" if "seconds" in row and not row["why"] else ""
+        reason = row["reason"] or row.get("why", "")
+        print(f"{row['task']:<20} {row['method']:<28} {row['state']}{took}{reason and ': ' + reason}")
+    print(f"{sum(row['state'] == 'to compute' for row in rows)} of {len(rows)} cells to compute")
+    for line in lines:
+        print(line)
+    if len(lines) > 1:
+        print(f"together about {duration(total)}")
+    return 0
+
+
+def _estimated(title: str, jobs: list[Job]) -> dict[str, Estimate]:
+    """Return what the cells will take, by key, with a progress bar."""
+    from benchmark.processes.progress import tqdm
+
+    shown = sys.stderr.isatty() and log.level < logging.ERROR
+    return {job.cell.key: of_cell(job) for job in tqdm(jobs, f"trying {title}", disable=not shown, leave=False)}
+
+
+def _row(title: str, item: Outcome | Job, estimates: dict[str, Estimate]) -> dict[str, Any]:
+    if isinstance(item, Outcome):
+        return {"task": title, "method": item.label, "state": item.state, "reason": item.reason}
+    row = {"task": title, "method": item.choice.label, "state": "to compute", "reason": item.why}
+    estimate = estimates.get(item.cell.key)
+    return row if estimate is None else row | asdict(estimate)
+
+
+def _seconds(estimates: list[Estimate], workers: int) -> float:
+    """Return the time of a task: its work over the workers, and no less than its longest training."""
+    return max(sum(each.seconds for each in estimates) / workers, *(each.training for each in estimates), 0.0)
+
+
+def _line(title: str, estimates: list[Estimate], seconds: float, workers: int) -> str:
+    """Return what a task will take, in a sentence."""
+    forwards, backwards = (sum(getattr(each, name) for each in estimates) for name in ("forwards", "backwards"))
+    return (
+        f"{title}: {count_of(forwards)} forward and {count_of(backwards)} backward passes, about {duration(seconds)} "
+        f"with {workers} worker{'s' if workers > 1 else ''}, {memory() / 1e9:.1f} GB of memory each"
+    )
+
+
+def count_of(number: float) -> str:
+    """Return a number in words, such as 1.2 million."""
+    for size, word in ((1e9, "billion"), (1e6, "million"), (1e3, "thousand")):
+        if number >= size:
+            return f"{number / size:.3g} {word}"
+    return f"{number:.0f}"
+
+
+def duration(seconds: float) -> str:
+    """Return seconds in the unit that a person would take, such as 3.5 min."""
+    for size, word in ((86400.0, "days"), (3600.0, "h"), (60.0, "min")):
+        if seconds >= size:
+            return f"{seconds / size:.1f} {word}"
+    return f"{seconds:.1f} s"
