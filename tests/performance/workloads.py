@@ -11,16 +11,27 @@ from torch import nn
 from benchmark.core.seeding import seeded
 from benchmark.core.sources import Sources
 from benchmark.core.types import TASKS, Budget, Split, Task
-from benchmark.modalities.removal import ColumnRemoval, PixelRemoval
+from benchmark.data.words import MASK, PAD, SPECIAL
+from benchmark.engines.choosing import Engine, Trial
+from benchmark.engines.installed import install
+from benchmark.engines.names import EAGER
+from benchmark.modalities.removal import ColumnRemoval, PixelRemoval, TokenRemoval
+from benchmark.modalities.text import MODELS
+from benchmark.models.text import text_model
 from benchmark.models.training import freeze
 from benchmark.scoring.evaluator import Evaluator
 from benchmark.scoring.metrics import TEN
 
+SPREAD = 1.0
+"""Standard deviation of the logits of `photograph`. With more, the last bits of a deep network of random weights, which
+it magnifies more than a trained one does, would be differences that no engine is allowed."""
 
-def _task(name, modality, model, x, removal, budget):
-    split = Split(x, torch.zeros(len(x), dtype=torch.long))
+
+def _task(name, modality, model, x, removal, budget, classes=3, explained=None):
+    train, test = (Split(part, torch.zeros(len(part), dtype=torch.long)) for part in (x, x[:explained]))
     names = tuple(f"f{i}" for i in range(removal.n_features))
-    return Task(name, modality, "synthetic", freeze(model), split, split, removal, budget, names, ("a", "b", "c"))
+    called = tuple(f"class {i}" for i in range(classes))
+    return Task(name, modality, "synthetic", freeze(model), train, test, removal, budget, names, called)
 
 
 def table(samples=512, features=10, subsets=100):
@@ -41,6 +52,53 @@ def image(samples=64, steps=48, subsets=100):
         x = torch.randn(samples, 1, 28, 28)
     removal = PixelRemoval(torch.zeros(1), 28, 28, sigma=None)  # Quantus inserts into the same baseline
     return _task("cnn", "image", model, x, removal, Budget(steps, subsets, 1 / 49, 1))
+
+
+def photograph(name, side=224, steps=48, subsets=100):
+    """Return a model of timm with random weights on one random image of 3 x side x side, as image tasks are.
+
+    The statistics of its normalisation are those of 16 random images and its logits are scaled, because numbers that
+    vanish on their way take other times than those of a trained model, and even probabilities hardly differ.
+    """
+    import timm
+
+    with seeded(0):
+        sizes = {"img_size": side} if "patch" in name else {}
+        options = {"zero_init_last": False} if name.startswith("resnet") else {}  # 0 could be left out by a compiler
+        model = timm.create_model(name, pretrained=False, **sizes, **options)
+        x = torch.randn(16, 3, side, side)
+        for layer in model.modules():
+            if isinstance(layer, nn.BatchNorm2d):
+                layer.momentum = 1.0
+        with torch.no_grad():
+            model.train()(x)
+            head = model.eval().get_classifier()
+            head.weight.mul_(SPREAD / model(x).std())
+    removal = PixelRemoval(x.mean((0, 2, 3)), side, side, sigma=side / 20)
+    return _task(name, "image", model, x, removal, Budget(steps, subsets, 1 / steps, 1), 1000, explained=1)
+
+
+def text(kind, source, samples=32, words=(20, 40)):
+    """Return a text model of a task's sizes with random weights, `kind` lstm or transformer, on random words.
+
+    `source` real or synthetic says of which sizes; texts have from `words[0]` to `words[1]` words.
+    """
+    vocabulary, length = {"real": 20_000, "synthetic": 500}[source], words[1]
+    with seeded(0):
+        model = text_model(kind, MODELS[kind][source] | {"length": length}, vocabulary, 4)
+        x = torch.randint(len(SPECIAL), vocabulary, (samples, length))
+        lengths = torch.randint(words[0], length + 1, (samples, 1))
+    x = x.masked_fill(torch.arange(length) >= lengths, PAD)
+    return _task(kind, "text", model, x, TokenRemoval(length, MASK, PAD), Budget(20, 100, 1 / 20, 1), 4)
+
+
+def equip_anew(task):
+    """Let the engine that `auto` takes answer for a task's model, and return it; it is chosen now, not remembered."""
+    trial = Trial(task, "fp32")
+    chosen = Engine(**trial.choose()[1])
+    if chosen.name != EAGER:
+        install(task.model, trial.built[chosen.name], trial.rows)
+    return chosen
 
 
 def registered(name):

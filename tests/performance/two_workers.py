@@ -1,0 +1,58 @@
+"""The section "Two workers": the wall time of `run` with one worker process and with two."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from tests.performance.measuring import by_turns, table
+
+OUTPUTS = ("logit", "probability")
+GOAL = 1.8
+TINY = {"task": "nap_mlp", "limit": 5, "n_samples": 20, "rounds": 1}
+
+
+def section(task="imdb_lstm", limit=200, n_samples=1000, rounds=2):
+    """Return the section.
+
+    Args:
+        task: is explained, its stand-in.
+        limit: samples that are explained.
+        n_samples: of LIME and KernelSHAP.
+        rounds: times that each runs.
+
+    Returns:
+        Markdown without a heading.
+    """
+    methods = [
+        f"{method}[n_samples={n_samples},output={output}]" for method in ("lime", "kernel_shap") for output in OUTPUTS
+    ]
+    words = ["--task", task, "--source", "synthetic", "--limit", str(limit), "--engine", "eager", "--allow-weak-model"]
+    with TemporaryDirectory() as folder:
+
+        def run(chosen, jobs):
+            out = ["--overwrite", "always", "--out", str(Path(folder, f"jobs-{jobs}"))]
+            command = [sys.executable, "-m", "benchmark", "run", "-q", *words, "--methods", ",".join(chosen)]
+            done = subprocess.run(
+                [*command, "--jobs", str(jobs), *out], capture_output=True, text=True, env=_one_thread()
+            )
+            assert done.returncode == 0, done.stderr
+
+        run(["constant"], 1)  # trains the model and asks what all methods share, which the cache keeps
+        one, two = by_turns([lambda: run(methods, 1), lambda: run(methods, 2)], rounds)
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    header = ["", "--jobs 1, s", "--jobs 2, s", "ratio", "goal"]
+    line = [f"{task}, {len(methods)} cells", f"{one:.1f}", f"{two:.1f}", f"{one / two:.2f}", f"{GOAL}x"]
+    return f"""\
+The wall time of the whole command, start of Python and of workers included, on {cores} cores; one thread a worker,
+engine eager, LIME and KernelSHAP with {n_samples} samples, {limit} texts of the stand-in. The model is trained and the
+rows that all methods share are asked before. The least of {rounds} runs, in turn.
+
+{table(header, [line])}"""
+
+
+def _one_thread():
+    return os.environ | {"OMP_NUM_THREADS": "1", "MPLBACKEND": "agg"}
