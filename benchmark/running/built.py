@@ -110,10 +110,10 @@ def evaluator_for(
     Raises:
         DataError: the task cannot be built, or its model is not what it must be.
     """
-    task = task_for(cell, located, settings)
+    task, engine = _built(cell, located, settings)
     refuse_weak(task, settings.allow_weak)
     rows = range(len(task.test.x[: cell.limit])) if rows is None else rows
-    return _evaluator(task, cell.seed, rows, metrics, cell.precision, settings.engine)
+    return _evaluator(task, cell.seed, rows, metrics, cell.precision, engine.name)
 
 
 @lru_cache(maxsize=1)
