@@ -10,7 +10,7 @@ from typing import Any
 
 from filelock import Timeout
 
-from benchmark.core.errors import RecordError
+from benchmark.core.errors import RecordError, few
 from benchmark.core.files import locked
 from benchmark.core.types import METHODS
 from benchmark.processes.workers import Workers
@@ -178,10 +178,14 @@ class _Unfinished:
         with _locked(store, job.cell):
             job, before, judged = looked_up(job, store)
             if judged is not None:
+                self.parts.remove()
                 return judged
+            if more := [name for name in job.metrics if name not in self.job.metrics]:
+                reason = f"another run has stored {few(more)} of it meanwhile; run again to compute all of them"
+                return Outcome(job.cell, job.choice.label, "failed", reason)
             record, shown = (self.failed, []) if self.failed is not None else self._joined()
             if record is None:
-                reason = "parts of it were damaged, and are set aside; run again to compute them again"
+                reason = "parts of it were damaged, or another run removed them; run again to compute them again"
                 return Outcome(job.cell, job.choice.label, "failed", reason)
             return keep(job, store, before, record, shown)
 
