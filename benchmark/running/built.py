@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING
@@ -30,8 +31,31 @@ if TYPE_CHECKING:
     from benchmark.engines.choosing import Engine
     from benchmark.scoring.evaluator import Evaluator
 
-identity_of_task = lru_cache(maxsize=1)(task_identity)
-"""Of the task that this process works on: the evaluator sees to it that no method changes it."""
+
+@lru_cache(maxsize=1)
+def identity_of_task(task: Task) -> dict[str, str]:
+    """Return the digests of the task that this process works on: the evaluator sees to it that no method changes it.
+
+    Raises:
+        DataError: the model cannot answer.
+    """
+    with _said(task.name, type(task.model).forward):
+        return task_identity(task)
+
+
+@contextmanager
+def _said(name: str, made: Callable[..., object]) -> Iterator[None]:
+    """Say what a task's model raises inside the block.
+
+    Raises:
+        DataError: it raised something.
+    """
+    try:
+        yield
+    except (BenchmarkError, MemoryError):
+        raise
+    except Exception as error:
+        raise DataError(f"the model of {name} cannot answer: {describe(error, made)}") from error
 
 
 @dataclass(frozen=True)
@@ -99,7 +123,8 @@ def _task(basis: Basis) -> tuple[Task, Engine]:
         from benchmark.scoring.isolation import for_tuning
 
         task = for_tuning(task)
-    return task, equip(task, basis.engine, basis.precision)
+    with _said(task.name, type(task.model).forward):
+        return task, equip(task, basis.engine, basis.precision)
 
 
 def evaluator_for(

@@ -204,6 +204,36 @@ def test_shards_are_whole_batches(monkeypatch):
     assert shard_size(task, None) == 8
 
 
+BROKEN = """
+import torch
+import benchmark as fb
+
+class Broken(torch.nn.Linear):
+    broken = False
+    def forward(self, x):
+        if Broken.broken:
+            raise RuntimeError("out of order")
+        return super().forward(x)
+
+def task():
+    Broken.broken = False
+    made = fb.task(Broken(4, 2).eval(), torch.randn(20, 4), labels=torch.arange(20) % 2)
+    Broken.broken = True
+    return made
+"""
+
+
+@pytest.mark.parametrize("engine", ["eager", "auto"])
+def test_a_model_that_cannot_answer_ends_its_own_task_and_no_other(tmp_path, capsys, engine):
+    path = tmp_path / "broken.py"
+    path.write_text(BROKEN)
+    words = ["run", "--task", f"{path}:task", "--methods", "random", "--preset", "quick", "--jobs", "1"]
+    assert main([*words, "--engine", engine, "--out", str(tmp_path / "out")]) == 3
+    said = capsys.readouterr().err
+    assert "error: broken.task: the " in said
+    assert "RuntimeError: out of order" in said
+
+
 def test_forgetting_a_record_forgets_its_parts(tmp_path):
     words = [*WORDS, "--methods", "saliency", "--out", str(tmp_path)]
     assert main(words) == 0
