@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from benchmark.records.store import RecordStore
     from benchmark.running.jobs import Outcome
     from benchmark.running.plan import MethodChoice, PlannedTask
+    from benchmark.running.settings import Settings
 
 log = logging.getLogger("benchmark")
 
@@ -50,9 +51,7 @@ def run_command(arguments: argparse.Namespace) -> int:
             f"--jobs {arguments.jobs}: no task has more than {most} cells, and a worker takes one: {most} are used"
         )
     if arguments.dry_run:
-        from benchmark.cli.dry_run import dry_run
-
-        code = dry_run(plans, store, settings, arguments.json)
+        code = _dry_run(plans, store, settings, arguments.json)
         return DataError.exit_code if missing else code
     outcomes, unbuilt = run_all(plans, store, settings)
     code = _report(outcomes, store, arguments.json)
@@ -82,6 +81,23 @@ def _refuse_nothing(plans: list[PlannedTask], text: str) -> None:
 def _most_cells(plans: list[PlannedTask]) -> int:
     """Return the largest number of cells of one task that methods apply to."""
     return max((len(plan.cells) - len(plan.skips) for plan in plans), default=0)
+
+
+def _dry_run(plans: list[PlannedTask], store: RecordStore, settings: Settings, as_json: bool) -> int:
+    from benchmark.scheduling.forecast import duration, forecast
+
+    rows, lines = forecast(plans, store, settings)
+    if as_json:
+        print(json.dumps(rows, indent=1))
+        return 0
+    for row in rows:
+        took = f" {duration(row['seconds']):>12}" if "seconds" in row and not row["why"] else ""
+        reason = row["reason"] or row.get("why", "")
+        print(f"{row['task']:<20} {row['method']:<28} {row['state']}{took}{reason and ': ' + reason}")
+    print(f"{sum(row['state'] == 'to compute' for row in rows)} of {len(rows)} cells to compute")
+    for line in lines:
+        print(line)
+    return 0
 
 
 def _report(outcomes: list[Outcome], store: RecordStore, as_json: bool) -> int:

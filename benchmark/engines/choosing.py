@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from itertools import islice
@@ -79,7 +79,8 @@ def equip(task: Task, name: str, precision: Precision = "fp32") -> Engine:
         precision: of the forwards of probing; perturbation methods ask in 32 bits.
 
     Returns:
-        What was chosen. `auto` remembers its choice in the cache, so that the same machine always chooses alike.
+        What was chosen. `auto` remembers its choice in the cache, so that the same machine always chooses alike; an
+        engine that does not answer as the model does any more is not used.
 
     Raises:
         UsageError: the engine that was asked for is not installed, cannot run this model, or answers otherwise.
@@ -99,10 +100,15 @@ def equip(task: Task, name: str, precision: Precision = "fp32") -> Engine:
     path = CHOSEN.path(task.name, *trial.identity())
     facts = CHOSEN.get(path, trial.choose)[1]
     chosen = Engine(**facts)
-    if chosen.name != EAGER:
-        forwards = trial.built.get(chosen.name) or trial.checked(chosen.name)[0]
-        install(task.model, forwards, trial.rows)
-    return chosen
+    if chosen.name == EAGER:
+        return chosen
+    try:
+        forwards, difference = trial.built.get(chosen.name) or trial.checked(chosen.name)
+    except EngineError as error:  # not chosen anew: what is not remembered may differ from process to process
+        log.warning(f"{task.name}: {error}: the model answers by itself")
+        return replace(chosen, name=EAGER, difference=0.0)
+    install(task.model, forwards, trial.rows)
+    return replace(chosen, difference=difference)
 
 
 class Trial:
@@ -114,13 +120,13 @@ class Trial:
 
     Attributes:
         rows: (n, ...), features removed from some.
-        built: forwards of the engines that answer as the model does, by name and precision.
+        built: forwards by precision of the engines that answer as the model does, and their differences, by name.
     """
 
     def __init__(self, task: Task, precision: Precision) -> None:
         self.task, self.precision = task, precision
         self.rows = torch.cat(list(islice(rows_near(task, task.train), 3 * BATCHES)))
-        self.built: dict[str, dict[Precision, Forward]] = {}
+        self.built: dict[str, tuple[dict[Precision, Forward], float]] = {}
 
     def identity(self) -> list[object]:
         """Return all that a choice follows from."""
@@ -128,7 +134,7 @@ class Trial:
         return [
             model_digest(self.task.model, rows_near(self.task, self.task.train)), settings_digest(self.task),
             self.precision, torch.cuda.get_device_name(device) if device.type == "cuda" else _processor(),
-            torch.get_num_threads(), {name: version_of(name) for name in ("torch", "onnxruntime", "openvino")},
+            torch.get_num_threads(), {name: version_of(name) for name in ("torch", *sum(PACKAGES.values(), ()))},
         ]  # fmt: skip
 
     def choose(self) -> Made:
@@ -149,7 +155,7 @@ class Trial:
             except EngineError as error:
                 log.info(f"{self.task.name}: {error}")
                 continue
-            self.built[name] = forwards
+            self.built[name] = forwards, difference
             candidates[name] = forwards[self.precision], difference
         for _ in range(REPEATS if len(candidates) > 1 else 0):  # by turns, so that what else goes on strikes all
             for name, (forward, _difference) in candidates.items():

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd import forward_ad
 
 from benchmark.core.types import Precision
 from benchmark.engines.engine import Forward
@@ -32,22 +33,30 @@ def uninstall(model: nn.Module) -> None:
 
 
 class _Call:
-    """Answers a call of a model."""
+    """Answers a call of a model, as long as the model is what it was when the engine was made."""
 
     def __init__(self, model: nn.Module, forwards: dict[Precision, Forward], like: Tensor) -> None:
         self.model, self.forwards = model, forwards
         self.dtype, self.device, self.shape = like.dtype, like.device, like.shape[1:]
+        self.state = _state(model)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Return what the model gives."""
-        precision: Precision = "bf16" if torch.is_autocast_enabled(self.device.type) else "fp32"
-        forward = self.forwards.get(precision)
+        forward = self._forward()
         if forward is None or not self._takes(*args, **kwargs):
             return self.model._call_impl(*args, **kwargs)
         logits = forward(args[0].detach())
         for hook in list(self.model._forward_hooks.values()):  # such as a meter's
-            hook(self.model, args, logits)
+            changed = hook(self.model, args, logits)
+            logits = logits if changed is None else changed
         return logits
+
+    def _forward(self) -> Forward | None:
+        """Return the engine's forward in the precision of now, or None where it has none."""
+        kind = self.device.type
+        if not torch.is_autocast_enabled(kind):
+            return self.forwards.get("fp32")
+        return self.forwards.get("bf16") if torch.get_autocast_dtype(kind) == torch.bfloat16 else None
 
     def _takes(self, *args: Any, **kwargs: Any) -> bool:
         """Tell whether the engine gives all that this call is for: logits of a whole input, and no gradients."""
@@ -55,10 +64,38 @@ class _Call:
             return False
         x = args[0]
         same = isinstance(x, Tensor) and (x.dtype, x.device, x.shape[1:]) == (self.dtype, self.device, self.shape)
-        return same and len(x) > 0 and not self.model._forward_pre_hooks and not self._looked_into()
+        if not same or len(x) == 0 or _transformed(x):
+            return False
+        return not _hooked(self.model) and _state(self.model) == self.state
 
-    def _looked_into(self) -> bool:
-        """Tell whether somebody waits for what a layer gives."""
-        layers = self.model.modules()
-        next(layers)  # the model itself
-        return any(layer._forward_hooks or layer._forward_pre_hooks for layer in layers)
+
+def _transformed(x: Tensor) -> bool:
+    """Tell whether derivatives are taken forward, or a transformation of `torch.func` is under way."""
+    return torch._C._functorch.is_functorch_wrapped_tensor(x) or forward_ad.unpack_dual(x).tangent is not None
+
+
+def _hooked(model: nn.Module) -> bool:
+    """Tell whether hooks wait for more than what the whole model gives."""
+    of_all = nn.modules.module
+    if of_all._global_forward_hooks or of_all._global_forward_pre_hooks or model._forward_pre_hooks:
+        return True
+    if model._forward_hooks_with_kwargs or model._forward_hooks_always_called:
+        return True
+    layers = model.modules()
+    next(layers)  # the model itself
+    return any(layer._forward_hooks or layer._forward_pre_hooks for layer in layers)
+
+
+def _state(model: nn.Module) -> list[object]:
+    """Return what differs where layers, their mode or their weights are others: PyTorch counts what is written to.
+
+    It does not count what is written through `Tensor.data`.
+    """
+    state: list[object] = []
+    for layer in model.modules():
+        state += [id(layer), layer.training]
+        for held in (layer._parameters, layer._buffers):
+            for tensor in held.values():
+                if tensor is not None:
+                    state += [id(tensor), tensor.data_ptr(), 0 if tensor.is_inference() else tensor._version]
+    return state

@@ -17,7 +17,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
@@ -32,6 +32,8 @@ from benchmark.records.record import SCHEMA, SOURCES, Cell, Record, check_plain,
 
 EXAMPLES = "examples.json"
 SET_ASIDE, PARTS = "_set_aside", "_parts"
+LATELY = 86400.0
+"""Seconds after which nobody is taken to be at work on parts."""
 
 
 class RecordStore:
@@ -75,9 +77,14 @@ class RecordStore:
         """Return where parts of an unfinished cell are kept."""
         return self.root / PARTS / cell.source / cell.task / cell.key
 
-    def remove_parts(self, cell: Cell) -> None:
-        """Remove all parts of a cell, those too that other weights, code or metrics made."""
-        shutil.rmtree(self.parts(cell), ignore_errors=True)
+    def remove_parts(self, cell: Cell, key: str = "") -> None:
+        """Remove the parts `key` of a cell, and those of other weights, code or metrics that nobody added to lately."""
+        for folder in self.parts(cell).glob("*"):
+            with suppress(OSError):  # another run removes them, too
+                if folder.name == key or time.time() - folder.stat().st_mtime > LATELY:
+                    shutil.rmtree(folder)
+        with suppress(OSError):  # others are there
+            self.parts(cell).rmdir()
 
     def lock(self, cell: Cell) -> FileLock:
         """Return the lock that one run at a time holds on `cell`; it dies with its process."""

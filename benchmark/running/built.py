@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING
@@ -31,8 +31,31 @@ if TYPE_CHECKING:
     from benchmark.engines.choosing import Engine
     from benchmark.scoring.evaluator import Evaluator
 
-identity_of_task = lru_cache(maxsize=1)(task_identity)
-"""Of the task that this process works on: the evaluator sees to it that no method changes it."""
+
+@lru_cache(maxsize=1)
+def identity_of_task(task: Task) -> dict[str, str]:
+    """Return the digests of the task that this process works on: the evaluator sees to it that no method changes it.
+
+    Raises:
+        DataError: the model cannot answer.
+    """
+    with _said(task.name, type(task.model).forward):
+        return task_identity(task)
+
+
+@contextmanager
+def _said(name: str, made: Callable[..., object]) -> Iterator[None]:
+    """Say what a task's model raises inside the block.
+
+    Raises:
+        DataError: it raised something.
+    """
+    try:
+        yield
+    except (BenchmarkError, MemoryError):
+        raise
+    except Exception as error:
+        raise DataError(f"the model of {name} cannot answer: {describe(error, made)}") from error
 
 
 @dataclass(frozen=True)
@@ -111,7 +134,8 @@ def _task(basis: Basis) -> tuple[Task, Engine]:
     from benchmark.engines.choosing import equip
 
     task = _given[basis](basis.device) if basis in _given else _made(basis)
-    return task, equip(task, basis.engine, basis.precision)
+    with _said(task.name, type(task.model).forward):
+        return task, equip(task, basis.engine, basis.precision)
 
 
 def _made(basis: Basis) -> Task:
@@ -141,10 +165,10 @@ def evaluator_for(
     Raises:
         DataError: the task cannot be built, or its model is not what it must be.
     """
-    task = task_for(cell, located, settings)
+    task, engine = _built(cell, located, settings)
     refuse_weak(task, settings.allow_weak)
     rows = range(len(task.test.x[: cell.limit])) if rows is None else rows
-    return _evaluator(task, cell.seed, rows, metrics, cell.precision, settings.engine)
+    return _evaluator(task, cell.seed, rows, metrics, cell.precision, engine.name)
 
 
 @lru_cache(maxsize=1)

@@ -12,7 +12,7 @@ from benchmark.core.sources import Located
 from benchmark.core.types import METHODS, Method, Task
 from benchmark.records.record import Cell, Record, stale
 from benchmark.records.store import RecordStore
-from benchmark.running.built import identity_of_task
+from benchmark.running.built import engine_for, identity_of_task
 from benchmark.running.plan import MethodChoice, PlannedTask, metric_facts
 from benchmark.running.settings import Settings
 from benchmark.scoring.metrics import METRICS
@@ -130,6 +130,12 @@ def identity_of(task: Task, cell: Cell) -> dict[str, str]:
     if entry.distribution:
         of_method["distribution"] = entry.distribution  # that of its class may be known by no file, as in a checkout
     return identity_of_task(task) | of_method
+
+
+def with_engine(job: Job) -> Job:
+    """Return a job for another process, which takes the engine that this one has chosen."""
+    engine = engine_for(job.cell, job.located, job.settings).name
+    return replace(job, settings=replace(job.settings, engine=engine))
 
 
 def method_of(cell: Cell) -> Method:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 import re
+from bisect import bisect_right
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchmark.core.errors import RecordError, describe
 from benchmark.core.files import write_atomically
+from benchmark.core.identity import source_digest
 from benchmark.core.store import Unusable, intact, key_of, sealed, unseal
+from benchmark.records.provenance import versions
 from benchmark.records.record import Cell, Record
 from benchmark.records.store import RecordStore, plain_record, record_from, stored_or_said
 
@@ -94,7 +97,8 @@ class PartStore:
         self, store: RecordStore, cell: Cell, identity: dict[str, str], metrics: dict[str, Any], engine: str
     ) -> None:
         self.store, self.cell, self.identity = store, cell, identity
-        self.folder = store.parts(cell) / key_of(FORMAT, identity, metrics, engine)
+        code = source_digest("benchmark.scoring.evaluator")  # parts of one record are of one program
+        self.folder = store.parts(cell) / key_of(FORMAT, identity, metrics, engine, code, versions())
 
     def path(self, rows: range) -> Path:
         """Return where the part of some samples is or will be."""
@@ -105,14 +109,24 @@ class PartStore:
         return f"{self.cell.key}/{self.folder.name}/{rows.start}-{rows.stop}"
 
     def stored(self) -> list[range]:
-        """Return the samples of the parts that are there, in their order, each once."""
+        """Return the samples of parts that are there, in their order, each sample once and as many as there are.
+
+        Parts overlap where two runs cut a cell otherwise.
+        """
         found = [NAME.match(path.name) for path in self.folder.glob("*.safetensors")]
-        ranges = sorted((int(name["start"]), int(name["stop"])) for name in found if name)
-        kept: list[range] = []
-        for start, stop in ranges:
-            if start >= (kept[-1].stop if kept else 0) and stop > start:
-                kept.append(range(start, stop))
-        return kept
+        ranges = [range(int(name["start"]), int(name["stop"])) for name in found if name]
+        best: list[tuple[int, list[range]]] = [(0, [])]  # of ranges that end before: how many samples, and which
+        ends = [0]
+        for rows in sorted(filter(len, ranges), key=lambda rows: (rows.stop, rows.start)):
+            samples, before = best[bisect_right(ends, rows.start) - 1]
+            if samples + len(rows) > best[-1][0]:
+                best.append((samples + len(rows), [*before, rows]))
+                ends.append(rows.stop)
+        return best[-1][1]
+
+    def remove(self) -> None:
+        """Remove the parts."""
+        self.store.remove_parts(self.cell, self.folder.name)
 
     def read(self, rows: range) -> Part | None:
         """Return the part of some samples, or None where there is none; a damaged one is set aside, with a warning."""

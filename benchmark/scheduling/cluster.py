@@ -16,8 +16,8 @@ from benchmark.core.sources import cache_folder
 from benchmark.core.store import written_if_new
 from benchmark.core.types import METHODS
 from benchmark.records.record import Record
-from benchmark.running.built import engine_for, task_for
-from benchmark.running.jobs import Outcome
+from benchmark.running.built import task_for
+from benchmark.running.jobs import Outcome, with_engine
 from benchmark.running.parts import PartStore
 from benchmark.scheduling.remote import Answer, Order, compute, packages_here, packed, refuse_others
 from benchmark.scheduling.shards import Shard
@@ -264,11 +264,11 @@ class Cluster:
 
     def _order(self, shard: Shard, parts: Mapping[str, PartStore]) -> Order:
         job, kept = shard.job, parts[shard.job.cell.key]
-        engine = engine_for(job.cell, job.located, job.settings).name
+        named = with_engine(job)
         paths = [*job.settings.included, *(Path(item.rpartition(":")[0]) for item in job.settings.task_files)]
         files = {path.name: path.read_text(encoding="utf-8") for path in paths}
-        named = replace(shard, job=replace(job, settings=replace(job.settings, engine=engine)))
-        return Order(named, kept.name(shard.rows), kept.identity, files, packages_here(engine))
+        packages = packages_here(named.settings.engine)
+        return Order(replace(shard, job=named), kept.name(shard.rows), kept.identity, files, packages)
 
     def _now(self, done: int, shards: int) -> Progress:
         assert self._client is not None

@@ -10,14 +10,14 @@ from typing import Any
 
 from filelock import Timeout
 
-from benchmark.core.errors import RecordError
+from benchmark.core.errors import RecordError, few
 from benchmark.core.files import locked
 from benchmark.core.types import METHODS
 from benchmark.processes.workers import Workers
 from benchmark.records.record import Cell, Record, stale
 from benchmark.records.store import RecordStore
 from benchmark.running.built import engine_for, evaluator_for, task_for
-from benchmark.running.jobs import Job, Outcome, compare, identity_of, pending, stored_record
+from benchmark.running.jobs import Job, Outcome, compare, identity_of, pending, stored_record, with_engine
 from benchmark.running.parts import PartStore, content_of
 from benchmark.running.plan import PlannedTask, metric_facts
 from benchmark.running.record_making import failed_record, make_part, record_of, unstorable
@@ -106,7 +106,8 @@ def _compute(shards: list[Shard], pool: Workers) -> Iterator[tuple[Shard, Result
         for shard in shards:
             yield shard, work(shard)
         return
-    yield from pool.each(_work_elsewhere, shards, workers, _died)
+    named = [replace(shard, job=with_engine(shard.job)) for shard in shards]  # all choose as this process did
+    yield from pool.each(_work_elsewhere, named, workers, _died)
 
 
 def _work_elsewhere(shard: Shard) -> tuple[Shard, Result]:
@@ -160,7 +161,7 @@ class _Unfinished:
         self.left = 0
         self.failed: Result = None
         if job.settings.overwrite == "always":
-            store.remove_parts(job.cell)
+            self.parts.remove()
 
     @property
     def finished(self) -> bool:
@@ -190,12 +191,19 @@ class _Unfinished:
         with _locked(store, job.cell):
             job, before, judged = looked_up(job, store)
             if judged is not None:
+                self.parts.remove()
                 return judged
+            if more := [name for name in job.metrics if name not in self.job.metrics]:
+                reason = f"another run has stored {few(more)} of it meanwhile; run again to compute all of them"
+                return Outcome(job.cell, job.choice.label, "failed", reason)
             record, shown = (self.failed, []) if self.failed is not None else self._joined()
             if record is None:
-                reason = "parts of it were damaged, and are set aside; run again to compute them again"
+                reason = "parts of it were damaged, or another run removed them; run again to compute them again"
                 return Outcome(job.cell, job.choice.label, "failed", reason)
-            return keep(job, store, before, record, shown)
+            outcome = keep(job, store, before, record, shown)
+            if outcome.state == "computed":
+                self.parts.remove()
+            return outcome
 
     def _joined(self) -> tuple[Record | None, list[dict[str, Any]]]:
         """Return the record of all parts and its examples; None where they are not all there."""

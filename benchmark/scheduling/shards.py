@@ -87,8 +87,14 @@ def shard_size(task: Task, asked: int | None) -> int:
 
 @lru_cache(maxsize=1)
 def seconds_a_sample(task: Task) -> float:
-    """Return what one sample of a cell takes the model in seconds, about: its forward, times rows."""
+    """Return what one sample of a cell takes the model in seconds, about: its forward, times rows.
+
+    Of a model that cannot answer it is next to nothing.
+    """
     budget = task.budget
     rows = 2 + 2 * budget.subsets + 3 * min(budget.steps, task.n_features) + EXPLAINING
     some = task.train.x[:8]
-    return seconds_of(task.model, some, 2) / len(some) * rows
+    try:
+        return seconds_of(task.model, some, 2) / len(some) * rows
+    except Exception:  # the evaluator says what is wrong with a model, in words
+        return 1e-9

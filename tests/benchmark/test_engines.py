@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import json
 import sys
@@ -10,6 +11,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from torch.autograd import forward_ad
 
 from benchmark.cli.parser import main
 from benchmark.core.errors import UsageError
@@ -22,6 +24,7 @@ from benchmark.engines.installed import uninstall
 from benchmark.engines.names import ENGINES
 from benchmark.models.metering import Meter
 from benchmark.records.provenance import Environment, RecordProvenance
+from benchmark.running.built import forget_tasks
 from benchmark.scoring.evaluator import Evaluator
 from tests import toys
 
@@ -121,6 +124,106 @@ def test_only_what_an_engine_gives_is_asked_of_it(monkeypatch):
         assert module.asked == 2 * len(x), "a copy is another model"
 
 
+def test_16_bits_of_another_kind_are_not_asked_of_an_engine(monkeypatch):
+    module = fake(monkeypatch, lambda logits: logits)
+    task = in_32_bits("image")
+    equip(task, "fake", "bf16")
+    with torch.no_grad():
+        module.asked = 0
+        with torch.autocast("cpu", torch.float16):
+            task.model(task.test.x)
+        assert module.asked == 0
+        with torch.autocast("cpu", torch.bfloat16):
+            task.model(task.test.x)
+        assert module.asked == len(task.test.x)
+
+
+def zeroed(model):
+    """Take the model's weights away for a while."""
+    before = [weight.detach().clone() for weight in model.parameters()]
+    with torch.no_grad():
+        for weight in model.parameters():
+            weight.zero_()
+    yield
+    with torch.no_grad():
+        for weight, content in zip(model.parameters(), before, strict=True):
+            weight.copy_(content)
+
+
+def replaced(model):
+    """Let other tensors be the model's weights for a while."""
+    weight = model[0].weight
+    model[0].weight = torch.nn.Parameter(torch.zeros_like(weight))
+    yield
+    model[0].weight = weight
+
+
+def in_training(model):
+    """Put a layer into training mode for a while."""
+    model[-1].train()
+    yield
+    model[-1].eval()
+
+
+@pytest.mark.parametrize("change", [zeroed, replaced, in_training])
+def test_a_model_that_is_changed_for_a_while_answers_by_itself(monkeypatch, change):
+    module = fake(monkeypatch, lambda logits: logits)
+    task = toys.image()
+    equip(task, "fake")
+    module.asked = 0
+    changing = contextlib.contextmanager(change)
+    with torch.no_grad():
+        with changing(task.model):
+            task.model(task.test.x)
+        assert module.asked == 0
+
+
+def test_weights_given_for_one_call_are_used(monkeypatch):
+    module = fake(monkeypatch, lambda logits: logits)
+    task = toys.image()
+    equip(task, "fake")
+    module.asked = 0
+    zeros = {name: torch.zeros_like(weight) for name, weight in task.model.named_parameters()}
+    with torch.no_grad():
+        assert torch.func.functional_call(task.model, zeros, (task.test.x,)).eq(0).all()
+        assert module.asked == 0
+        task.model(task.test.x)
+        assert module.asked == len(task.test.x), "its own weights are back, and nobody wrote to them"
+
+
+def test_derivatives_that_are_taken_forward_are_of_the_model_itself():
+    task = in_32_bits("image")
+    x, v = task.test.x, torch.ones_like(task.test.x)
+    expected = torch.func.jvp(task.model.forward, (x,), (v,))[1]
+    equip(task, "channels_last")
+    with torch.no_grad():
+        assert torch.allclose(torch.func.jvp(task.model, (x,), (v,))[1], expected)
+        with forward_ad.dual_level():
+            found = forward_ad.unpack_dual(task.model(forward_ad.make_dual(x, v))).tangent
+        assert torch.allclose(found, expected)
+        alone = torch.func.vmap(lambda each: task.model(each.unsqueeze(0))[0])(x)
+        assert torch.allclose(alone, task.model.forward(x), atol=1e-6)
+
+
+def test_hooks_on_a_model_do_what_they_do_without_an_engine(monkeypatch):
+    fake(monkeypatch, lambda logits: logits)
+    task = toys.image()
+    with torch.no_grad():
+        expected = task.model(task.test.x)
+        equip(task, "fake")
+        doubling = task.model.register_forward_hook(lambda _module, _inputs, logits: 2 * logits)
+        assert torch.equal(task.model(task.test.x), 2 * expected)
+        doubling.remove()
+        seen = []
+        hook = task.model.register_forward_hook(lambda *given: seen.append(len(given)), with_kwargs=True)
+        assert torch.equal(task.model(task.test.x), expected)
+        hook.remove()
+        hook = torch.nn.modules.module.register_module_forward_hook(lambda *given: seen.append(len(given)))
+        task.model(task.test.x)
+        hook.remove()
+        assert seen == [4] + [3] * len(list(task.model.modules()))
+
+
 def test_the_digest_of_a_model_is_without_its_engine(monkeypatch):
     fake(monkeypatch, lambda logits: logits)
     task = toys.table()
@@ -171,6 +274,49 @@ def test_auto_takes_the_fastest_and_remembers_it(monkeypatch):
         task.model(task.test.x)
     assert module.asked > len(task.test.x), "it was compared again, and asked"
     uninstall(task.model)
+
+
+@pytest.mark.usefixtures("own_cache")
+def test_a_remembered_engine_that_answers_otherwise_by_now_is_not_used(monkeypatch, caplog):
+    module = fake(monkeypatch, lambda logits: logits)
+    made = ({}, {"name": "fake", "difference": 0.0, "milliseconds": {"fake": 1.0, "eager": 2.0}})
+    monkeypatch.setattr(choosing.Trial, "choose", lambda self: made)
+    task = toys.table()
+    assert equip(task, "auto").name == "fake"
+    build = module.build
+    monkeypatch.setattr(module, "build", lambda *given: lambda x: build(*given)(x) + 1e-3 * torch.arange(3))
+    assert equip(task, "auto") == choosing.Engine("eager", 0.0, {"fake": 1.0, "eager": 2.0})
+    assert task.model._compiled_call_impl is None
+    assert "toy: fake gives probabilities" in caplog.text
+    assert "the model answers by itself" in caplog.text
+
+
+@pytest.mark.usefixtures("own_cache")
+def test_the_difference_of_a_remembered_engine_is_that_of_now(monkeypatch):
+    fake(monkeypatch, lambda logits: logits + 1e-6 * torch.arange(3))
+    monkeypatch.setattr(choosing.Trial, "choose", lambda self: ({}, {"name": "fake", "difference": 0.0}))
+    assert 1e-8 < equip(toys.table(), "auto").difference < 1e-6
+
+
+@pytest.mark.usefixtures("own_cache")
+def test_shared_answers_of_one_engine_are_not_taken_for_those_of_another(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    fake(monkeypatch, lambda logits: logits + 1e-6 * torch.arange(logits.shape[1]))
+    words = ["run", "--task", "nap_mlp", "--source", "synthetic", "--methods", "saliency", "--preset", "quick",
+             "--jobs", "1", "--limit", "10"]  # fmt: skip
+    scores = {}
+    forgetful = types.SimpleNamespace(path=lambda *_: None, get=lambda _, make: make())
+    monkeypatch.setattr(choosing, "CHOSEN", forgetful)
+    for out, engine in {"fake": "fake", "auto": "eager"}.items():
+        monkeypatch.setattr(choosing.Trial, "choose", lambda self, engine=engine: ({}, {"name": engine}))
+        forget_tasks()
+        assert main([*words, "--engine", "auto", "--out", out]) == 0
+        scores[out] = next((tmp_path / out).rglob("scores.parquet")).read_bytes()
+    forget_tasks()
+    assert main([*words, "--engine", "eager", "--out", "eager"]) == 0
+    scores["eager"] = next((tmp_path / "eager").rglob("scores.parquet")).read_bytes()
+    assert scores["fake"] != scores["eager"]
+    assert scores["auto"] == scores["eager"]
 
 
 @pytest.mark.usefixtures("own_cache")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from dataclasses import dataclass
 
 import pytest
@@ -11,7 +12,10 @@ import torch
 
 from benchmark.cli.parser import main
 from benchmark.core.types import METHODS, Method
+from benchmark.records.record import Cell
+from benchmark.records.store import RecordStore
 from benchmark.running.built import forget_tasks
+from benchmark.running.parts import PartStore
 from benchmark.scheduling import shards as cutting
 from benchmark.scheduling.shards import Shard, shard_size, shards_of
 from benchmark.scoring import evaluator
@@ -19,6 +23,7 @@ from tests import toys
 
 WORDS = ["run", "--task", "digits_cnn", "--source", "synthetic", "--preset", "quick", "--limit", "24", "--jobs", "1",
          "--engine", "eager"]  # fmt: skip
+CELL = Cell("synthetic", "digits_cnn", "saliency", {}, seed=0, limit=24)
 METHODS_OF = "lime,random,expected_gradients,from_global"
 
 
@@ -115,7 +120,11 @@ def test_parts_of_another_method_code_or_metrics_are_not_taken(tmp_path, monkeyp
         assert main([*words, "--metrics", "INS"]) == 130
     assert len(parts(out)) == 6
     assert main([*words, "--metrics", "INS"]) == 0, "all parts are there, and only the record is missing"
-    assert parts(out) == []
+    assert len(parts(out)) == 3, "another run may be at work on the others"
+    for folder in {(out / part).parent for part in parts(out)}:
+        os.utime(folder, (0, 0))
+    assert main([*words, "--overwrite", "always"]) == 0
+    assert parts(out) == [], "nobody has added to them for a day"
 
 
 def test_a_damaged_part_is_set_aside_and_computed_again(tmp_path, monkeypatch, capsys):
@@ -200,6 +209,36 @@ def test_shards_are_whole_batches(monkeypatch):
     assert shard_size(task, None) == 8
 
 
+BROKEN = """
+import torch
+import benchmark as fb
+
+class Broken(torch.nn.Linear):
+    broken = False
+    def forward(self, x):
+        if Broken.broken:
+            raise RuntimeError("out of order")
+        return super().forward(x)
+
+def task():
+    Broken.broken = False
+    made = fb.task(Broken(4, 2).eval(), torch.randn(20, 4), labels=torch.arange(20) % 2)
+    Broken.broken = True
+    return made
+"""
+
+
+@pytest.mark.parametrize("engine", ["eager", "auto"])
+def test_a_model_that_cannot_answer_ends_its_own_task_and_no_other(tmp_path, capsys, engine):
+    path = tmp_path / "broken.py"
+    path.write_text(BROKEN)
+    words = ["run", "--task", f"{path}:task", "--methods", "random", "--preset", "quick", "--jobs", "1"]
+    assert main([*words, "--engine", engine, "--out", str(tmp_path / "out")]) == 3
+    said = capsys.readouterr().err
+    assert "error: broken.task: the " in said
+    assert "RuntimeError: out of order" in said
+
+
 def test_forgetting_a_record_forgets_its_parts(tmp_path):
     words = [*WORDS, "--methods", "saliency", "--out", str(tmp_path)]
     assert main(words) == 0
@@ -209,3 +248,53 @@ def test_forgetting_a_record_forgets_its_parts(tmp_path):
     part.write_bytes(b"")
     assert main(["forget", "--task", "digits_cnn", "--yes", "--out", str(tmp_path)]) == 0
     assert not part.exists()
+
+
+def computing(monkeypatch, at, what):
+    """Let `what` happen once before the shard of that number is computed."""
+    from benchmark.scheduling import runner
+
+    real, seen = runner.make_part, []
+
+    def make_part(*given):
+        seen.append(given)
+        if len(seen) == at:
+            what()
+        return real(*given)
+
+    monkeypatch.setattr(runner, "make_part", make_part)
+
+
+def test_another_run_that_cuts_otherwise_takes_nothing_away(tmp_path):
+    store = PartStore(RecordStore(tmp_path), CELL, {}, {}, "eager")
+    for start, stop in ((0, 8), (0, 16), (8, 12), (16, 24)):
+        store.path(range(start, stop)).parent.mkdir(parents=True, exist_ok=True)
+        store.path(range(start, stop)).write_bytes(b"")
+    assert store.stored() == [range(16), range(16, 24)]
+
+
+def test_metrics_that_another_run_stored_meanwhile_are_kept(tmp_path, monkeypatch, capsys):
+    words = [*WORDS, "--methods", "saliency", "--out", str(tmp_path), "--metrics"]
+    computing(monkeypatch, 1, lambda: main([*words, "INS", "--shard-size", "24"]))
+    assert main([*words, "DEL", "--shard-size", "8"]) == 1
+    assert "another run has stored INS of it meanwhile" in capsys.readouterr().out
+    assert list(records(tmp_path).popitem()[1]["metrics"]) == ["INS"]
+
+
+def test_parts_of_what_another_run_finished_are_removed(tmp_path, monkeypatch):
+    words = [*WORDS, "--methods", "saliency", "--out", str(tmp_path), "--shard-size"]
+    computing(monkeypatch, 1, lambda: main([*words, "24"]))
+    assert main([*words, "8"]) == 0
+    assert parts(tmp_path) == []
+
+
+def test_parts_of_other_code_that_scores_are_not_taken(tmp_path, monkeypatch):
+    def folder():
+        return PartStore(RecordStore(tmp_path), CELL, {}, {}, "eager").folder
+
+    before = folder()
+    monkeypatch.setattr("benchmark.running.parts.source_digest", lambda module: "other")
+    assert folder() != before
+    monkeypatch.undo()
+    monkeypatch.setattr("benchmark.running.parts.versions", lambda: {"torch": "0"})
+    assert folder() != before

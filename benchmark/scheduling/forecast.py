@@ -1,8 +1,7 @@
-"""`run --dry-run`: what would be computed, and what that will take."""
+"""Says ahead what a run will compute, and what that will take."""
 
 from __future__ import annotations
 
-import json
 import logging
 import sys
 from dataclasses import asdict
@@ -18,14 +17,17 @@ from benchmark.scheduling.estimate import Estimate, memory, of_cell, of_shared
 log = logging.getLogger("benchmark")
 
 
-def dry_run(plans: list[PlannedTask], store: RecordStore, settings: Settings, as_json: bool) -> int:
-    """Print what would be computed; nothing is stored but what the cache keeps.
+def forecast(
+    plans: list[PlannedTask], store: RecordStore, settings: Settings
+) -> tuple[list[dict[str, Any]], list[str]]:
+    """Return a row for each cell, and what each task takes in a sentence; nothing is stored but what the cache keeps.
 
     Where the task's model is there, each method is tried on a few samples, and what that took is extrapolated.
     """
     rows: list[dict[str, Any]] = []
     lines: list[str] = []
     total = 0.0
+    workers = settings.jobs or 1
     for plan in plans:
         task = known_task(plan, settings)
         bound = plan if task is None else plan.bound(len(task.test.x))
@@ -34,25 +36,13 @@ def dry_run(plans: list[PlannedTask], store: RecordStore, settings: Settings, as
         estimates = {} if task is None else _estimated(plan.title, jobs)
         rows += [_row(plan.title, item, estimates) for item in items]
         if jobs and task is not None:
-            shared = of_shared(jobs[0])
-            seconds = _seconds([*estimates.values(), shared], settings.jobs or 1)
+            everything = [*estimates.values(), of_shared(jobs[0])]
+            seconds = _seconds(everything, workers)
             total += seconds
-            lines.append(_line(plan.title, [*estimates.values(), shared], seconds, settings.jobs or 1))
+            lines.append(_line(plan.title, everything, seconds, workers))
         elif jobs:
             lines.append(f"{plan.title}: its model is not there yet, so nothing is said of time: prepare makes it")
-    if as_json:
-        print(json.dumps(rows, indent=1))
-        return 0
-    for row in rows:
-        took = f" {duration(row['seconds']):>12}" if "seconds" in row and not row["why"] else ""
-        reason = row["reason"] or row.get("why", "")
-        print(f"{row['task']:<20} {row['method']:<28} {row['state']}{took}{reason and ': ' + reason}")
-    print(f"{sum(row['state'] == 'to compute' for row in rows)} of {len(rows)} cells to compute")
-    for line in lines:
-        print(line)
-    if len(lines) > 1:
-        print(f"together about {duration(total)}")
-    return 0
+    return rows, lines if len(plans) == 1 else [*lines, f"together about {duration(total)}"]
 
 
 def _estimated(title: str, jobs: list[Job]) -> dict[str, Estimate]:
