@@ -124,14 +124,14 @@ def no_deletion(removal: str, spec: Task | TaskSpec) -> str | None:
 
 
 def players(task: Task, x: Tensor) -> Tensor:
-    """Return each feature's player (G,) for one input (1, ...), or -1 for padding."""
+    """Return each feature's player (n, G) for inputs (n, ...), or -1 for padding."""
     if task.modality == "image":
         height, width = x.shape[-2:]
         down, across = min(GRID, height), min(GRID, width)
         row, column = torch.arange(height) * down // height, torch.arange(width) * across // width
-        return (row.unsqueeze(1) * across + column).flatten().to(x.device)
-    valid = task.removal.valid(x)[0]
-    return torch.where(valid, valid.cumsum(0) - 1, -1)
+        return (row.unsqueeze(1) * across + column).flatten().to(x.device).expand(len(x), -1)
+    valid = task.removal.valid(x)
+    return torch.where(valid, valid.cumsum(1) - 1, -1)
 
 
 def one_by_one(game: Game, task: Task, seed: int, weigh: Callable[[Value, int, int], Tensor]) -> Attribute:
@@ -149,7 +149,7 @@ def one_by_one(game: Game, task: Task, seed: int, weigh: Callable[[Value, int, i
 
     def explain_sample(x: Tensor, target: Tensor, sample_seed: int) -> Tensor:
         """Return the attribution (G,) of one sample: x (1, ...), target (1,)."""
-        player = players(task, x)  # (G,)
+        player = players(task, x)[0]  # (G,)
 
         def value(present: Tensor) -> Tensor:
             rows = max(1, CHUNK_FEATURES // task.n_features)
@@ -159,7 +159,7 @@ def one_by_one(game: Game, task: Task, seed: int, weigh: Callable[[Value, int, i
                 answers.append(game(part[:, player.clamp(min=0)], repeated, target.repeat(len(part))))
             return torch.cat(answers)
 
-        return spread(weigh(value, int(player.max()) + 1, sample_seed), player, task)
+        return spread(weigh(value, int(player.max()) + 1, sample_seed)[None], player[None], task)[0]
 
     def explain(x: Tensor, target: Tensor) -> Tensor:
         seeds = content_seeds(seed, x)
@@ -169,13 +169,13 @@ def one_by_one(game: Game, task: Task, seed: int, weigh: Callable[[Value, int, i
 
 
 def spread(weights: Tensor, player: Tensor, task: Task) -> Tensor:
-    """Return attributions (..., G): weights (..., players), shared out among the features of each player.
+    """Return attributions (n, G): weights (n, players), shared out among the features of each player.
 
     Args:
         weights: on any device.
-        player: of each feature (G,), or -1 for padding.
-        task: an image's players have several features, others one.
+        player: of each feature (n, G), or -1 for padding.
+        task: an image's players have several features, the same in all images; others one.
     """
     column = player.clamp(min=0)
-    size = torch.bincount(column).clamp(min=1) if task.modality == "image" else 1
-    return (weights.to(player.device) / size)[..., column].masked_fill(player < 0, 0.0)
+    size = torch.bincount(column[0]).clamp(min=1) if task.modality == "image" else 1
+    return (weights.to(player.device) / size).gather(1, column).masked_fill(player < 0, 0.0)

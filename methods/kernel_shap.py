@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import combinations
@@ -16,7 +17,7 @@ from benchmark.core.parameters import Space, bounded, parameters, with_defaults
 from benchmark.core.types import METHODS, Attribute, Method, Task, TaskSpec, Told
 from benchmark.models.outputs import OUTPUTS
 from methods.game import REMOVALS, Game, Value, no_deletion, one_by_one
-from methods.lime import SAMPLES, captum_weights
+from methods.lime import SAMPLES, captum_weights, ranks_below
 from methods.surrogates import Subsets, together
 
 
@@ -91,21 +92,21 @@ class Efficient:
 
     samples: int
 
-    def draw(self, count: int, seed: int) -> Subsets:
+    def draw(self, count: int, seeds: Sequence[int]) -> list[Subsets]:
         """See `Surrogate`."""
-        ends = torch.tensor([[True], [False]]).expand(2, count)
+        ends, none = torch.tensor([[True], [False]]).expand(2, count), torch.zeros(2, dtype=torch.float64)
         if count == 1:
-            return ends, torch.zeros(2, dtype=torch.float64)
-        present, weights = shapley_subsets(count, self.samples, seed)
-        return torch.cat([ends, present]), torch.cat([torch.zeros(2, dtype=torch.float64), weights])
+            return [(ends, none)] * len(seeds)
+        drawn = shapley_subsets(count, self.samples, seeds)
+        return [(torch.cat([ends, present]), torch.cat([none, weights])) for present, weights in drawn]
 
     def fit(self, present: Tensor, weights: Tensor, answers: Tensor) -> Tensor:
         """See `Surrogate`."""
         return efficient(present[:, 2:], answers[:, 2:], weights[:, 2:], answers[:, 0], answers[:, 1])
 
 
-def shapley_subsets(count: int, samples: int, seed: int) -> tuple[Tensor, Tensor]:
-    """Return proper subsets of `count` players, (m, players) bool, and their weights (m,), at most `samples`.
+def shapley_subsets(count: int, samples: int, seeds: Sequence[int]) -> list[Subsets]:
+    """Return proper subsets of `count` players, (m, players) bool, and their weights (m,), at most `samples`, by seed.
 
     Sizes are taken whole, each with that of its complements, from the outside in, as long as all sets of a size are
     fewer than its share of what is left; the rest are drawn by size, members uniform, each with its complement, and
@@ -114,13 +115,16 @@ def shapley_subsets(count: int, samples: int, seed: int) -> tuple[Tensor, Tensor
     Args:
         count: players, two at least.
         samples: rows that may be asked.
-        seed: of the draws.
+        seeds: of the draws.
     """
     present, weights, mass, left = _whole_sizes(count, samples)
     if not mass or left <= 0:
-        return present, weights
-    drawn, times = _drawn(count, mass, left, seed)
-    return torch.cat([present, drawn]), torch.cat([weights, times * sum(mass.values()) / times.sum()])
+        return [(present, weights)] * len(seeds)
+    rest = sum(mass.values())
+    return [
+        (torch.cat([present, drawn]), torch.cat([weights, times * (rest / times.sum())]))
+        for drawn, times in _drawn(count, mass, left, seeds)
+    ]
 
 
 @lru_cache(maxsize=256)
@@ -146,25 +150,45 @@ def _whole_sizes(count: int, samples: int) -> tuple[Tensor, Tensor, dict[int, fl
     return torch.cat(whole), torch.cat(weights), {size: mass[size] for size in sizes}, left
 
 
-def _drawn(count: int, mass: dict[int, float], left: int, seed: int) -> tuple[Tensor, Tensor]:
+def _drawn(count: int, mass: dict[int, float], left: int, seeds: Sequence[int]) -> list[Subsets]:
     """Return up to `left` different subsets with their complements, (m, players), and how often each was drawn."""
-    generator = torch.Generator().manual_seed(seed)
-    sizes, chances = torch.tensor(list(mass)), torch.tensor(list(mass.values()), dtype=torch.float64)
     pairs = max(1, left // 2)
-    drawn = sizes[torch.multinomial(chances, 4 * pairs, replacement=True, generator=generator)]
-    keys = torch.rand(4 * pairs, count, generator=generator)
-    present = keys.argsort(1).argsort(1) < drawn.unsqueeze(1)
-    first = present ^ (~present[:, :1])  # of a set and its complement the one that holds the first player
-    packed = np.packbits(first.numpy(), axis=1)
-    names = packed.view(f"V{packed.shape[1]}").ravel()
-    _, begins, which = np.unique(names, return_index=True, return_inverse=True)
-    begins = np.sort(begins)
-    end = begins[pairs] if len(begins) > pairs else len(which)  # of as many different pairs as fit
-    _, at, times = np.unique(which[:end], return_index=True, return_counts=True)
-    kept, counts = first[torch.from_numpy(at)], torch.from_numpy(times).double()
-    if left == 1:  # there is no room for the complement
-        return kept, counts
-    return torch.cat([kept, ~kept]), counts.repeat(2)
+    first = _first_of_pairs(count, mass, 4 * pairs, seeds)
+    drawn = []
+    for own, name in zip(first, _names(first), strict=True):
+        _, begins, which = np.unique(name, return_index=True, return_inverse=True)
+        end = np.partition(begins, pairs)[pairs] if len(begins) > pairs else len(which)  # of as many as fit
+        times = np.bincount(which[:end], minlength=len(begins))
+        there = times > 0
+        kept, counts = own[torch.from_numpy(begins[there])], torch.from_numpy(times[there]).double()
+        if left > 1:  # there is room for the complements
+            kept, counts = torch.cat([kept, ~kept]), torch.cat([counts, counts])
+        drawn.append((kept, counts))
+    return drawn
+
+
+def _first_of_pairs(count: int, mass: dict[int, float], draws: int, seeds: Sequence[int]) -> Tensor:
+    """Return subsets (n, draws, players) bool, of each and its complement the one that holds the first player."""
+    sizes, chances = torch.tensor(list(mass)), torch.tensor(list(mass.values()), dtype=torch.float64)
+    keys = torch.empty(len(seeds), draws, count)
+    drawn = torch.empty(len(seeds), draws, 1, dtype=torch.int64)
+    generator = torch.Generator()
+    for own, size, seed in zip(keys, drawn, seeds, strict=True):
+        generator.manual_seed(seed)
+        size[:, 0] = torch.multinomial(chances, draws, replacement=True, generator=generator)
+        own.uniform_(generator=generator)
+    present = ranks_below(keys, sizes[drawn])
+    return present.logical_xor_(~present[..., :1])
+
+
+def _names(subsets: Tensor) -> np.ndarray:
+    """Return one word for each subset (n, draws): equal words are equal subsets."""
+    packed = np.packbits(subsets.numpy(), axis=-1)
+    if packed.shape[-1] > 8:
+        return packed.view(f"V{packed.shape[-1]}")[..., 0]
+    whole = np.zeros((*packed.shape[:-1], 8), np.uint8)
+    whole[..., : packed.shape[-1]] = packed
+    return whole.view(">u8")[..., 0].astype(np.uint64)  # sorted as bytes are, and faster
 
 
 def efficient(z: Tensor, values: Tensor, weights: Tensor, whole: Tensor, none: Tensor) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
@@ -91,10 +92,10 @@ class Ridge:
     samples: int
     penalty: float = 1.0
 
-    def draw(self, count: int, seed: int) -> Subsets:
+    def draw(self, count: int, seeds: Sequence[int]) -> list[Subsets]:
         """See `Surrogate`."""
-        present = subsets(self.modality, self.samples, count, seed)
-        return present, kernel(self.modality, present)
+        present = subsets(self.modality, self.samples, count, seeds)
+        return list(zip(present, kernel(self.modality, present), strict=True))
 
     def fit(self, present: Tensor, weights: Tensor, answers: Tensor) -> Tensor:
         """See `Surrogate`."""
@@ -123,28 +124,36 @@ def captum_weights(explainer: Any, samples: int, features: int) -> Any:
     return weigh
 
 
-def subsets(modality: Modality, samples: int, count: int, seed: int) -> Tensor:
-    """Return subsets of players (samples, players) bool, True for present; the first holds them all.
+def subsets(modality: Modality, samples: int, count: int, seeds: Sequence[int]) -> Tensor:
+    """Return subsets of players (n, samples, players) bool, True for present, for n seeds; the first holds them all.
 
     Tables and images keep each player with chance 1/2; of a text a number of words drawn uniformly is removed.
     """
-    generator = torch.Generator().manual_seed(seed)
-    keys = torch.rand(samples, count, generator=generator)
-    if modality == "text":
-        removed = torch.randint(1, count + 1, (samples, 1), generator=generator)
-        present = keys.argsort(1).argsort(1) >= removed
-    else:
-        present = keys < 0.5
-    present[0] = True
+    keys = torch.empty(len(seeds), samples, count)
+    removed = torch.empty(len(seeds), samples, 1, dtype=torch.int64)
+    generator = torch.Generator()
+    for own, size, seed in zip(keys, removed, seeds, strict=True):
+        generator.manual_seed(seed)
+        own.uniform_(generator=generator)
+        if modality == "text":
+            size.random_(1, count + 1, generator=generator)
+    present = ranks_below(keys, removed).logical_not_() if modality == "text" else keys < 0.5
+    present[:, 0] = True
     return present
 
 
+def ranks_below(keys: Tensor, sizes: Tensor) -> Tensor:
+    """Return which keys (..., players) are among the `sizes` (..., 1) smallest."""
+    return torch.zeros_like(keys, dtype=torch.bool).scatter_(-1, keys.argsort(-1), torch.arange(keys.shape[-1]) < sizes)
+
+
 def kernel(modality: Modality, present: Tensor) -> Tensor:
-    """Return the weight (samples,) float64 of each subset (samples, players): how near it is to the whole input."""
-    share = present.double().mean(1)
+    """Return the weight (...) float64 of each subset (..., players): how near it is to the whole input."""
+    players = present.shape[-1]
+    share = present.double().mean(-1)
     if modality == "table":
-        distance = ((1 - share) * present.shape[1]).sqrt()
-        width = TABLE_WIDTH * present.shape[1] ** 0.5
+        distance = ((1 - share) * players).sqrt()
+        width = TABLE_WIDTH * players**0.5
     else:
         distance, width = 1 - share.sqrt(), COSINE_WIDTH[modality]  # the cosine of a subset with the whole input
     return (-(distance**2) / width**2 / 2).exp()

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Protocol
 
 import torch
@@ -19,10 +18,13 @@ Subsets = tuple[Tensor, Tensor]
 
 
 class Surrogate(Protocol):
-    """What a method adds to the game."""
+    """What a method adds to the game; `samples` are the subsets of an input, at most about."""
 
-    def draw(self, count: int, seed: int) -> Subsets:
-        """Return the subsets of `count` players that are asked about for one input."""
+    @property
+    def samples(self) -> int: ...  # noqa: D102
+
+    def draw(self, count: int, seeds: Sequence[int]) -> list[Subsets]:
+        """Return the subsets of `count` players that are asked about for each input, which its seed alone decides."""
 
     def fit(self, present: Tensor, weights: Tensor, answers: Tensor) -> Tensor:
         """Return the weights (b, players) of the players of b inputs.
@@ -32,16 +34,6 @@ class Surrogate(Protocol):
             weights: of the subsets (b, m).
             answers: of the game (b, m) float64.
         """
-
-
-@dataclass(frozen=True, eq=False)
-class _Asked:
-    """One input: where it stands in its batch, the player of each feature (G,), and its subsets."""
-
-    place: int
-    player: Tensor
-    present: Tensor
-    weights: Tensor
 
 
 def together(game: Game, task: Task, seed: int, surrogate: Surrogate) -> Attribute:
@@ -60,51 +52,53 @@ def together(game: Game, task: Task, seed: int, surrogate: Surrogate) -> Attribu
         >>> explain(x, target)  # (B, G)
     """
     rows = max(1, CHUNK_FEATURES // task.n_features)
+    inputs = max(1, rows // surrogate.samples)
 
     def explain(x: Tensor, target: Tensor) -> Tensor:
-        found: list[Tensor | None] = [None] * len(x)
-        for group in _grouped(_drawn(task, x, seed, surrogate), rows):
-            answers = _answers(game, group, x, target, rows)
-            alike: dict[tuple[int, ...], list[int]] = defaultdict(list)
-            for i, each in enumerate(group):
-                alike[tuple(each.present.shape)].append(i)
-            for members in alike.values():
-                of_game = torch.stack([answers[i] for i in members])
-                fitted = surrogate.fit(
-                    torch.stack([group[i].present for i in members]).double(),
-                    torch.stack([group[i].weights for i in members]),
-                    of_game.double().cpu(),
-                ).to(of_game.dtype)
-                for i, weights in zip(members, fitted, strict=True):
-                    found[group[i].place] = spread(weights, group[i].player, task)
-        return torch.stack([each for each in found if each is not None])
+        seeds = content_seeds(seed, x)
+        parts = [slice(start, start + inputs) for start in range(0, len(x), inputs)]
+        return torch.cat([_explained(game, task, surrogate, rows, x[at], target[at], seeds[at]) for at in parts])
 
     return explain
 
 
-def _drawn(task: Task, x: Tensor, seed: int, surrogate: Surrogate) -> Iterator[_Asked]:
-    for place, own in enumerate(content_seeds(seed, x)):
-        player = players(task, x[place : place + 1])
-        yield _Asked(place, player, *surrogate.draw(int(player.max()) + 1, own))
+def _explained(
+    game: Game, task: Task, surrogate: Surrogate, rows: int, x: Tensor, target: Tensor, seeds: Sequence[int]
+) -> Tensor:
+    """Return the attributions (b, G) of inputs whose subsets are drawn, asked about and weighed together."""
+    player = players(task, x)
+    drawn = _drawn(surrogate, (player.amax(1) + 1).tolist(), seeds)
+    answers = _answers(game, [present for present, _ in drawn], player, x, target, rows)
+    alike: dict[tuple[int, ...], list[int]] = defaultdict(list)
+    for place, (present, _) in enumerate(drawn):
+        alike[tuple(present.shape)].append(place)
+    attributions = answers[0].new_zeros(player.shape)
+    for members in alike.values():
+        fitted = surrogate.fit(
+            torch.stack([drawn[i][0] for i in members]).double(),
+            torch.stack([drawn[i][1] for i in members]),
+            torch.stack([answers[i] for i in members]).double().cpu(),
+        )
+        attributions[members] = spread(fitted.to(attributions.dtype), player[members], task)
+    return attributions
 
 
-def _grouped(inputs: Iterator[_Asked], rows: int) -> Iterator[list[_Asked]]:
-    """Yield inputs in groups of at most so many rows, or of one."""
-    group: list[_Asked] = []
-    filled = 0
-    for each in inputs:
-        if group and filled + len(each.present) > rows:
-            yield group
-            group, filled = [], 0
-        group.append(each)
-        filled += len(each.present)
-    if group:
-        yield group
+def _drawn(surrogate: Surrogate, counts: list[int], seeds: Sequence[int]) -> list[Subsets]:
+    """Return the subsets of inputs with so many players each, those of as many players drawn together."""
+    places: dict[int, list[int]] = defaultdict(list)
+    for place, count in enumerate(counts):
+        places[count].append(place)
+    found: dict[int, Subsets] = {}
+    for count, alike in places.items():
+        found |= dict(zip(alike, surrogate.draw(count, [seeds[i] for i in alike]), strict=True))
+    return [found[place] for place in range(len(counts))]
 
 
-def _answers(game: Game, group: list[_Asked], x: Tensor, target: Tensor, rows: int) -> list[Tensor]:
-    """Return the outputs (m,) of all subsets of each input of a group."""
-    present = torch.cat([each.present.to(x.device)[:, each.player.clamp(min=0)] for each in group])
-    place = torch.cat([torch.full((len(each.present),), each.place, device=x.device) for each in group])
+def _answers(game: Game, subsets: list[Tensor], player: Tensor, x: Tensor, target: Tensor, rows: int) -> list[Tensor]:
+    """Return the outputs (m,) of all subsets of each input."""
+    sizes = [len(present) for present in subsets]
+    column = player.clamp(min=0).cpu()
+    present = torch.cat([of_one[:, own] for of_one, own in zip(subsets, column, strict=True)]).to(x.device)
+    place = torch.arange(len(x), device=x.device).repeat_interleave(torch.tensor(sizes, device=x.device))
     answers = [game(part, x[at], target[at]) for part, at in zip(present.split(rows), place.split(rows), strict=True)]
-    return list(torch.cat(answers).split([len(each.present) for each in group]))
+    return list(torch.cat(answers).split(sizes))

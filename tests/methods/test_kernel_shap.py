@@ -23,7 +23,7 @@ def test_all_subsets_give_the_exact_values():
 
 @pytest.mark.parametrize("count", [2, 3, 6, 7])
 def test_whole_sizes_come_from_the_outside_in(count):
-    present, weights = shapley_subsets(count, 2**count - 2, 0)
+    present, weights = shapley_subsets(count, 2**count - 2, [0])[0]
     assert len(present) == len(present.unique(dim=0)) == 2**count - 2
     for size in range(1, count):
         of_size = weights[present.sum(1) == size]
@@ -33,7 +33,7 @@ def test_whole_sizes_come_from_the_outside_in(count):
 
 @pytest.mark.parametrize("samples", [1, 2, 5, 14, 15, 16, 40, 100, 125])
 def test_no_more_subsets_than_samples_and_each_with_its_complement(samples):
-    present, weights = shapley_subsets(7, samples, 0)
+    present, weights = shapley_subsets(7, samples, [0])[0]
     assert 1 <= len(present) <= samples
     assert len(present.unique(dim=0)) == len(present)
     sizes = present.sum(1)
@@ -74,7 +74,7 @@ def test_draws_come_as_often_as_their_weight_says():
     ends = ask(torch.tensor([[1] * 6, [0] * 6]))
 
     def solved(samples, seed):
-        present, weights = shapley_subsets(6, samples, seed)
+        present, weights = shapley_subsets(6, samples, [seed])[0]
         of_one = present.double(), ask(present), weights, *ends
         return efficient(*[each.unsqueeze(0) for each in of_one])[0]
 
