@@ -20,6 +20,8 @@ from benchmark.core.provenance import UNKNOWN
 from benchmark.core.seeding import checked_seed
 from benchmark.core.selection import several
 from benchmark.core.types import Method, Task
+from benchmark.engines.choosing import Engine, answering
+from benchmark.engines.names import EAGER
 from benchmark.plugins.discovery import discover_all
 from benchmark.running.kept_samples import examples
 from benchmark.running.plan import suited
@@ -38,6 +40,7 @@ def evaluate(
     metrics: str | Sequence[str] = "ten",
     seed: int = 0,
     samples: Sequence[int] | None = None,
+    engine: str = EAGER,
 ) -> Result:
     """Score attributions, methods and callables on a task.
 
@@ -59,6 +62,9 @@ def evaluate(
         metrics: `ten`, `all`, a group, names and globs between commas, or a list of names.
         seed: of random subsets, of the order of ties, and of methods.
         samples: row numbers of the task's inputs that are explained, which given attributions belong to; None for all.
+        engine: what answers for the model where no gradients are asked: `eager`, `auto` for the fastest that answers
+            as the model does, or one of `benchmark.engines.names.ENGINES`. It is compared with the model first, and the
+            model is as it was afterwards.
 
     Returns:
         Scores, and the board that they make.
@@ -67,10 +73,16 @@ def evaluate(
         UsageError: something is not as it should be; the sentence says what to do.
         SomeFailedError: a method or callable failed, or left the model changed; its `result` holds the others.
     """
+    entries = _entries(task, attributions)
+    with answering(task, engine) as chosen:
+        return _result(_evaluator(task, metrics, seed, samples), entries, chosen)
+
+
+def _result(evaluator: Evaluator, entries: dict[str, Any], engine: Engine) -> Result:
+    """Return what `evaluate` does, of entries by label."""
     from benchmark.api.result import Result
 
-    entries = _entries(task, attributions)
-    evaluator = _evaluator(task, metrics, seed, samples)
+    task = evaluator.task
     numbers = {label: _numbers(evaluator, label, given) for label, given in entries.items()}
     made: dict[str, tuple[Evaluation, Record, list[dict[str, Any]]]] = {}
     failures: dict[str, str] = {}
@@ -79,7 +91,7 @@ def evaluate(
     for label, entry in sorted(entries.items(), key=lambda item: isinstance(item[1], Method)):  # numbers before methods
         try:
             evaluation = _evaluated(evaluator, label, entry, numbers[label])
-            record = record_of(evaluator, evaluation, label, entry, task_digests)
+            record = record_of(evaluator, evaluation, label, entry, task_digests, engine)
             made[label] = evaluation, record, _examples(evaluator, evaluation)
         except BenchmarkError as error:
             failures[label] = str(error)

@@ -14,6 +14,7 @@ from benchmark.api.names import registered_as
 from benchmark.core.identity import method_identity, tensors_digest
 from benchmark.core.parameters import parameters
 from benchmark.core.types import METHODS, Device, Method
+from benchmark.engines.choosing import Engine
 from benchmark.modalities.building import task_facts
 from benchmark.models.metering import Cost
 from benchmark.records.plain import plain_data
@@ -28,7 +29,12 @@ GIVEN = "given"
 
 
 def record_of(
-    evaluator: Evaluator, evaluation: Evaluation, label: str, entry: Any, task_digests: Mapping[str, str]
+    evaluator: Evaluator,
+    evaluation: Evaluation,
+    label: str,
+    entry: Any,
+    task_digests: Mapping[str, str],
+    engine: Engine | None = None,
 ) -> Record:
     """Return the record of an evaluation.
 
@@ -38,6 +44,7 @@ def record_of(
         label: what it is called on boards.
         entry: the method; anything else where attributions were given.
         task_digests: see `task_identity`.
+        engine: what answered for the model, where that was another than the model.
     """
     task, device = evaluator.task, evaluator.device.type
     name = registered_as(entry) if isinstance(entry, Method) else None
@@ -71,7 +78,7 @@ def record_of(
         provenance=RecordProvenance(
             task.provenance.data,
             task.provenance.model,
-            environment(device),
+            environment(device, engine.name, engine.difference) if engine else environment(device),
             Packing(**evaluator.masked_model.batching.packing()),
         ),
         evidence=evidence_of(evaluation),

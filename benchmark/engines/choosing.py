@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
@@ -11,13 +13,13 @@ from itertools import islice
 import torch
 from torch import Tensor
 
-from benchmark.core.errors import UsageError, describe, few
+from benchmark.core.errors import UsageError, describe, did_you_mean, few, shown
 from benchmark.core.identity import model_digest, rows_near, settings_digest
 from benchmark.core.store import Made, Store
 from benchmark.core.types import Precision, Task
 from benchmark.engines.engine import EngineError, Forward, build
 from benchmark.engines.installed import install, uninstall
-from benchmark.engines.names import AUTO, EAGER, ENGINES
+from benchmark.engines.names import AUTO, CHOICES, EAGER, ENGINES
 from benchmark.engines.timing import seconds_of
 from benchmark.models.batching import Batching, bare
 
@@ -63,7 +65,7 @@ def check_installed(name: str) -> None:
     """
     if missing := [package for package in PACKAGES.get(name, ()) if find_spec(package) is None]:
         raise UsageError(
-            f"--engine {name} needs {few(missing)}: pip install 'deepfaith-benchmark[{name}]', or use --engine auto"
+            f"the engine {name} needs {few(missing)}: pip install 'deepfaith-benchmark[{name}]', or use auto"
         )
 
 
@@ -94,7 +96,7 @@ def equip(task: Task, name: str, precision: Precision = "fp32") -> Engine:
         try:
             forwards, difference = trial.checked(name)
         except EngineError as error:
-            raise UsageError(f"{task.name}: {error}; use --engine auto or eager") from error
+            raise UsageError(f"{task.name}: {error}; use auto or eager") from error
         install(task.model, forwards, trial.rows)
         return Engine(name, difference)
     path = CHOSEN.path(task.name, *trial.identity())
@@ -109,6 +111,21 @@ def equip(task: Task, name: str, precision: Precision = "fp32") -> Engine:
         return replace(chosen, name=EAGER, difference=0.0)
     install(task.model, forwards, trial.rows)
     return replace(chosen, difference=difference)
+
+
+@contextmanager
+def answering(task: Task, name: str) -> Iterator[Engine]:
+    """Let a task's model be answered by an engine inside the block; see `equip`.
+
+    Raises:
+        UsageError: there is no engine of this name, or see `equip`.
+    """
+    if name not in CHOICES:
+        raise UsageError(f"no engine {shown(name)}{did_you_mean(str(name), CHOICES)}")
+    try:
+        yield equip(task, name)
+    finally:
+        uninstall(task.model)
 
 
 class Trial:

@@ -24,12 +24,15 @@ def install(model: nn.Module, forwards: dict[Precision, Forward], like: Tensor) 
         forwards: by precision; bf16 is asked under `torch.autocast`. A precision without one is the model's own.
         like: inputs (n, ...) of the type and shape that the engines take.
     """
-    model._compiled_call_impl = _Call(model, forwards, like) if forwards else None
+    uninstall(model)
+    if forwards:
+        model._compiled_call_impl = _Call(model, forwards, like)
 
 
 def uninstall(model: nn.Module) -> None:
-    """Let a model answer by itself again."""
-    model._compiled_call_impl = None
+    """Let a model answer as before: by itself, or as somebody compiled it."""
+    if isinstance(model._compiled_call_impl, _Call):
+        model._compiled_call_impl = model._compiled_call_impl.before
 
 
 class _Call:
@@ -38,7 +41,7 @@ class _Call:
     def __init__(self, model: nn.Module, forwards: dict[Precision, Forward], like: Tensor) -> None:
         self.model, self.forwards = model, forwards
         self.dtype, self.device, self.shape = like.dtype, like.device, like.shape[1:]
-        self.state = _state(model)
+        self.state, self.before = _state(model), model._compiled_call_impl
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Return what the model gives."""

@@ -239,7 +239,7 @@ def test_the_digest_of_a_model_is_without_its_engine(monkeypatch):
 def test_an_engine_that_answers_otherwise_is_refused(monkeypatch, change):
     fake(monkeypatch, change)
     task = toys.table()
-    with pytest.raises(UsageError, match=r"^toy: fake gives .* expected at most 1e-05; use --engine auto or eager$"):
+    with pytest.raises(UsageError, match=r"^toy: fake gives .* expected at most 1e-05; use auto or eager$"):
         equip(task, "fake")
     assert task.model._compiled_call_impl is None
     assert equip(task, "auto").name == "eager"
@@ -324,7 +324,7 @@ def test_an_engine_that_is_not_installed_is_said(monkeypatch, capsys):
     monkeypatch.setattr(choosing, "find_spec", lambda name: None)
     words = ["run", "--task", "nap_mlp", "--source", "synthetic", "--methods", "random", "--preset", "quick"]
     assert main([*words, "--engine", "openvino"]) == 2
-    assert "--engine openvino needs openvino: pip install 'deepfaith-benchmark[openvino]'" in capsys.readouterr().err
+    assert "the engine openvino needs openvino: pip install 'deepfaith-benchmark[openvino]'" in capsys.readouterr().err
     with pytest.raises(SystemExit) as ended:
         main([*words, "--engine", "tensorrt"])
     assert ended.value.code == 2
@@ -342,6 +342,44 @@ def test_a_record_says_what_answered(tmp_path, monkeypatch, capsys):
     assert 0 < said["difference"] < 1e-6
     assert main([*words, "--engine", "eager"]) == 0
     assert "1 kept" in capsys.readouterr().out, "another engine is no reason to compute it again"
+
+
+def test_evaluate_lets_an_engine_answer_and_leaves_the_model_as_it_was(monkeypatch):
+    import benchmark as fb
+
+    module = fake(monkeypatch, lambda logits: logits)
+    monkeypatch.setattr(choosing, "CHOICES", ("auto", "eager", "fake"))
+    model = torch.nn.Linear(4, 3)
+    task = fb.task(model, torch.randn(5, 4), background=torch.randn(20, 4))
+    given = {"mine": torch.randn(5, 4), "lime": fb.method("lime", n_samples=20)}
+    eager = fb.evaluate(task, given)
+    assert module.asked == 0
+    found = fb.evaluate(task, given, engine="fake")
+    assert module.asked > 0
+    assert model._compiled_call_impl is None
+    assert all((found.scores[name] == scores).all() for name, scores in eager.scores.items())
+    assert {record.provenance.environment.engine for record in found.records} == {"fake"}
+    with pytest.raises(UsageError, match="no engine 'fakes'; did you mean 'fake'"):
+        fb.evaluate(task, given, engine="fakes")
+
+
+def test_a_model_that_somebody_compiled_stays_so(monkeypatch):
+    module = fake(monkeypatch, lambda logits: logits)
+    task, asked = toys.table(), []
+
+    def compiled(x):
+        asked.append(x)
+        return task.model._call_impl(x)
+
+    task.model._compiled_call_impl = compiled
+    equip(task, "fake")
+    module.asked = 0
+    with torch.no_grad():
+        task.model(task.test.x)
+        assert (module.asked, len(asked)) == (len(task.test.x), 0)
+        equip(task, "eager")
+        task.model(task.test.x)
+    assert len(asked) == 1
 
 
 def test_records_of_before_say_it_in_their_words():
@@ -364,4 +402,5 @@ def test_scores_of_an_engine_are_those_of_eager_on_every_stand_in(engine, name):
         found = Evaluator(task, 0, samples).score(attributions).scores
     finally:
         uninstall(task.model)
-    assert torch.allclose(found, expected, atol=1e-5, equal_nan=True)
+    for metric, scores in expected.items():
+        torch.testing.assert_close(found[metric], scores, atol=1e-5, rtol=0, equal_nan=True, msg=metric)
