@@ -357,7 +357,7 @@ def test_evaluate_lets_an_engine_answer_and_leaves_the_model_as_it_was(monkeypat
     found = fb.evaluate(task, given, engine="fake")
     assert module.asked > 0
     assert model._compiled_call_impl is None
-    assert all((found.scores[name] == scores).all() for name, scores in eager.scores.items())
+    assert all(found.scores[name].equals(scores) for name, scores in eager.scores.items())
     assert {record.provenance.environment.engine for record in found.records} == {"fake"}
     with pytest.raises(UsageError, match="no engine 'fakes'; did you mean 'fake'"):
         fb.evaluate(task, given, engine="fakes")

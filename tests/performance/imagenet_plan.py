@@ -86,15 +86,14 @@ default: gradient methods cost less, occlusion more, and methods that repeat or 
 
 LIMITS = f"""What would break first, in this order:
 
-- A run starts its workers on one machine and gives none of them a GPU of its own, so that 64 GPUs need a process each,
-  with `CUDA_VISIBLE_DEVICES`. Processes on one folder of records take the shards of a plan in the same order, and one
-  that finds a shard locked waits for it and does not go on to the next: they would work one after the other. Until
-  that is otherwise, each process needs methods of its own, and at most as many GPUs are busy as there are methods.
-- Images are held decoded, 32 bits a channel: 50,000 of them are 30 GB in each process and on its GPU. A process should
-  load the images of its shards alone.
-- Shared predictions are kept in the cache folder of a machine. Machines without a common one ask about the shared rows
-  again. Locks of files are only as good as the common file system's.
-- The parts of a cell are bound to the engine: machines whose `auto` takes different engines do not complete each
-  other's cells. The engine is best named.
-- Shards take about {SECONDS:g} s: some hundred files a method, read and joined by one process at the end.
+- A task travels whole to each worker of a cluster (`--cluster`), its images decoded, 32 bits a channel: 50,000 of them
+  are 30 GB, pickled once by the driver and held by each worker and its GPU. Shards would have to travel with the images
+  of their own samples, and the driver to read images when they are asked for.
+- Learned methods are trained by one worker each while their other shards wait: 7 of 64 GPUs are busy with that, if all
+  begin with it.
+- The driver alone writes. A shard takes about {SECONDS:g} s, so 64 workers send one every two seconds, of some kilobytes:
+  that is little. Each cell is then joined from its hundreds of parts in memory: 50,000 samples times ten metrics.
+- Boards resample 50,000 samples of 26 methods and ten metrics: minutes and gigabytes on one core.
+- Other processors give other last digits, so that workers of several kinds of GPU make records that no single one
+  repeats to the bit. The engine is the driver's choice, on the driver's GPU.
 """
