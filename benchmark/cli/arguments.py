@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from benchmark.core.errors import UsageError
 from benchmark.core.selection import select_labels
 from benchmark.core.types import PACKAGES, TASKS
-from benchmark.engines.names import EAGER
+from benchmark.engines.names import AUTO, CHOICES, EAGER
 from benchmark.running.presets import PRESETS
 from benchmark.scoring.metrics import TEN
 
@@ -43,6 +43,19 @@ def add_workers(parser: argparse.ArgumentParser) -> None:
     """Add the device and the number of worker processes."""
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     parser.add_argument("--jobs", type=positive, metavar="N", help="worker processes (default: cores; 1 on a GPU)")
+
+
+def add_computing(parser: argparse.ArgumentParser) -> None:
+    """Add what answers for the model, where shards are computed and how large they are."""
+    parser.add_argument("--engine", choices=CHOICES, default=AUTO,
+                     help="what answers for the model where no gradients are asked: auto (default) takes the fastest "
+                     "that is installed and answers as the model does, within 1e-5 of a probability")  # fmt: skip
+    parser.add_argument("--cluster", metavar="WHERE",
+                     help="compute on a cluster: the address of a Dask scheduler, a .yaml file that says how to ask a "
+                     "queue for workers, or local")  # fmt: skip
+    parser.add_argument("--shard-size", type=positive, metavar="N",
+                     help="samples that are computed and kept at once, rounded up to batches of the evaluator "
+                     "(default: what takes some minutes)")  # fmt: skip
 
 
 def settings_of(arguments: argparse.Namespace, root: Path, metrics: Sequence[str] = TEN) -> Settings:

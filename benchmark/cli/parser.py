@@ -14,6 +14,7 @@ from pathlib import Path
 
 from benchmark.cli.arguments import (
     add_allow_weak,
+    add_computing,
     add_metrics,
     add_out,
     add_sources,
@@ -36,7 +37,6 @@ from benchmark.cli.studies.tune import add_tune
 from benchmark.core.errors import BenchmarkError, UsageError
 from benchmark.core.registry import Registry
 from benchmark.core.types import METHODS
-from benchmark.engines.names import AUTO, CHOICES
 from benchmark.plugins.discovery import discover_all
 from benchmark.plugins.task_files import with_task_files
 from benchmark.processes.allocation import keep_freed_memory
@@ -162,15 +162,7 @@ def build_parser() -> argparse.ArgumentParser:
     add_workers(run)
     run.add_argument("--precision", choices=("fp32", "bf16"), default="fp32",
                      help="of the model's forwards while it is probed; boards never mix them")  # fmt: skip
-    run.add_argument("--engine", choices=CHOICES, default=AUTO,
-                     help="what answers for the model where no gradients are asked: auto (default) takes the fastest "
-                     "that is installed and answers as the model does, within 1e-5 of a probability")  # fmt: skip
-    run.add_argument("--cluster", metavar="WHERE",
-                     help="compute on a cluster: the address of a Dask scheduler, a .yaml file that says how to ask a "
-                     "queue for workers, or local")  # fmt: skip
-    run.add_argument("--shard-size", type=positive, metavar="N",
-                     help="samples that are computed and kept at once, rounded up to batches of the evaluator "
-                     "(default: what takes some minutes)")  # fmt: skip
+    add_computing(run)
     add_out(run)
     run.add_argument("--overwrite", choices=("never", "missing", "always"), default="missing",
                      help="never: keep all that is there; missing: compute what is missing, stale or failed (default); "

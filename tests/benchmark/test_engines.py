@@ -335,7 +335,7 @@ def test_a_record_says_what_answered(tmp_path, monkeypatch, capsys):
     fake(monkeypatch, lambda logits: logits + 1e-7 * torch.arange(logits.shape[1]))
     monkeypatch.chdir(tmp_path)
     words = ["run", "--task", "nap_mlp", "--source", "synthetic", "--methods", "random", "--preset", "quick"]
-    monkeypatch.setattr("benchmark.cli.parser.CHOICES", ("auto", "eager", "fake"))
+    monkeypatch.setattr("benchmark.cli.arguments.CHOICES", ("auto", "eager", "fake"))
     assert main([*words, "--engine", "fake", "--jobs", "1"]) == 0
     said = json.loads(next(tmp_path.glob("results/**/run.json")).read_text())["provenance"]["environment"]
     assert said["engine"] == "fake"

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from benchmark.cli.arguments import (
     Verb,
     add_allow_weak,
+    add_computing,
     add_out,
     add_sources,
     add_workers,
@@ -45,6 +46,7 @@ def add_tune(verb: Verb) -> None:
     tune.add_argument("--to", type=Path, default=OWN, metavar="FOLDER",
                       help="where TASK.json is written, which run --methods tuned reads (default: tuned)")  # fmt: skip
     add_workers(tune)
+    add_computing(tune)
     tune.add_argument("--json", action="store_true", help="print what was chosen as JSON")
     add_allow_weak(tune)
     add_out(tune)
