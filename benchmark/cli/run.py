@@ -48,7 +48,8 @@ def run_command(arguments: argparse.Namespace) -> int:
     _refuse_nothing(plans, arguments.methods)
     if arguments.jobs is not None and arguments.jobs > (most := _most_cells(plans)) > 0:
         log.warning(
-            f"--jobs {arguments.jobs}: no task has more than {most} cells, and a worker takes one: {most} are used"
+            f"--jobs {arguments.jobs}: no task has more than {most} cells; more workers than that have work only where "
+            "cells are cut into shards"
         )
     if arguments.dry_run:
         code = _dry_run(plans, store, settings, arguments.json)
