@@ -83,6 +83,8 @@ def tensors_digest(named: Mapping[str, Tensor]) -> str:
     sha = hashlib.sha256()
     for name in sorted(named):
         tensor = named[name].detach().cpu().contiguous()
+        if tensor.numel() == 1:  # of one number any stride passes for contiguous, and not every one can be viewed
+            tensor = tensor.clone(memory_format=torch.contiguous_format)
         sha.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
         sha.update(memoryview(tensor.flatten().view(torch.uint8).numpy()))  # type: ignore[arg-type]
     return sha.hexdigest()

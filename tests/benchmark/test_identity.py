@@ -414,3 +414,7 @@ def test_tables_of_defaults_are_code_that_counts(name, module, tmp_path, monkeyp
     monkeypatch.undo()
     reread_sources()
     assert identity.method_digest(method, "table") == before
+
+
+def test_one_number_of_any_stride_has_a_digest():
+    assert identity.tensors_digest({"a": torch.ones(1, 128)[:, 0]}) == identity.tensors_digest({"a": torch.ones(1)})
