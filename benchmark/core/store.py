@@ -99,7 +99,8 @@ def load_or_make(path: Path, make: Callable[[], Made], noun: str, check: Check |
             check(*made)
         return made
 
-    _used.append(path)
+    for paths in _watching:
+        paths.append(path)
     made = recall(path, look, noun)
     if made is not None:
         return made
@@ -116,22 +117,24 @@ def load_or_make(path: Path, make: Callable[[], Made], noun: str, check: Check |
     return made
 
 
-_used: list[Path] = []
-"""Paths that were asked for since somebody began to watch; the list is emptied when nobody does."""
+_watching: list[list[Path]] = []
+"""Lists to which the paths that are asked for are added."""
 
 
 @contextmanager
 def used_meanwhile(kind: str) -> Iterator[list[Path]]:
-    """Give the list of the entries of one kind that are read or made inside the block, filled at its end.
+    """Give a list that holds at the end of the block the entries of one kind that were read or made inside it.
 
     Args:
         kind: a folder of the cache.
     """
-    _used.clear()
-    found: list[Path] = []
-    yield found
-    found += [path for path in dict.fromkeys(_used) if path.is_relative_to(cache_folder() / kind)]
-    _used.clear()
+    paths: list[Path] = []
+    _watching.append(paths)
+    try:
+        yield paths
+    finally:
+        _watching[:] = [others for others in _watching if others is not paths]
+        paths[:] = [path for path in dict.fromkeys(paths) if path.is_relative_to(cache_folder() / kind)]
 
 
 def written_if_new(path: Path, content: bytes) -> None:
