@@ -97,7 +97,7 @@ def equip_anew(task):
     trial = Trial(task, "fp32")
     chosen = Engine(**trial.choose()[1])
     if chosen.name != EAGER:
-        install(task.model, trial.built[chosen.name], trial.rows)
+        install(task.model, trial.built[chosen.name][0], trial.rows)
     return chosen
 
 
