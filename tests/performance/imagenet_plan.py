@@ -91,8 +91,9 @@ LIMITS = f"""What would break first, in this order:
   of their own samples, and the driver to read images when they are asked for.
 - Learned methods are trained by one worker each while their other shards wait: 7 of 64 GPUs are busy with that, if all
   begin with it.
-- The driver alone writes. A shard takes about {SECONDS:g} s, so 64 workers send one every two seconds, of some kilobytes:
-  that is little. Each cell is then joined from its hundreds of parts in memory: 50,000 samples times ten metrics.
+- The driver alone writes. A shard takes about {SECONDS:g} s, so 64 workers send one every two seconds, of some
+  kilobytes: that is little. Each cell is then joined from its hundreds of parts in memory: 50,000 samples times ten
+  metrics.
 - Boards resample 50,000 samples of 26 methods and ten metrics: minutes and gigabytes on one core.
 - Other processors give other last digits, so that workers of several kinds of GPU make records that no single one
   repeats to the bit. The engine is the driver's choice, on the driver's GPU.
