@@ -16,15 +16,16 @@ import pytest
 from benchmark.cli.parser import main
 from benchmark.core.errors import BenchmarkError, UsageError
 from benchmark.core.sources import Sources
-from benchmark.core.types import TASKS
+from benchmark.core.types import METHODS, TASKS
 from benchmark.processes.workers import VISIBLE, Workers
 from benchmark.scheduling import cluster as clusters
 from benchmark.scheduling import remote
 from benchmark.scheduling.cluster import Progress, Recipe
 
 distributed = pytest.importorskip("distributed", reason="needs the extra cluster")
-WORDS = ["run", "--task", "digits_cnn", "--source", "synthetic", "--preset", "quick", "--limit", "60",
-         "--engine", "eager", "--shard-size", "30", "--json"]  # fmt: skip
+WORDS = ["run", "--task", "digits_cnn", "--source", "synthetic", "--preset", "quick", "--limit", "140",
+         "--engine", "eager", "--shard-size", "128", "--json"]  # fmt: skip
+"""Two shards: a batch of the evaluator has 128 samples of this task."""
 MINE = """
 import os
 from dataclasses import dataclass
@@ -129,6 +130,19 @@ def trained(task, seed):
     words = [*WORDS, "--methods", "mine", "--include", str(file), "--out", str(tmp_path / "out")]
     assert main([*words, "--cluster", scheduler]) == 0
     assert log.read_text() == "trained\n", "two workers have a cache each, and one has trained"
+
+
+def test_files_of_one_name_are_told_apart(tmp_path):
+    texts = []
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        texts.append(mine(tmp_path / folder).read_text().replace('"mine"', f'"mine_{folder}"'))
+    try:
+        remote._include({f"{number}/mine.py": text for number, text in enumerate(texts)})
+        assert {"mine_a", "mine_b"} <= set(METHODS.names())
+    finally:
+        remote._include({})
+    assert not {"mine_a", "mine_b"} & set(METHODS.names())
 
 
 def test_another_version_on_a_worker_is_refused(tmp_path, scheduler, monkeypatch, capsys):
