@@ -349,10 +349,8 @@ class Cluster:
         job, kept = shard.job, parts[shard.job.cell.key]
         named = with_engine(job)
         paths = [*job.settings.included, *(Path(item.rpartition(":")[0]) for item in job.settings.task_files)]
-        files = {  # two of one name from two folders are two
-            f"{number}/{path.name}": path.read_text(encoding="utf-8")
-            for number, path in enumerate(dict.fromkeys(paths))
-        }
+        numbered = enumerate(dict.fromkeys(paths))  # files of two folders may have one name
+        files = {f"{number}/{path.name}": path.read_text(encoding="utf-8") for number, path in numbered}
         packages = packages_here(named.settings.engine)
         return Order(replace(shard, job=named), kept.name(shard.rows), kept.identity, files, packages)
 
