@@ -42,7 +42,7 @@ def add_allow_weak(parser: argparse.ArgumentParser) -> None:
 def add_workers(parser: argparse.ArgumentParser) -> None:
     """Add the device and the number of worker processes."""
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
-    parser.add_argument("--jobs", type=positive, metavar="N", help="worker processes (default: cores; 1 on a GPU)")
+    parser.add_argument("--jobs", type=positive, metavar="N", help="worker processes (default: one per core or GPU)")
 
 
 def add_computing(parser: argparse.ArgumentParser) -> None:

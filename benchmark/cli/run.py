@@ -46,11 +46,8 @@ def run_command(arguments: argparse.Namespace) -> int:
         preset=arguments.preset, device=settings.device, models=arguments.models,
     )  # fmt: skip
     _refuse_nothing(plans, arguments.methods)
-    if arguments.jobs is not None and arguments.jobs > (most := _most_cells(plans)) > 0:
-        log.warning(
-            f"--jobs {arguments.jobs}: no task has more than {most} cells; more workers than that have work only where "
-            "cells are cut into shards"
-        )
+    if arguments.jobs is not None and arguments.cluster not in (None, "local"):
+        log.warning(f"--jobs {arguments.jobs} plays no part: --cluster {arguments.cluster} has workers of its own")
     if arguments.dry_run:
         code = _dry_run(plans, store, settings, arguments.json)
         return DataError.exit_code if missing else code
@@ -74,14 +71,9 @@ def _refuse_nothing(plans: list[PlannedTask], text: str) -> None:
     Raises:
         UsageError: no method explains any of them.
     """
-    if plans and not _most_cells(plans):
+    if plans and all(len(plan.cells) == len(plan.skips) for plan in plans):
         reasons = {f"{choice.label} {p.skips[cell.key]} ({p.name})": None for p in plans for cell, choice in p.cells}
         raise UsageError(f"nothing to do: none of --methods {text!r} explains a task: {'; '.join(reasons)}")
-
-
-def _most_cells(plans: list[PlannedTask]) -> int:
-    """Return the largest number of cells of one task that methods apply to."""
-    return max((len(plan.cells) - len(plan.skips) for plan in plans), default=0)
 
 
 def _dry_run(plans: list[PlannedTask], store: RecordStore, settings: Settings, as_json: bool) -> int:

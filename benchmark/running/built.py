@@ -92,9 +92,8 @@ def _basis(cell: Cell, located: Located, settings: Settings) -> Basis:
     )
 
 
-_given: dict[Basis, Callable[[str], Task]] = {}
-"""How to make tasks that another process built, on a device."""
-_digests: dict[Basis, str] = {}
+_given: dict[Basis, tuple[str, Callable[[str], Task]]] = {}
+"""The task that another process built, where one did: a digest, and how to make it on a device."""
 
 
 def give(cell: Cell, located: Located, settings: Settings, make: Callable[[str], Task], digest: str) -> None:
@@ -108,9 +107,10 @@ def give(cell: Cell, located: Located, settings: Settings, make: Callable[[str],
         digest: of what it is made from; where it is another than before, the task is made anew.
     """
     basis = _basis(cell, located, settings)
-    if _digests.get(basis) != digest:
+    if basis not in _given or _given[basis][0] != digest:
         forget_tasks()
-        _digests[basis], _given[basis] = digest, make
+        _given.clear()  # a task may be large: none but the last is kept
+        _given[basis] = digest, make
 
 
 def forget_tasks() -> None:
@@ -133,7 +133,7 @@ def known_task(plan: PlannedTask, settings: Settings) -> Task | None:
 def _task(basis: Basis) -> tuple[Task, Engine]:
     from benchmark.engines.choosing import equip
 
-    task = _given[basis](basis.device) if basis in _given else _made(basis)
+    task = _given[basis][1](basis.device) if basis in _given else _made(basis)
     with _said(task.name, type(task.model).forward):
         return task, equip(task, basis.engine, basis.precision)
 

@@ -119,7 +119,7 @@ def compare(record: Record, job: Job, task: Task | None) -> Outcome | Job:
 def identity_of(task: Task, cell: Cell) -> dict[str, str]:
     """Return what a cell's result on `task` follows from, but for what the cell says itself.
 
-    Where a method cannot say what it follows from, its code is empty; `make_record` meets the same error and keeps it.
+    Where a method cannot say what it follows from, its code is empty; `make_part` meets the same error and keeps it.
     """
     entry = METHODS.entry(cell.method)
     try:

@@ -60,11 +60,11 @@ def run_all(plans: list[PlannedTask], store: RecordStore, settings: Settings) ->
     bar = tqdm(total=total, unit="cell", disable=not shown, leave=False)
     settings = settings.settled()
     pool = Cluster(settings.cluster, settings.jobs or 1) if settings.cluster else Workers(settings.gpus)
-    with logging_redirect_tqdm([log]), bar, pool as crew:
+    with logging_redirect_tqdm([log]), bar, pool:
         for plan in plans:
             bar.set_description(plan.title)
             try:
-                for step in run_task(plan, store, settings, crew):
+                for step in run_task(plan, store, settings, pool):
                     stop_if_asked()
                     bar.update(step.share)
                     bar.set_postfix_str(step.progress)

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import logging
+import shutil
 import time
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import CancelledError
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from benchmark.core.errors import BenchmarkError, UsageError, did_you_mean
+from benchmark.core.errors import BenchmarkError, UsageError, describe, did_you_mean
 from benchmark.core.registry import included_from
 from benchmark.core.sources import cache_folder
 from benchmark.core.store import written_if_new
@@ -31,9 +34,10 @@ QUEUES = {
 }  # fmt: skip
 """Queueing systems by name, and their classes in dask-jobqueue."""
 KEYS = {"scheduler", "jobs", "options"}
+INSTALL = "pip install 'deepfaith-benchmark[cluster]'"
 DEATHS = 3
 """Workers that a shard may kill before its cell has failed."""
-PATIENCE = 20.0
+TIMEOUT = 20.0
 """Seconds in which a scheduler has to answer."""
 log = logging.getLogger("benchmark")
 
@@ -83,7 +87,7 @@ class Recipe:
         if not isinstance(found, dict) or not {"scheduler", "jobs"} <= found.keys() <= KEYS:
             raise UsageError(f"--cluster {path}: {expected}, got {sorted(map(str, found)) if found else 'nothing'}")
         scheduler, jobs, options = found["scheduler"], found["jobs"], found.get("options") or {}
-        if scheduler not in QUEUES:
+        if not isinstance(scheduler, str) or scheduler not in QUEUES:
             raise UsageError(f"--cluster {path}: no scheduler {scheduler!r}{did_you_mean(str(scheduler), [*QUEUES])}")
         if type(jobs) is not int or jobs < 1 or not isinstance(options, dict):
             raise UsageError(f"--cluster {path}: {expected}, got jobs {jobs!r} and options {options!r}")
@@ -93,17 +97,26 @@ class Recipe:
         """Return the cluster, whose workers have one thread each and come as the queue lets them.
 
         Raises:
-            UsageError: dask-jobqueue takes no such options.
+            UsageError: dask-jobqueue is not installed or takes no such options, or the queue is not of this machine.
         """
-        import dask_jobqueue
-
+        try:
+            import dask_jobqueue
+        except ImportError as error:
+            raise UsageError(f"--cluster FILE.yaml needs dask-jobqueue: {INSTALL}") from error
+        kind = getattr(dask_jobqueue, QUEUES[self.scheduler])
+        command = kind.job_cls.submit_command
+        if shutil.which(command) is None:  # dask-jobqueue would wait for ever
+            raise UsageError(
+                f"--cluster: jobs of {self.scheduler} are submitted by {command!r}, which is not on this machine: "
+                "start the run where it is"
+            )
         options = {"cores": 1, "memory": "8GB"} | self.options
         options.setdefault("processes", options["cores"])
         try:
-            cluster = getattr(dask_jobqueue, QUEUES[self.scheduler])(**options)
-            cluster.scale(jobs=self.jobs)
+            cluster = kind(**options)
         except (TypeError, ValueError, RuntimeError) as error:
             raise UsageError(f"--cluster: dask-jobqueue refuses the options of {self.scheduler}: {error}") from error
+        cluster.scale(jobs=self.jobs)
         return cluster
 
 
@@ -122,35 +135,34 @@ class Cluster:
     def __init__(self, place: str, jobs: int) -> None:
         self.place, self.jobs = place, jobs
         self.progress: Progress | None = None
-        self._own: Any = None
         self._client: Client | None = None
+        self._opened = ExitStack()
         self._started, self._forwards = 0.0, 0.0
 
     def __enter__(self) -> Self:
         try:
             import dask
-            from distributed import Client
+            import distributed  # noqa: F401 - said here where it is missing
         except ImportError as error:
-            raise UsageError("--cluster needs Dask: pip install 'deepfaith-benchmark[cluster]'") from error
-        with dask.config.set({"distributed.scheduler.allowed-failures": DEATHS - 1}):
-            self._own = self._start()
-        try:
-            self._client = Client(self._own or self.place, timeout=PATIENCE, set_as_default=False)
-        except (OSError, TimeoutError, ValueError) as error:
-            self._close()
-            raise UsageError(
-                f"--cluster {self.place}: no Dask scheduler answers there ({type(error).__name__}); start one with "
-                "'dask scheduler' and workers with 'dask worker ADDRESS --nthreads 1', or use --cluster local"
-            ) from error
-        if self._own is None:
-            self._client.run_on_scheduler(_bear, DEATHS - 1)
-        self._client.forward_logging("benchmark", logging.WARNING)
-        logging.getLogger("distributed").setLevel(logging.CRITICAL)  # a death is told of by its cell
-        self._check(packages_here())
+            raise UsageError(f"--cluster needs Dask: {INSTALL}") from error
+        with ExitStack() as opened:  # closed here where the rest fails
+            with dask.config.set({"distributed.scheduler.allowed-failures": DEATHS - 1}):
+                own = self._start()
+            if own is not None:
+                opened.callback(own.close)
+            self._client = self._connected(own)
+            opened.callback(self._client.close)
+            if own is None:
+                self._let_retry(self._client)
+            self._client.forward_logging("benchmark", logging.WARNING)
+            logging.getLogger("distributed").setLevel(logging.CRITICAL)  # a death is told of by its cell
+            self._check(packages_here())
+            self._opened = opened.pop_all()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._close()
+        self._opened.close()
+        self._client = None
 
     def _start(self) -> Any:
         """Return a cluster of our own, or None for one that is there."""
@@ -165,11 +177,55 @@ class Cluster:
             return Recipe.read(Path(self.place)).start()
         return None
 
-    def _close(self) -> None:
-        for open_one in (self._client, self._own):
-            if open_one is not None:
-                open_one.close()
-        self._client = self._own = None
+    def _connected(self, own: Any) -> Client:
+        """Return a client of a cluster of our own, or of the one at the address.
+
+        Raises:
+            UsageError: nobody answers.
+        """
+        from distributed import Client
+
+        try:
+            return Client(own or self.place, timeout=TIMEOUT, set_as_default=False)
+        except (OSError, TimeoutError, ValueError) as error:
+            raise UsageError(
+                f"--cluster {self.place}: no Dask scheduler answers there ({type(error).__name__}); start one with "
+                "'dask scheduler' and workers with 'dask worker ADDRESS --nthreads 1', or use --cluster local"
+            ) from error
+
+    def _let_retry(self, client: Client) -> None:
+        """Let a scheduler that is not ours try a shard again as often as ours would.
+
+        Raises:
+            UsageError: it cannot read what it is sent.
+        """
+        try:
+            client.run_on_scheduler(_allow_failures, DEATHS - 1)
+        except Exception as error:  # of any type: what it meets where this program is missing or another
+            raise UsageError(
+                f"the Dask scheduler at {self.place} cannot run this program ({describe(error, _allow_failures)}): "
+                "install the same version there and start it anew"
+            ) from error
+
+    @contextmanager
+    def _while_connected(self) -> Iterator[None]:
+        """Say where the scheduler ends inside the block: what Dask raises then depends on what it was doing.
+
+        Raises:
+            BenchmarkError: it has ended.
+        """
+        assert self._client is not None
+        try:
+            yield
+        except BenchmarkError:
+            raise
+        except Exception as error:
+            if self._client.status == "running" and not isinstance(error, CancelledError):
+                raise
+            raise BenchmarkError(
+                f"--cluster {self.place}: the scheduler has ended ({type(error).__name__}); start it anew and run "
+                "again, what is stored already is kept"
+            ) from error
 
     def _check(self, packages: Mapping[str, str]) -> None:
         """Make sure that the workers which are there have the same packages; those that come are asked with each shard.
@@ -183,7 +239,7 @@ class Cluster:
             log.warning(f"--cluster {self.place}: no worker has come yet; shards wait for the first")
         if any(worker["nthreads"] > 1 for worker in workers.values()):
             log.warning("workers with several threads compute one shard at a time: start them with --nthreads 1")
-        for address, answer in self._client.run(_packages, on_error="return").items():
+        for address, answer in self._client.run(packages_here, on_error="return").items():
             if isinstance(answer, BaseException):
                 raise UsageError(f"the worker {address} cannot run this program ({answer}): install it there")
             refuse_others(packages, answer, address)
@@ -194,6 +250,7 @@ class Cluster:
         """Compute shards of one task: yield each with the failed record that it ends its cell with, or None.
 
         Of a learned method one shard is computed first, and the others with the explainer that was trained for it.
+        Where that one fails, the others fail with it and are not computed.
 
         Args:
             shards: of one task.
@@ -201,8 +258,16 @@ class Cluster:
 
         Raises:
             UsageError: a worker has other packages than this process.
+            BenchmarkError: the scheduler has ended, or an answer is damaged.
         """
-        from distributed import KilledWorker, as_completed
+        with self._while_connected():
+            yield from self._computed(shards, parts)
+
+    def _computed(
+        self, shards: Sequence[Shard], parts: Mapping[str, PartStore]
+    ) -> Iterator[tuple[Shard, Outcome | Record | None]]:
+        """See `compute`."""
+        from distributed import as_completed
 
         assert self._client is not None
         task = self._task(shards[0])
@@ -227,19 +292,37 @@ class Cluster:
             else:
                 waiting[key].append(shard)
         self._started, self._forwards = time.perf_counter(), 0.0
-        for number, future in enumerate(done, 1):
+        for future in done:
             shard = running.pop(future)
             key = shard.job.cell.key
-            result: Outcome | Record | None
-            try:
-                result = self._taken(future.result(), shard, parts[key])
-            except KilledWorker as error:
-                how = f"{shard.label}: killed {DEATHS} workers, the last {error.last_worker.address}: out of memory?"
-                result = Outcome(shard.job.cell, shard.job.choice.label, "failed", f"{how}; run again to try it again")
-            self.progress = self._now(number, len(shards))
+            result = self._result(future, shard, parts[key])
             for next_one in waiting.pop(key, []):
-                start(next_one)
+                if result is None:
+                    start(next_one)
+                else:
+                    yield next_one, result
+            self.progress = self._now(len(shards) - len(running) - sum(map(len, waiting.values())), len(shards))
             yield shard, result
+
+    def _result(self, future: Future, shard: Shard, parts: PartStore) -> Outcome | Record | None:
+        """Return what became of a shard, and keep what was computed.
+
+        Raises:
+            UsageError: a worker misses this program, or a package of the task or the method.
+            BenchmarkError: the answer is damaged.
+        """
+        from distributed import KilledWorker
+
+        try:
+            answer = future.result()
+        except KilledWorker as error:
+            how = f"{shard.label}: killed {DEATHS} workers, the last {error.last_worker.address}: out of memory?"
+            return Outcome(shard.job.cell, shard.job.choice.label, "failed", f"{how}; run again to try it again")
+        except ImportError as error:
+            raise UsageError(
+                f"a worker cannot compute {shard.label} ({error}): install what it misses there"
+            ) from error
+        return self._taken(answer, shard, parts)
 
     def _taken(self, answer: Answer, shard: Shard, parts: PartStore) -> Record | None:
         """Keep what a worker computed."""
@@ -266,7 +349,8 @@ class Cluster:
         job, kept = shard.job, parts[shard.job.cell.key]
         named = with_engine(job)
         paths = [*job.settings.included, *(Path(item.rpartition(":")[0]) for item in job.settings.task_files)]
-        files = {path.name: path.read_text(encoding="utf-8") for path in paths}
+        numbered = enumerate(dict.fromkeys(paths))  # files of two folders may have one name
+        files = {f"{number}/{path.name}": path.read_text(encoding="utf-8") for number, path in numbered}
         packages = packages_here(named.settings.engine)
         return Order(replace(shard, job=named), kept.name(shard.rows), kept.identity, files, packages)
 
@@ -280,13 +364,9 @@ def _is_learned(shard: Shard) -> bool:
     return METHODS.entry(shard.job.choice.name).facts.get("kind") == "learned"
 
 
-def _bear(failures: int, dask_scheduler: Any) -> None:
-    """Set how many deaths a scheduler tries a shard again after."""
+def _allow_failures(failures: int, dask_scheduler: Any) -> None:
+    """Set how many workers may die of a shard before a scheduler gives it up."""
     dask_scheduler.allowed_failures = failures
-
-
-def _packages() -> dict[str, str]:
-    return packages_here()
 
 
 def _itself(value: Any) -> Any:

@@ -20,7 +20,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
 
-from benchmark.core.errors import UsageError
+from benchmark.core.errors import RecordError, UsageError
 from benchmark.core.registry import forget_file, included
 from benchmark.core.sources import cache_folder
 from benchmark.core.store import used_meanwhile, written_if_new
@@ -48,7 +48,7 @@ class Order:
         shard: which.
         name: of the file that keeps the part, which says it of itself.
         identity: digests of what the driver would compute it from.
-        files: Python files that were included, by name: their text.
+        files: Python files that were included, by a path of their own: their text.
         packages: versions that the worker must have, by name.
     """
 
@@ -161,7 +161,7 @@ def compute(order: Order, task: bytes, explainers: Mapping[str, bytes]) -> Answe
         forwards = sum(cost["forwards"] for cost in part.record.costs.values())
         try:
             return Answer(content_of(part, order.name), explainers=kept, forwards=forwards)
-        except (ValueError, TypeError) as error:
+        except (ValueError, TypeError, RecordError) as error:
             return Answer(failed=failed_record(part.record, unstorable(error)), explainers=kept)
 
 
@@ -182,7 +182,7 @@ def _same(identity: dict[str, str], order: Order, worker: str) -> dict[str, str]
 
 
 _included: dict[str, str] = {}
-"""Files of the driver that are included now, by name: their text."""
+"""Files of the driver that are included now, as `Order.files`."""
 
 
 @cache
@@ -201,6 +201,7 @@ def _include(files: Mapping[str, str]) -> None:
         forget_file(_folder() / name)
     _included.clear()
     for name, text in files.items():
+        (_folder() / name).parent.mkdir(exist_ok=True)
         (_folder() / name).write_text(text, encoding="utf-8")
     for name in files:
         METHODS.include(_folder() / name)

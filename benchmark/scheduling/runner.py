@@ -102,6 +102,7 @@ def _compute(shards: list[Shard], pool: Workers) -> Iterator[tuple[Shard, Result
     if (first := shards[0]).whole:  # shared queries, before any worker starts
         evaluator_for(first.job.cell, first.job.located, first.job.metrics, settings)
     workers = min(settings.jobs or 1, len(shards))
+    log.info(f"{first.job.cell.task}: {len(shards)} shards, {workers} at once")
     if workers == 1:
         for shard in shards:
             yield shard, work(shard)

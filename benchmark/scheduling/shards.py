@@ -24,7 +24,7 @@ class Shard:
     Attributes:
         job: the cell, with all that is needed to compute it.
         rows: the samples, by number.
-        whole: whether these are all of the cell.
+        whole: whether these are all of the cell and its record is stored at once, without a part.
     """
 
     job: Job

@@ -118,8 +118,10 @@ class SharedPredictions:
             path: of the file.
             costs: forwards, backwards and seconds by phase.
         """
-        # copies: some are views of one tensor, which the file format refuses
-        tensors = {key: value.detach().clone() for key, value in self.tensors().items()}
+        # copies: some are views of one tensor, which the file format refuses, and of one sample keep its strides
+        tensors = {
+            key: value.detach().clone(memory_format=torch.contiguous_format) for key, value in self.tensors().items()
+        }
         with locked(path):
             if intact(path, lambda path: unseal(path, path.name), SHARED.noun) is None:
                 store(path, sealed(tensors, {"costs": costs}, path.name))

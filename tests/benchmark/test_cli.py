@@ -172,6 +172,10 @@ class Mine(Method):
     assert np.allclose(turned, -first)
 
 
+def test_one_sample_is_enough(tmp_path):
+    assert run(tmp_path, "--limit", "1") == 0, "its value table is one row"
+
+
 def test_a_limit_beyond_the_rows_is_none(tmp_path, capsys):
     run(tmp_path, "--limit", "100000", task="breast_cancer_mlp")
     run(tmp_path, "--limit", "120", task="breast_cancer_mlp")

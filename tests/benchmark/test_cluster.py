@@ -4,25 +4,28 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import subprocess
 import sys
 import time
+from concurrent.futures import CancelledError
 from types import SimpleNamespace
 
 import pytest
 
 from benchmark.cli.parser import main
-from benchmark.core.errors import UsageError
+from benchmark.core.errors import BenchmarkError, UsageError
 from benchmark.core.sources import Sources
-from benchmark.core.types import TASKS
+from benchmark.core.types import METHODS, TASKS
 from benchmark.processes.workers import VISIBLE, Workers
 from benchmark.scheduling import cluster as clusters
 from benchmark.scheduling import remote
 from benchmark.scheduling.cluster import Progress, Recipe
 
 distributed = pytest.importorskip("distributed", reason="needs the extra cluster")
-WORDS = ["run", "--task", "digits_cnn", "--source", "synthetic", "--preset", "quick", "--limit", "60",
-         "--engine", "eager", "--shard-size", "30", "--json"]  # fmt: skip
+WORDS = ["run", "--task", "digits_cnn", "--source", "synthetic", "--preset", "quick", "--limit", "140",
+         "--engine", "eager", "--shard-size", "128", "--json"]  # fmt: skip
+"""Two shards: a batch of the evaluator has 128 samples of this task."""
 MINE = """
 import os
 from dataclasses import dataclass
@@ -129,6 +132,19 @@ def trained(task, seed):
     assert log.read_text() == "trained\n", "two workers have a cache each, and one has trained"
 
 
+def test_files_of_one_name_are_told_apart(tmp_path):
+    texts = []
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        texts.append(mine(tmp_path / folder).read_text().replace('"mine"', f'"mine_{folder}"'))
+    try:
+        remote._include({f"{number}/mine.py": text for number, text in enumerate(texts)})
+        assert {"mine_a", "mine_b"} <= set(METHODS.names())
+    finally:
+        remote._include({})
+    assert not {"mine_a", "mine_b"} & set(METHODS.names())
+
+
 def test_another_version_on_a_worker_is_refused(tmp_path, scheduler, monkeypatch, capsys):
     monkeypatch.setattr(clusters, "packages_here", lambda *_: remote.packages_here() | {"torch": "1.0"})
     assert main([*WORDS, "--methods", "random", "--cluster", scheduler, "--out", str(tmp_path)]) == 2
@@ -155,7 +171,7 @@ def test_a_local_cluster_needs_no_address_and_its_driver_goes_on_where_it_was_st
 
 
 def test_nobody_at_the_address_is_said(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(clusters, "PATIENCE", 1.0)
+    monkeypatch.setattr(clusters, "TIMEOUT", 1.0)
     words = [*WORDS, "--methods", "random", "--out", str(tmp_path), "--cluster"]
     assert main([*words, "tcp://127.0.0.1:9"]) == 2
     assert "no Dask scheduler answers there" in capsys.readouterr().err
@@ -169,6 +185,14 @@ def test_without_dask_a_sentence_says_how_to_get_it(tmp_path, monkeypatch, capsy
     assert "pip install 'deepfaith-benchmark[cluster]'" in capsys.readouterr().err
 
 
+@pytest.fixture
+def queue(monkeypatch):
+    """Return dask-jobqueue on a machine that seems to have every queue."""
+    jobqueue = pytest.importorskip("dask_jobqueue")
+    monkeypatch.setattr(clusters.shutil, "which", lambda command: command)
+    return jobqueue
+
+
 @pytest.mark.parametrize(("text", "sentence"), [
     (None, "cannot be read"),
     ("scheduler: [", "cannot be read"),
@@ -176,11 +200,12 @@ def test_without_dask_a_sentence_says_how_to_get_it(tmp_path, monkeypatch, capsy
     ("jobs: 3", "expected scheduler"),
     ("scheduler: slurm\njobs: 3\nqueue: gpu", "expected scheduler"),
     ("scheduler: slrum\njobs: 3", "did you mean 'slurm'"),
+    ("scheduler: [slurm]\njobs: 3", "no scheduler ['slurm']"),
     ("scheduler: slurm\njobs: many", "got jobs 'many'"),
     ("scheduler: slurm\njobs: 2\noptions: {colour: red}", "refuses the options of slurm"),
 ])  # fmt: skip
+@pytest.mark.usefixtures("queue")
 def test_a_recipe_that_is_none_is_said(tmp_path, text, sentence):
-    pytest.importorskip("dask_jobqueue")
     path = tmp_path / "slurm.yaml"
     if text is not None:
         path.write_text(text)
@@ -189,10 +214,19 @@ def test_a_recipe_that_is_none_is_said(tmp_path, text, sentence):
     assert sentence in str(error.value)
 
 
-def test_a_recipe_asks_the_queue_for_workers_of_one_thread(tmp_path, monkeypatch):
-    jobqueue = pytest.importorskip("dask_jobqueue")
+def test_a_machine_without_the_queue_is_said(monkeypatch):
+    pytest.importorskip("dask_jobqueue")
+    monkeypatch.setenv("PATH", "")
+    with pytest.raises(UsageError, match="jobs of slurm are submitted by 'sbatch', which is not on this machine"):
+        Recipe("slurm", 1).start()
+    monkeypatch.setitem(sys.modules, "dask_jobqueue", None)
+    with pytest.raises(UsageError, match="needs dask-jobqueue: pip install"):
+        Recipe("slurm", 1).start()
+
+
+def test_a_recipe_asks_the_queue_for_workers_of_one_thread(tmp_path, queue, monkeypatch):
     asked = []
-    monkeypatch.setattr(jobqueue.SLURMCluster, "scale", lambda self, *_, **how: asked.append(how))
+    monkeypatch.setattr(queue.SLURMCluster, "scale", lambda self, *_, **how: asked.append(how))
     path = tmp_path / "slurm.yaml"
     path.write_text("scheduler: slurm\njobs: 16\noptions: {queue: long, cores: 4, memory: 16GB, walltime: '08:00:00'}")
     with Recipe.read(path).start() as cluster:
@@ -202,6 +236,55 @@ def test_a_recipe_asks_the_queue_for_workers_of_one_thread(tmp_path, monkeypatch
     assert "#SBATCH -t 08:00:00" in script
     assert "--nworkers 4" in script
     assert "--nthreads 1" in script
+
+
+def client_of(monkeypatch, place, **members):
+    """Return a cluster whose client has some members and is not connected to anything, and what was closed of it."""
+    closed = []
+    own = SimpleNamespace(close=lambda: closed.append("cluster"))
+    client = SimpleNamespace(close=lambda: closed.append("client"), forward_logging=print, status="running")
+    vars(client).update(members)
+    monkeypatch.setattr(clusters.Cluster, "_start", lambda self: own if self.place == "local" else None)
+    monkeypatch.setattr(clusters.Cluster, "_connected", lambda *_: client)
+    monkeypatch.setattr(clusters.Cluster, "_check", lambda *_: None)
+    return clusters.Cluster(place, 1), closed
+
+
+def test_all_is_closed_where_workers_are_refused(monkeypatch):
+    cluster, closed = client_of(monkeypatch, "local")
+    with cluster:
+        assert not closed
+    assert closed == ["client", "cluster"]
+
+    def refuse(*_):
+        raise UsageError("the worker has torch 1.0")
+
+    monkeypatch.setattr(clusters.Cluster, "_check", refuse)
+    with pytest.raises(UsageError, match=r"torch 1\.0"), cluster:
+        pass
+    assert closed == ["client", "cluster"] * 2
+
+
+def test_a_scheduler_without_this_program_is_said(monkeypatch):
+    def missing(*_):
+        raise ModuleNotFoundError("No module named 'benchmark'")
+
+    cluster, closed = client_of(monkeypatch, "tcp://x:1", run_on_scheduler=missing)
+    with pytest.raises(UsageError, match=r"the Dask scheduler at tcp://x:1 cannot run this program .*install"), cluster:
+        pass
+    assert closed == ["client"]
+
+
+@pytest.mark.parametrize(("status", "error", "raised", "sentence"), [
+    ("closed", RuntimeError("closed"), BenchmarkError, "the scheduler has ended (RuntimeError); start it anew"),
+    ("running", CancelledError("lost"), BenchmarkError, "the scheduler has ended (CancelledError)"),
+    ("running", RuntimeError("another"), RuntimeError, "another"),
+    ("closed", UsageError("ours"), UsageError, "ours"),
+])  # fmt: skip
+def test_a_scheduler_that_ends_is_said(monkeypatch, status, error, raised, sentence):
+    cluster, _closed = client_of(monkeypatch, "local", status=status)
+    with pytest.raises(raised, match=re.escape(sentence)), cluster, cluster._while_connected():
+        raise error
 
 
 @pytest.mark.parametrize("name", ["nap_mlp", "agnews_lstm", "digits_cnn"])

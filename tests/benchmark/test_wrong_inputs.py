@@ -332,12 +332,9 @@ def test_studies_refuse_what_they_cannot_do_before_any_work(tmp_path, capsys, mo
     assert not any(tmp_path.iterdir())
 
 
-def test_more_workers_than_cells_are_said(tmp_path, capsys):
-    assert run(tmp_path, "--dry-run", methods="saliency,lime,grad_cam", jobs="999") == 0
-    assert (
-        "--jobs 999: no task has more than 2 cells; more workers than that have work only where"
-        in capsys.readouterr().err
-    )
+def test_jobs_beside_a_cluster_that_has_its_own_workers_are_said(tmp_path, capsys):
+    assert run(tmp_path, "--dry-run", "--cluster", "tcp://x:1", methods="saliency", jobs="3") == 0
+    assert "--jobs 3 plays no part: --cluster tcp://x:1 has workers of its own" in capsys.readouterr().err
 
 
 def test_an_installed_package_keeps_its_golden_values(tmp_path, capsys, monkeypatch):
