@@ -120,6 +120,11 @@ class Recipe:
         return cluster
 
 
+def is_recipe(place: str) -> bool:
+    """Tell whether `--cluster` names a file that says how to ask a queue for workers."""
+    return place.endswith((".yaml", ".yml"))
+
+
 class Cluster:
     """The workers of a cluster, for the length of a `with` block.
 
@@ -173,7 +178,7 @@ class Cluster:
                 n_workers=self.jobs, threads_per_worker=1, processes=True, dashboard_address=None, host="127.0.0.1",
                 silence_logs=logging.CRITICAL,
             )  # fmt: skip
-        if self.place.endswith((".yaml", ".yml")):
+        if is_recipe(self.place):
             return Recipe.read(Path(self.place)).start()
         return None
 

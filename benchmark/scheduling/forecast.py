@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 from benchmark.records.store import RecordStore
@@ -12,6 +13,7 @@ from benchmark.running.built import known_task
 from benchmark.running.jobs import Job, Outcome, pending
 from benchmark.running.plan import PlannedTask
 from benchmark.running.settings import Settings
+from benchmark.scheduling.cluster import Recipe, is_recipe
 from benchmark.scheduling.estimate import Estimate, memory, of_cell, of_shared
 
 log = logging.getLogger("benchmark")
@@ -27,7 +29,7 @@ def forecast(
     rows: list[dict[str, Any]] = []
     lines: list[str] = []
     total = 0.0
-    workers = settings.jobs or 1
+    workers = _workers(settings)
     for plan in plans:
         task = known_task(plan, settings)
         bound = plan if task is None else plan.bound(len(task.test.x))
@@ -43,6 +45,19 @@ def forecast(
         elif jobs:
             lines.append(f"{plan.title}: its model is not there yet, so nothing is said of time: prepare makes it")
     return rows, lines if len(plans) == 1 else [*lines, f"together about {duration(total)}"]
+
+
+def _workers(settings: Settings) -> int:
+    """Return how many workers a run will have; of a scheduler at an address nobody knows, so that it is one's time.
+
+    Raises:
+        UsageError: the file that says how to ask a queue is not what it must be.
+    """
+    place = settings.cluster
+    if place in (None, "local"):
+        return settings.jobs or 1
+    recipe = Recipe.read(Path(place)) if is_recipe(place) else None
+    return 1 if recipe is None else recipe.jobs * int(recipe.options.get("cores", 1))
 
 
 def _estimated(title: str, jobs: list[Job]) -> dict[str, Estimate]:

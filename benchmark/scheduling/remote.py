@@ -66,7 +66,7 @@ class Answer:
     Attributes:
         part: the content of the file that keeps it; None where it failed.
         failed: the record that it ends its cell with, where it failed.
-        explainers: files of explainers that were trained or read for it, by their place in the cache.
+        explainers: files of explainers that it needed and was not sent, by their place in the cache.
         forwards: rows that were asked of the model.
     """
 
@@ -154,7 +154,8 @@ def compute(order: Order, task: bytes, explainers: Mapping[str, bytes]) -> Answe
             written_if_new(cache_folder() / place, content)
         with used_meanwhile("explainers") as used:
             part = make_part(job, order.shard.rows)
-        kept = {path.relative_to(cache_folder()).as_posix(): path.read_bytes() for path in used if path.is_file()}
+        places = {path.relative_to(cache_folder()).as_posix(): path for path in used if path.is_file()}
+        kept = {place: path.read_bytes() for place, path in places.items() if place not in explainers}
         if part.evaluation is None:
             return Answer(failed=part.record, explainers=kept)
         part = replace(part, record=replace(part.record, identity=_same(part.record.identity, order, worker)))

@@ -55,6 +55,19 @@ def test_it_is_said_in_words(tmp_path, capsys):
     assert "GB of memory each" in said
 
 
+def test_the_workers_of_a_queue_are_counted(tmp_path, capsys):
+    pytest.importorskip("yaml")
+    recipe = tmp_path / "slurm.yaml"
+    recipe.write_text("scheduler: slurm\njobs: 8\noptions: {cores: 4}")
+    words = [*WORDS, "--methods", "saliency", "--out", str(tmp_path), "--dry-run", "--cluster"]
+    assert main(["prepare", "--task", "digits_cnn", "--source", "synthetic"]) == 0
+    assert main([*words, str(recipe)]) == 0
+    assert "with 32 workers" in capsys.readouterr().out
+    assert main([*words, "tcp://x:1"]) == 0
+    assert "with 1 worker, " in capsys.readouterr().out
+    assert main([*words, str(tmp_path / "none.yaml")]) == 2
+
+
 @pytest.mark.usefixtures("own_cache")
 def test_without_the_model_nothing_is_said_of_time(tmp_path, capsys):
     assert main([*WORDS, "--methods", "saliency", "--out", str(tmp_path), "--dry-run"]) == 0
