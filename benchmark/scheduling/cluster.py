@@ -77,8 +77,10 @@ class Recipe:
         Raises:
             UsageError: it holds none.
         """
-        import yaml
-
+        try:
+            import yaml
+        except ImportError as error:
+            raise UsageError(f"--cluster FILE.yaml needs PyYAML: {INSTALL}") from error
         expected = "expected scheduler (slurm, pbs, ...), jobs (a number) and options (of dask-jobqueue)"
         try:
             found = yaml.safe_load(path.read_text(encoding="utf-8"))
