@@ -144,6 +144,13 @@ def written_if_new(path: Path, content: bytes) -> None:
             store(path, content)
 
 
+def written(path: Path, content: bytes) -> None:
+    """Write the content of an entry that another process made, in the place of another; see `store`."""
+    with locked(path):
+        if not path.exists() or path.read_bytes() != content:
+            store(path, content)
+
+
 def recall(path: Path, look: Callable[[Path], T], noun: str) -> T | None:
     """Return what `look` makes of the file at `path`, or None where there is none of use; see `intact`.
 

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING
 from benchmark.core.errors import RecordError, UsageError
 from benchmark.core.registry import forget_file, included
 from benchmark.core.sources import cache_folder
-from benchmark.core.store import used_meanwhile, written_if_new
+from benchmark.core.store import used_meanwhile, written
 from benchmark.core.types import METHODS
 from benchmark.records.provenance import code_digest, versions
 from benchmark.records.record import Record
@@ -151,7 +151,7 @@ def compute(order: Order, task: bytes, explainers: Mapping[str, bytes]) -> Answe
         _use_own_gpu(job.settings.device)
         give(job.cell, job.located, job.settings, lambda device: unpacked(task, device), _digest(task))
         for place, content in explainers.items():
-            written_if_new(cache_folder() / place, content)
+            written(cache_folder() / place, content)  # one that this worker trained itself may be another
         with used_meanwhile("explainers") as used:
             part = make_part(job, order.shard.rows)
         places = {path.relative_to(cache_folder()).as_posix(): path for path in used if path.is_file()}
