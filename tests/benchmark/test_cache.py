@@ -660,3 +660,22 @@ def test_doctor_clears_a_kind_or_all_of_it(cache, capsys, tmp_path):
 def test_a_kind_that_is_none_is_refused(capsys):
     assert main(["doctor", "--clear", "model"]) == 2
     assert "error: --clear: the cache has no kind 'model'; did you mean 'models'?" in capsys.readouterr().err
+
+
+def test_what_another_process_made_takes_the_place_of_ours_only_where_it_must(tmp_path):
+    path = tmp_path / "explainers" / "mine.safetensors"
+    store.written_if_new(path, b"ours")
+    store.written_if_new(path, b"theirs")
+    assert path.read_bytes() == b"ours"
+    store.written(path, b"theirs")
+    assert path.read_bytes() == b"theirs"
+
+
+def test_what_is_used_meanwhile_is_listed_by_kind(tmp_path, monkeypatch):
+    monkeypatch.setenv("BENCHMARK_CACHE", str(tmp_path))
+    kept = store.EXPLAINERS.path("mine", 1)
+    with store.used_meanwhile("explainers") as outer, store.used_meanwhile("explainers") as inner:
+        store.EXPLAINERS.get(kept, lambda: ({"weight": torch.ones(1)}, {}))
+        store.SHARED.get(store.SHARED.path("mine", 1), lambda: ({"weight": torch.ones(1)}, {}))
+    store.EXPLAINERS.get(store.EXPLAINERS.path("other", 1), lambda: ({"weight": torch.ones(1)}, {}))
+    assert outer == inner == [kept]
