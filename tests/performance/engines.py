@@ -31,14 +31,12 @@ class Overhead:
         bare: milliseconds a row of the bare eager model, at the best number of rows a forward.
         eager: the evaluator's wall time over that of as many rows through the bare model, with engine eager.
         auto: the same with engine auto.
-        chosen: what auto takes.
     """
 
     rows: int
     bare: float
     eager: float
     auto: float
-    chosen: str
 
 
 def section(models=MODELS, side=224, batch=16, bare_rows=64, rounds=(2, 3, 20), budget=(48, 100), names=NAMES):
@@ -59,12 +57,16 @@ def section(models=MODELS, side=224, batch=16, bare_rows=64, rounds=(2, 3, 20), 
     taken, overheads = [], []
     for name, goal in models.items():
         eager, auto = (workloads.photograph(name, side, *budget) for _ in range(2))
-        taken.append([name, *milliseconds(eager, names, batch, rounds[1])])
+        trial, chosen = workloads.tried(auto)
+        taken.append([name, *milliseconds(trial, names, batch, rounds[1])])
+        workloads.equip(trial, chosen)
         found = overhead(eager, auto, workloads.attributions(eager, 2), bare_rows, rounds[0])
-        overheads.append(_line(name, found, goal))
-    small = [workloads.image(samples=8, steps=budget[0], subsets=budget[1]) for _ in range(2)]
-    found = overhead(*small, workloads.attributions(small[0], 9), 32 * bare_rows, rounds[2])
-    overheads.append(_line("CNN 1 x 28 x 28", found, CNN_GOAL))
+        overheads.append([*_line(name, found), chosen.name, goal])
+    eager, auto = (workloads.image(samples=8, steps=budget[0], subsets=budget[1]) for _ in range(2))
+    trial, chosen = workloads.tried(auto)
+    workloads.equip(trial, chosen)
+    found = overhead(eager, auto, workloads.attributions(eager, 9), 32 * bare_rows, rounds[2])
+    overheads.append([*_line("CNN 1 x 28 x 28", found), chosen.name, CNN_GOAL])
     heads = ["eager", *(name if precision == "fp32" else f"{name}, {precision}" for name, precision in names)]
     return f"""\
 Models of timm with RANDOM weights (`pretrained=False`), {side} x {side} pixels, K = {budget[0]}, R = {budget[1]}:
@@ -85,17 +87,18 @@ otherwise.
 {table(["ms a row", *heads], taken)}"""
 
 
-def milliseconds(task, names, batch, rounds):
+def milliseconds(trial, names, batch, rounds):
     """Return a cell for eager and each engine: milliseconds a row and the largest difference of a probability.
 
     Args:
-        task: with a model that answers by itself.
+        trial: of a task whose model answers by itself; what it has built is not built again.
         names: engines, with their precision.
         batch: rows of a forward.
         rounds: times that each engine is asked.
     """
+    task = trial.task
     x = torch.cat([task.train.x] * (batch // len(task.train.x) + 1))[:batch]
-    found = [(task.model.forward, None), *(_checked(task, *each) for each in names)]
+    found = [(task.model.forward, None), *(_checked(trial, *each) for each in names)]
     there = [each for each in found if each is not None]
     with torch.no_grad():
         for forward, _ in there:  # what an engine does at its first forward is not counted
@@ -108,11 +111,12 @@ def milliseconds(task, names, batch, rounds):
     return ["–" if each is None else next(cells) for each in found]
 
 
-def _checked(task, name, precision):
+def _checked(trial, name, precision):
     """Return an engine's forward and its difference, or None where it is not for this machine or model."""
     try:
         check_installed(name)
-        forwards, difference = Trial(task, precision).checked(name)
+        built = trial.built.get(name) if precision == trial.precision else None
+        forwards, difference = built or Trial(trial.task, precision).checked(name)
     except (UsageError, EngineError):
         return None
     return forwards[precision], difference
@@ -123,12 +127,11 @@ def overhead(eager, auto, methods, bare_rows, rounds):
 
     Args:
         eager: a task.
-        auto: the same with a model of its own, which is left with the engine.
+        auto: the same with a model of its own, which an engine answers for.
         methods: attributions that are scored.
         bare_rows: rows of the bare model that are timed in turn with evaluations.
         rounds: times that all run.
     """
-    chosen = workloads.equip_anew(auto)
     asked = []
 
     def run(task):
@@ -140,12 +143,11 @@ def overhead(eager, auto, methods, bare_rows, rounds):
     calls = [lambda size=size: bare(eager, x, size) for size in sizes]
     *alone, with_eager, with_auto = by_turns([*calls, lambda: run(eager), lambda: run(auto)], rounds)
     row = min(alone) / bare_rows
-    return Overhead(asked[0], row * 1e3, with_eager / asked[0] / row, with_auto / asked[-1] / row, chosen.name)
+    return Overhead(asked[0], row * 1e3, with_eager / asked[0] / row, with_auto / asked[-1] / row)
 
 
-def _line(name, found, goal):
-    numbers = [f"{found.bare:.2f}", f"{found.eager:.2f}", f"{found.auto:.2f}"]
-    return [name, found.rows, *numbers, found.chosen, goal]
+def _line(name, found):
+    return [name, found.rows, f"{found.bare:.2f}", f"{found.eager:.2f}", f"{found.auto:.2f}"]
 
 
 def _versions():

@@ -41,7 +41,7 @@ def test_every_section_has_a_place():
 
 def test_engines_that_are_not_here_are_dashes(monkeypatch):
     monkeypatch.setattr(engines, "check_installed", _refuse)
-    cells = engines.milliseconds(workloads.image(samples=2, subsets=1), engines.NAMES, 2, 1)
+    cells = engines.milliseconds(engines.Trial(workloads.image(samples=2, subsets=1), "fp32"), engines.NAMES, 2, 1)
     assert cells[1:] == ["–"] * len(engines.NAMES)
     assert float(cells[0]) > 0
 
@@ -50,8 +50,7 @@ def _refuse(name):
     raise engines.UsageError(name)
 
 
-def test_the_evaluator_is_compared_with_as_many_rows(monkeypatch):
-    monkeypatch.setattr(workloads, "equip_anew", lambda _task: workloads.Engine())
+def test_the_evaluator_is_compared_with_as_many_rows():
     tasks = [workloads.image(samples=2, steps=4, subsets=3) for _ in range(2)]
     found = engines.overhead(*tasks, workloads.attributions(tasks[0], 2), 4, 1)
     assert found.rows == 2 * (2 + 2 * 3) + 2 * 2 * (4 + 2 * (4 - 2))

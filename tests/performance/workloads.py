@@ -92,13 +92,16 @@ def text(kind, source, samples=32, words=(20, 40)):
     return _task(kind, "text", model, x, TokenRemoval(length, MASK, PAD), Budget(20, 100, 1 / 20, 1), 4)
 
 
-def equip_anew(task):
-    """Let the engine that `auto` takes answer for a task's model, and return it; it is chosen now, not remembered."""
+def tried(task):
+    """Return a trial of engines for a task's model, and the one that `auto` takes: chosen now, not remembered."""
     trial = Trial(task, "fp32")
-    chosen = Engine(**trial.choose()[1])
+    return trial, Engine(**trial.choose()[1])
+
+
+def equip(trial, chosen):
+    """Let the engine that was chosen in a trial answer for the model."""
     if chosen.name != EAGER:
-        install(task.model, trial.built[chosen.name][0], trial.rows)
-    return chosen
+        install(trial.task.model, trial.built[chosen.name][0], trial.rows)
 
 
 def registered(name):
