@@ -8,6 +8,7 @@ import os
 import platform
 import resource
 import subprocess
+import sys
 import tomllib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
@@ -162,6 +163,16 @@ def git_commit() -> str | None:
     return git("rev-parse", "HEAD").strip() + ("+changes" if git("status", "--porcelain") else "")
 
 
+def peak_bytes(cuda: bool) -> int:
+    """Return the most bytes that this process has held so far, or on its GPU."""
+    if cuda:
+        import torch
+
+        return torch.cuda.max_memory_allocated()
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024  # Linux counts kilobytes
+
+
 def environment(device: str, engine: str = "eager", difference: float = 0.0) -> Environment:
     """Return what a record made now by this process says of the program and the machine.
 
@@ -173,7 +184,6 @@ def environment(device: str, engine: str = "eager", difference: float = 0.0) -> 
     import torch
 
     cuda = device.startswith("cuda")
-    peak_of_process = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     return Environment(
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         code=code_digest(),
@@ -183,7 +193,7 @@ def environment(device: str, engine: str = "eager", difference: float = 0.0) -> 
         cpus=os.cpu_count(),
         device=torch.cuda.get_device_name() if cuda else "cpu",
         threads=torch.get_num_threads(),
-        peak_bytes=torch.cuda.max_memory_allocated() if cuda else peak_of_process,
+        peak_bytes=peak_bytes(cuda),
         engine=engine,
         difference=difference,
     )

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import resource
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
@@ -71,16 +69,6 @@ def of_shared(job: Job) -> Estimate:
 
     cost, samples = _extrapolated(ask, job.samples, job.samples)
     return Estimate(cost.forwards, cost.backwards, cost.seconds, samples=samples)
-
-
-def memory() -> int:
-    """Return the most bytes that this process has held so far, on its GPU where it uses one."""
-    import torch
-
-    if torch.cuda.is_initialized():
-        return torch.cuda.max_memory_allocated()
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024
 
 
 def _tried(job: Job, method: Any, count: int) -> Cost:

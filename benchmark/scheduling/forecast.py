@@ -8,13 +8,14 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from benchmark.records.provenance import peak_bytes
 from benchmark.records.store import RecordStore
 from benchmark.running.built import known_task
 from benchmark.running.jobs import Job, Outcome, pending
 from benchmark.running.plan import PlannedTask
 from benchmark.running.settings import Settings
 from benchmark.scheduling.cluster import Recipe, is_recipe
-from benchmark.scheduling.estimate import Estimate, memory, of_cell, of_shared
+from benchmark.scheduling.estimate import Estimate, of_cell, of_shared
 
 log = logging.getLogger("benchmark")
 
@@ -41,7 +42,7 @@ def forecast(
             everything = [*estimates.values(), of_shared(jobs[0])]
             seconds = _seconds(everything, workers)
             total += seconds
-            lines.append(_line(plan.title, everything, seconds, workers))
+            lines.append(_line(plan.title, everything, seconds, workers, peak_bytes(settings.device == "cuda")))
         elif jobs:
             lines.append(f"{plan.title}: its model is not there yet, so nothing is said of time: prepare makes it")
     return rows, lines if len(plans) == 1 else [*lines, f"together about {duration(total)}"]
@@ -81,12 +82,12 @@ def _seconds(estimates: list[Estimate], workers: int) -> float:
     return max(sum(each.seconds for each in estimates) / workers, *(each.training for each in estimates), 0.0)
 
 
-def _line(title: str, estimates: list[Estimate], seconds: float, workers: int) -> str:
+def _line(title: str, estimates: list[Estimate], seconds: float, workers: int, memory: int) -> str:
     """Return what a task will take, in a sentence."""
     forwards, backwards = (sum(getattr(each, name) for each in estimates) for name in ("forwards", "backwards"))
     return (
         f"{title}: {count_of(forwards)} forward and {count_of(backwards)} backward passes, about {duration(seconds)} "
-        f"with {workers} worker{'s' if workers > 1 else ''}, {memory() / 1e9:.1f} GB of memory each"
+        f"with {workers} worker{'s' if workers > 1 else ''}, {memory / 1e9:.1f} GB of memory each"
     )
 
 

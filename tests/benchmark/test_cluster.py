@@ -91,6 +91,7 @@ def scheduler(tmp_path, monkeypatch):
         process.wait()
 
 
+@pytest.mark.slow
 def test_a_cluster_gives_the_bytes_of_one_process(tmp_path, scheduler, capsys):
     methods = ["--methods", "lime,mine", "--include", str(mine(tmp_path))]
     assert main([*WORDS, *methods, "--jobs", "1", "--out", str(tmp_path / "here")]) == 0
@@ -102,6 +103,7 @@ def test_a_cluster_gives_the_bytes_of_one_process(tmp_path, scheduler, capsys):
     assert '"kept": 2' in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_a_worker_that_dies_costs_its_shard_and_one_that_kills_three_is_a_failed_cell(tmp_path, scheduler, capsys):
     once = f"Path({str(tmp_path / 'died')!r}).exists() or (Path({str(tmp_path / 'died')!r}).touch(), os._exit(1))"
     words = [*WORDS, "--methods", "mine", "--include", str(mine(tmp_path, once)), "--cluster", scheduler]
@@ -115,6 +117,7 @@ def test_a_worker_that_dies_costs_its_shard_and_one_that_kills_three_is_a_failed
     assert '"computed": 1' in said
 
 
+@pytest.mark.slow
 def test_what_is_trained_once_is_used_by_all_shards(tmp_path, scheduler):
     log = tmp_path / "trained"
     extra = f"""
@@ -145,12 +148,14 @@ def test_files_of_one_name_are_told_apart(tmp_path):
     assert not {"mine_a", "mine_b"} & set(METHODS.names())
 
 
+@pytest.mark.slow
 def test_another_version_on_a_worker_is_refused(tmp_path, scheduler, monkeypatch, capsys):
     monkeypatch.setattr(clusters, "packages_here", lambda *_: remote.packages_here() | {"torch": "1.0"})
     assert main([*WORDS, "--methods", "random", "--cluster", scheduler, "--out", str(tmp_path)]) == 2
     assert "has torch" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_local_cluster_needs_no_address_and_its_driver_goes_on_where_it_was_stopped(tmp_path, monkeypatch):
     words = [*WORDS, "--methods", "saliency", "--jobs", "1"]
     there = [*words, "--cluster", "local", "--out", str(tmp_path / "there")]

@@ -47,6 +47,21 @@ def small_batches(monkeypatch):
     forget_tasks()
 
 
+@pytest.fixture
+def unjoined(monkeypatch):
+    """Return a function that runs words and is killed when the parts of a cell are there and no record."""
+
+    def run(words):
+        def killed(*_):
+            raise KeyboardInterrupt
+
+        with monkeypatch.context() as patch:
+            patch.setattr("benchmark.scheduling.runner._Unfinished.end", killed)
+            assert main(words) == 130
+
+    return run
+
+
 def digests(folder):
     """Return the digest of each file that is the same whenever it is made."""
     files = [*folder.rglob("scores.parquet"), *folder.rglob("examples.json")]
@@ -104,20 +119,13 @@ def test_an_interrupted_run_goes_on_where_it_stopped(tmp_path, monkeypatch):
     assert digests(out) == digests(tmp_path / "whole")
 
 
-def test_parts_of_another_method_code_or_metrics_are_not_taken(tmp_path, monkeypatch):
+def test_parts_of_another_method_code_or_metrics_are_not_taken(tmp_path, unjoined):
     out = tmp_path / "out"
     words = [*WORDS, "--methods", "saliency", "--out", str(out), "--shard-size", "8"]
 
-    def killed(*_):
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch:
-        patch.setattr("benchmark.scheduling.runner._Unfinished.end", killed)
-        assert main([*words, "--metrics", "DEL"]) == 130
+    unjoined([*words, "--metrics", "DEL"])
     assert len(parts(out)) == 3
-    with monkeypatch.context() as patch:
-        patch.setattr("benchmark.scheduling.runner._Unfinished.end", killed)
-        assert main([*words, "--metrics", "INS"]) == 130
+    unjoined([*words, "--metrics", "INS"])
     assert len(parts(out)) == 6
     assert main([*words, "--metrics", "INS"]) == 0, "all parts are there, and only the record is missing"
     assert len(parts(out)) == 3, "another run may be at work on the others"
@@ -127,16 +135,11 @@ def test_parts_of_another_method_code_or_metrics_are_not_taken(tmp_path, monkeyp
     assert parts(out) == [], "nobody has added to them for a day"
 
 
-def test_a_damaged_part_is_set_aside_and_computed_again(tmp_path, monkeypatch, capsys):
+def test_a_damaged_part_is_set_aside_and_computed_again(tmp_path, unjoined, capsys):
     out = tmp_path / "out"
     words = [*WORDS, "--methods", "saliency", "--out", str(out), "--shard-size", "8"]
 
-    def killed(*_):
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch:
-        patch.setattr("benchmark.scheduling.runner._Unfinished.end", killed)
-        assert main(words) == 130
+    unjoined(words)
     damaged = out / parts(out)[1]
     content = bytearray(damaged.read_bytes())
     content[-3] ^= 1
