@@ -15,9 +15,10 @@ import subprocess
 import sys
 import threading
 import traceback
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import suppress
+from itertools import islice
 from typing import Any, BinaryIO, TypeVar
 
 J = TypeVar("J")
@@ -48,16 +49,26 @@ class Workers:
     def __exit__(self, *_: object) -> None:
         self._end()
 
-    def each(self, work: Callable[[J], R], jobs: Sequence[J], count: int, died: Callable[[J, str], R]) -> Iterator[R]:
+    def each(self, work: Callable[[J], R], jobs: Iterable[J], count: int, died: Callable[[J, str], R]) -> Iterator[R]:
         """Yield what `work` returns for every job, as each is known, with `count` jobs at a time.
+
+        A job is taken from `jobs` when its turn comes: what was yielded before may decide which one that is.
 
         For a job whose process died it is what `died` returns, given the job and how it died; nothing is tried twice.
         What `work` raises is raised here. All processes are ended where not all results are taken.
         """
-        threads, stop = ThreadPoolExecutor(count), threading.Event()
+        threads, stop, waiting = ThreadPoolExecutor(count), threading.Event(), iter(jobs)
+
+        def begun(number: int) -> set[Future[R]]:
+            return {threads.submit(self._do, work, job, died, stop) for job in islice(waiting, number)}
+
         try:
-            for future in as_completed([threads.submit(self._do, work, job, died, stop) for job in jobs]):
-                yield future.result()
+            running = begun(count)
+            while running:
+                done, running = wait(running, return_when=FIRST_COMPLETED)
+                for future in done:
+                    yield future.result()
+                running |= begun(len(done))
         except BaseException:
             threads.shutdown(wait=False, cancel_futures=True)
             stop.set()

@@ -12,12 +12,12 @@ from benchmark.core.errors import DataError
 from benchmark.core.files import sweep
 from benchmark.core.sources import Sources, cache_folder, make_room
 from benchmark.processes.interruption import stop_if_asked
-from benchmark.processes.workers import Workers
 from benchmark.records.store import RecordStore
 from benchmark.running.jobs import Outcome
 from benchmark.running.plan import MethodChoice, PlannedTask, plan_task
 from benchmark.running.settings import Settings
 from benchmark.scheduling.cluster import Cluster
+from benchmark.scheduling.local import Local
 from benchmark.scheduling.runner import run_task
 
 log = logging.getLogger("benchmark")
@@ -59,8 +59,8 @@ def run_all(plans: list[PlannedTask], store: RecordStore, settings: Settings) ->
     shown = sys.stderr.isatty() and log.level < logging.ERROR
     bar = tqdm(total=total, unit="cell", disable=not shown, leave=False)
     settings = settings.settled()
-    pool = Cluster(settings.cluster, settings.jobs or 1) if settings.cluster else Workers(settings.gpus)
-    with logging_redirect_tqdm([log]), bar, pool:
+    opened = Cluster(settings.cluster, settings.jobs or 1) if settings.cluster else Local(settings.gpus)
+    with logging_redirect_tqdm([log]), bar, opened as pool:
         for plan in plans:
             bar.set_description(plan.title)
             try:

@@ -24,6 +24,7 @@ from benchmark.running.jobs import Outcome, with_engine
 from benchmark.running.parts import PartStore
 from benchmark.scheduling.remote import Answer, Order, compute, packages_here, packed, refuse_others
 from benchmark.scheduling.shards import Shard
+from benchmark.scheduling.unfinished import Result, Unfinished
 
 if TYPE_CHECKING:
     from distributed import Client, Future
@@ -139,9 +140,11 @@ class Cluster:
         UsageError: what it needs is not installed, or nobody answers at the address.
     """
 
+    stores = False
+
     def __init__(self, place: str, jobs: int) -> None:
         self.place, self.jobs = place, jobs
-        self.progress: Progress | None = None
+        self.progress: object = ""
         self._client: Client | None = None
         self._opened = ExitStack()
         self._started, self._forwards = 0.0, 0.0
@@ -251,28 +254,23 @@ class Cluster:
                 raise UsageError(f"the worker {address} cannot run this program ({answer}): install it there")
             refuse_others(packages, answer, address)
 
-    def compute(
-        self, shards: Sequence[Shard], parts: Mapping[str, PartStore]
-    ) -> Iterator[tuple[Shard, Outcome | Record | None]]:
-        """Compute shards of one task: yield each with the failed record that it ends its cell with, or None.
+    def compute(self, shards: Sequence[Shard], cells: Mapping[str, Unfinished]) -> Iterator[tuple[Shard, Result]]:
+        """Compute shards of one task, and keep what they give as parts; see `Pool`.
 
         Of a learned method one shard is computed first, and the others with the explainer that was trained for it.
-        Where that one fails, the others fail with it and are not computed.
 
         Args:
             shards: of one task.
-            parts: where they are kept, by the key of their cell.
+            cells: those that the shards are of, by key.
 
         Raises:
             UsageError: a worker has other packages than this process.
             BenchmarkError: the scheduler has ended, or an answer is damaged.
         """
         with self._while_connected():
-            yield from self._computed(shards, parts)
+            yield from self._computed(shards, cells)
 
-    def _computed(
-        self, shards: Sequence[Shard], parts: Mapping[str, PartStore]
-    ) -> Iterator[tuple[Shard, Outcome | Record | None]]:
+    def _computed(self, shards: Sequence[Shard], cells: Mapping[str, Unfinished]) -> Iterator[tuple[Shard, Result]]:
         """See `compute`."""
         from distributed import as_completed
 
@@ -283,8 +281,8 @@ class Cluster:
         done = as_completed(loop=self._client.loop)
 
         def start(shard: Shard) -> None:
-            key = shard.job.cell.key
-            explainers = self._client.submit(_itself, parts[key].explainers(), pure=False)  # type: ignore[union-attr]
+            parts = cells[shard.job.cell.key].parts
+            explainers = self._client.submit(_itself, parts.explainers(), pure=False)  # type: ignore[union-attr]
             future = self._client.submit(  # type: ignore[union-attr]
                 compute, self._order(shard, parts), task, explainers, pure=False, key=f"{shard.label} {time.time_ns()}"
             )
@@ -293,7 +291,7 @@ class Cluster:
 
         for shard in shards:
             key = shard.job.cell.key
-            if not _is_learned(shard) or parts[key].explainers() or key not in waiting:
+            if not _is_learned(shard) or cells[key].parts.explainers() or key not in waiting:
                 waiting.setdefault(key, [])
                 start(shard)
             else:
@@ -302,16 +300,19 @@ class Cluster:
         for future in done:
             shard = running.pop(future)
             key = shard.job.cell.key
-            result = self._result(future, shard, parts[key])
-            for next_one in waiting.pop(key, []):
-                if result is None:
+            cell = cells[key]
+            result = cell.failed or self._result(future, shard, cell.parts)
+            following = waiting.pop(key, [])
+            if result is None:
+                for next_one in following:
                     start(next_one)
-                else:
-                    yield next_one, result
+            elif cell.failed is None:
+                self._client.cancel([each for each, other in running.items() if other.job.cell.key == key])
+                yield from ((next_one, result) for next_one in following)
             self.progress = self._now(len(shards) - len(running) - sum(map(len, waiting.values())), len(shards))
             yield shard, result
 
-    def _result(self, future: Future, shard: Shard, parts: PartStore) -> Outcome | Record | None:
+    def _result(self, future: Future, shard: Shard, parts: PartStore) -> Result:
         """Return what became of a shard, and keep what was computed.
 
         Raises:
@@ -352,14 +353,14 @@ class Cluster:
         content = packed(task_for(job.cell, job.located, job.settings), included_from())
         return self._client.submit(_itself, content, pure=True)
 
-    def _order(self, shard: Shard, parts: Mapping[str, PartStore]) -> Order:
-        job, kept = shard.job, parts[shard.job.cell.key]
+    def _order(self, shard: Shard, parts: PartStore) -> Order:
+        job = shard.job
         named = with_engine(job)
         paths = [*job.settings.included, *(Path(item.rpartition(":")[0]) for item in job.settings.task_files)]
         numbered = enumerate(dict.fromkeys(paths))  # files of two folders may have one name
         files = {f"{number}/{path.name}": path.read_text(encoding="utf-8") for number, path in numbered}
         packages = packages_here(named.settings.engine)
-        return Order(replace(shard, job=named), kept.name(shard.rows), kept.identity, files, packages)
+        return Order(replace(shard, job=named), parts.name(shard.rows), parts.identity, files, packages)
 
     def _now(self, done: int, shards: int) -> Progress:
         assert self._client is not None

@@ -12,7 +12,7 @@ from benchmark.records.store import RecordStore
 from benchmark.running.built import evaluator_for
 from benchmark.running.jobs import Job, method_of
 from benchmark.running.trial import reason_of
-from benchmark.scheduling.runner import parts_of
+from benchmark.scheduling.storing import parts_of
 
 SECONDS = 0.3
 """Samples are doubled until trying them takes so long."""

@@ -117,6 +117,57 @@ def test_a_worker_that_dies_costs_its_shard_and_one_that_kills_three_is_a_failed
     assert '"computed": 1' in said
 
 
+def test_once_a_shard_has_failed_no_other_of_its_cell_is_computed(monkeypatch):
+    class Client:
+        loop, status = None, "running"
+
+        def __init__(self):
+            self.cancelled = []
+
+        def submit(self, function, *given, **_):
+            return given[0] if function is remote.compute else None
+
+        def cancel(self, futures):
+            self.cancelled += futures
+
+        def scheduler_info(self, **_):
+            return {"workers": {}}
+
+    class Done(list):
+        def __init__(self, loop):
+            super().__init__()
+
+        add = list.append
+
+    record = object()
+    cells = {name: SimpleNamespace(parts=SimpleNamespace(explainers=dict), failed=None) for name in ("bad", "good")}
+    shards = [
+        SimpleNamespace(label=f"{name} {number}", job=SimpleNamespace(cell=SimpleNamespace(key=name)))
+        for number in range(3)
+        for name in ("bad", "good")
+    ]
+    asked = []
+
+    def result(self, future, shard, parts):
+        asked.append(shard.label)
+        return record if shard.label == "bad 0" else None
+
+    monkeypatch.setattr(distributed, "as_completed", Done)
+    monkeypatch.setattr(clusters, "_is_learned", lambda shard: False)
+    monkeypatch.setattr(clusters.Cluster, "_task", lambda *_: None)
+    monkeypatch.setattr(clusters.Cluster, "_order", lambda self, shard, parts: shard.label)
+    monkeypatch.setattr(clusters.Cluster, "_result", result)
+    cluster = clusters.Cluster("local", 1)
+    cluster._client = Client()
+    found = {}
+    for shard, became in cluster.compute(shards, cells):
+        found[shard.label] = became
+        cells[shard.job.cell.key].failed = became or cells[shard.job.cell.key].failed
+    assert found == {f"bad {i}": record for i in range(3)} | {f"good {i}": None for i in range(3)}
+    assert asked == ["bad 0", "good 0", "good 1", "good 2"]
+    assert sorted(cluster._client.cancelled) == ["bad 1", "bad 2"]
+
+
 @pytest.mark.slow
 def test_what_is_trained_once_is_used_by_all_shards(tmp_path, scheduler):
     log = tmp_path / "trained"

@@ -469,7 +469,7 @@ def test_stored_answers_are_bound_to_the_source_of_each_metric(tmp_path, monkeyp
             METRICS._entries.pop(name, None), METRICS._objects.pop(name, None)
             add(name, composed(Pairs()))
             METRICS.add(Entry(name, module, "", {}))
-        built._evaluator.__wrapped__(CASE.task(), 0, None, ("LEFT", "RIGHT"), "fp32", False)
+        built._evaluator.__wrapped__(CASE.task(), 0, range(4), ("LEFT", "RIGHT"), "fp32", "eager")
         paths.append(set(tmp_path.rglob("*.safetensors")))
     assert len(paths[0]) == 1
     assert len(paths[1]) == 2

@@ -27,6 +27,21 @@ CELL = Cell("synthetic", "digits_cnn", "saliency", {}, seed=0, limit=24)
 METHODS_OF = "lime,random,expected_gradients,from_global"
 
 
+FAILING = """
+from dataclasses import dataclass
+from benchmark.core.types import METHODS, Method
+
+
+@METHODS.register("fails", modalities=["image"])
+@dataclass(frozen=True)
+class Fails(Method):
+    def prepare(self, task, seed):
+        with open({log!r}, "a") as file:
+            file.write("asked\\n")
+        raise ValueError("not here")
+"""
+
+
 @dataclass(frozen=True)
 class FromGlobal(Method):
     """Draws from torch's global generator, as methods of others may."""
@@ -56,7 +71,7 @@ def unjoined(monkeypatch):
             raise KeyboardInterrupt
 
         with monkeypatch.context() as patch:
-            patch.setattr("benchmark.scheduling.runner._Unfinished.end", killed)
+            patch.setattr("benchmark.scheduling.unfinished.Unfinished.end", killed)
             assert main(words) == 130
 
     return run
@@ -153,7 +168,7 @@ def test_a_damaged_part_is_set_aside_and_computed_again(tmp_path, unjoined, caps
     assert digests(out) == digests(tmp_path / "whole")
 
 
-def test_a_failure_in_one_shard_is_one_of_the_cell_and_keeps_the_others(tmp_path, monkeypatch, capsys):
+def test_a_failure_in_one_shard_is_one_of_the_cell_and_keeps_what_is_there(tmp_path, monkeypatch, capsys):
     calls = []
 
     def failing(method, task, seed):
@@ -171,9 +186,21 @@ def test_a_failure_in_one_shard_is_one_of_the_cell_and_keeps_the_others(tmp_path
     assert "not these" in capsys.readouterr().out
     meta = next(iter(records(tmp_path).values()))
     assert (meta["status"], meta["n_total"], meta["n_failed"]) == ("failed", 24, 24)
-    assert len(parts(tmp_path)) == 2
+    assert len(parts(tmp_path)) == 1
+    assert calls == [8, 8], "the third was not begun"
     assert main(words) == 0
-    assert calls == [8, 8, 8, 8], "the one that failed was tried again, and no other"
+    assert calls == [8, 8, 8, 8], "the one that failed was tried again, and none that was there"
+
+
+def test_no_shard_of_a_failed_cell_is_given_to_a_worker(tmp_path):
+    log, file = tmp_path / "log", tmp_path / "mine.py"
+    file.write_text(FAILING.format(log=str(log)))
+    words = [*WORDS, "--methods", "fails,saliency", "--include", str(file), "--out", str(tmp_path / "out")]
+    words[words.index("--limit") + 1] = "90"
+    assert main([*words, "--jobs", "2", "--shard-size", "8"]) == 1
+    assert len(log.read_text().split()) <= 2, "of twelve: what was under way"
+    states = {meta["cell"]["method"]: meta["status"] for meta in records(tmp_path / "out").values()}
+    assert states == {"fails": "failed", "saliency": "done"}
 
 
 def test_two_workers_share_the_shards_of_a_cell(tmp_path):
@@ -255,9 +282,9 @@ def test_forgetting_a_record_forgets_its_parts(tmp_path):
 
 def computing(monkeypatch, at, what):
     """Let `what` happen once before the shard of that number is computed."""
-    from benchmark.scheduling import runner
+    from benchmark.scheduling import local
 
-    real, seen = runner.make_part, []
+    real, seen = local.make_part, []
 
     def make_part(*given):
         seen.append(given)
@@ -265,7 +292,7 @@ def computing(monkeypatch, at, what):
             what()
         return real(*given)
 
-    monkeypatch.setattr(runner, "make_part", make_part)
+    monkeypatch.setattr(local, "make_part", make_part)
 
 
 def test_another_run_that_cuts_otherwise_takes_nothing_away(tmp_path):
