@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from itertools import islice
@@ -17,7 +17,7 @@ from benchmark.core.errors import UsageError, describe, did_you_mean, few, shown
 from benchmark.core.identity import model_digest, rows_near, settings_digest
 from benchmark.core.store import Made, Store
 from benchmark.core.types import Precision, Task
-from benchmark.engines.engine import EngineError, Forward, build
+from benchmark.engines.engine import Engine, EngineError, Forward, build
 from benchmark.engines.installed import install, uninstall
 from benchmark.engines.names import AUTO, CHOICES, EAGER, ENGINES
 from benchmark.engines.timing import seconds_of
@@ -40,21 +40,6 @@ SECONDS = 0.5
 """What one timed forward should take at most."""
 CHOSEN = Store("engines", "choice of an engine")
 log = logging.getLogger("benchmark")
-
-
-@dataclass(frozen=True)
-class Engine:
-    """What answers for a task's model.
-
-    Attributes:
-        name: `eager`, or one of `benchmark.engines.names.ENGINES`.
-        difference: the largest of a probability from that of the eager model in 32 bits, on rows of the task.
-        milliseconds: a row, by name of an engine, where several were tried.
-    """
-
-    name: str = EAGER
-    difference: float = 0.0
-    milliseconds: dict[str, float] = field(default_factory=dict)
 
 
 def check_installed(name: str) -> None:

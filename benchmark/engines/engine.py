@@ -12,11 +12,26 @@ from torch import Tensor, nn
 from benchmark.core.errors import BenchmarkError
 from benchmark.core.types import Precision
 from benchmark.data.words import PAD
-from benchmark.engines.names import ENGINES
+from benchmark.engines.names import EAGER, ENGINES
 from benchmark.models.text import TextModel
 
 Forward = Callable[[Tensor], Tensor]
 """Logits (n, C) of rows (n, ...), for any n."""
+
+
+@dataclass(frozen=True)
+class Engine:
+    """What answers for a task's model.
+
+    Attributes:
+        name: `eager`, or one of `benchmark.engines.names.ENGINES`.
+        difference: the largest of a probability from that of the eager model in 32 bits, on rows of the task.
+        milliseconds: a row, by name of an engine, where several were tried.
+    """
+
+    name: str = EAGER
+    difference: float = 0.0
+    milliseconds: dict[str, float] = field(default_factory=dict)
 
 
 class EngineError(BenchmarkError):
@@ -35,7 +50,8 @@ class Builder(Protocol):
             precision: of the forward.
 
         Raises:
-            EngineError: the engine is not installed, or is not for this model, precision or device.
+            EngineError: the engine is not for this model, precision or device.
+            ImportError: it is not installed; see `benchmark.engines.choosing.check_installed`.
         """
 
 

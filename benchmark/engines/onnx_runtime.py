@@ -11,16 +11,11 @@ from torch import Tensor
 from benchmark.core.types import Precision
 from benchmark.engines.engine import EngineError, Exported, Forward
 
-INSTALL = "pip install 'deepfaith-benchmark[onnxruntime]'"
-
 
 def build(exported: Exported, rows: Tensor, precision: Precision) -> Forward:
     """See `Builder`."""
-    try:
-        import onnxruntime
-        import onnxscript  # noqa: F401 - torch exports through it
-    except ImportError as error:
-        raise EngineError(f"onnxruntime is not installed: {INSTALL}") from error
+    import onnxruntime
+
     if precision != "fp32" or rows.device.type != "cpu":
         raise EngineError(f"onnxruntime runs fp32 on a CPU here, got {precision} on {rows.device.type}")
     options = onnxruntime.SessionOptions()

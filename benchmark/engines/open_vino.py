@@ -10,16 +10,13 @@ from torch import Tensor
 from benchmark.core.types import Precision
 from benchmark.engines.engine import EngineError, Exported, Forward
 
-INSTALL = "pip install 'deepfaith-benchmark[openvino]'"
 HINTS: dict[Precision, str] = {"fp32": "f32", "bf16": "bf16"}
 
 
 def build(exported: Exported, rows: Tensor, precision: Precision) -> Forward:
     """See `Builder`."""
-    try:
-        import openvino
-    except ImportError as error:
-        raise EngineError(f"openvino is not installed: {INSTALL}") from error
+    import openvino
+
     if rows.device.type != "cpu":
         raise EngineError(f"openvino runs on a CPU here, got {rows.device.type}")
     free = {0, *exported.dynamic}
