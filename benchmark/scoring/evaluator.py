@@ -125,8 +125,9 @@ class Evaluator:
         fast = [metric for metric in asking if is_fast(*self.asked[metric.name])]
         self.kinds = {metric.probe.kind for metric in fast}
         self.samples = list(range(len(task.test.x)) if samples is None else samples)
-        if not self.samples or not all(0 <= sample < len(task.test.x) for sample in self.samples):
-            raise UsageError(f"expected some of the {len(task.test.x)} test samples of {task.name}, got {samples}")
+        count = len(task.test.x)
+        if not self.samples or min(self.samples) < 0 or max(self.samples) >= count:
+            raise UsageError(f"expected some of the {count} test samples of {task.name}, got {samples}")
         self.device = task.test.x.device
         indices = torch.as_tensor(np.asarray(self.samples), device=self.device)
         self.masked_model = MaskedModel(task, byte_budget, precision)
