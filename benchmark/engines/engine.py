@@ -112,5 +112,6 @@ def build(name: str, model: nn.Module, rows: Tensor, precision: Precision = "fp3
     """
     taken = exported(model)
     builder = cast(Builder, importlib.import_module(ENGINES[name]))
-    forward = builder.build(taken, taken.before(rows), precision)
-    return lambda x: forward(taken.before(x))
+    before = taken.before
+    forward = builder.build(taken, before(rows), precision)
+    return lambda x: forward(before(x))  # and so nothing of the model, which holds what is installed

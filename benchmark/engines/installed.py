@@ -6,6 +6,7 @@ copy of the model and a saved one are without it.
 
 from __future__ import annotations
 
+import weakref
 from typing import Any
 
 import torch
@@ -39,9 +40,16 @@ class _Call:
     """Answers a call of a model, as long as the model is what it was when the engine was made."""
 
     def __init__(self, model: nn.Module, forwards: dict[Precision, Forward], like: Tensor) -> None:
-        self.model, self.forwards = model, forwards
+        self._model, self.forwards = weakref.ref(model), forwards  # in a circle the engine would outlive its task
         self.dtype, self.device, self.shape = like.dtype, like.device, like.shape[1:]
         self.state, self.before = _state(model), model._compiled_call_impl
+
+    @property
+    def model(self) -> nn.Module:
+        """Return the model, which is there as long as somebody calls it."""
+        model = self._model()
+        assert model is not None
+        return model
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Return what the model gives."""

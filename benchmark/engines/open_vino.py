@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import warnings
 
 import torch
@@ -23,7 +24,8 @@ def build(exported: Exported, rows: Tensor, precision: Precision) -> Forward:
     shape = openvino.PartialShape([-1 if i in free else size for i, size in enumerate(rows.shape)])
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        graph = openvino.convert_model(exported.module, example_input=rows.clone(), input=[shape])
+        module = copy.deepcopy(exported.module)  # which the graph keeps, and so would keep what is installed on it
+        graph = openvino.convert_model(module, example_input=rows.clone(), input=[shape])
     settings = {
         "INFERENCE_NUM_THREADS": torch.get_num_threads(),
         "INFERENCE_PRECISION_HINT": HINTS[precision],

@@ -32,7 +32,7 @@ from benchmark.scoring.masked_model import Predictions
 from benchmark.scoring.shared_predictions import SharedPredictions
 from deepfaith.supervision import supervise
 from tests import toys
-from tests.processes import ended
+from tests.processes import ended, fork
 
 
 @pytest.fixture
@@ -447,7 +447,7 @@ def test_leftovers_of_killed_runs_are_swept(tmp_path):
 
 
 def test_a_dead_process_that_nobody_waited_for_writes_no_more(tmp_path):
-    child = os.fork()
+    child = fork()
     if not child:
         os.fsync = lambda _file: os._exit(9)
         write_atomically(tmp_path / "f", b"half")

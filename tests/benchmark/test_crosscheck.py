@@ -22,7 +22,7 @@ from benchmark.inspection.crosscheck import regress, verify
 from benchmark.inspection.crosscheck.cases import CASES, OTHERS
 from benchmark.inspection.crosscheck.checks import DIFFERENCES, Check
 from benchmark.scoring.metrics import METRICS, TEN, ten
-from tests.processes import ended
+from tests.processes import ended, fork
 
 SOURCE = Path(regress.__file__).parent.parent
 
@@ -381,7 +381,7 @@ def moved():
 
 def caught(mutation, notices=moved):
     """Return whether `notices` does, of a mutation made in a fork of this process: a failed check, or that it fails."""
-    pid = os.fork()
+    pid = fork()
     if pid == 0:
         code = 2
         try:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import gc
 import json
 import sys
 import types
+import weakref
 from dataclasses import replace
 from importlib.util import find_spec
 
@@ -205,6 +207,22 @@ def test_derivatives_that_are_taken_forward_are_of_the_model_itself():
         assert torch.allclose(found, expected)
         alone = torch.func.vmap(lambda each: task.model(each.unsqueeze(0))[0])(x)
         assert torch.allclose(alone, task.model.forward(x), atol=1e-6)
+
+
+@pytest.mark.parametrize("engine", ["channels_last", *EXPORTING])
+def test_an_engine_ends_with_its_task(engine):
+    """At once, and not when garbage is collected next: what it holds may be as large as the model."""
+    needs(engine)
+    task = in_32_bits("image")
+    equip(task, engine)
+    installed = weakref.ref(task.model._compiled_call_impl)
+    gc.disable()
+    try:
+        assert installed() is not None
+        del task
+        assert installed() is None
+    finally:
+        gc.enable()
 
 
 def test_hooks_on_a_model_do_what_they_do_without_an_engine(monkeypatch):

@@ -19,14 +19,16 @@ from benchmark.core.files import write_atomically
 from benchmark.processes import interruption
 from benchmark.processes.workers import Workers
 from benchmark.records.store import RecordStore
+from benchmark.running.built import forget_tasks
 from tests.benchmark.test_cli import FAST, files
 from tests.benchmark.test_cli import run as run_here
-from tests.processes import ended
+from tests.processes import ended, fork
 
 
 def forked(words):
     """Start a run in a fork of this process, which has torch loaded already; return its process id."""
-    pid = os.fork()
+    forget_tasks()  # whose engines the child could not end
+    pid = fork()
     if pid:
         return pid
     code = 99
@@ -54,9 +56,6 @@ def more_than(count, folder, pid):
 @pytest.mark.slow
 def test_kills_change_no_byte(tmp_path, monkeypatch):
     """A few; `tox -e stress` does this a hundred times, in other ways too."""
-    from benchmark.running.built import forget_tasks
-
-    forget_tasks()
     methods = FAST + ",integrated_gradients,lime,kernel_shap[n_samples=50]"
     monkeypatch.setenv("BENCHMARK_CACHE", str(tmp_path / "whole" / "cache"))
     start = time.monotonic()
@@ -313,7 +312,7 @@ def test_signals_are_put_off_while_libraries_are_imported():
 def test_a_run_removes_what_killed_runs_left_half_written(tmp_path):
     cache = Path(os.environ["BENCHMARK_CACHE"])
     for folder in (tmp_path / "synthetic" / "nap_mlp" / "x", cache / "models"):
-        pid = os.fork()
+        pid = fork()
         if not pid:
             os.fsync = lambda _file: os._exit(0)
             write_atomically(folder / "run.json", b"half")

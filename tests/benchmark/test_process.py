@@ -12,7 +12,7 @@ import pytest
 
 from benchmark.cli.parser import main
 from tests.benchmark.test_cli import BAD, command
-from tests.processes import ended
+from tests.processes import ended, fork
 
 
 def test_the_version_and_no_verb(capsys):
@@ -90,7 +90,7 @@ def test_a_signal_while_torch_is_imported_is_no_traceback(tmp_path, number):
 def test_a_killed_process_holds_no_progress_bar_of_another():
     from benchmark.processes.progress import tqdm
 
-    child = os.fork()
+    child = fork()
     if not child:
         tqdm.get_lock().acquire()
         os.kill(os.getpid(), signal.SIGKILL)

@@ -24,7 +24,7 @@ from benchmark.cli.parser import main
 from benchmark.learning import fitting
 from benchmark.processes.workers import serve
 from benchmark.running.built import forget_tasks
-from tests.processes import ended
+from tests.processes import ended, fork
 
 TASK = Path(__file__).with_name("task.py")
 LEARNED = "fastshap[iterations=20],cxplain[iterations=8,members=2]"
@@ -43,7 +43,7 @@ class ForkedWorker:
         (their_in, our_in), (our_out, their_out) = os.pipe(), os.pipe()
         self.returncode: int | None = None
         self._waiting = threading.Lock()
-        self.pid = os.fork()
+        self.pid = fork()
         if not self.pid:
             os.dup2(their_in, 0)
             os.dup2(their_out, 1)
@@ -118,7 +118,7 @@ class Place:
         self.folder.mkdir(parents=True, exist_ok=True)
         # a signal waits until the child is a process of its own
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
-        pid = os.fork()
+        pid = fork()
         if pid:
             signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
             return pid
