@@ -6,6 +6,7 @@ import contextlib
 import copy
 import gc
 import json
+import os
 import sys
 import types
 import weakref
@@ -33,6 +34,7 @@ from benchmark.scoring.evaluator import Evaluator
 from tests import toys
 
 EXPORTING = ("onnxruntime", "openvino")
+WALKED_TOO = ("compile",) if os.environ.get("BENCHMARK_WALK_COMPILE") else ()  # `tox -e engines`: a minute a task
 
 
 def needs(engine):
@@ -416,7 +418,7 @@ def test_scores_of_every_engine_are_those_of_eager_on_every_stand_in(name):
     samples = list(range(4))
     attributions = torch.rand(len(samples), task.n_features, generator=torch.Generator().manual_seed(0))
     expected = Evaluator(task, 0, samples).score(attributions).scores
-    for engine in ("channels_last", *EXPORTING):
+    for engine in ("channels_last", *EXPORTING, *WALKED_TOO):
         if not all(map(find_spec, choosing.PACKAGES.get(engine, ()))):
             continue
         if engine == "channels_last" and task.modality != "image":

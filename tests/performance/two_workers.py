@@ -33,23 +33,29 @@ def section(task="imdb_lstm", limit=200, n_samples=1000, rounds=2):
     words = ["--task", task, "--source", "synthetic", "--limit", str(limit), "--engine", "eager", "--allow-weak-model"]
     with TemporaryDirectory() as folder:
 
-        def run(chosen, jobs):
-            out = ["--overwrite", "always", "--out", str(Path(folder, f"jobs-{jobs}"))]
+        def run(chosen, jobs, times=1):
+            """Start a command as many times at once, and wait until all have ended."""
             command = [sys.executable, "-m", "benchmark", "run", "-q", *words, "--methods", ",".join(chosen)]
-            done = subprocess.run(
-                [*command, "--jobs", str(jobs), *out], capture_output=True, text=True, env=_one_thread()
-            )
-            assert done.returncode == 0, done.stderr
+            command += ["--overwrite", "always", "--jobs", str(jobs), "--out"]
+            outs = [str(Path(folder, f"jobs-{jobs}-{number}")) for number in range(times)]
+            started = [
+                subprocess.Popen([*command, out], stderr=subprocess.PIPE, text=True, env=_one_thread()) for out in outs
+            ]
+            said = [process.communicate()[1] for process in started]
+            assert not any(process.returncode for process in started), said
 
         run(["constant"], 1)  # trains the model and asks what all methods share, which the cache keeps
-        one, two = by_turns([lambda: run(methods, 1), lambda: run(methods, 2)], rounds)
+        calls = (lambda: run(methods, 1), lambda: run(methods, 2), lambda: run(methods, 1, times=2))
+        one, two, both = by_turns(calls, rounds)
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    header = ["", "--jobs 1, s", "--jobs 2, s", "ratio", "goal"]
+    header = ["", "--jobs 1, s", "--jobs 2, s", "ratio", "goal", "two runs at once, s", "most there is"]
     line = [f"{task}, {len(methods)} cells", f"{one:.1f}", f"{two:.1f}", f"{one / two:.2f}", f"{GOAL}x"]
+    line += [f"{both:.1f}", f"{2 * one / both:.2f}"]
     return f"""\
 The wall time of the whole command, start of Python and of workers included, on {cores} cores; one thread a worker,
 engine eager, LIME and KernelSHAP with {n_samples} samples, {limit} texts of the stand-in. The model is trained and the
-rows that all methods share are asked before. The least of {rounds} runs, in turn.
+rows that all methods share are asked before. The least of {rounds} runs, in turn. Two whole runs at once, with one
+worker each, say what the machine has to give: cores may share memory and caches, and threads of one core all of it.
 
 {table(header, [line])}"""
 
