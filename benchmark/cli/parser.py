@@ -168,7 +168,8 @@ def build_parser() -> argparse.ArgumentParser:
                      help="never: keep all that is there; missing: compute what is missing, stale or failed (default); "
                      "always: compute everything again")  # fmt: skip
     add_sources(run)
-    run.add_argument("--dry-run", action="store_true", help="say what would be computed, compute nothing")
+    tried = "say what would be computed and, from a few samples, what that takes; store no record"
+    run.add_argument("--dry-run", action="store_true", help=tried)
     run.add_argument("--json", action="store_true", help="print the result as JSON")
 
     add_tune(verb)

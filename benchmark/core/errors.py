@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import difflib
+import re
 import sys
 import traceback
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
+
+COLOURS = re.compile(r"\x1b\[[0-9;]*m")
+"""What terminals take for a colour: some libraries write it into what they raise."""
 
 
 class BenchmarkError(Exception):
@@ -66,7 +70,7 @@ def describe(error: BaseException, made: Callable[..., object]) -> str:
     frames = traceback.extract_tb(error.__traceback__)
     last = ([frame for frame in frames if frame.filename == file] or frames)[-1:]
     place = "".join(f" ({Path(frame.filename).name}, line {frame.lineno})" for frame in last)
-    return f"{type(error).__name__}: {printable(short(error, 400))}{place}"
+    return f"{type(error).__name__}: {printable(short(COLOURS.sub('', str(error)), 400))}{place}"
 
 
 def did_you_mean(word: object, known: Iterable[str]) -> str:

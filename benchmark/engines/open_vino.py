@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 import warnings
+from functools import cache
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -31,9 +33,21 @@ def build(exported: Exported, rows: Tensor, precision: Precision) -> Forward:
         "INFERENCE_PRECISION_HINT": HINTS[precision],
         "PERFORMANCE_HINT": "LATENCY",
     }
-    compiled = openvino.Core().compile_model(graph, "CPU", settings)
+    compiled = _core().compile_model(graph, "CPU", settings)
 
     def forward(x: Tensor) -> Tensor:
         return torch.from_numpy(compiled(x.contiguous().numpy())[0].copy())  # the next call writes into the same memory
 
     return forward
+
+
+@cache
+def _core() -> Any:
+    """Return the core of this process.
+
+    Each core puts a stack for signal handlers in the place of the one that it finds, and puts that back when it ends.
+    Of two, the one that ends last may put back what has been freed: the next signal would end the process.
+    """
+    import openvino
+
+    return openvino.Core()

@@ -59,7 +59,7 @@ def run_all(plans: list[PlannedTask], store: RecordStore, settings: Settings) ->
     shown = sys.stderr.isatty() and log.level < logging.ERROR
     bar = tqdm(total=total, unit="cell", disable=not shown, leave=False)
     settings = settings.settled()
-    opened = Cluster(settings.cluster, settings.jobs or 1) if settings.cluster else Local(settings.gpus)
+    opened = Cluster(settings.cluster, settings.jobs or 1) if settings.cluster is not None else Local(settings.gpus)
     with logging_redirect_tqdm([log]), bar, opened as pool:
         for plan in plans:
             bar.set_description(plan.title)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import shutil
 import time
 from collections import defaultdict
@@ -38,6 +39,7 @@ KEYS = {"scheduler", "jobs", "options"}
 INSTALL = "pip install 'deepfaith-benchmark[cluster]'"
 DEATHS = 3
 """Workers that a shard may kill before its cell has failed."""
+ADDRESS = re.compile(r"^(tcp|tls|ws|wss|ucx)://[^/]+:\d+$")
 TIMEOUT = 20.0
 """Seconds in which a scheduler has to answer."""
 log = logging.getLogger("benchmark")
@@ -85,8 +87,12 @@ class Recipe:
         expected = "expected scheduler (slurm, pbs, ...), jobs (a number) and options (of dask-jobqueue)"
         try:
             found = yaml.safe_load(path.read_text(encoding="utf-8"))
-        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-            raise UsageError(f"--cluster {path} cannot be read: {' '.join(str(error).split())}") from error
+        except (OSError, UnicodeDecodeError) as error:
+            raise UsageError(f"--cluster {path} cannot be read: {getattr(error, 'strerror', error)}") from error
+        except yaml.YAMLError as error:
+            mark = getattr(error, "problem_mark", None)
+            place = "" if mark is None else f" in line {mark.line + 1}"
+            raise UsageError(f"--cluster {path} is not YAML{place}: {expected}") from error
         if not isinstance(found, dict) or not {"scheduler", "jobs"} <= found.keys() <= KEYS:
             raise UsageError(f"--cluster {path}: {expected}, got {sorted(map(str, found)) if found else 'nothing'}")
         scheduler, jobs, options = found["scheduler"], found["jobs"], found.get("options") or {}
@@ -165,7 +171,8 @@ class Cluster:
             if own is None:
                 self._let_retry(self._client)
             self._client.forward_logging("benchmark", logging.WARNING)
-            logging.getLogger("distributed").setLevel(logging.CRITICAL)  # a death is told of by its cell
+            for name in ("distributed", "distributed.client"):  # the second has a level of its own
+                logging.getLogger(name).setLevel(logging.CRITICAL)  # a death is told of by its cell
             self._check(packages_here())
             self._opened = opened.pop_all()
         return self
@@ -191,10 +198,14 @@ class Cluster:
         """Return a client of a cluster of our own, or of the one at the address.
 
         Raises:
-            UsageError: nobody answers.
+            UsageError: it is no address, or nobody answers.
         """
         from distributed import Client
 
+        if own is None and not ADDRESS.match(self.place):
+            raise UsageError(
+                f"--cluster expected tcp://HOST:PORT (or tls, ws, wss, ucx), a .yaml file or local, got {self.place!r}"
+            )
         try:
             return Client(own or self.place, timeout=TIMEOUT, set_as_default=False)
         except (OSError, TimeoutError, ValueError) as error:

@@ -39,12 +39,20 @@ def forecast(
         estimates = {} if task is None else _estimated(plan.title, jobs)
         rows += [_row(plan.title, item, estimates) for item in items]
         if jobs and task is not None:
-            everything = [*estimates.values(), of_shared(jobs[0])]
+            shared = of_shared(jobs[0])
+            everything = [*estimates.values(), shared]
             seconds = _seconds(everything, workers)
             total += seconds
-            lines.append(_line(plan.title, everything, seconds, workers, peak_bytes(settings.device == "cuda")))
+            memory = peak_bytes(settings.device == "cuda")
+            lines.append(_line(plan.title, everything, seconds, workers, memory))
+            lines.append(f"{plan.title}: {duration(shared.seconds)} of one worker for what all methods share")
         elif jobs:
-            lines.append(f"{plan.title}: its model is not there yet, so nothing is said of time: prepare makes it")
+            lines.append(
+                f"{plan.title}: its model is not there yet, so nothing is said of time: "
+                f"prepare --task {plan.name} --source {plan.located.source} makes it"
+            )
+    if settings.cluster is not None and settings.cluster != "local" and not is_recipe(settings.cluster):
+        lines.append(f"how many workers {settings.cluster} has was not asked")
     return rows, lines if len(plans) == 1 else [*lines, f"together about {duration(total)}"]
 
 

@@ -46,7 +46,7 @@ class Local:
         if first.whole:  # shared queries, before any worker starts
             evaluator_for(first.job.cell, first.job.located, first.job.metrics, settings)
         workers = min(settings.jobs or 1, len(shards))
-        log.info(f"{first.job.cell.task}: {len(shards)} shards, {workers} at once")
+        log.info(f"{first.job.cell.task}: {len(shards)} shard{'s' if len(shards) > 1 else ''}, {workers} at once")
 
         given_up = []
 

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
 from benchmark.core.types import METHODS
 from benchmark.records.store import RecordStore
-from benchmark.running.built import task_for
+from benchmark.running.built import engine_for, task_for
 from benchmark.running.jobs import Job, Outcome, pending
 from benchmark.running.plan import PlannedTask
 from benchmark.running.settings import Settings, prepare_process
 from benchmark.scheduling.shards import Shard, shard_size
 from benchmark.scheduling.unfinished import Result, Unfinished
+
+log = logging.getLogger("benchmark")
 
 
 @dataclass(frozen=True)
@@ -70,7 +73,9 @@ def run_task(plan: PlannedTask, store: RecordStore, settings: Settings, pool: Po
     applicable = [item for item in plan.cells if item[0].key not in plan.skips]
     task = None
     if applicable:
-        task = task_for(applicable[0][0], plan.located, settings)
+        first = applicable[0][0]
+        task = task_for(first, plan.located, settings)
+        log.info(f"{plan.title}: engine {engine_for(first, plan.located, settings).name}")
         plan = plan.bound(len(task.test.x))
     jobs: list[Job] = []
     for item in pending(plan, store, settings, task):
@@ -84,6 +89,8 @@ def run_task(plan: PlannedTask, store: RecordStore, settings: Settings, pool: Po
     jobs.sort(key=lambda job: METHODS.entry(job.choice.name).facts.get("kind") != "learned")  # what trains starts first
     cells = {job.cell.key: Unfinished(job, store) for job in jobs}
     size = shard_size(task, settings.shard_size)
+    if (asked := settings.shard_size) is not None and size > asked:
+        log.warning(f"{plan.title}: --shard-size {asked} is rounded up to {size}, what is asked about at once")
     shards = [replace(s, whole=s.whole and pool.stores) for cell in cells.values() for s in cell.cut(size)]
     for cell in cells.values():
         if cell.finished:  # killed between its last part and its record

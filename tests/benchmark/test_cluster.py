@@ -231,8 +231,11 @@ def test_nobody_at_the_address_is_said(tmp_path, monkeypatch, capsys):
     words = [*WORDS, "--methods", "random", "--out", str(tmp_path), "--cluster"]
     assert main([*words, "tcp://127.0.0.1:9"]) == 2
     assert "no Dask scheduler answers there" in capsys.readouterr().err
-    assert main([*words, "nonsense://x"]) == 2
-    assert "no Dask scheduler answers there" in capsys.readouterr().err
+    for place in ("nonsense://x", "nonsense", "127.0.0.1:80", ""):
+        assert main([*words, place]) == 2
+        assert f"--cluster expected tcp://HOST:PORT (or tls, ws, wss, ucx), a .yaml file or local, got {place!r}" in (
+            capsys.readouterr().err
+        )
 
 
 def test_without_dask_a_sentence_says_how_to_get_it(tmp_path, monkeypatch, capsys):
@@ -251,7 +254,7 @@ def queue(monkeypatch):
 
 @pytest.mark.parametrize(("text", "sentence"), [
     (None, "cannot be read"),
-    ("scheduler: [", "cannot be read"),
+    ("jobs: 1\nscheduler: [", "is not YAML in line 2: expected scheduler (slurm, pbs, ...), jobs"),
     ("", "expected scheduler (slurm, pbs, ...), jobs (a number) and options"),
     ("jobs: 3", "expected scheduler"),
     ("scheduler: slurm\njobs: 3\nqueue: gpu", "expected scheduler"),

@@ -7,6 +7,7 @@ import copy
 import gc
 import json
 import os
+import subprocess
 import sys
 import types
 import weakref
@@ -100,6 +101,16 @@ def test_torch_compile_answers_as_the_model():
     with torch.no_grad():
         for rows in (1, 3, len(expected)):
             assert torch.allclose(task.model(task.test.x[:rows]), expected[:rows], atol=1e-6)
+
+
+@pytest.mark.slow
+def test_a_run_is_answered_by_torch_compile(tmp_path):
+    """Which calls a model anew where it was compiled under other conditions, and must not come back to itself."""
+    words = ["run", "--task", "nap_mlp", "--source", "synthetic", "--methods", "lime,random", "--preset", "quick"]
+    words += ["--jobs", "1", "--limit", "20", "--out", str(tmp_path), "--engine", "compile"]
+    assert main(words) == 0
+    for path in tmp_path.rglob("run.json"):
+        assert json.loads(path.read_text())["provenance"]["environment"]["engine"] == "compile"
 
 
 def test_only_what_an_engine_gives_is_asked_of_it(monkeypatch):
@@ -225,6 +236,30 @@ def test_an_engine_ends_with_its_task(engine):
         assert installed() is None
     finally:
         gc.enable()
+
+
+SIGNALLED = """
+import os, signal, time
+from benchmark.engines.choosing import equip
+from tests.benchmark.test_engines import in_32_bits
+
+signal.signal(signal.SIGINT, lambda *_: print("received"))
+tasks = [in_32_bits(modality) for modality in ("table", "image")]
+for task in tasks:
+    equip(task, "openvino")
+while tasks:
+    del task
+    task = tasks.pop(0)
+del task
+os.kill(os.getpid(), signal.SIGINT)
+time.sleep(0.1)
+"""
+
+
+def test_a_process_can_be_interrupted_after_its_engines_have_ended():
+    needs("openvino")
+    done = subprocess.run([sys.executable, "-c", SIGNALLED], capture_output=True, text=True, timeout=300)
+    assert (done.returncode, done.stdout) == (0, "received\n"), done.stderr
 
 
 def test_hooks_on_a_model_do_what_they_do_without_an_engine(monkeypatch):

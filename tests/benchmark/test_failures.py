@@ -103,9 +103,9 @@ def test_who_has_no_home_has_a_cache_all_the_same(monkeypatch):
 
 def test_a_reason_is_one_short_line_of_plain_letters():
     try:
-        raise RuntimeError("line 1\nline 2 \x1b[31m red " + "x" * 9999)
+        raise RuntimeError("line 1\nline 2 \x1b[31m red \x07" + "x" * 9999)
     except RuntimeError as error:
         said = describe(error, RecordStore)
     assert said.isprintable()
-    assert said.startswith("RuntimeError: line 1 line 2 \\x1b[31m red x")
+    assert said.startswith("RuntimeError: line 1 line 2 red \\x07x")
     assert len(said) < 600

@@ -72,7 +72,7 @@ def test_the_workers_of_a_queue_are_counted(tmp_path, capsys):
 def test_without_the_model_nothing_is_said_of_time(tmp_path, capsys):
     assert main([*WORDS, "--methods", "saliency", "--out", str(tmp_path), "--dry-run"]) == 0
     said = capsys.readouterr().out
-    assert "digits_cnn: its model is not there yet, so nothing is said of time: prepare makes it" in said
+    assert "digits_cnn: its model is not there yet, so nothing is said of time: prepare --task digits_cnn" in said
 
 
 def test_a_method_that_fails_is_named_and_ends_nothing(tmp_path, capsys, monkeypatch):

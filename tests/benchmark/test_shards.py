@@ -192,6 +192,14 @@ def test_a_failure_in_one_shard_is_one_of_the_cell_and_keeps_what_is_there(tmp_p
     assert calls == [8, 8, 8, 8], "the one that failed was tried again, and none that was there"
 
 
+def test_a_size_that_is_rounded_up_is_said(tmp_path, capsys):
+    words = [*WORDS, "--methods", "random", "--out", str(tmp_path), "--shard-size"]
+    assert main([*words, "3"]) == 0
+    assert "digits_cnn: --shard-size 3 is rounded up to 8, what is asked about at once" in capsys.readouterr().err
+    assert main([*words, "8", "--overwrite", "always"]) == 0
+    assert "rounded" not in capsys.readouterr().err
+
+
 def test_no_shard_of_a_failed_cell_is_given_to_a_worker(tmp_path):
     log, file = tmp_path / "log", tmp_path / "mine.py"
     file.write_text(FAILING.format(log=str(log)))
