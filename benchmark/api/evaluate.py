@@ -20,7 +20,8 @@ from benchmark.core.provenance import UNKNOWN
 from benchmark.core.seeding import checked_seed
 from benchmark.core.selection import several
 from benchmark.core.types import Method, Task
-from benchmark.engines.choosing import Engine, answering
+from benchmark.engines.choosing import answering
+from benchmark.engines.engine import Engine
 from benchmark.engines.names import EAGER
 from benchmark.plugins.discovery import discover_all
 from benchmark.running.kept_samples import examples

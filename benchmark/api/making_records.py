@@ -14,7 +14,7 @@ from benchmark.api.names import registered_as
 from benchmark.core.identity import method_identity, tensors_digest
 from benchmark.core.parameters import parameters
 from benchmark.core.types import METHODS, Device, Method
-from benchmark.engines.choosing import Engine
+from benchmark.engines.engine import Engine
 from benchmark.modalities.building import task_facts
 from benchmark.models.metering import Cost
 from benchmark.records.plain import plain_data

@@ -12,7 +12,7 @@ from benchmark.engines.engine import EngineError, Exported, Forward
 
 
 def build(exported: Exported, rows: Tensor, precision: Precision) -> Forward:
-    """See `Builder`. It is given a copy of the model, whose weights lie otherwise."""
+    """See `Builder`. Weights are copied: they lie otherwise."""
     if rows.dim() != 4 or not any(isinstance(layer, nn.Conv2d) for layer in exported.module.modules()):
         raise EngineError("channels_last is for images (n, C, H, W) and models with convolutions")
     module = copy.deepcopy(exported.module).to(memory_format=torch.channels_last)

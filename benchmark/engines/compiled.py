@@ -14,8 +14,7 @@ from benchmark.engines.engine import Exported, Forward
 def build(exported: Exported, rows: Tensor, precision: Precision) -> Forward:
     """See `Builder`. It is compiled here, for any number of rows."""
     options: dict[str, Any] = {"freezing": True} if rows.device.type == "cpu" else {}
-    # of the forward alone: a call of the model comes back here once this is installed
-    compiled = torch.compile(exported.module.forward, dynamic=True, options=options)
+    compiled = torch.compile(exported.module, dynamic=True, options=options)
 
     def forward(x: Tensor) -> Tensor:
         with torch.autocast(x.device.type, torch.bfloat16, enabled=precision == "bf16"):

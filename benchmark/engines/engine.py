@@ -13,6 +13,7 @@ from benchmark.core.errors import BenchmarkError
 from benchmark.core.types import Precision
 from benchmark.data.words import PAD
 from benchmark.engines.names import EAGER, ENGINES
+from benchmark.models.others.adapters import view
 from benchmark.models.text import TextModel
 
 Forward = Callable[[Tensor], Tensor]
@@ -60,7 +61,8 @@ class Exported:
     """A model as it can be exported: what depends on the values of its input is done before it.
 
     Attributes:
-        module: gives logits (n, C), and takes whatever `before` returns. It shares the model's weights.
+        module: gives logits (n, C), and takes whatever `before` returns. It is not the model itself, whose weights it
+            shares.
         before: applied to inputs first.
         dynamic: dimensions of the input, beside the first, that differ from forward to forward.
     """
@@ -109,8 +111,9 @@ def build(name: str, model: nn.Module, rows: Tensor, precision: Precision = "fp3
 
     Raises:
         EngineError: it is not for this model, precision or device; what its compiler cannot do, it says in any type.
+        ImportError: it is not installed.
     """
-    taken = exported(model)
+    taken = exported(view(model))  # compilers keep what they are given: with the model itself, what is installed on it
     builder = cast(Builder, importlib.import_module(ENGINES[name]))
     before = taken.before
     forward = builder.build(taken, before(rows), precision)

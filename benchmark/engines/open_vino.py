@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import copy
+import os
 import warnings
 from functools import cache
 from typing import Any
@@ -26,14 +26,13 @@ def build(exported: Exported, rows: Tensor, precision: Precision) -> Forward:
     shape = openvino.PartialShape([-1 if i in free else size for i, size in enumerate(rows.shape)])
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        module = copy.deepcopy(exported.module)  # which the graph keeps, and so would keep what is installed on it
-        graph = openvino.convert_model(module, example_input=rows.clone(), input=[shape])
+        graph = openvino.convert_model(exported.module, example_input=rows.clone(), input=[shape])
     settings = {
         "INFERENCE_NUM_THREADS": torch.get_num_threads(),
         "INFERENCE_PRECISION_HINT": HINTS[precision],
         "PERFORMANCE_HINT": "LATENCY",
     }
-    compiled = _core().compile_model(graph, "CPU", settings)
+    compiled = _core(os.getpid()).compile_model(graph, "CPU", settings)
 
     def forward(x: Tensor) -> Tensor:
         return torch.from_numpy(compiled(x.contiguous().numpy())[0].copy())  # the next call writes into the same memory
@@ -42,8 +41,8 @@ def build(exported: Exported, rows: Tensor, precision: Precision) -> Forward:
 
 
 @cache
-def _core() -> Any:
-    """Return the core of this process.
+def _core(_process: int) -> Any:
+    """Return the core of a process, this one.
 
     Each core puts a stack for signal handlers in the place of the one that it finds, and puts that back when it ends.
     Of two, the one that ends last may put back what has been freed: the next signal would end the process.

@@ -68,7 +68,7 @@ class Workers:
                 done, running = wait(running, return_when=FIRST_COMPLETED)
                 for future in done:
                     yield future.result()
-                running |= begun(len(done))
+                    running |= begun(1)
         except BaseException:
             threads.shutdown(wait=False, cancel_futures=True)
             stop.set()

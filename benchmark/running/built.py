@@ -28,7 +28,7 @@ from benchmark.running.presets import PRESETS
 from benchmark.running.settings import Settings, prepare_process
 
 if TYPE_CHECKING:
-    from benchmark.engines.choosing import Engine
+    from benchmark.engines.engine import Engine
     from benchmark.scoring.evaluator import Evaluator
 
 

@@ -39,7 +39,7 @@ KEYS = {"scheduler", "jobs", "options"}
 INSTALL = "pip install 'deepfaith-benchmark[cluster]'"
 DEATHS = 3
 """Workers that a shard may kill before its cell has failed."""
-ADDRESS = re.compile(r"^(tcp|tls|ws|wss|ucx)://[^/]+:\d+$")
+ADDRESS = re.compile(r"^(tcp|tls|ws|wss|ucxx?)://[^/]+:\d+$")
 TIMEOUT = 20.0
 """Seconds in which a scheduler has to answer."""
 log = logging.getLogger("benchmark")
@@ -134,6 +134,18 @@ def is_recipe(place: str) -> bool:
     return place.endswith((".yaml", ".yml"))
 
 
+def check_address(place: str) -> None:
+    """Make sure that something can be the address of a scheduler.
+
+    Raises:
+        UsageError: it cannot.
+    """
+    if not ADDRESS.match(place):
+        raise UsageError(
+            f"--cluster expected tcp://HOST:PORT (or tls, ws, wss, ucx, ucxx), a .yaml file or local, got {place!r}"
+        )
+
+
 class Cluster:
     """The workers of a cluster, for the length of a `with` block.
 
@@ -202,10 +214,8 @@ class Cluster:
         """
         from distributed import Client
 
-        if own is None and not ADDRESS.match(self.place):
-            raise UsageError(
-                f"--cluster expected tcp://HOST:PORT (or tls, ws, wss, ucx), a .yaml file or local, got {self.place!r}"
-            )
+        if own is None:
+            check_address(self.place)
         try:
             return Client(own or self.place, timeout=TIMEOUT, set_as_default=False)
         except (OSError, TimeoutError, ValueError) as error:
@@ -307,20 +317,21 @@ class Cluster:
                 start(shard)
             else:
                 waiting[key].append(shard)
-        self._started, self._forwards = time.perf_counter(), 0.0
+        self._started, self._forwards, self.progress = time.perf_counter(), 0.0, ""
         for future in done:
             shard = running.pop(future)
             key = shard.job.cell.key
             cell = cells[key]
-            result = cell.failed or self._result(future, shard, cell.parts)
+            result = None if future.cancelled() else self._result(future, shard, cell.parts)
+            result = cell.hopeless or result
             following = waiting.pop(key, [])
-            if result is None:
-                for next_one in following:
-                    start(next_one)
-            elif cell.failed is None:
-                self._client.cancel([each for each, other in running.items() if other.job.cell.key == key])
-                yield from ((next_one, result) for next_one in following)
+            for next_one in following if result is None else ():
+                start(next_one)
+            if isinstance(result, Record) and cell.hopeless is None:
+                others = [each for each, other in running.items() if other.job.cell.key == key and not each.done()]
+                self._client.cancel(others)
             self.progress = self._now(len(shards) - len(running) - sum(map(len, waiting.values())), len(shards))
+            yield from ((each, result) for each in (() if result is None else following))
             yield shard, result
 
     def _result(self, future: Future, shard: Shard, parts: PartStore) -> Result:

@@ -14,7 +14,7 @@ from benchmark.running.built import known_task
 from benchmark.running.jobs import Job, Outcome, pending
 from benchmark.running.plan import PlannedTask
 from benchmark.running.settings import Settings
-from benchmark.scheduling.cluster import Recipe, is_recipe
+from benchmark.scheduling.cluster import Recipe, check_address, is_recipe
 from benchmark.scheduling.estimate import Estimate, of_cell, of_shared
 
 log = logging.getLogger("benchmark")
@@ -60,13 +60,16 @@ def _workers(settings: Settings) -> int:
     """Return how many workers a run will have; of a scheduler at an address nobody knows, so that it is one's time.
 
     Raises:
-        UsageError: the file that says how to ask a queue is not what it must be.
+        UsageError: it is no address, or the file that says how to ask a queue is not what it must be.
     """
     place = settings.cluster
     if place in (None, "local"):
         return settings.jobs or 1
-    recipe = Recipe.read(Path(place)) if is_recipe(place) else None
-    return 1 if recipe is None else recipe.jobs * int(recipe.options.get("cores", 1))
+    if not is_recipe(place):
+        check_address(place)
+        return 1
+    recipe = Recipe.read(Path(place))
+    return recipe.jobs * int(recipe.options.get("cores", 1))
 
 
 def _estimated(title: str, jobs: list[Job]) -> dict[str, Estimate]:

@@ -48,23 +48,28 @@ class Local:
         workers = min(settings.jobs or 1, len(shards))
         log.info(f"{first.job.cell.task}: {len(shards)} shard{'s' if len(shards) > 1 else ''}, {workers} at once")
 
-        given_up = []
+        if workers == 1:
+            for shard in shards:
+                yield shard, cells[shard.job.cell.key].hopeless or work(shard)
+            return
+        given_up: list[Shard] = []
 
         def wanted() -> Iterator[Shard]:
             for shard in shards:
-                if cells[shard.job.cell.key].failed is None:
-                    yield shard
+                if cells[shard.job.cell.key].hopeless is None:
+                    yield replace(shard, job=with_engine(shard.job))  # all choose as this process did
                 else:
                     given_up.append(shard)
 
-        if workers == 1:
-            for shard in wanted():
-                yield shard, work(shard)
-        else:
-            named = (replace(shard, job=with_engine(shard.job)) for shard in wanted())  # all choose as this process did
-            yield from self._workers.each(_work_elsewhere, named, workers, _died)
-        for shard in given_up:
-            yield shard, cells[shard.job.cell.key].failed
+        def ended() -> Iterator[tuple[Shard, Result]]:
+            while given_up:
+                shard = given_up.pop()
+                yield shard, cells[shard.job.cell.key].hopeless
+
+        for result in self._workers.each(_work_elsewhere, wanted(), workers, _died):
+            yield result
+            yield from ended()
+        yield from ended()
 
 
 def _work_elsewhere(shard: Shard) -> tuple[Shard, Result]:

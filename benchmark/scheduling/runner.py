@@ -46,7 +46,9 @@ class Pool(Protocol):
     progress: object
 
     def compute(self, shards: Sequence[Shard], cells: Mapping[str, Unfinished]) -> Iterator[tuple[Shard, Result]]:
-        """Compute shards of one task, and yield what became of each. Once one has failed, none of its cell is begun.
+        """Compute shards of one task, and yield what became of each. Once a cell is hopeless, no more of it is begun.
+
+        Who takes a result tells its cell of it (`Unfinished.add`) before taking the next.
 
         Args:
             shards: of one task.

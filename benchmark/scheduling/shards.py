@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import lru_cache
 
 from benchmark.core.types import Task
 from benchmark.engines.timing import seconds_of
@@ -85,7 +84,6 @@ def shard_size(task: Task, asked: int | None) -> int:
     return -(-asked // batch) * batch
 
 
-@lru_cache(maxsize=1)
 def seconds_a_sample(task: Task) -> float:
     """Return what one sample of a cell takes the model in seconds, about: its forward, times rows.
 

@@ -1,4 +1,4 @@
-"""Stores what was computed of a cell, unless another run has done so meanwhile."""
+"""What is stored of a cell: its record, which another run may have stored meanwhile, and its parts."""
 
 from __future__ import annotations
 

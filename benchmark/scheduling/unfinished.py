@@ -13,8 +13,8 @@ from benchmark.scheduling.shards import Shard, shards_of
 from benchmark.scheduling.storing import keep, locked_cell, looked_up, parts_of
 
 Result = Outcome | Record | None
-"""What became of a shard: the outcome of its cell where it is whole or its process died, the failed record that it ends
-the cell with, or None."""
+"""What became of a shard: the outcome of its cell where it is whole or its process died, the failed record that it, or
+another shard of its cell before it, ends the cell with, or None."""
 
 
 class Unfinished:
@@ -27,6 +27,14 @@ class Unfinished:
         self.failed: Result = None
         if job.settings.overwrite == "always":
             self.parts.remove()
+
+    @property
+    def hopeless(self) -> Record | None:
+        """Return the failed record that the cell will end with, so that no other shard of it need be begun.
+
+        The death of a process is none: the next run tries that shard again, and is spared the others.
+        """
+        return self.failed if isinstance(self.failed, Record) else None
 
     @property
     def finished(self) -> bool:

@@ -18,6 +18,7 @@ from benchmark.core.errors import BenchmarkError, UsageError
 from benchmark.core.sources import Sources
 from benchmark.core.types import METHODS, TASKS
 from benchmark.processes.workers import VISIBLE, Workers
+from benchmark.records.record import Record
 from benchmark.scheduling import cluster as clusters
 from benchmark.scheduling import remote
 from benchmark.scheduling.cluster import Progress, Recipe
@@ -118,6 +119,13 @@ def test_a_worker_that_dies_costs_its_shard_and_one_that_kills_three_is_a_failed
 
 
 def test_once_a_shard_has_failed_no_other_of_its_cell_is_computed(monkeypatch):
+    class Future:
+        def __init__(self, label):
+            self.label, self.cancelled = label, lambda: False
+
+        def done(self):
+            return self.label == "bad 2"
+
     class Client:
         loop, status = None, "running"
 
@@ -125,10 +133,12 @@ def test_once_a_shard_has_failed_no_other_of_its_cell_is_computed(monkeypatch):
             self.cancelled = []
 
         def submit(self, function, *given, **_):
-            return given[0] if function is remote.compute else None
+            return Future(given[0]) if function is remote.compute else None
 
         def cancel(self, futures):
-            self.cancelled += futures
+            self.cancelled += [future.label for future in futures]
+            for future in futures:
+                future.cancelled = lambda: True
 
         def scheduler_info(self, **_):
             return {"workers": {}}
@@ -139,8 +149,8 @@ def test_once_a_shard_has_failed_no_other_of_its_cell_is_computed(monkeypatch):
 
         add = list.append
 
-    record = object()
-    cells = {name: SimpleNamespace(parts=SimpleNamespace(explainers=dict), failed=None) for name in ("bad", "good")}
+    record = Record.__new__(Record)
+    cells = {name: SimpleNamespace(parts=SimpleNamespace(explainers=dict), hopeless=None) for name in ("bad", "good")}
     shards = [
         SimpleNamespace(label=f"{name} {number}", job=SimpleNamespace(cell=SimpleNamespace(key=name)))
         for number in range(3)
@@ -162,10 +172,21 @@ def test_once_a_shard_has_failed_no_other_of_its_cell_is_computed(monkeypatch):
     found = {}
     for shard, became in cluster.compute(shards, cells):
         found[shard.label] = became
-        cells[shard.job.cell.key].failed = became or cells[shard.job.cell.key].failed
+        cells[shard.job.cell.key].hopeless = became or cells[shard.job.cell.key].hopeless
     assert found == {f"bad {i}": record for i in range(3)} | {f"good {i}": None for i in range(3)}
-    assert asked == ["bad 0", "good 0", "good 1", "good 2"]
-    assert sorted(cluster._client.cancelled) == ["bad 1", "bad 2"]
+    assert asked == ["bad 0", "good 0", "good 1", "bad 2", "good 2"], "what is done already is kept"
+    assert cluster._client.cancelled == ["bad 1"]
+
+
+@pytest.mark.slow
+def test_a_cell_that_fails_ends_alone_on_a_cluster(tmp_path, scheduler, capsys):
+    bad = mine(tmp_path, "raise ValueError('not here')")
+    words = [*WORDS, "--methods", "mine,saliency", "--include", str(bad), "--cluster", scheduler]
+    words[words.index("--limit") + 1] = "600"
+    assert main([*words, "--out", str(tmp_path / "out")]) == 1
+    said = capsys.readouterr().out
+    assert "not here" in said
+    assert '"computed": 1' in said
 
 
 @pytest.mark.slow
@@ -232,10 +253,11 @@ def test_nobody_at_the_address_is_said(tmp_path, monkeypatch, capsys):
     assert main([*words, "tcp://127.0.0.1:9"]) == 2
     assert "no Dask scheduler answers there" in capsys.readouterr().err
     for place in ("nonsense://x", "nonsense", "127.0.0.1:80", ""):
+        expected = f"expected tcp://HOST:PORT (or tls, ws, wss, ucx, ucxx), a .yaml file or local, got {place!r}"
         assert main([*words, place]) == 2
-        assert f"--cluster expected tcp://HOST:PORT (or tls, ws, wss, ucx), a .yaml file or local, got {place!r}" in (
-            capsys.readouterr().err
-        )
+        assert expected in capsys.readouterr().err
+        assert main([*words, place, "--dry-run"]) == 2
+        assert expected in capsys.readouterr().err
 
 
 def test_without_dask_a_sentence_says_how_to_get_it(tmp_path, monkeypatch, capsys):

@@ -222,7 +222,7 @@ def test_derivatives_that_are_taken_forward_are_of_the_model_itself():
         assert torch.allclose(alone, task.model.forward(x), atol=1e-6)
 
 
-@pytest.mark.parametrize("engine", ["channels_last", *EXPORTING])
+@pytest.mark.parametrize("engine", ["channels_last", *EXPORTING, pytest.param("compile", marks=pytest.mark.slow)])
 def test_an_engine_ends_with_its_task(engine):
     """At once, and not when garbage is collected next: what it holds may be as large as the model."""
     needs(engine)

@@ -52,7 +52,19 @@ for comparison: half of that time goes to drawing subsets, softmax of logits and
 With engine auto, less than the bare eager model's time: 0.6 times on the CNN; at 224 pixels 0.6 on ResNet-50, 0.4 on
 EfficientNet-B0, 0.35 on MobileNetV2 and 0.95 on DeiT-small. LIME and KernelSHAP: 50 times as fast as Captum's on
 tables, 3 times on texts, and at most 2 times the bare forwards that they ask for. Two workers: 1.8 times as fast as one
-where there are two cores.""",
+where there are two cores.
+
+The tables say which are met. Why others may not be:
+
+- Single metrics of one method on the MLP: half of our time is for what no method changes: checks of task and model,
+  copies of the model's state that methods are held to, whole and empty inputs. They stay: the next method does without.
+- Nine methods on the CNN: ours asks for little more than the bare forwards (see the overhead of the CNN), so that more
+  is for engines. They do not help much with so small a model: the table of engines has a line for it.
+- Engines on EfficientNet-B0 and MobileNetV2: the evaluator adds next to nothing to the forwards of the engine. ONNX
+  Runtime, OpenVINO, torch.compile and channels_last were tried; forwards of 1 to 32 rows take them about as long a row.
+- LIME and KernelSHAP on texts: the bare forwards alone take nearly all of our time, and more than a third of Captum's.
+  "At most 2 times the bare forwards" cannot hold on the MLP, whose hundred forwards take less than drawing subsets.
+- Two workers: the last column of that table is what two independent processes reach on these two cores.""",
     NOT_MEASURED: """\
 No figure of this page was made on a GPU; the code for it (one device for masks and model, `--precision bf16`,
 `--engine`, halved forwards when memory runs out) is tested on a CPU only.""",
