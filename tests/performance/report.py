@@ -64,7 +64,8 @@ The tables say which are met. Why others may not be:
   Runtime, OpenVINO, torch.compile and channels_last were tried; forwards of 1 to 32 rows take them about as long a row.
 - LIME and KernelSHAP on texts: the bare forwards alone take nearly all of our time, and more than a third of Captum's.
   "At most 2 times the bare forwards" cannot hold on the MLP, whose hundred forwards take less than drawing subsets.
-- Two workers: the last column of that table is what two independent processes reach on these two cores.""",
+- Two workers: the last column of that table is what two independent processes reach on these two cores; the rest is the
+  start of workers, which a run of seconds hardly earns back and one of minutes does.""",
     NOT_MEASURED: """\
 No figure of this page was made on a GPU; the code for it (one device for masks and model, `--precision bf16`,
 `--engine`, halved forwards when memory runs out) is tested on a CPU only.""",

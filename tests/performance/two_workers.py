@@ -15,7 +15,7 @@ GOAL = 1.8
 TINY = {"task": "nap_mlp", "limit": 5, "n_samples": 20, "rounds": 1}
 
 
-def section(task="imdb_lstm", limit=200, n_samples=1000, rounds=2):
+def section(task="imdb_lstm", limit=200, n_samples=10_000, rounds=1):
     """Return the section.
 
     Args:
@@ -54,8 +54,9 @@ def section(task="imdb_lstm", limit=200, n_samples=1000, rounds=2):
     return f"""\
 The wall time of the whole command, start of Python and of workers included, on {cores} cores; one thread a worker,
 engine eager, LIME and KernelSHAP with {n_samples} samples, {limit} texts of the stand-in. The model is trained and the
-rows that all methods share are asked before. The least of {rounds} runs, in turn. Two whole runs at once, with one
-worker each, say what the machine has to give: cores may share memory and caches, and threads of one core all of it.
+rows that all methods share are asked before. Least times, each run {rounds} times, in turn. Python and its libraries
+take seconds to start, and workers as long again, which weighs more where cells are short. Two whole runs at once, with
+one worker each, say what the machine has to give: cores may share memory and caches, and threads of one core all of it.
 
 {table(header, [line])}"""
 
