@@ -59,8 +59,10 @@ The tables say which are met. Why others may not be:
 - Single metrics of one method on the MLP: half of our time is for what no method changes: checks of task and model,
   copies of the model's state that methods are held to, whole and empty inputs. They stay: the next method does without.
 - Nine methods on the CNN: ours asks for little more than the bare forwards (see the overhead of the CNN), so that more
-  is for engines. They do not help much with so small a model: the table of engines has a line for it.
-- Engines on EfficientNet-B0 and MobileNetV2: the evaluator adds next to nothing to the forwards of the engine. ONNX
+  is for engines. ONNX Runtime brings it below the bare model's time, at seconds of exporting in each process, which a
+  run of that length does not earn back; auto leaves such models to themselves.
+- Engines at 224 pixels: the forwards of the fastest engine alone take about what the goal leaves for all, so that a
+  goal is met in one measurement and missed in the next (ResNet-50), or missed (EfficientNet-B0, MobileNetV2). ONNX
   Runtime, OpenVINO, torch.compile and channels_last were tried; forwards of 1 to 32 rows take them about as long a row.
 - LIME and KernelSHAP on texts: the bare forwards alone take nearly all of our time, and more than a third of Captum's.
   "At most 2 times the bare forwards" cannot hold on the MLP, whose hundred forwards take less than drawing subsets.
