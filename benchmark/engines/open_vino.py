@@ -45,7 +45,8 @@ def _core(_process: int) -> Any:
     """Return the core of a process, this one.
 
     Each core puts a stack for signal handlers in the place of the one that it finds, and puts that back when it ends.
-    Of two, the one that ends last may put back what has been freed: the next signal would end the process.
+    Of two, the one that ends last may put back what has been freed: the next signal would end the process. A fork has
+    one of its own, since the threads of the other are not in it.
     """
     import openvino
 
