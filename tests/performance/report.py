@@ -14,6 +14,7 @@ from pathlib import Path
 
 import torch
 
+from benchmark.engines.choosing import version_of
 from benchmark.processes.allocation import keep_freed_memory
 from benchmark.records.provenance import versions
 from tests.performance import (
@@ -63,11 +64,10 @@ The tables say which are met. Why others may not be:
   run of that length does not earn back; auto leaves such models to themselves.
 - Engines at 224 pixels: the forwards of the fastest engine alone take about what the goal leaves for all, so that a
   goal is met in one measurement and missed in the next (ResNet-50), or missed (EfficientNet-B0, MobileNetV2). ONNX
-  Runtime, OpenVINO, torch.compile and channels_last were tried; forwards of 1 to 32 rows take them about as long a row.
-- LIME and KernelSHAP on texts: the bare forwards alone take nearly all of our time, and more than a third of Captum's.
+  Runtime, OpenVINO, torch.compile and channels_last were tried.
+- LIME and KernelSHAP on texts: the bare forwards alone take nearly all of our time, and a third or half of Captum's.
   "At most 2 times the bare forwards" cannot hold on the MLP, whose hundred forwards take less than drawing subsets.
-- Two workers: the last column of that table is what two independent processes reach on these two cores; the rest is the
-  start of workers, which a run of seconds hardly earns back and one of minutes does.""",
+- Two workers: the last column of that table is what two independent runs reach on the same two cores.""",
     NOT_MEASURED: """\
 No figure of this page was made on a GPU; the code for it (one device for masks and model, `--precision bf16`,
 `--engine`, halved forwards when memory runs out) is tested on a CPU only.""",
@@ -83,16 +83,18 @@ def processor():
     return names[0] if names else platform.processor()
 
 
-def head():
-    """Return what stands before the first section."""
-    import quantus
+HEAD = """# Performance
 
-    found = versions() | {"quantus": quantus.__version__}
-    return f"""# Performance
+Made by `tox -e perf -- --write` (`python -m tests.performance.report --write`; `--only SECTION` renews one), one torch
+thread. Times are the least of several runs. Machines are noisy: ratios carry over to others better than seconds. Each
+section says what it was measured with."""
 
-Made by `tox -e perf -- --write` (`python -m tests.performance.report --write`; `--only SECTION` renews one) on
-{processor()}, one torch thread; {", ".join(f"{name} {version}" for name, version in found.items())}. Times are the
-least of several runs. Machines are noisy: ratios carry over to others better than seconds."""
+
+def measured_with():
+    """Return a line for the end of a section: the processor, and versions of packages."""
+    found = versions() | {"quantus": version_of("quantus")}
+    said = ", ".join(f"{name} {number}" for name, number in found.items() if number)
+    return f"Measured on {processor()} with {said}."
 
 
 def read(text):
@@ -134,14 +136,15 @@ def main():
         if name == "plan" and given.rows_a_second:
             sizes["rows_a_second"] = tuple(given.rows_a_second)
         made[heading] = module.section(**sizes)
+        if module is not imagenet_plan:
+            made[heading] += f"\n\n{measured_with()}"
         print(f"## {heading}\n\n{made[heading]}\n", flush=True)
     if given.full_size:
         made[FULL_SIZE] = full_size.section(given.full_size)
         print(made[FULL_SIZE])
     if given.write:
-        first, kept = read(TARGET.read_text(encoding="utf-8"))
-        first = first if given.only or given.full_size else head()
-        TARGET.write_text(page(first, kept | made | WRITTEN), encoding="utf-8")
+        kept = read(TARGET.read_text(encoding="utf-8"))[1]
+        TARGET.write_text(page(HEAD, kept | made | WRITTEN), encoding="utf-8")
 
 
 if __name__ == "__main__":

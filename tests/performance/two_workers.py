@@ -48,7 +48,7 @@ def section(task="imdb_lstm", limit=200, n_samples=10_000, rounds=1):
         calls = (lambda: run(methods, 1), lambda: run(methods, 2), lambda: run(methods, 1, times=2))
         one, two, both = by_turns(calls, rounds)
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    header = ["", "--jobs 1, s", "--jobs 2, s", "ratio", "goal", "two runs at once, s", "most there is"]
+    header = ["", "--jobs 1, s", "--jobs 2, s", "ratio", "goal", "two runs at once, s", "their ratio"]
     line = [f"{task}, {len(methods)} cells", f"{one:.1f}", f"{two:.1f}", f"{one / two:.2f}", f"{GOAL}x"]
     line += [f"{both:.1f}", f"{2 * one / both:.2f}"]
     return f"""\
@@ -56,7 +56,8 @@ The wall time of the whole command, start of Python and of workers included, on 
 engine eager, LIME and KernelSHAP with {n_samples} samples, {limit} texts of the stand-in. The model is trained and the
 rows that all methods share are asked before. Least times, each run {rounds} times, in turn. Python and its libraries
 take seconds to start, and workers as long again, which weighs more where cells are short. Two whole runs at once, with
-one worker each, say what the machine has to give: cores may share memory and caches, and threads of one core all of it.
+one worker each, say about what the machine has to give: cores may share memory and caches, and threads of one core
+all of it.
 
 {table(header, [line])}"""
 
