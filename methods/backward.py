@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from benchmark.core.parameters import Space, bounded
 from benchmark.core.types import METHODS, Attribute, Method, Task, Told
 from benchmark.models.outputs import OUTPUTS
-from methods.continuous import gradient
+from benchmark.modalities.continuous import gradient
 
 ACTIVATIONS = ("ReLU", "ReLU6", "SiLU", "GELU", "Hardswish", "Mish", "ELU", "LeakyReLU")
 

@@ -15,7 +15,7 @@ from benchmark.core.types import METHODS, Attribute, Method, Modality, Task, Tas
 from benchmark.learning.fitting import fit
 from benchmark.learning.objective import StatelessObjective
 from methods.amortised import AmortisedExplainer, Labelled, Players, combined, fitting_for, halves, rows_for, trained
-from methods.continuous import rows_per_backward
+from benchmark.modalities.continuous import rows_per_backward
 from methods.vert_masks import SPARSE, MaskedAnswers, distance, masked, masks_for, sizes
 from methods.vert_tuning import tuned_copy
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from benchmark.core.types import Task
 from methods.amortised import Players
-from methods.continuous import continuous
+from benchmark.modalities.continuous import continuous
 
 MASK_RATE = 0.05
 SPARSE = 1.0

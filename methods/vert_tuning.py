@@ -17,7 +17,7 @@ from benchmark.learning.fitting import Curves, Fitting, fit
 from benchmark.learning.objective import StatelessObjective
 from benchmark.models.metering import count_as, spent
 from methods.amortised import Players, predictions, rows_for, trained
-from methods.continuous import rows_per_backward
+from benchmark.modalities.continuous import rows_per_backward
 from methods.vert_masks import MaskedAnswers, distance, masked, masks_for, sizes
 
 TUNING_RATE = 3e-4

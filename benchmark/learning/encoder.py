@@ -36,6 +36,8 @@ class Shape:
         channels: of an image.
         patch: pixels a side of its patches.
         masked: the encoder also sees which features are removed: a zero that is removed is not a zero that was given.
+        given: numbers for each feature that the encoder is given beside the input.
+        coarse: a patch's outputs hold for all its pixels, so that they do not grow with the size of an image.
     """
 
     modality: Modality
@@ -51,6 +53,8 @@ class Shape:
     channels: int = 0
     patch: int = 0
     masked: bool = False
+    given: int = 0
+    coarse: bool = False
 
     def plain(self) -> dict[str, Any]:
         """Return this shape as plain data."""
@@ -107,8 +111,14 @@ class Backbone(nn.Module):
                 self.project = nn.Linear(shape.embedding, width)
             case "image":
                 tokens = (shape.side // shape.patch) ** 2
-                per_token *= shape.patch**2
+                per_token *= 1 if shape.coarse else shape.patch**2
                 self.patchify = nn.Conv2d(shape.channels + shape.masked, width, shape.patch, shape.patch)
+        if shape.given:
+            self.see = (
+                nn.Conv2d(shape.given, width, shape.patch, shape.patch)
+                if shape.modality == "image"
+                else nn.Linear(shape.given, width)
+            )
         self.place = nn.Parameter(SPREAD * torch.randn(tokens, width))
         layer = nn.TransformerEncoderLayer(
             width, shape.heads, 2 * width, shape.dropout, F.gelu, batch_first=True, norm_first=True
@@ -122,6 +132,7 @@ class Backbone(nn.Module):
         extra: Tensor | None = None,
         removed: Tensor | None = None,
         shown: tuple[Tensor, Tensor] | None = None,
+        given: Tensor | None = None,
     ) -> Tensor:
         """Return (B, G, outputs); padding gets zeros, and is cut off before attention where all rows have it.
 
@@ -131,6 +142,7 @@ class Backbone(nn.Module):
             removed: (B, G) bool, for masked encoders; a text's removed words show by themselves.
             shown: for masked encoders, in place of `removed`: the share (B, tokens) in [0, 1] of each token that is
                 seen, and inputs (B, ...) from which all is removed, which make up the rest of it.
+            given: (B, G, `Shape.given`), where the encoder is given numbers beside the input.
         """
         real = self._real(x)
         if real is not None:
@@ -138,6 +150,8 @@ class Backbone(nn.Module):
             x, real = x[:, :length], real[:, :length]
         tokens = self._tokens(x, removed) if shown is None else self._partly(x, *shown)
         count = tokens.shape[1]
+        if given is not None:
+            tokens = tokens + self._beside(given, count)
         tokens = tokens + self.place[:count]
         ignored = None if real is None else ~real
         if extra is not None:
@@ -182,6 +196,12 @@ class Backbone(nn.Module):
             case _:
                 return self.patchify(x).flatten(2).mT
 
+    def _beside(self, given: Tensor, count: int) -> Tensor:
+        """Return what numbers (B, G, `given`) add to the first `count` tokens."""
+        if self.shape.modality != "image":
+            return self.see(given[:, :count])
+        return self.see(given.mT.unflatten(2, (self.shape.side, self.shape.side))).flatten(2).mT
+
     def _partly(self, x: Tensor, share: Tensor, empty: Tensor) -> Tensor:
         """Return tokens between those of x and those of `empty`, from which all is removed; see `forward`."""
         removed = torch.ones(len(x), self.shape.features, dtype=torch.bool, device=x.device)
@@ -192,5 +212,8 @@ class Backbone(nn.Module):
     def _unpatchify(self, by_patch: Tensor) -> Tensor:
         """Lay out the sites of each patch (B, patches, patch * patch * outputs) in raster order of the image."""
         n, p = self.shape.side // self.shape.patch, self.shape.patch
+        if self.shape.coarse:
+            sites = by_patch.unflatten(1, (n, n)).repeat_interleave(p, 1).repeat_interleave(p, 2)
+            return sites.flatten(1, 2)
         sites = by_patch.view(len(by_patch), n, n, p, p, self.shape.outputs).transpose(2, 3)
         return sites.reshape(len(by_patch), self.shape.features, self.shape.outputs)

@@ -45,6 +45,8 @@ class Fitting:
         patience: training ends early where so many checks in a row bring nothing better.
         seconds: ends training in place of `iterations`: the cycle of the rate and the checks run over the seconds. How
             many iterations that is depends on the machine.
+        from_start: whether the weights before the first iteration are validated too, so that training makes nothing
+            worse.
     """
 
     iterations: int
@@ -54,6 +56,7 @@ class Fitting:
     checks: int = 20
     patience: int = 8
     seconds: float | None = None
+    from_start: bool = False
 
     @property
     def iterations_per_check(self) -> int:
@@ -181,6 +184,8 @@ def _run(training: _Training, checkpoint: Path | None) -> None:
         leave=False,
         position=1,
     ) as bar:
+        if training.settings.from_start and not training.curves:
+            training.check()
         while not training.is_over:
             training.step()
             bar.update()
@@ -274,7 +279,7 @@ class _Training:
         if self.is_over:
             return True
         if self.settings.seconds is not None:
-            return int(self.progress * self.settings.checks) > len(self.curves)
+            return int(self.progress * self.settings.checks) > sum(point["iteration"] > 0 for point in self.curves)
         return self.done % self.settings.iterations_per_check == 0
 
     def check(self) -> None:

@@ -21,7 +21,7 @@ from benchmark.scoring import masked_model
 from benchmark.scoring.evaluator import Evaluator
 from benchmark.scoring.masked_model import MaskedModel
 from benchmark.scoring.metrics import TEN
-from methods.continuous import rows_per_backward
+from benchmark.modalities.continuous import rows_per_backward
 from tests import toys
 
 

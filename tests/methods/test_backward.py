@@ -18,7 +18,7 @@ from benchmark.modalities.removal import PixelRemoval
 from benchmark.models.image import image_model, spatial_layer
 from benchmark.models.training import freeze
 from methods import cam
-from methods.continuous import gradient
+from benchmark.modalities.continuous import gradient
 from tests import toys
 
 SIDE = 12

@@ -1,0 +1,63 @@
+"""The hinted explainer: weighs the hints of each feature, once for its place in the order and once for its size."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from benchmark.learning.encoder import SPREAD, Backbone, Shape
+from deepfaith.explainer import LARGEST_MARGIN
+
+OUTPUTS = 2
+"""For each feature: its place in the order of relevance, and the size of its attribution."""
+
+
+class HintedExplainer(nn.Module):
+    """Inputs (B, ...) and their hints (B, G, J) to order and size (B, G) of the predicted class.
+
+    Either is a sum over hints of gain x hint. Gains begin at their starts exactly, and the encoder, which sees the
+    input, its hints, and the class and margin of the prediction, learns what is added to them.
+
+    Args:
+        shape: of the encoder, with `given` = J.
+        classes: how many the explained model has.
+        starts: the gains that order and size begin with, J each.
+        additive: whether a number that no hint is a factor of is added, too.
+    """
+
+    def __init__(self, shape: Shape, classes: int, starts: Sequence[Sequence[float]], additive: bool) -> None:
+        super().__init__()
+        self.classes, self.additive = classes, additive
+        self.backbone = Backbone(shape)
+        nn.init.zeros_(self.backbone.head.weight)
+        nn.init.zeros_(self.backbone.head.bias)
+        self.label = nn.Parameter(SPREAD * torch.randn(classes, shape.width))
+        self.lead = nn.Sequential(nn.Linear(1, shape.width), nn.GELU(), nn.Linear(shape.width, shape.width))
+        self.starts: Tensor
+        self.register_buffer("starts", torch.tensor(starts))
+
+    @staticmethod
+    def outputs(hints: int, additive: bool) -> int:
+        """Return how many numbers the encoder gives for each feature."""
+        return OUTPUTS * (hints + additive)
+
+    def forward(self, x: Tensor, target: Tensor, margin: Tensor, hints: Tensor) -> tuple[Tensor, Tensor]:
+        """Return order and size (B, G), 0 at padding.
+
+        Args:
+            x: inputs (B, ...).
+            target: predicted classes (B,).
+            margin: by how much their logits lead, (B,).
+            hints: see `Hints.of`, (B, G, J).
+        """
+        lead = margin.clamp(-LARGEST_MARGIN, LARGEST_MARGIN).unsqueeze(1) / LARGEST_MARGIN
+        extra = (self.label[target] + self.lead(lead)).unsqueeze(1)
+        learned = self.backbone(x, extra, given=hints).unflatten(-1, (OUTPUTS, -1))  # (B, G, 2, J or J + 1)
+        count = hints.shape[-1]
+        scores = ((self.starts + learned[..., :count]) * hints.unsqueeze(2)).sum(-1)
+        if self.additive:
+            scores = scores + learned[..., count]
+        order, size = scores.masked_fill(~self.backbone.valid(x).unsqueeze(-1), 0.0).unbind(-1)
+        return order, size

@@ -1,0 +1,189 @@
+"""DeepFaith that is given hints, as a method of the benchmark: trained when prepared, cached like `deepfaith`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar, Self
+
+import torch
+from torch import Tensor
+
+from benchmark.core.errors import UsageError
+from benchmark.core.parameters import Space, bounded, parameters, with_defaults
+from benchmark.core.store import EXPLAINERS, Made, Unusable
+from benchmark.core.types import METHODS, Attribute, Method, Modality, Task, TaskSpec, Told
+from benchmark.learning.encoder import Shape
+from benchmark.learning.fitting import Fitting
+from benchmark.learning.sizes import HEADS
+from benchmark.modalities.building import explainer_path
+from benchmark.models.training import freeze
+from benchmark.models.weights import fill
+from benchmark.scoring.masked_model import MaskedModel
+from deepfaith.hinted.explainer import HintedExplainer
+from deepfaith.hinted.hints import Hints
+from deepfaith.hinted.hyperparameters import HintedHyperparameters
+from deepfaith.hinted.isotonic import joined
+from deepfaith.hinted.training import explained, prepared, train
+
+CHECKS, PATIENCE = 10, 6
+DEFAULTS: dict[Modality, dict[str, Any]] = {
+    "table": {"points": 3, "rules": False, "additive": True, "iterations": 1500, "batch": 128, "sets": 24,
+              "width": 48, "depth": 2, "rate": 2e-3, "mix": 0.25, "fresh": 128, "every": 1, "pool": 512,
+              "validation": 128},
+    "text": {"points": 2, "rules": False, "additive": False, "iterations": 600, "batch": 48, "sets": 8,
+             "width": 64, "depth": 2, "rate": 1e-3, "mix": 0.0, "fresh": 64, "every": 10, "pool": 2560,
+             "validation": 64},
+    "image": {"points": 3, "rules": True, "additive": False, "iterations": 600, "batch": 32, "sets": 8,
+              "width": 64, "depth": 2, "rate": 1e-3, "mix": 0.0, "fresh": 32, "every": 10, "pool": 1280,
+              "validation": 48},
+}  # fmt: skip
+TRAINED_IN = ("additive", "width", "depth", "batch", "sets", "mix", "fresh", "every", "pool", "validation")
+"""Settings that the recipe has under the same name."""
+
+
+@METHODS.register("deepfaith_hinted", kind="learned", modalities=("table", "text", "image"))
+@dataclass(frozen=True)
+class HintedDeepFaith(Method):
+    """DeepFaith given gradients: learns how each feature's log-odds gradients, on the way to the input, are weighed.
+
+    Our variant of DeepFaith (ICLR 2026, arXiv 2508.03586). Like it, an explainer is trained to correlate with what
+    removals do, and then explains at the cost of a few rows. Unlike it, it is given hints, untrained attributions of
+    the input; attributions begin as the best combination of them on training rows, which takes part in validation, so
+    that training makes nothing worse there; removal sets are drawn in groups of one size each; and order and size of
+    attributions are two outputs, joined by isotonic regression. Nothing is copied.
+
+    Args:
+        points: places on the way from the removal baseline to the input, each a row forward and backward.
+        rules: whether LRP and DeepLIFT are hints too, on images.
+        additive: whether numbers that no hint is a factor of are added to the weighed hints.
+        iterations: training steps; 0 gives the start.
+        seconds: ends training in place of `iterations`.
+        batch: inputs a step.
+        sets: removal sets of each group and input.
+        noise: how far removal sets in an order may be from the explainer's order.
+        width: of the encoder, a multiple of its 4 heads.
+        depth: layers of the encoder.
+        rate: peak of the learning rate.
+
+    Example:
+        >>> explain = HintedDeepFaith(iterations=200).prepare(task, seed=0)
+        >>> explain(x, target)  # (B, G)
+    """
+
+    told: ClassVar[Told] = Told(
+        training_rows=True,
+        prediction="class and margin",
+        gradients=True,
+        layers="in texts, word vectors; in images, what activations take and give, for LRP and DeepLIFT",
+        optimises="correlation over removal sets of the sizes of FC, FE and INF, and over cuts like those of DEL and INS",
+    )
+    space: ClassVar[Space] = Space(
+        {"noise": (0.3, 1.0), "rate": (1e-3, 2e-3)},
+        by_rows={
+            5: {"points": (2,), "rules": (False,)},
+            60: {"points": (3, 5, 10)},
+            500: {"points": (10, 30)},
+            None: {"points": (10, 30)},
+        },
+    )
+    only_predicted: ClassVar[bool] = True
+    points: int | None = bounded(None, low=1)
+    rules: bool | None = None
+    additive: bool | None = None
+    iterations: int | None = bounded(None, low=0)
+    seconds: float | None = bounded(None, above=0)
+    batch: int | None = bounded(None, low=1)
+    sets: int | None = bounded(None, low=2)
+    noise: float = bounded(0.3, low=0)
+    width: int | None = bounded(None, low=HEADS)
+    depth: int | None = bounded(None, low=1)
+    rate: float | None = bounded(None, low=0)
+
+    def __post_init__(self) -> None:
+        if self.width is not None and self.width % HEADS:
+            raise UsageError(f"deepfaith_hinted[width] expects a multiple of {HEADS}, got {self.width}")
+
+    def unsupported(self, spec: TaskSpec) -> str | None:
+        """See `Method`."""
+        if self.rules and spec.modality != "image":
+            return "rules=true asks for LRP and DeepLIFT, which are hints on images alone"
+        return None
+
+    def resolved(self, task: Task | TaskSpec) -> Self:
+        """See `Method`."""
+        return with_defaults(self, DEFAULTS[task.modality])
+
+    def recipe(self, modality: Modality) -> HintedHyperparameters:
+        """Return every setting of the training, defaults of the modality filled in."""
+        settings = DEFAULTS[modality] | parameters(with_defaults(self, DEFAULTS[modality]))
+        return HintedHyperparameters(
+            hints=Hints(settings["points"], settings["rules"]),
+            fitting=Fitting(
+                settings["iterations"], settings["rate"], checks=CHECKS, patience=PATIENCE, seconds=self.seconds,
+                from_start=True,
+            ),
+            heads=HEADS,
+            dropout=0.0,
+            noise=self.noise,
+            **{name: settings[name] for name in TRAINED_IN},
+        )  # fmt: skip
+
+    def learns_from(self, modality: Modality) -> list[Method]:
+        """Return the methods whose attributions are hints."""
+        return self.recipe(modality).hints.methods()
+
+    def prepare(self, task: Task, seed: int) -> Attribute:
+        """See `Method`; the explainer is a `TrainedExplainer`.
+
+        Raises:
+            DivergedError: a loss is not finite.
+            NoGradientError: no gradient passes the model.
+        """
+        recipe = self.recipe(task.modality)
+        path = explainer_path("deepfaith_hinted", "deepfaith.hinted.training", task, recipe.plain(), seed)
+
+        def make() -> Made:
+            explainer, report = train(task, recipe, seed, path.with_suffix(".pt"))
+            facts = {
+                "shape": explainer.backbone.shape.plain(),
+                "starts": explainer.starts.tolist(),
+                "report": report,
+            }
+            return explainer.state_dict(), facts
+
+        def built(state: dict[str, Tensor], facts: dict[str, Any]) -> HintedExplainer:
+            try:
+                shape, starts = Shape(**facts["shape"]), facts["starts"]
+            except (KeyError, TypeError) as error:
+                raise Unusable(f"holds no explainer of this version ({type(error).__name__}: {error})") from error
+            explainer = HintedExplainer(shape, len(task.class_names), starts, recipe.additive)
+            fill(explainer, state)
+            freeze(explainer)
+            return explainer
+
+        state, facts = EXPLAINERS.get(path, make, built)
+        return TrainedHinted(task, recipe, built(state, facts).to(task.train.x.device), facts["report"])
+
+
+@dataclass(frozen=True, eq=False)
+class TrainedHinted:
+    """A trained hinted explainer: an `Attribute` with a `report`.
+
+    Attributes:
+        task: model and removal; its rows play no part.
+        recipe: all settings.
+        explainer: the network.
+        report: of training.
+    """
+
+    task: Task
+    recipe: HintedHyperparameters
+    explainer: HintedExplainer
+    report: dict[str, Any]
+
+    def __call__(self, x: Tensor, target: Tensor) -> Tensor:
+        """Return attributions (B, G), float64, of the classes that the model predicts."""
+        given, _ = prepared(self.task, self.recipe, x, MaskedModel(self.task))
+        with torch.no_grad():
+            order, size = explained(self.explainer, given, self.recipe.batch)
+        return joined(order, size, self.task.removal.valid(x))
