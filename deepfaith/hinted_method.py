@@ -10,6 +10,7 @@ from torch import Tensor
 
 from benchmark.core.errors import UsageError
 from benchmark.core.parameters import Space, bounded, parameters, with_defaults
+from benchmark.core.seeding import seeded
 from benchmark.core.store import EXPLAINERS, Made, Unusable
 from benchmark.core.types import METHODS, Attribute, Method, Modality, Task, TaskSpec, Told
 from benchmark.learning.encoder import Shape
@@ -22,22 +23,38 @@ from benchmark.scoring.masked_model import MaskedModel
 from deepfaith.hinted.explainer import HintedExplainer
 from deepfaith.hinted.hints import Hints
 from deepfaith.hinted.hyperparameters import HintedHyperparameters
-from deepfaith.hinted.isotonic import joined
-from deepfaith.hinted.training import explained, prepared, train
+from deepfaith.hinted.training import attribution_of, explained, prepared, train
 
 CHECKS, PATIENCE = 10, 6
 DEFAULTS: dict[Modality, dict[str, Any]] = {
-    "table": {"points": 3, "rules": False, "additive": True, "iterations": 1500, "batch": 128, "sets": 24,
-              "width": 48, "depth": 2, "rate": 2e-3, "mix": 0.25, "fresh": 128, "every": 1, "pool": 512,
-              "validation": 128},
-    "text": {"points": 2, "rules": False, "additive": False, "iterations": 600, "batch": 48, "sets": 8,
-             "width": 64, "depth": 2, "rate": 1e-3, "mix": 0.0, "fresh": 64, "every": 10, "pool": 2560,
-             "validation": 64},
-    "image": {"points": 3, "rules": True, "additive": False, "iterations": 600, "batch": 32, "sets": 8,
-              "width": 64, "depth": 2, "rate": 1e-3, "mix": 0.0, "fresh": 32, "every": 10, "pool": 1280,
-              "validation": 48},
+    "table": {"points": 3, "rules": False, "additive": True, "separate": False, "ordering": 0.1, "noise": 0.3,
+              "iterations": 1500, "batch": 128, "sets": 24, "width": 48, "depth": 2, "rate": 2e-3, "mix": 0.25,
+              "fresh": 128, "every": 1, "pool": 512, "validation": 128},
+    "text": {"points": 2, "rules": False, "additive": False, "separate": True, "ordering": 1.0, "noise": 0.3,
+             "iterations": 600, "batch": 48, "sets": 8, "width": 64, "depth": 2, "rate": 1e-3, "mix": 0.0,
+             "fresh": 64, "every": 10, "pool": 2560, "validation": 64},
+    "image": {"points": 3, "rules": True, "additive": False, "separate": True, "ordering": 1.0, "noise": 1.0,
+              "iterations": 1500, "batch": 96, "sets": 8, "width": 64, "depth": 2, "rate": 1e-3, "mix": 0.0,
+              "fresh": 96, "every": 4, "pool": 1536, "validation": 48},
 }  # fmt: skip
-TRAINED_IN = ("additive", "width", "depth", "batch", "sets", "mix", "fresh", "every", "pool", "validation")
+LARGE_IMAGE = {"iterations": 400, "batch": 16, "fresh": 16, "every": 8, "pool": 256, "validation": 12}
+"""In place of these, on images of more than `LARGE` features, on which a forward costs far more."""
+LARGE = 2**10
+TRAINED_IN = (
+    "additive",
+    "separate",
+    "ordering",
+    "noise",
+    "width",
+    "depth",
+    "batch",
+    "sets",
+    "mix",
+    "fresh",
+    "every",
+    "pool",
+    "validation",
+)
 """Settings that the recipe has under the same name."""
 
 
@@ -56,11 +73,13 @@ class HintedDeepFaith(Method):
         points: places on the way from the removal baseline to the input, each a row forward and backward.
         rules: whether LRP and DeepLIFT are hints too, on images.
         additive: whether numbers that no hint is a factor of are added to the weighed hints.
+        separate: whether order and size are two outputs, joined by isotonic regression; otherwise one is both.
         iterations: training steps; 0 gives the start.
         seconds: ends training in place of `iterations`.
         batch: inputs a step.
         sets: removal sets of each group and input.
         noise: how far removal sets in an order may be from the explainer's order.
+        ordering: weight of cuts of orders in the loss, beside 1 for removal sets of a size.
         width: of the encoder, a multiple of its 4 heads.
         depth: layers of the encoder.
         rate: peak of the learning rate.
@@ -75,7 +94,7 @@ class HintedDeepFaith(Method):
         prediction="class and margin",
         gradients=True,
         layers="in texts, word vectors; in images, what activations take and give, for LRP and DeepLIFT",
-        optimises="correlation over removal sets of the sizes of FC, FE and INF, and over cuts like those of DEL and INS",
+        optimises="correlation over removal sets of the sizes of FC, FE and INF, and cuts as of DEL and INS",
     )
     space: ClassVar[Space] = Space(
         {"noise": (0.3, 1.0), "rate": (1e-3, 2e-3)},
@@ -90,11 +109,13 @@ class HintedDeepFaith(Method):
     points: int | None = bounded(None, low=1)
     rules: bool | None = None
     additive: bool | None = None
+    separate: bool | None = None
     iterations: int | None = bounded(None, low=0)
     seconds: float | None = bounded(None, above=0)
     batch: int | None = bounded(None, low=1)
     sets: int | None = bounded(None, low=2)
-    noise: float = bounded(0.3, low=0)
+    noise: float | None = bounded(None, low=0)
+    ordering: float | None = bounded(None, low=0)
     width: int | None = bounded(None, low=HEADS)
     depth: int | None = bounded(None, low=1)
     rate: float | None = bounded(None, low=0)
@@ -111,11 +132,11 @@ class HintedDeepFaith(Method):
 
     def resolved(self, task: Task | TaskSpec) -> Self:
         """See `Method`."""
-        return with_defaults(self, DEFAULTS[task.modality])
+        return with_defaults(self, defaults_for(task))
 
-    def recipe(self, modality: Modality) -> HintedHyperparameters:
-        """Return every setting of the training, defaults of the modality filled in."""
-        settings = DEFAULTS[modality] | parameters(with_defaults(self, DEFAULTS[modality]))
+    def recipe(self, task: Task | TaskSpec) -> HintedHyperparameters:
+        """Return every setting of the training on a task, its defaults filled in."""
+        settings = defaults_for(task) | parameters(self.resolved(task))
         return HintedHyperparameters(
             hints=Hints(settings["points"], settings["rules"]),
             fitting=Fitting(
@@ -124,13 +145,13 @@ class HintedDeepFaith(Method):
             ),
             heads=HEADS,
             dropout=0.0,
-            noise=self.noise,
             **{name: settings[name] for name in TRAINED_IN},
         )  # fmt: skip
 
     def learns_from(self, modality: Modality) -> list[Method]:
         """Return the methods whose attributions are hints."""
-        return self.recipe(modality).hints.methods()
+        rules = DEFAULTS[modality]["rules"] if self.rules is None else self.rules
+        return Hints(1, rules).methods()
 
     def prepare(self, task: Task, seed: int) -> Attribute:
         """See `Method`; the explainer is a `TrainedExplainer`.
@@ -139,7 +160,7 @@ class HintedDeepFaith(Method):
             DivergedError: a loss is not finite.
             NoGradientError: no gradient passes the model.
         """
-        recipe = self.recipe(task.modality)
+        recipe = self.recipe(task)
         path = explainer_path("deepfaith_hinted", "deepfaith.hinted.training", task, recipe.plain(), seed)
 
         def make() -> Made:
@@ -156,13 +177,20 @@ class HintedDeepFaith(Method):
                 shape, starts = Shape(**facts["shape"]), facts["starts"]
             except (KeyError, TypeError) as error:
                 raise Unusable(f"holds no explainer of this version ({type(error).__name__}: {error})") from error
-            explainer = HintedExplainer(shape, len(task.class_names), starts, recipe.additive)
+            with seeded(0):  # weights that are replaced, but drawing them moves the global generator
+                explainer = HintedExplainer(shape, len(task.class_names), starts, recipe.additive, recipe.separate)
             fill(explainer, state)
             freeze(explainer)
             return explainer
 
         state, facts = EXPLAINERS.get(path, make, built)
         return TrainedHinted(task, recipe, built(state, facts).to(task.train.x.device), facts["report"])
+
+
+def defaults_for(task: Task | TaskSpec) -> dict[str, Any]:
+    """Return every setting that is left to the task."""
+    large = task.modality == "image" and task.n_features > LARGE
+    return DEFAULTS[task.modality] | (LARGE_IMAGE if large else {})
 
 
 @dataclass(frozen=True, eq=False)
@@ -186,4 +214,4 @@ class TrainedHinted:
         given, _ = prepared(self.task, self.recipe, x, MaskedModel(self.task))
         with torch.no_grad():
             order, size = explained(self.explainer, given, self.recipe.batch)
-        return joined(order, size, self.task.removal.valid(x))
+        return attribution_of(self.recipe, order, size, self.task.removal.valid(x))

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 from benchmark.core.parameters import Space, bounded
 from benchmark.core.types import METHODS, Attribute, Method, Task, Told
-from benchmark.models.outputs import OUTPUTS
 from benchmark.modalities.continuous import gradient
+from benchmark.models.outputs import OUTPUTS
 
 ACTIVATIONS = ("ReLU", "ReLU6", "SiLU", "GELU", "Hardswish", "Mish", "ELU", "LeakyReLU")
 

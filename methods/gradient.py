@@ -14,8 +14,8 @@ from torch import Tensor
 from benchmark.core.parameters import Space, bounded
 from benchmark.core.seeding import content_seeds, seed_for, seeded
 from benchmark.core.types import METHODS, Attribute, Method, Task, Told
-from benchmark.models.outputs import OUTPUTS, PairedOutput, TargetOutput
 from benchmark.modalities.continuous import continuous, gradient, pooled, rows_per_backward
+from benchmark.models.outputs import OUTPUTS, PairedOutput, TargetOutput
 from methods.references import DRAWN, REFERENCES, references_of
 
 

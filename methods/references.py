@@ -9,8 +9,8 @@ from torch import Tensor
 
 from benchmark.core.seeding import seeded
 from benchmark.core.types import Task
-from benchmark.modalities.grouping import single
 from benchmark.modalities.continuous import Continuous, continuous
+from benchmark.modalities.grouping import single
 
 REFERENCES = ("removal", "zero", "mean", "background", "noise")
 """`removal`: as the task removes features; `zero`: all numbers 0, of words the embedding; `mean`: of training rows;

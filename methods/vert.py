@@ -14,8 +14,8 @@ from benchmark.core.parameters import Space, bounded, parameters, with_defaults
 from benchmark.core.types import METHODS, Attribute, Method, Modality, Task, TaskSpec, Told
 from benchmark.learning.fitting import fit
 from benchmark.learning.objective import StatelessObjective
-from methods.amortised import AmortisedExplainer, Labelled, Players, combined, fitting_for, halves, rows_for, trained
 from benchmark.modalities.continuous import rows_per_backward
+from methods.amortised import AmortisedExplainer, Labelled, Players, combined, fitting_for, halves, rows_for, trained
 from methods.vert_masks import SPARSE, MaskedAnswers, distance, masked, masks_for, sizes
 from methods.vert_tuning import tuned_copy
 

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from benchmark.core.types import Task
-from methods.amortised import Players
 from benchmark.modalities.continuous import continuous
+from methods.amortised import Players
 
 MASK_RATE = 0.05
 SPARSE = 1.0

@@ -15,9 +15,9 @@ from benchmark.core.store import Made, discard, load_or_make
 from benchmark.core.types import Task
 from benchmark.learning.fitting import Curves, Fitting, fit
 from benchmark.learning.objective import StatelessObjective
+from benchmark.modalities.continuous import rows_per_backward
 from benchmark.models.metering import count_as, spent
 from methods.amortised import Players, predictions, rows_for, trained
-from benchmark.modalities.continuous import rows_per_backward
 from methods.vert_masks import MaskedAnswers, distance, masked, masks_for, sizes
 
 TUNING_RATE = 3e-4

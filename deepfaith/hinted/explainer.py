@@ -10,9 +10,6 @@ from torch import Tensor, nn
 from benchmark.learning.encoder import SPREAD, Backbone, Shape
 from deepfaith.explainer import LARGEST_MARGIN
 
-OUTPUTS = 2
-"""For each feature: its place in the order of relevance, and the size of its attribution."""
-
 
 class HintedExplainer(nn.Module):
     """Inputs (B, ...) and their hints (B, G, J) to order and size (B, G) of the predicted class.
@@ -25,9 +22,12 @@ class HintedExplainer(nn.Module):
         classes: how many the explained model has.
         starts: the gains that order and size begin with, J each.
         additive: whether a number that no hint is a factor of is added, too.
+        separate: whether order and size are two outputs; otherwise one is both.
     """
 
-    def __init__(self, shape: Shape, classes: int, starts: Sequence[Sequence[float]], additive: bool) -> None:
+    def __init__(
+        self, shape: Shape, classes: int, starts: Sequence[Sequence[float]], additive: bool, separate: bool
+    ) -> None:
         super().__init__()
         self.classes, self.additive = classes, additive
         self.backbone = Backbone(shape)
@@ -36,12 +36,12 @@ class HintedExplainer(nn.Module):
         self.label = nn.Parameter(SPREAD * torch.randn(classes, shape.width))
         self.lead = nn.Sequential(nn.Linear(1, shape.width), nn.GELU(), nn.Linear(shape.width, shape.width))
         self.starts: Tensor
-        self.register_buffer("starts", torch.tensor(starts))
+        self.register_buffer("starts", torch.tensor(starts if separate else starts[:1]))
 
     @staticmethod
-    def outputs(hints: int, additive: bool) -> int:
+    def outputs(hints: int, additive: bool, separate: bool) -> int:
         """Return how many numbers the encoder gives for each feature."""
-        return OUTPUTS * (hints + additive)
+        return (1 + separate) * (hints + additive)
 
     def forward(self, x: Tensor, target: Tensor, margin: Tensor, hints: Tensor) -> tuple[Tensor, Tensor]:
         """Return order and size (B, G), 0 at padding.
@@ -54,10 +54,11 @@ class HintedExplainer(nn.Module):
         """
         lead = margin.clamp(-LARGEST_MARGIN, LARGEST_MARGIN).unsqueeze(1) / LARGEST_MARGIN
         extra = (self.label[target] + self.lead(lead)).unsqueeze(1)
-        learned = self.backbone(x, extra, given=hints).unflatten(-1, (OUTPUTS, -1))  # (B, G, 2, J or J + 1)
+        learned = self.backbone(x, extra, given=hints)
+        learned = learned.unflatten(-1, (len(self.starts), -1))  # (B, G, 1 or 2, J or J + 1)
         count = hints.shape[-1]
         scores = ((self.starts + learned[..., :count]) * hints.unsqueeze(2)).sum(-1)
         if self.additive:
             scores = scores + learned[..., count]
-        order, size = scores.masked_fill(~self.backbone.valid(x).unsqueeze(-1), 0.0).unbind(-1)
-        return order, size
+        scores = scores.masked_fill(~self.backbone.valid(x).unsqueeze(-1), 0.0)
+        return scores[..., 0], scores[..., -1]

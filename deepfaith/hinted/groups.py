@@ -19,6 +19,7 @@ ORDERS = ("front", "back")
 """Groups whose masses are of orders: cuts of orders near the explainer's, from their most relevant feature on, as DEL,
 POS, RP and IROF remove, and from their least relevant one on, as NEG and INS."""
 WEIGHTS = {"few": 0.5, "one": 0.25, "half": 0.25, "front": 0.5, "back": 0.5}
+"""Of groups; those of `ORDERS` count so many times `ordering`."""
 
 
 def kinds_for(budget: Budget, features: int) -> tuple[str, ...]:
@@ -89,7 +90,7 @@ def _lowest(keys: Tensor, valid: Tensor, size: Tensor) -> Tensor:
     return (keys <= ascending.gather(2, at)) & valid.unsqueeze(1)
 
 
-def group_loss(kinds: tuple[str, ...], masses: Tensor, drops: Tensor) -> Tensor:
+def group_loss(kinds: tuple[str, ...], masses: Tensor, drops: Tensor, ordering: float = 1.0) -> Tensor:
     """Return the weighted mean over groups of 1 - Pearson's r between masses and drops inside a group, in [0, 2].
 
     Inputs whose drops in a group are all the same say nothing there. In `ORDERS`, where a cut may or may not have
@@ -99,6 +100,7 @@ def group_loss(kinds: tuple[str, ...], masses: Tensor, drops: Tensor) -> Tensor:
         kinds: of the groups.
         masses: what is attributed to what each set removes, (B, groups, k).
         drops: how much each lowers the target's probability, (B, groups, k).
+        ordering: weight of the groups of `ORDERS`, beside 1 for those of `SIZES`.
     """
     varies = ~is_constant(drops, None, floor=1e-6)
     r = pearson(masses, drops.to(masses), None).nan_to_num(nan=0.0)  # (B, groups)
@@ -108,5 +110,6 @@ def group_loss(kinds: tuple[str, ...], masses: Tensor, drops: Tensor) -> Tensor:
         if kind in ORDERS:
             weight = weight * drops[:, group].std(-1)
         lost = ((1 - r[:, group]) * weight).sum() / weight.sum().clamp(min=1e-12)
-        total, weights = total + WEIGHTS[kind] * lost, weights + WEIGHTS[kind]
+        share = WEIGHTS[kind] * (ordering if kind in ORDERS else 1.0)
+        total, weights = total + share * lost, weights + share
     return total / weights

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from benchmark.core.parameters import configured
 from benchmark.core.types import METHODS, Method, Task
 from benchmark.modalities.continuous import continuous, pooled, rows_per_backward
 from benchmark.models.outputs import output_of, with_gradient
@@ -43,7 +44,7 @@ class Hints:
 
     def methods(self) -> list[Method]:
         """Return the methods whose attributions are hints."""
-        return [METHODS.get(name)(output=OUTPUT) for name in RULES] if self.rules else []
+        return [configured(METHODS.get(name), name, {"output": OUTPUT}) for name in RULES] if self.rules else []
 
     def candidates(self) -> dict[str, list[float]]:
         """Return combinations of hints that an explainer may start at, as factors by name."""

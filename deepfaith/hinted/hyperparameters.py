@@ -16,11 +16,12 @@ class HintedHyperparameters:
     Args:
         hints: what is weighed.
         fitting: the training loop.
-        additive: see `HintedExplainer`.
+        additive, separate: see `HintedExplainer`.
         width, depth, heads, dropout: of the encoder.
         batch: inputs a step.
         sets: removal sets of each group and input.
         noise: see `Groups`.
+        ordering: see `group_loss`.
         mix: share of an input's features that come from another training row.
         fresh: inputs whose removal sets are drawn and asked together, in the order of the explainer as it is then.
         every: iterations between two such draws.
@@ -31,6 +32,7 @@ class HintedHyperparameters:
     hints: Hints
     fitting: Fitting
     additive: bool
+    separate: bool
     width: int
     depth: int
     heads: int
@@ -38,6 +40,7 @@ class HintedHyperparameters:
     batch: int
     sets: int
     noise: float
+    ordering: float
     mix: float
     fresh: int
     every: int

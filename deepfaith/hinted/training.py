@@ -122,14 +122,20 @@ class Start:
     gains: tuple[list[float], list[float]]
 
 
-def best_start(judge: Judge, held: Answered, candidates: dict[str, list[float]], valid: Tensor) -> Start:
-    """Return the combination that orders best, and beside it the one whose sizes are best in all ten metrics."""
+def best_start(judge: Judge, held: Answered, recipe: HintedHyperparameters, valid: Tensor) -> Start:
+    """Return the combination that orders best, and beside it the one whose sizes are best in all ten metrics.
+
+    Where order and size are one, it is the combination that is best in all ten.
+    """
+    candidates = recipe.hints.candidates()
     names = list(candidates)
     maps = [(held.hints * held.hints.new_tensor(candidates[name])).sum(-1) for name in names]
     scores = judge.scores(maps)
     judge.calibrate(scores)
-    order = int(judge.value(scores, ORDERED).argmax())
-    size = int(judge.value(judge.scores([joined(maps[order], one, valid) for one in maps])).argmax())
+    order = int(judge.value(scores, ORDERED if recipe.separate else TEN).argmax())
+    size = order
+    if recipe.separate:
+        size = int(judge.value(judge.scores([joined(maps[order], one, valid) for one in maps])).argmax())
     return Start(names[order], names[size], (candidates[names[order]], candidates[names[size]]))
 
 
@@ -172,7 +178,7 @@ class GroupObjective:
             (masks.to(order) @ (order if kind in ORDERS else size).unsqueeze(-1)).squeeze(-1)
             for kind, masks in zip(self.groups.kinds, batch.masks.unbind(1), strict=True)
         ]
-        loss = group_loss(self.groups.kinds, torch.stack(masses, 1), batch.drops)
+        loss = group_loss(self.groups.kinds, torch.stack(masses, 1), batch.drops, self.recipe.ordering)
         self.lost += float(loss.detach())
         return loss
 
@@ -222,7 +228,7 @@ class GroupObjective:
     def validate(self) -> dict[str, float]:
         """See `Objective`: the loss is the value of the ten metrics with its sign turned."""
         order, size = explained(self.explainer, self.held, self.recipe.batch)
-        scores = self.judge.scores([joined(order, size, self.task.removal.valid(self.held.x))])
+        scores = self.judge.scores([attribution_of(self.recipe, order, size, self.task.removal.valid(self.held.x))])
         figures = {"loss": -float(self.judge.value(scores)[0]), "answers": float(self.answers)}
         if self.done:
             figures["correlation"] = self.lost / self.done
@@ -260,6 +266,11 @@ def explained(explainer: HintedExplainer, given: Answered, batch: int) -> tuple[
     return torch.cat(orders), torch.cat(sizes)
 
 
+def attribution_of(recipe: HintedHyperparameters, order: Tensor, size: Tensor, valid: Tensor) -> Tensor:
+    """Return attributions (B, G) with that order and, as far as it allows, those sizes, all (B, G)."""
+    return joined(order, size, valid) if recipe.separate else size
+
+
 def train(
     task: Task, recipe: HintedHyperparameters, seed: int, checkpoint: Path | None = None
 ) -> tuple[HintedExplainer, dict[str, Any]]:
@@ -287,7 +298,7 @@ def train(
     with meter.phase("start", task.model):
         held, _ = prepared(task, recipe, x[drawn[:held_rows]], MaskedModel(task))
         judge = Judge(task, held.x, seed_for(seed, "validation"))
-        start = best_start(judge, held, recipe.hints.candidates(), task.removal.valid(held.x))
+        start = best_start(judge, held, recipe, task.removal.valid(held.x))
     explainer = untrained(task, recipe, start, seed)
     with meter.phase("training", task.model):
         objective = GroupObjective(explainer, task, recipe, inputs, held, judge)
@@ -309,11 +320,11 @@ def train(
 def untrained(task: Task, recipe: HintedHyperparameters, start: Start, seed: int) -> HintedExplainer:
     """Return an explainer that gives its start, with the word vectors of the task's model, which stay as they are."""
     count = len(recipe.hints.names)
-    outputs = HintedExplainer.outputs(count, recipe.additive)
+    outputs = HintedExplainer.outputs(count, recipe.additive, recipe.separate)
     shape = shape_of(task, outputs, recipe.width, recipe.depth, recipe.heads, recipe.dropout)
     shape = replace(shape, given=count, coarse=shape.patch > COARSE_FROM)
     with seeded(seed):
-        explainer = HintedExplainer(shape, len(task.class_names), start.gains, recipe.additive)
+        explainer = HintedExplainer(shape, len(task.class_names), start.gains, recipe.additive, recipe.separate)
     explainer = explainer.to(task.train.x.device)
     explainer.backbone.start_from(task)
     if task.modality == "text":

@@ -203,6 +203,7 @@ def test_the_digest_of_weights_is_that_of_their_content(tmp_path):
 
 LEARNED = {
     "deepfaith": {"iterations": 3, "alpha": 0, "batch": 4, "subsets": 4, "width": 8, "depth": 1},
+    "deepfaith_hinted": {"iterations": 3, "batch": 4, "sets": 4, "width": 8, "depth": 1},
     "fastshap": {"iterations": 3},
 }
 

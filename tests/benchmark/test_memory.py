@@ -14,6 +14,7 @@ import torch
 
 from benchmark.cli.parser import main
 from benchmark.core.types import Split
+from benchmark.modalities.continuous import rows_per_backward
 from benchmark.models.batching import Batching, bytes_per_row
 from benchmark.models.text import LSTMClassifier, TransformerClassifier
 from benchmark.processes.allocation import keep_freed_memory
@@ -21,7 +22,6 @@ from benchmark.scoring import masked_model
 from benchmark.scoring.evaluator import Evaluator
 from benchmark.scoring.masked_model import MaskedModel
 from benchmark.scoring.metrics import TEN
-from benchmark.modalities.continuous import rows_per_backward
 from tests import toys
 
 

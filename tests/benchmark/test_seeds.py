@@ -122,6 +122,7 @@ DRAWING = ["lime", "lime[estimator=captum]", "kernel_shap[n_samples=400]", "kern
 ASKING = [
     *DRAWING, "gradient_shap", "fastshap[iterations=3,batch=8]",
     "deepfaith[iterations=4,rows=6,batch=4,subsets=4,width=8,depth=1]",
+    "deepfaith_hinted[iterations=4,batch=4,sets=4,width=8,depth=1]",
 ]  # fmt: skip
 """Methods that draw what they ask the model."""
 

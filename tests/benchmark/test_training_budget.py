@@ -17,7 +17,7 @@ from benchmark.core.types import METHODS
 from benchmark.learning.budget import TrainingBudget
 from benchmark.records.store import RecordStore
 
-LEARNED = ["cxplain", "deepfaith", "fastshap", "l2x", "vert", "vert_amortised"]
+LEARNED = ["cxplain", "deepfaith", "deepfaith_hinted", "fastshap", "l2x", "vert", "vert_amortised"]
 SMALL = {"members": "2", "rounds": "3", "steps": "2", "search": "2", "alpha": "0", "rows": "20", "batch": "4"}
 
 

@@ -14,11 +14,11 @@ from benchmark.core.errors import BenchmarkError
 from benchmark.core.seeding import seeded
 from benchmark.core.sources import Sources
 from benchmark.core.types import METHODS, TASKS, Budget
+from benchmark.modalities.continuous import gradient
 from benchmark.modalities.removal import PixelRemoval
 from benchmark.models.image import image_model, spatial_layer
 from benchmark.models.training import freeze
 from methods import cam
-from benchmark.modalities.continuous import gradient
 from tests import toys
 
 SIDE = 12

@@ -35,6 +35,7 @@ LEFT = {
     "vert": {"rows": 12, "steps": 2, "iterations": 2, "search": 2},
     "vert_amortised": {"rows": 12, "steps": 2, "iterations": 2},
     "deepfaith": {"iterations": 4, "rows": 6, "subsets": 4, "priors": "quick"},
+    "deepfaith_hinted": {"iterations": 4},
 }  # fmt: skip
 """What is given of a method that leaves the rest to the task; what is trained is trained for a moment."""
 

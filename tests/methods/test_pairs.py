@@ -131,7 +131,7 @@ SEEDED_BY_BYTES = ("random", "gradient_shap", "lime", "kernel_shap")
 """Methods that draw from a seed made of the text's own bytes, padding included."""
 
 
-FOR_ONE_LENGTH = ("deepfaith", "fastshap", "l2x", "cxplain", "vert_amortised")
+FOR_ONE_LENGTH = ("deepfaith", "deepfaith_hinted", "fastshap", "l2x", "cxplain", "vert_amortised")
 """Methods that are trained for texts of one length."""
 UNTRIED = (*SEEDED_BY_BYTES, *FOR_ONE_LENGTH, "constant")
 

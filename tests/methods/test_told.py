@@ -237,7 +237,7 @@ def test_a_trained_explainer_is_given_the_prediction_where_it_says_so(modality, 
 
 
 def test_only_explainers_that_are_trained_say_that_they_are_given_the_prediction():
-    assert {name for name in KIND if METHODS.get(name).told.prediction} == {"deepfaith", "fastshap"}
+    assert {name for name in KIND if METHODS.get(name).told.prediction} == {"deepfaith", "deepfaith_hinted", "fastshap"}
     assert KIND["deepfaith"] == KIND["fastshap"] == "learned"
 
 

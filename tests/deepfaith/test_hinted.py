@@ -1,0 +1,367 @@
+"""The hinted explainer: hints, removal sets in groups, order and size joined, the start, and training as a whole."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from benchmark.core.errors import UsageError
+from benchmark.core.types import METHODS, Budget, Split
+from benchmark.learning import fitting
+from benchmark.models.metering import Meter
+from benchmark.scoring.masked_model import MaskedModel
+from deepfaith.hinted.explainer import HintedExplainer
+from deepfaith.hinted.groups import ORDERS, WEIGHTS, Groups, group_loss, kinds_for
+from deepfaith.hinted.hints import Hints
+from deepfaith.hinted.isotonic import joined
+from deepfaith.hinted.training import GroupObjective, Start, explained, prepared, train, untrained
+from deepfaith.hinted_method import HintedDeepFaith, TrainedHinted
+from tests import toys
+
+GRADIENTS = Hints(points=3, rules=False)
+
+
+def small(modality, **settings):
+    """Return a toy in single precision with training rows of its own, and a short recipe."""
+    task = toys.TASKS[modality](samples=30)
+    x = task.test.x.float()
+    task = replace(
+        task, model=task.model.float(), train=Split(x[:20], task.test.y[:20]), test=Split(x[20:], task.test.y[20:])
+    )
+    sizes = {"iterations": 6, "batch": 4, "sets": 4, "width": 8, "depth": 1, "rules": False, "points": 2} | settings
+    recipe = HintedDeepFaith(**sizes).recipe(task)
+    return task, replace(recipe, fresh=4, every=2, pool=8, validation=5)
+
+
+def predicted(task):
+    return task.model(task.test.x).argmax(1)
+
+
+def weights(explainer):
+    return torch.cat([p.flatten() for p in explainer.parameters()])
+
+
+# Hints
+
+
+@pytest.mark.parametrize("modality", ["table", "image"])
+def test_hints_sum_to_integrated_gradients_of_the_log_odds(modality):
+    task, _ = small(modality)
+    x, target = task.test.x, predicted(task)
+    expected = METHODS.get("integrated_gradients")(steps=3, output="log_odds").prepare(task, 0)(x, target)
+    found = GRADIENTS.of(task, x, target).sum(-1)
+    scale = expected.square().mean(1, keepdim=True).sqrt()
+    torch.testing.assert_close(found, (expected / scale).float(), rtol=1e-3, atol=1e-4)
+    torch.testing.assert_close(found.square().mean(1), torch.ones(len(x)))
+
+
+def test_a_hint_does_not_depend_on_company():
+    task, _ = small("image")
+    x, target = task.test.x, predicted(task)
+    hints = Hints(points=2, rules=True)
+    whole = hints.of(task, x, target)
+    alone = torch.cat([hints.of(task, x[i : i + 1], target[i : i + 1]) for i in range(len(x))])
+    assert whole.shape == (len(x), task.n_features, 4)
+    torch.testing.assert_close(whole, alone, rtol=1e-3, atol=1e-4)
+
+
+def test_rules_have_the_size_of_integrated_gradients():
+    task, _ = small("image")
+    found = Hints(points=2, rules=True).of(task, task.test.x, predicted(task))
+    for rule in (2, 3):
+        torch.testing.assert_close(found[..., rule].square().mean(1), torch.ones(len(found)))
+
+
+def test_where_all_gradients_are_zero_hints_are():
+    task, _ = small("table")
+    x = task.removal.baseline(task.test.x).float().expand(3, -1)
+    assert (GRADIENTS.of(task, x, torch.zeros(3).long()) == 0).all()
+
+
+def test_combinations_to_start_at():
+    found = Hints(points=2, rules=True).candidates()
+    assert found["integrated gradients"] == [1, 1, 0, 0]
+    assert found["lrp"] == [0, 0, 1, 0]
+    assert found["mean"] == [1, 1, 1, 1]
+    assert list(Hints(points=1, rules=False).candidates()) == ["integrated gradients"]
+
+
+# Order and size
+
+
+def isotonic_twin(values):
+    """Return the nearest ascending sequence to `values`, the largest of all means from i..k over the least k, by i."""
+    n = len(values)
+    return [max(min(float(np.mean(values[i : k + 1])) for k in range(j, n)) for i in range(j + 1)) for j in range(n)]
+
+
+def test_joined_has_the_order_and_the_nearest_sizes():
+    generator = torch.Generator().manual_seed(0)
+    order, size = torch.randn(2, 5, 9, generator=generator)
+    valid = torch.ones(5, 9, dtype=torch.bool)
+    valid[1, 6:] = valid[2, 1:] = valid[3] = False
+    found = joined(order, size, valid)
+    assert found.dtype == torch.float64
+    assert (found[~valid] == 0).all()
+    for row in range(5):
+        real = valid[row]
+        places = order[row][real].argsort()
+        ascending = found[row][real][places]
+        assert (ascending.diff() > 0).all(), "no two are tied"
+        twin = isotonic_twin(size[row][real][places].tolist())
+        spread = float(size[row][real].std(correction=0)) if real.sum() else 0.0
+        np.testing.assert_allclose(ascending.numpy(), twin, atol=1.1e-3 * (spread or 1.0))
+
+
+def test_sizes_in_the_same_order_stay():
+    size = torch.randn(4, 8, generator=torch.Generator().manual_seed(1))
+    found = joined(size**3, size, torch.ones(4, 8, dtype=torch.bool))
+    torch.testing.assert_close(found.float(), size, atol=2e-3, rtol=0)
+    assert torch.equal(found.argsort(1), size.argsort(1))
+
+
+# Groups
+
+
+def drawn(task, order, kinds, sets=50, noise=0.0):
+    generator = torch.Generator().manual_seed(0)
+    return Groups(kinds, sets, noise).draw(task, task.test.x, order, generator)
+
+
+def test_sizes_are_those_of_the_budget():
+    task = replace(toys.TASKS["table"](), budget=Budget(steps=7, subset_fraction=1 / 3, subset_minimum=2))
+    order = toys.scores(task).float()
+    found = drawn(task, order, ("few", "one", "half")).sum(-1)
+    assert (found[:, 0] == 2).all()
+    assert (found[:, 1] == 1).all()
+    assert 3 < found[:, 2].double().mean() < 4
+    assert kinds_for(task.budget, 7) == ("few", "one", "half", "front", "back")
+
+
+def test_texts_remove_words_of_their_own_number_and_never_padding():
+    task = toys.TASKS["text"]()
+    kinds = kinds_for(task.budget, task.n_features)
+    assert "one" not in kinds, "FC removes as many as a step of FE"
+    found = drawn(task, toys.scores(task).float(), kinds)
+    valid = task.removal.valid(task.test.x)
+    assert not (found & ~valid[:, None, None]).any()
+    expected = (valid.sum(1) / 6).round().clamp(min=1)
+    assert (found[:, 0].sum(-1) == expected.unsqueeze(1)).all()
+
+
+def test_without_noise_cuts_are_those_of_the_order():
+    task = toys.TASKS["table"]()
+    order = toys.scores(task).float()
+    found = drawn(task, order, ORDERS)
+    for row in range(len(order)):
+        ranked = order[row].argsort(descending=True).tolist()
+        fronts = {frozenset(ranked[:k]) for k in range(1, 7)}
+        backs = {frozenset(ranked[k:]) for k in range(1, 7)}
+        for group, cuts in zip(found[row], (fronts, backs), strict=True):
+            assert {frozenset(one.nonzero().flatten().tolist()) for one in group} <= cuts
+            assert len(group.sum(-1).unique()) == 1, "one size a group"
+
+
+def test_noise_gives_other_orders():
+    task = toys.TASKS["table"]()
+    found = drawn(task, toys.scores(task).float(), ORDERS, noise=2.0)
+    assert all(len(group.unique(dim=0)) > 1 for row in found for group in row if group.sum(-1)[0] < 7)
+
+
+def loss_twin(kinds, masses, drops, ordering):
+    total = weight_sum = 0.0
+    for group, kind in enumerate(kinds):
+        terms, weights_ = [], []
+        for mass, drop in zip(masses[:, group], drops[:, group], strict=True):
+            if np.ptp(drop) == 0:
+                continue
+            terms.append(1 - np.corrcoef(mass, drop)[0, 1])
+            weights_.append(np.std(drop, ddof=1) if kind in ORDERS else 1.0)
+        share = WEIGHTS[kind] * (ordering if kind in ORDERS else 1.0)
+        total += share * np.average(terms, weights=weights_)
+        weight_sum += share
+    return total / weight_sum
+
+
+@pytest.mark.parametrize("ordering", [0.0, 0.1, 1.0])
+def test_the_loss_equals_its_twin(ordering):
+    kinds = ("few", "half", "front", "back")
+    rng = np.random.default_rng(0)
+    masses, drops = rng.normal(size=(2, 6, 4, 8))
+    drops[2, 1] = drops[3, 2] = 0.25
+    found = group_loss(kinds, torch.tensor(masses), torch.tensor(drops), ordering)
+    assert float(found) == pytest.approx(loss_twin(kinds, masses, drops, ordering), abs=1e-12)
+    assert float(group_loss(kinds, torch.tensor(7 * masses + 3), torch.tensor(drops), ordering)) == pytest.approx(
+        float(found), abs=1e-12
+    ), "scale and level of masses do not count"
+    constant = drops.copy()
+    constant[..., :] = 0.5
+    assert float(group_loss(kinds, torch.tensor(masses), torch.tensor(constant), ordering)) == 0, "nothing to learn"
+
+
+# The start, and training
+
+
+def fed(task, recipe):
+    given, _ = prepared(task, recipe, task.test.x, MaskedModel(task))
+    return given
+
+
+@pytest.mark.parametrize(("modality", "separate"), itertools.product(["table", "image"], [True, False]))
+def test_an_untrained_explainer_gives_its_start(modality, separate):
+    task, recipe = small(modality, separate=separate, additive=True)
+    start = Start("first", "both", ([1.0, 0.0], [1.0, 1.0]))
+    explainer = untrained(task, recipe, start, 0).eval()
+    given = fed(task, recipe)
+    order, size = explained(explainer, given, 3)
+    torch.testing.assert_close(order, given.hints[..., 0])
+    torch.testing.assert_close(size, given.hints.sum(-1) if separate else order)
+
+
+def test_without_iterations_the_start_is_the_explainer():
+    task, recipe = small("table", iterations=0, separate=True)
+    explainer, report = train(task, recipe, 0)
+    given = fed(task, recipe)
+    gains = recipe.hints.candidates()
+    order, size = explained(explainer.eval(), given, 4)
+    for found, name in ((order, report["start"]["order"]), (size, report["start"]["size"])):
+        torch.testing.assert_close(found, (given.hints * torch.tensor(gains[name])).sum(-1))
+    assert report["curves"] == []
+    assert report["iterations"] == 0
+
+
+def test_training_that_makes_it_worse_leaves_the_start():
+    task, recipe = small("table", rate=3.0, iterations=20)
+    trained, report = train(task, recipe, 0)
+    start, _ = train(task, replace(recipe, fitting=replace(recipe.fitting, iterations=0)), 0)
+    assert report["curves"][0]["iteration"] == 0
+    assert min(report["curves"], key=lambda point: point["loss"])["iteration"] == 0
+    assert torch.equal(weights(trained), weights(start))
+
+
+@pytest.mark.parametrize("modality", ["table", "image"])
+def test_the_same_seed_gives_the_same_explainer(modality):
+    task, recipe = small(modality)
+    (first, report), (second, _), (other, _) = (train(task, recipe, seed) for seed in (0, 0, 1))
+    assert torch.equal(weights(first), weights(second))
+    assert not torch.equal(weights(first), weights(other))
+    assert {"iteration", "loss", "answers", "correlation"} <= set(report["curves"][-1])
+    assert report["hints"] == ["gradient at 0.211", "gradient at 0.789"]
+
+
+@pytest.mark.parametrize("modality", ["table", "image"])
+def test_a_killed_training_ends_with_the_same_explainer(modality, tmp_path, monkeypatch):
+    monkeypatch.setattr(fitting, "CHECKPOINT_SECONDS", 0.0)
+    task, recipe = small(modality, iterations=8)
+    whole, report = train(task, recipe, 5)
+    real, calls = GroupObjective.loss, []
+
+    def killed(self, generator):
+        calls.append(len(self.pool))
+        if len(calls) == 4:
+            raise KeyboardInterrupt
+        return real(self, generator)
+
+    monkeypatch.setattr(GroupObjective, "loss", killed)
+    with pytest.raises(KeyboardInterrupt):
+        train(task, recipe, 5, tmp_path / "checkpoint.pt")
+    again, second = train(task, recipe, 5, tmp_path / "checkpoint.pt")
+    assert torch.equal(weights(again), weights(whole))
+    assert second["curves"] == report["curves"]
+    assert second["answers"] == report["answers"]
+    assert len(calls) == 9, "iterations that were done are not done again"
+
+
+def test_only_training_rows_are_seen():
+    task, recipe = small("table")
+    seen = []
+    hook = task.model.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0].detach().clone()))
+    train(task, recipe, 0)
+    hook.remove()
+    asked = torch.cat(seen)
+    for row in task.test.x:
+        assert not (asked == row).all(1).any(), "a test row was asked about in training"
+
+
+def test_validation_rows_are_not_trained_on(monkeypatch):
+    task, recipe = small("table")
+    rows = {}
+    real = GroupObjective.__init__
+
+    def watched(self, explainer, task, recipe, inputs, held, judge):
+        rows.update(inputs=inputs, held=held.x)
+        real(self, explainer, task, recipe, inputs, held, judge)
+
+    monkeypatch.setattr(GroupObjective, "__init__", watched)
+    train(task, recipe, 0)
+    assert len(rows["held"]) == 5
+    assert len(rows["inputs"]) == 15
+    for row in rows["held"]:
+        assert not (rows["inputs"] == row).all(1).any()
+
+
+def test_the_pool_is_bounded_and_fresh():
+    task, recipe = small("table", iterations=20)
+    pools = []
+    real = GroupObjective._refresh
+
+    def watched(self, generator):
+        real(self, generator)
+        pools.append(sum(len(part.x) for part in self.pool))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(GroupObjective, "_refresh", watched)
+        _, report = train(task, recipe, 0)
+    assert pools == [4, *[8] * 9]
+    assert report["answers"] == 10 * 4 * len(kinds_for(task.budget, 7)) * 4
+
+
+@pytest.mark.parametrize("points", [1, 3])
+def test_rows_of_an_explanation(points):
+    task, recipe = small("table", points=points, iterations=2)
+    explainer, report = train(task, recipe, 0)
+    meter = Meter()
+    with meter.phase("explaining", task.model):
+        TrainedHinted(task, recipe, explainer, report)(task.test.x, predicted(task))
+    assert meter.phases["explaining"].forwards == (points + 1) * len(task.test.x)
+    assert meter.phases["explaining"].backwards == points * len(task.test.x)
+
+
+def test_an_explanation_does_not_depend_on_company():
+    task, recipe = small("image", separate=True)
+    explainer, report = train(task, recipe, 0)
+    explain = TrainedHinted(task, recipe, explainer, report)
+    x, target = task.test.x, predicted(task)
+    whole = explain(x, target)
+    back = explain(x.flip(0), target.flip(0)).flip(0)
+    alone = torch.cat([explain(x[i : i + 1], target[i : i + 1]) for i in range(len(x))])
+    torch.testing.assert_close(whole, alone, rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(whole, back, rtol=1e-3, atol=1e-3)
+
+
+def test_large_images_have_gains_by_the_patch():
+    task, recipe = small("image")
+    start = Start("both", "both", ([1.0, 1.0], [1.0, 1.0]))
+    fine = untrained(task, recipe, start, 0)
+    shape = replace(fine.backbone.shape, patch=3, coarse=True)
+    coarse = HintedExplainer(shape, 3, start.gains, False, recipe.separate)
+    torch.nn.init.normal_(coarse.backbone.head.weight)
+    hints = torch.ones(2, 36, 2)
+    order, _ = coarse(task.test.x[:2], torch.tensor([0, 1]), torch.ones(2), hints)
+    blocks = order.view(2, 2, 3, 2, 3).transpose(2, 3).flatten(3)
+    torch.testing.assert_close(blocks, blocks[..., :1].expand_as(blocks))
+    assert len(order[0].unique()) >= 4
+
+
+def test_settings_that_cannot_be():
+    with pytest.raises(UsageError, match=r"deepfaith_hinted\[width\] expects a multiple of 4, got 6"):
+        HintedDeepFaith(width=6)
+    task, _ = small("table")
+    assert "on images alone" in HintedDeepFaith(rules=True).unsupported(task)
+    assert HintedDeepFaith(rules=True).unsupported(toys.TASKS["image"]()) is None
+    assert [type(one).__name__ for one in HintedDeepFaith().learns_from("image")] == ["LRP", "DeepLift"]
+    assert HintedDeepFaith().learns_from("table") == []
