@@ -21,9 +21,10 @@ from benchmark.models.training import freeze
 from benchmark.models.weights import fill
 from benchmark.scoring.masked_model import MaskedModel
 from deepfaith.hinted.explainer import HintedExplainer
-from deepfaith.hinted.hints import Hints
+from deepfaith.hinted.hints import RULES, Hints
 from deepfaith.hinted.hyperparameters import HintedHyperparameters
 from deepfaith.hinted.training import attribution_of, explained, prepared, train
+from deepfaith.method import plain_prior
 
 CHECKS, PATIENCE = 10, 6
 DEFAULTS: dict[Modality, dict[str, Any]] = {
@@ -161,7 +162,8 @@ class HintedDeepFaith(Method):
             NoGradientError: no gradient passes the model.
         """
         recipe = self.recipe(task)
-        path = explainer_path("deepfaith_hinted", "deepfaith.hinted.training", task, recipe.plain(), seed)
+        rules = [plain_prior(name, rule, task) for name, rule in zip(RULES, recipe.hints.methods(), strict=False)]
+        path = explainer_path("deepfaith_hinted", "deepfaith.hinted.training", task, recipe.plain(), rules, seed)
 
         def make() -> Made:
             explainer, report = train(task, recipe, seed, path.with_suffix(".pt"))

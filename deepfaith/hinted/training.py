@@ -222,8 +222,8 @@ class GroupObjective:
         lengths = torch.tensor([float(self.task.removal.valid(part.x).sum(1).max()) for part in self.pool])
         first = int(at_random(len(self.pool))[0])
         near = (lengths - lengths[first]).abs().argsort(stable=True)[: max(parts, len(self.pool) // 5)]
-        chosen = near[at_random(len(near))[:parts]]
-        return Answered.together([self.pool[int(one)] for one in chosen])
+        chosen = at_random(len(near))[:parts].tolist()
+        return Answered.together([self.pool[int(near[one])] for one in chosen])
 
     def validate(self) -> dict[str, float]:
         """See `Objective`: the loss is the value of the ten metrics with its sign turned."""
