@@ -212,7 +212,7 @@ class TrainedHinted:
     report: dict[str, Any]
 
     def __call__(self, x: Tensor, target: Tensor) -> Tensor:
-        """Return attributions (B, G), float64, of the classes that the model predicts."""
+        """Return attributions (B, G) of the classes that the model predicts."""
         given, _ = prepared(self.task, self.recipe, x, MaskedModel(self.task))
         with torch.no_grad():
             order, size = explained(self.explainer, given, self.recipe.batch)

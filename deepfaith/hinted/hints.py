@@ -44,6 +44,7 @@ class Hints:
 
     def methods(self) -> list[Method]:
         """Return the methods whose attributions are hints."""
+        METHODS.discover("methods")
         return [configured(METHODS.get(name), name, {"output": OUTPUT}) for name in RULES] if self.rules else []
 
     def candidates(self) -> dict[str, list[float]]:

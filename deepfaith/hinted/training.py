@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from benchmark.core.errors import UsageError
 from benchmark.core.seeding import seed_for, seeded
 from benchmark.core.types import Split, Task
 from benchmark.learning.encoder import shape_of
@@ -34,6 +35,8 @@ COARSE_FROM = 4
 ORDERED = tuple(name for name in TEN if METRICS[name].family in ("deletion", "insertion", "POS"))
 """The metrics that ask for an order alone."""
 SIGNS = torch.tensor([1.0 if METRICS[name].higher_is_better else -1.0 for name in TEN], dtype=torch.float64)
+LEAST_SPREAD = 1e-4
+"""Below this the candidates' scores in a metric differ by rounding, or by as little as if they did."""
 LARGEST_LEAD = 3.0
 """Standard deviations of the candidates by which an attribution may be better in one metric, as far as that counts."""
 
@@ -103,7 +106,7 @@ class Judge:
 
     def value(self, scores: Tensor, names: Sequence[str] = TEN) -> Tensor:
         """Return the value (n,) of scores (n, metrics) in some of the metrics; one that is undefined counts nothing."""
-        leads = (scores - self.mean) / self.spread.where(self.spread > 0, 1.0)
+        leads = (scores - self.mean) / self.spread.clamp(min=LEAST_SPREAD)
         columns = [TEN.index(name) for name in names]
         return leads.clamp(-LARGEST_LEAD, LARGEST_LEAD).nan_to_num(nan=0.0)[:, columns].mean(1)
 
@@ -288,8 +291,12 @@ def train(
     Raises:
         DivergedError: a loss is not finite.
         NoGradientError: no gradient passes the model.
+        UsageError: there are fewer than two training inputs.
     """
     meter, x = Meter(), task.train.x
+    x = x[task.removal.valid(x).any(1)]  # a text may have no words
+    if len(x) < 2:
+        raise UsageError(f"deepfaith_hinted needs 2 training inputs at least, one of which validates, got {len(x)}")
     drawn = torch.randperm(len(x), generator=torch.Generator().manual_seed(seed_for(seed, "rows"))).to(x.device)
     held_rows = max(1, min(recipe.validation, len(x) // 4))
     inputs = x[drawn[held_rows:]]
@@ -303,7 +310,7 @@ def train(
     with meter.phase("training", task.model):
         objective = GroupObjective(explainer, task, recipe, inputs, held, judge)
         curves: Curves = []
-        if recipe.fitting.iterations:
+        if recipe.fitting.iterations or recipe.fitting.seconds is not None:
             fitting = recipe.fitting.less(meter.phases["start"].seconds, "choosing the start")
             curves = fit(explainer, objective, fitting, seed, checkpoint, "deepfaith_hinted")
     report = {

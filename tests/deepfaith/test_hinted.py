@@ -19,7 +19,7 @@ from deepfaith.hinted.explainer import HintedExplainer
 from deepfaith.hinted.groups import ORDERS, WEIGHTS, Groups, group_loss, kinds_for
 from deepfaith.hinted.hints import Hints
 from deepfaith.hinted.isotonic import joined
-from deepfaith.hinted.training import GroupObjective, Start, explained, prepared, train, untrained
+from deepfaith.hinted.training import GroupObjective, Judge, Start, explained, prepared, train, untrained
 from deepfaith.hinted_method import HintedDeepFaith, TrainedHinted
 from tests import toys
 
@@ -357,6 +357,28 @@ def test_large_images_have_gains_by_the_patch():
     blocks = order.view(2, 2, 3, 2, 3).transpose(2, 3).flatten(3)
     torch.testing.assert_close(blocks, blocks[..., :1].expand_as(blocks))
     assert len(order[0].unique()) >= 4
+
+
+def test_differences_by_rounding_do_not_count():
+    task, _ = small("table")
+    judge = Judge(task, task.train.x, 0)
+    scores = torch.full((3, 10), 0.5, dtype=torch.float64)
+    judge.calibrate(scores + 1e-10 * torch.arange(3).view(3, 1))
+    nearly = scores[:1] + 1e-9
+    assert abs(float(judge.value(nearly))) < 1e-4
+    assert float(judge.value(scores[:1] - 0.1)) < -1
+
+
+def test_seconds_train_where_iterations_are_none_too():
+    task, recipe = small("table", iterations=0, seconds=0.5)
+    _, report = train(task, recipe, 0)
+    assert report["iterations"] > 0
+
+
+def test_a_single_training_row_is_refused():
+    task, recipe = small("table")
+    with pytest.raises(UsageError, match="needs 2 training inputs at least"):
+        train(replace(task, train=Split(task.train.x[:1], task.train.y[:1])), recipe, 0)
 
 
 def test_settings_that_cannot_be():
