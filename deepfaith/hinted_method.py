@@ -21,7 +21,7 @@ from benchmark.models.training import freeze
 from benchmark.models.weights import fill
 from benchmark.scoring.masked_model import MaskedModel
 from deepfaith.hinted.explainer import HintedExplainer
-from deepfaith.hinted.hints import RULES, Hints
+from deepfaith.hinted.hints import Hints
 from deepfaith.hinted.hyperparameters import HintedHyperparameters
 from deepfaith.hinted.training import attribution_of, explained, prepared, train
 from deepfaith.method import plain_prior
@@ -42,20 +42,9 @@ LARGE_IMAGE = {"iterations": 400, "batch": 16, "fresh": 16, "every": 8, "pool": 
 """In place of these, on images of more than `LARGE` features, on which a forward costs far more."""
 LARGE = 2**10
 TRAINED_IN = (
-    "additive",
-    "separate",
-    "ordering",
-    "noise",
-    "width",
-    "depth",
-    "batch",
-    "sets",
-    "mix",
-    "fresh",
-    "every",
-    "pool",
+    "additive", "separate", "ordering", "noise", "width", "depth", "batch", "sets", "mix", "fresh", "every", "pool",
     "validation",
-)
+)  # fmt: skip
 """Settings that the recipe has under the same name."""
 
 
@@ -67,8 +56,9 @@ class HintedDeepFaith(Method):
     Our variant of DeepFaith (ICLR 2026, arXiv 2508.03586). Like it, an explainer is trained to correlate with what
     removals do, and then explains at the cost of a few rows. Unlike it, it is given hints, untrained attributions of
     the input; attributions begin as the best combination of them on training rows, which takes part in validation, so
-    that training makes nothing worse there; removal sets are drawn in groups of one size each; and order and size of
-    attributions are two outputs, joined by isotonic regression. Nothing is copied.
+    that training does not lower their mean value in the ten metrics there; removal sets are drawn in groups as metrics
+    draw them; and, but on tables, order and size of attributions are two outputs, joined by isotonic regression.
+    Nothing is copied.
 
     Args:
         points: places on the way from the removal baseline to the input, each a row forward and backward.
@@ -94,8 +84,8 @@ class HintedDeepFaith(Method):
         training_rows=True,
         prediction="class and margin",
         gradients=True,
-        layers="in texts, word vectors; in images, what activations take and give, for LRP and DeepLIFT",
-        optimises="correlation over removal sets of the sizes of FC, FE and INF, and cuts as of DEL and INS",
+        layers="in texts, word vectors; in images what all layers take and give, and their weights",
+        optimises="correlation over removal sets as of FC, FE, INF, DEL and INS; all ten choose start and weights",
     )
     space: ClassVar[Space] = Space(
         {"noise": (0.3, 1.0), "rate": (1e-3, 2e-3)},
@@ -152,7 +142,7 @@ class HintedDeepFaith(Method):
     def learns_from(self, modality: Modality) -> list[Method]:
         """Return the methods whose attributions are hints."""
         rules = DEFAULTS[modality]["rules"] if self.rules is None else self.rules
-        return Hints(1, rules).methods()
+        return list(Hints(1, rules).methods().values())
 
     def prepare(self, task: Task, seed: int) -> Attribute:
         """See `Method`; the explainer is a `TrainedExplainer`.
@@ -162,7 +152,7 @@ class HintedDeepFaith(Method):
             NoGradientError: no gradient passes the model.
         """
         recipe = self.recipe(task)
-        rules = [plain_prior(name, rule, task) for name, rule in zip(RULES, recipe.hints.methods(), strict=False)]
+        rules = [plain_prior(name, rule, task) for name, rule in recipe.hints.methods().items()]
         path = explainer_path("deepfaith_hinted", "deepfaith.hinted.training", task, recipe.plain(), rules, seed)
 
         def make() -> Made:

@@ -1,6 +1,7 @@
-"""Removal sets in groups of one size, as the metrics ask about them, and the loss that correlates inside each group.
+"""Removal sets in groups, as the metrics ask about them, and the loss that correlates inside each group.
 
-In one correlation over sets of mixed sizes knowing how many features are removed is rewarded, which no metric asks.
+A group's sets have one size, but for `half`, which draws as INF does. In one correlation over sets of all sizes knowing
+how many features are removed is rewarded, which no metric asks.
 """
 
 from __future__ import annotations
@@ -93,8 +94,8 @@ def _lowest(keys: Tensor, valid: Tensor, size: Tensor) -> Tensor:
 def group_loss(kinds: tuple[str, ...], masses: Tensor, drops: Tensor, ordering: float = 1.0) -> Tensor:
     """Return the weighted mean over groups of 1 - Pearson's r between masses and drops inside a group, in [0, 2].
 
-    Inputs whose drops in a group are all the same say nothing there. In `ORDERS`, where a cut may or may not have
-    anything to decide, inputs weigh as much as their drops vary.
+    Inputs whose drops in a group are all the same, or not all finite, say nothing there. In `ORDERS`, where a cut may or
+    may not have anything to decide, inputs weigh as much as their drops vary.
 
     Args:
         kinds: of the groups.
@@ -102,6 +103,7 @@ def group_loss(kinds: tuple[str, ...], masses: Tensor, drops: Tensor, ordering: 
         drops: how much each lowers the target's probability, (B, groups, k).
         ordering: weight of the groups of `ORDERS`, beside 1 for those of `SIZES`.
     """
+    drops = drops.masked_fill(~drops.isfinite().all(-1, keepdim=True), 0.0)
     varies = ~is_constant(drops, None, floor=1e-6)
     r = pearson(masses, drops.to(masses), None).nan_to_num(nan=0.0)  # (B, groups)
     total, weights = masses.new_zeros(()), 0.0

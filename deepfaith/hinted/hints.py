@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from benchmark.core.errors import BenchmarkError
 from benchmark.core.parameters import configured
 from benchmark.core.types import METHODS, Method, Task
 from benchmark.modalities.continuous import continuous, pooled, rows_per_backward
@@ -17,6 +18,8 @@ OUTPUT = "log_odds"
 """What hints explain: all ten metrics ask the target's probability, which is a function of its log odds alone."""
 RULES = ("lrp", "deeplift")
 """Methods that pass relevance back by rules of their own, and are hints on images."""
+RULE_ROWS = 8
+"""A rule's backward pass holds up to so many times what that of a gradient does."""
 LEAST = 1e-12
 
 
@@ -42,10 +45,11 @@ class Hints:
         places = [f"gradient at {place:.3f}" for place, _ in self._rule()]
         return (*places, *(RULES if self.rules else ()))
 
-    def methods(self) -> list[Method]:
-        """Return the methods whose attributions are hints."""
+    def methods(self) -> dict[str, Method]:
+        """Return the methods whose attributions are hints, by name."""
         METHODS.discover("methods")
-        return [configured(METHODS.get(name), name, {"output": OUTPUT}) for name in RULES] if self.rules else []
+        names = RULES if self.rules else ()
+        return {name: configured(METHODS.get(name), name, {"output": OUTPUT}) for name in names}
 
     def candidates(self) -> dict[str, list[float]]:
         """Return combinations of hints that an explainer may start at, as factors by name."""
@@ -67,6 +71,7 @@ class Hints:
 
         Raises:
             NoGradientError: no gradient passes the model.
+            BenchmarkError: LRP or DeepLIFT cannot be taken of the model.
         """
         rows = rows_per_backward(task, x)
         parts = zip(x.split(rows), target.split(rows), strict=True)
@@ -75,7 +80,8 @@ class Hints:
         hints = by_point / scale.unsqueeze(-1)
         if not self.rules:
             return hints
-        by_rule = [method.prepare(task, 0)(x, target).to(hints) for method in self.methods()]
+        rows = max(1, rows // RULE_ROWS)
+        by_rule = [_by_rule(name, method, task, x, target, rows).to(hints) for name, method in self.methods().items()]
         return torch.cat([hints, *((hint / _size(hint)).unsqueeze(-1) for hint in by_rule)], -1)
 
     def _rule(self) -> list[tuple[float, float]]:
@@ -95,6 +101,24 @@ class Hints:
                 slopes = torch.autograd.grad(explained.sum(), point)[0]
             found.append(pooled(task, x, slopes * way) * weight)
         return torch.stack(found, -1).float()
+
+
+def _by_rule(name: str, method: Method, task: Task, x: Tensor, target: Tensor, rows: int) -> Tensor:
+    """Return the attributions (B, G) of a method, `rows` inputs at a time.
+
+    Raises:
+        BenchmarkError: the method cannot take the model.
+    """
+    try:
+        explain = method.prepare(task, 0)
+        return torch.cat([explain(*part) for part in zip(x.split(rows), target.split(rows), strict=True)])
+    except torch.OutOfMemoryError:
+        raise
+    except (RuntimeError, KeyError) as error:
+        raise BenchmarkError(
+            f"{name}, a hint on images, cannot take this model ({type(error).__name__}: {error}): use "
+            "deepfaith_hinted[rules=false]"
+        ) from error
 
 
 def _size(attribution: Tensor) -> Tensor:

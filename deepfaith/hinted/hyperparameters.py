@@ -25,7 +25,8 @@ class HintedHyperparameters:
         mix: share of an input's features that come from another training row.
         fresh: inputs whose removal sets are drawn and asked together, in the order of the explainer as it is then.
         every: iterations between two such draws.
-        pool: inputs whose answers are kept at most, the latest ones; on large inputs as many as `POOL_BYTES` hold.
+        pool: inputs whose answers are kept, the latest ones, and no fewer than `batch`; on large inputs as many as
+            `POOL_BYTES` hold.
         validation: training inputs that are not trained on and validate.
     """
 

@@ -14,7 +14,8 @@ def joined(order: Tensor, size: Tensor, valid: Tensor) -> Tensor:
     """Return the attributions nearest to `size` that stand in the order of `order`.
 
     Six of the ten metrics ask for an order alone, and the others correlate with sizes. Features that isotonic
-    regression makes equal are told apart by steps too small to matter to a correlation.
+    regression makes equal are told apart by steps too small to matter to a correlation; those that are equal in the
+    order stay equal, with the mean of their sizes, so that metrics break such ties as they do.
 
     Args:
         order: (B, G); the largest is the most relevant.
@@ -34,11 +35,9 @@ def joined(order: Tensor, size: Tensor, valid: Tensor) -> Tensor:
         count = int(real.sum())
         if not count:
             continue
-        places = ranked[real].argsort(stable=True)
-        ascending = sizes[real][places]
-        fitted = torch.from_numpy(isotonic_regression(ascending.numpy()).x.copy())
-        step = TIES * (ascending.std(correction=0) or 1.0) / count
-        own = torch.empty(count, dtype=torch.float64)
-        own[places] = fitted + step * torch.arange(count, dtype=torch.float64)
-        attributions[row, real] = own
+        levels, rank, members = ranked[real].unique(return_inverse=True, return_counts=True)
+        means = torch.zeros(len(levels), dtype=torch.float64).index_add_(0, rank, sizes[real]) / members
+        fitted = torch.from_numpy(isotonic_regression(means.numpy(), weights=members.double().numpy()).x.copy())
+        step = TIES * (sizes[real].std(correction=0) or 1.0) / count
+        attributions[row, real] = (fitted + step * torch.arange(len(levels), dtype=torch.float64))[rank]
     return attributions.to(order.device)

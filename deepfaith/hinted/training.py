@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from torch import Tensor
 from benchmark.core.errors import UsageError
 from benchmark.core.seeding import seed_for, seeded
 from benchmark.core.types import Split, Task
-from benchmark.learning.encoder import shape_of
+from benchmark.learning.encoder import embedding_of, shape_of
 from benchmark.learning.fitting import Curves, fit, iterations
 from benchmark.models.metering import Meter
 from benchmark.scoring.evaluator import Evaluator
@@ -27,11 +28,11 @@ from deepfaith.hinted.hyperparameters import HintedHyperparameters
 from deepfaith.hinted.isotonic import joined
 
 POOL_BYTES = 2**26
-"""Of removal sets that are kept."""
+"""Of inputs, hints and removal sets that are kept."""
 LENGTHS = 16
 """Texts of about one length that are asked about together: forwards are as long as their longest text."""
 COARSE_FROM = 4
-"""Pixels a side from which on a patch's gains hold for all its pixels."""
+"""Pixels a side above which a patch's gains hold for all its pixels."""
 ORDERED = tuple(name for name in TEN if METRICS[name].family in ("deletion", "insertion", "POS"))
 """The metrics that ask for an order alone."""
 SIGNS = torch.tensor([1.0 if METRICS[name].higher_is_better else -1.0 for name in TEN], dtype=torch.float64)
@@ -165,8 +166,9 @@ class GroupObjective:
         self.masked_model = MaskedModel(task)
         self.groups = Groups(kinds_for(task.budget, task.n_features), recipe.sets, recipe.noise)
         self.mixing = Drawing(subsets=1, low=1.0, high=1.0, mix=recipe.mix, hide=0.0)
-        row_bytes = len(self.groups.kinds) * recipe.sets * task.n_features
-        self.room = max(recipe.fresh, min(recipe.pool, POOL_BYTES // row_bytes))
+        of_sets = len(self.groups.kinds) * recipe.sets
+        row_bytes = inputs[:1].nbytes + (of_sets + 4 * len(recipe.hints.names)) * task.n_features
+        self.room = max(recipe.fresh, recipe.batch, min(recipe.pool, POOL_BYTES // row_bytes))
         self.pool: list[Answered] = []
         self.done, self.answers, self.lost = 0, 0, 0.0
 
@@ -187,7 +189,8 @@ class GroupObjective:
 
     def _refresh(self, generator: torch.Generator) -> None:
         """Draw inputs, ask about removal sets of theirs, and keep the answers in place of the oldest ones."""
-        drawn = torch.randint(len(self.inputs), (self.recipe.fresh,), generator=generator, device=self.inputs.device)
+        count = self.recipe.fresh if self.pool else max(self.recipe.fresh, self.recipe.batch)
+        drawn = torch.randint(len(self.inputs), (count,), generator=generator, device=self.inputs.device)
         if self.task.removal.pads:
             drawn = drawn.sort().values
         others = torch.randint(len(self.inputs), (len(drawn),), generator=generator, device=self.inputs.device)
@@ -199,8 +202,9 @@ class GroupObjective:
             self.answers += answered.drops.numel()
             self.pool.append(answered)
         self.explainer.train()
-        while sum(len(part.x) for part in self.pool) > self.room:
-            self.pool.pop(0)
+        kept = sum(len(part.x) for part in self.pool)
+        while kept > self.room and kept - len(self.pool[0].x) >= self.recipe.batch:
+            kept -= len(self.pool.pop(0).x)
 
     @torch.no_grad()
     def _ask(self, x: Tensor, generator: torch.Generator) -> Answered:
@@ -219,14 +223,17 @@ class GroupObjective:
             return torch.randperm(count, generator=generator, device=self.inputs.device)
 
         if not self.task.removal.pads:
-            whole = Answered.together(self.pool) if len(self.pool) > 1 else self.pool[0]
-            return whole[at_random(len(whole.x))[: self.recipe.batch]]
-        parts = max(1, self.recipe.batch // LENGTHS)
+            kept = at_random(sum(len(part.x) for part in self.pool))[: self.recipe.batch]
+            ends = list(accumulate(len(part.x) for part in self.pool))
+            places = [kept[(kept < end) & (kept >= end - len(part.x))] - (end - len(part.x))
+                      for part, end in zip(self.pool, ends, strict=True)]  # fmt: skip
+            return Answered.together([part[own] for part, own in zip(self.pool, places, strict=True)])
+        parts = -(-self.recipe.batch // LENGTHS)
         lengths = torch.tensor([float(self.task.removal.valid(part.x).sum(1).max()) for part in self.pool])
         first = int(at_random(len(self.pool))[0])
         near = (lengths - lengths[first]).abs().argsort(stable=True)[: max(parts, len(self.pool) // 5)]
         chosen = at_random(len(near))[:parts].tolist()
-        return Answered.together([self.pool[int(near[one])] for one in chosen])
+        return Answered.together([self.pool[int(near[one])] for one in chosen])[: self.recipe.batch]
 
     def validate(self) -> dict[str, float]:
         """See `Objective`: the loss is the value of the ten metrics with its sign turned."""
@@ -240,10 +247,16 @@ class GroupObjective:
     def state(self) -> dict[str, Any]:
         """See `Objective`."""
         pool = [{field.name: getattr(part, field.name) for field in fields(part)} for part in self.pool]
-        return {"pool": pool, "done": self.done, "answers": self.answers, "lost": self.lost}
+        return {"pool": pool, "done": self.done, "answers": self.answers, "lost": self.lost, "start": self._begun()}
+
+    def _begun(self) -> Tensor:
+        """Return the gains that training began with, and the scale of the judge."""
+        return torch.cat([self.explainer.starts.flatten().cpu().double(), self.judge.mean, self.judge.spread])
 
     def restore(self, state: dict[str, Any]) -> None:
-        """See `Objective`."""
+        """See `Objective`. What began elsewhere, or is judged by another scale, is that of another objective."""
+        if not torch.equal(state["start"].cpu(), self._begun().cpu()):
+            raise TypeError("training began at another combination of hints")
         pool = [Answered(**part) for part in state["pool"]]
         done, answers, lost = state["done"], state["answers"], state["lost"]
         self.pool, self.done, self.answers, self.lost = pool, done, answers, lost
@@ -325,7 +338,7 @@ def train(
 
 
 def untrained(task: Task, recipe: HintedHyperparameters, start: Start, seed: int) -> HintedExplainer:
-    """Return an explainer that gives its start, with the word vectors of the task's model, which stay as they are."""
+    """Return an explainer that gives its start, with the word vectors of the task's model, where known, as they are."""
     count = len(recipe.hints.names)
     outputs = HintedExplainer.outputs(count, recipe.additive, recipe.separate)
     shape = shape_of(task, outputs, recipe.width, recipe.depth, recipe.heads, recipe.dropout)
@@ -334,6 +347,6 @@ def untrained(task: Task, recipe: HintedHyperparameters, start: Start, seed: int
         explainer = HintedExplainer(shape, len(task.class_names), start.gains, recipe.additive, recipe.separate)
     explainer = explainer.to(task.train.x.device)
     explainer.backbone.start_from(task)
-    if task.modality == "text":
+    if task.modality == "text" and embedding_of(task) is not None:
         explainer.backbone.embed.weight.requires_grad_(False)
     return explainer

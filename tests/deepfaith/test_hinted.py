@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from benchmark.core.errors import UsageError
+from benchmark.core.errors import BenchmarkError, UsageError
 from benchmark.core.types import METHODS, Budget, Split
 from benchmark.learning import fitting
 from benchmark.models.metering import Meter
@@ -125,6 +125,14 @@ def test_sizes_in_the_same_order_stay():
     assert torch.equal(found.argsort(1), size.argsort(1))
 
 
+def test_ties_in_the_order_stay_ties():
+    order, size = torch.tensor([[0.0, 0.0, 0.0, 1.0]]), torch.tensor([[3.0, 1.0, 2.0, 5.0]])
+    found = joined(order, size, order >= 0)
+    assert found[0, :3].unique().tolist() == [2.0]
+    assert found[0, 3] == pytest.approx(5.0, abs=1e-2)
+    assert len(joined(torch.zeros(1, 5), torch.zeros(1, 5), torch.ones(1, 5).bool()).unique()) == 1
+
+
 # Groups
 
 
@@ -202,6 +210,20 @@ def test_the_loss_equals_its_twin(ordering):
     constant = drops.copy()
     constant[..., :] = 0.5
     assert float(group_loss(kinds, torch.tensor(masses), torch.tensor(constant), ordering)) == 0, "nothing to learn"
+
+
+def test_an_answer_that_is_not_finite_says_nothing():
+    kinds = ("few", "front")
+    masses = torch.randn(4, 2, 6, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    drops = torch.rand(4, 2, 6, generator=torch.Generator().manual_seed(1))
+    spoilt = drops.clone()
+    spoilt[1, :, 2] = torch.nan
+    loss = group_loss(kinds, masses, spoilt)
+    others = torch.tensor([0, 2, 3])
+    assert float(loss.detach()) == pytest.approx(float(group_loss(kinds, masses[others], drops[others]).detach()))
+    loss.backward()
+    assert masses.grad.isfinite().all()
+    assert (masses.grad[1] == 0).all()
 
 
 # The start, and training
@@ -379,6 +401,45 @@ def test_a_single_training_row_is_refused():
     task, recipe = small("table")
     with pytest.raises(UsageError, match="needs 2 training inputs at least"):
         train(replace(task, train=Split(task.train.x[:1], task.train.y[:1])), recipe, 0)
+
+
+@pytest.mark.parametrize(("batch", "pool"), [(1, 8), (6, 8), (20, 8)])
+def test_a_step_has_as_many_inputs_as_it_says(batch, pool, monkeypatch):
+    task, recipe = small("table", batch=batch)
+    sizes = []
+    real = GroupObjective._batch
+
+    def watched(self, generator):
+        found = real(self, generator)
+        sizes.append(len(found.x))
+        return found
+
+    monkeypatch.setattr(GroupObjective, "_batch", watched)
+    train(task, replace(recipe, pool=pool), 0)
+    assert sizes == [batch] * 6
+
+
+def test_a_checkpoint_of_another_start_is_not_gone_on_from():
+    task, recipe = small("table")
+    held = fed(task, recipe)
+    judge = Judge(task, held.x, 0)
+    starts = [Start("a", "b", ([1.0, 0.0], [1.0, 1.0])), Start("a", "b", ([0.0, 1.0], [1.0, 1.0]))]
+    first, other = (
+        GroupObjective(untrained(task, recipe, start, 0), task, recipe, task.train.x, held, judge) for start in starts
+    )
+    first.restore(first.state())
+    with pytest.raises(TypeError, match="another combination"):
+        other.restore(first.state())
+
+
+def test_a_model_that_a_rule_cannot_take_is_told_the_way_out():
+    task, _ = small("image")
+    model = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.BatchNorm2d(4, affine=False), torch.nn.Flatten(),
+                                torch.nn.Linear(64, 3)).eval()  # fmt: skip
+    with pytest.raises(
+        BenchmarkError, match=r"lrp, a hint on images, cannot take .* use deepfaith_hinted\[rules=false\]"
+    ):
+        Hints(points=1, rules=True).of(replace(task, model=model), task.test.x[:2], torch.zeros(2).long())
 
 
 def test_settings_that_cannot_be():
