@@ -94,8 +94,8 @@ def _lowest(keys: Tensor, valid: Tensor, size: Tensor) -> Tensor:
 def group_loss(kinds: tuple[str, ...], masses: Tensor, drops: Tensor, ordering: float = 1.0) -> Tensor:
     """Return the weighted mean over groups of 1 - Pearson's r between masses and drops inside a group, in [0, 2].
 
-    Inputs whose drops in a group are all the same, or not all finite, say nothing there. In `ORDERS`, where a cut may or
-    may not have anything to decide, inputs weigh as much as their drops vary.
+    Inputs whose drops in a group are all the same, or not all finite, say nothing there. In `ORDERS`, where a cut may
+    have nothing to decide, inputs weigh as much as their drops vary.
 
     Args:
         kinds: of the groups.
