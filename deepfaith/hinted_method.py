@@ -15,13 +15,13 @@ from benchmark.core.store import EXPLAINERS, Made, Unusable
 from benchmark.core.types import METHODS, Attribute, Method, Modality, Task, TaskSpec, Told
 from benchmark.learning.encoder import Shape
 from benchmark.learning.fitting import Fitting
+from benchmark.learning.hints import Hints
 from benchmark.learning.sizes import HEADS
 from benchmark.modalities.building import explainer_path
 from benchmark.models.training import freeze
 from benchmark.models.weights import fill
 from benchmark.scoring.masked_model import MaskedModel
 from deepfaith.hinted.explainer import HintedExplainer
-from deepfaith.hinted.hints import Hints
 from deepfaith.hinted.hyperparameters import HintedHyperparameters
 from deepfaith.hinted.training import attribution_of, explained, prepared, train
 from deepfaith.method import plain_prior

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from benchmark.learning.fitting import Fitting
-from deepfaith.hinted.hints import Hints
+from benchmark.learning.hints import Hints
 
 
 @dataclass(frozen=True)

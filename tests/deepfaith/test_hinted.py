@@ -12,12 +12,12 @@ import torch
 from benchmark.core.errors import BenchmarkError, UsageError
 from benchmark.core.types import METHODS, Budget, Split
 from benchmark.learning import fitting
+from benchmark.learning.hints import Hints
 from benchmark.models.metering import Meter
 from benchmark.scoring.masked_model import MaskedModel
 from deepfaith.hinted import training
 from deepfaith.hinted.explainer import HintedExplainer
 from deepfaith.hinted.groups import ORDERS, WEIGHTS, Groups, group_loss, kinds_for
-from deepfaith.hinted.hints import Hints
 from deepfaith.hinted.isotonic import joined
 from deepfaith.hinted.training import GroupObjective, Judge, Start, explained, prepared, train, untrained
 from deepfaith.hinted_method import HintedDeepFaith, TrainedHinted

@@ -1,4 +1,4 @@
-"""Hints: untrained attributions of an input, of which a hinted explainer weighs each feature's own."""
+"""Hints: untrained attributions of an input by gradients, which an explainer may be given beside it."""
 
 from __future__ import annotations
 
