@@ -28,22 +28,23 @@ from deepfaith.method import plain_prior
 
 CHECKS, PATIENCE = 10, 6
 DEFAULTS: dict[Modality, dict[str, Any]] = {
-    "table": {"points": 3, "rules": False, "additive": True, "separate": False, "ordering": 0.1, "noise": 0.3,
-              "iterations": 1500, "batch": 128, "sets": 24, "width": 48, "depth": 2, "rate": 2e-3, "mix": 0.25,
-              "fresh": 128, "every": 1, "pool": 512, "validation": 128},
-    "text": {"points": 2, "rules": False, "additive": False, "separate": True, "ordering": 1.0, "noise": 0.3,
-             "iterations": 600, "batch": 48, "sets": 8, "width": 64, "depth": 2, "rate": 1e-3, "mix": 0.0,
+    "table": {"points": 3, "rules": False, "gains": True, "additive": True, "separate": False, "ordering": 0.1,
+              "noise": 0.3, "iterations": 1500, "batch": 128, "sets": 24, "width": 48, "depth": 2, "rate": 2e-3,
+              "mix": 0.25, "fresh": 128, "every": 1, "pool": 512, "validation": 128},
+    "text": {"points": 2, "rules": False, "gains": True, "additive": False, "separate": True, "ordering": 1.0,
+             "noise": 0.3, "iterations": 600, "batch": 48, "sets": 8, "width": 64, "depth": 2, "rate": 1e-3, "mix": 0.0,
              "fresh": 64, "every": 10, "pool": 2560, "validation": 64},
-    "image": {"points": 3, "rules": True, "additive": False, "separate": True, "ordering": 1.0, "noise": 1.0,
-              "iterations": 1500, "batch": 96, "sets": 8, "width": 64, "depth": 2, "rate": 1e-3, "mix": 0.0,
-              "fresh": 96, "every": 4, "pool": 1536, "validation": 48},
+    "image": {"points": 3, "rules": True, "gains": True, "additive": False, "separate": True, "ordering": 1.0,
+              "noise": 1.0, "iterations": 1500, "batch": 96, "sets": 8, "width": 64, "depth": 2, "rate": 1e-3,
+              "mix": 0.0, "fresh": 96, "every": 4, "pool": 1536, "validation": 48},
 }  # fmt: skip
 LARGE_IMAGE = {"iterations": 400, "batch": 16, "fresh": 16, "every": 8, "pool": 256, "validation": 12}
 """In place of these, on images of more than `LARGE` features, on which a forward costs far more."""
 LARGE = 2**10
+STARTS, LOSSES = ("best", "nothing"), ("groups", "mixed")
 TRAINED_IN = (
-    "additive", "separate", "ordering", "noise", "width", "depth", "batch", "sets", "mix", "fresh", "every", "pool",
-    "validation",
+    "gains", "additive", "separate", "ordering", "noise", "width", "depth", "batch", "sets", "mix", "fresh", "every",
+    "pool", "validation",
 )  # fmt: skip
 """Settings that the recipe has under the same name."""
 
@@ -61,10 +62,15 @@ class HintedDeepFaith(Method):
     Nothing is copied.
 
     Args:
-        points: places on the way from the removal baseline to the input, each a row forward and backward.
+        points: places on the way from the removal baseline to the input, each a row forward and backward; with 0, and
+            without rules, there are no hints.
         rules: whether LRP and DeepLIFT are hints too, on images.
+        gains: whether gains are learned; otherwise hints are weighed as at the start.
         additive: whether numbers that no hint is a factor of are added to the weighed hints.
         separate: whether order and size are two outputs, joined by isotonic regression; otherwise one is both.
+        start: `best` begins at the best untrained combination of hints, `nothing` with all gains 0.
+        loss: `groups` correlates inside groups of removal sets that are drawn as metrics draw them, `mixed` over as
+            many sets of all sizes, as `deepfaith` does.
         iterations: training steps; 0 gives the start.
         seconds: ends training in place of `iterations`.
         batch: inputs a step.
@@ -83,7 +89,7 @@ class HintedDeepFaith(Method):
     told: ClassVar[Told] = Told(
         training_rows=True,
         prediction="class and margin",
-        gradients=True,
+        gradients="unless points=0 and rules=false",
         layers="in texts, word vectors; in images what all layers take and give, and their weights",
         optimises="correlation over removal sets as of FC, FE, INF, DEL and INS; all ten choose start and weights",
     )
@@ -97,10 +103,13 @@ class HintedDeepFaith(Method):
         },
     )
     only_predicted: ClassVar[bool] = True
-    points: int | None = bounded(None, low=1)
+    points: int | None = bounded(None, low=0)
     rules: bool | None = None
+    gains: bool | None = None
     additive: bool | None = None
     separate: bool | None = None
+    start: str = bounded("best", among=STARTS)
+    loss: str = bounded("groups", among=LOSSES)
     iterations: int | None = bounded(None, low=0)
     seconds: float | None = bounded(None, above=0)
     batch: int | None = bounded(None, low=1)
@@ -126,14 +135,27 @@ class HintedDeepFaith(Method):
         return with_defaults(self, defaults_for(task))
 
     def recipe(self, task: Task | TaskSpec) -> HintedHyperparameters:
-        """Return every setting of the training on a task, its defaults filled in."""
+        """Return every setting of the training on a task, its defaults filled in.
+
+        Raises:
+            UsageError: nothing can be learned.
+        """
         settings = defaults_for(task) | parameters(self.resolved(task))
+        has_hints = settings["points"] > 0 or settings["rules"]
+        if not settings["additive"] and not (settings["gains"] and has_hints):
+            raise UsageError(
+                "deepfaith_hinted has nothing to learn: expected additive=true, or gains=true with points=1 or more "
+                f"(or rules=true); got additive=false, gains={str(settings['gains']).lower()}, "
+                f"points={settings['points']}"
+            )
         return HintedHyperparameters(
             hints=Hints(settings["points"], settings["rules"]),
             fitting=Fitting(
                 settings["iterations"], settings["rate"], checks=CHECKS, patience=PATIENCE, seconds=self.seconds,
                 from_start=True,
             ),
+            start=self.start,
+            loss=self.loss,
             heads=HEADS,
             dropout=0.0,
             **{name: settings[name] for name in TRAINED_IN},
@@ -170,7 +192,9 @@ class HintedDeepFaith(Method):
             except (KeyError, TypeError) as error:
                 raise Unusable(f"holds no explainer of this version ({type(error).__name__}: {error})") from error
             with seeded(0):  # weights that are replaced, but drawing them moves the global generator
-                explainer = HintedExplainer(shape, len(task.class_names), starts, recipe.additive, recipe.separate)
+                explainer = HintedExplainer(
+                    shape, len(task.class_names), starts, recipe.gains, recipe.additive, recipe.separate
+                )
             fill(explainer, state)
             freeze(explainer)
             return explainer

@@ -211,14 +211,18 @@ def report_command(arguments: argparse.Namespace) -> int:
 
     if arguments.page.suffix != ".html":
         raise UsageError(f"--page expects a file that ends in .html, got {str(arguments.page)!r}")
-    labels = {name: MethodChoice("deepfaith", tuple(sorted(given.items()))).label for name, given in VARIANTS.items()}
-    variants = {label for label in labels.values() if label != "deepfaith"}
+    labels = {
+        method: {name: MethodChoice(method, tuple(sorted(given.items()))).label for name, given in variants.items()}
+        for method, variants in VARIANTS.items()
+    }
+    variants = {label for method, of in labels.items() for label in of.values() if label != method}
     records, made = ranked(arguments, arguments.partial, without=variants)  # these have tables of their own
     others = []
     if arguments.beside:
         board, theirs = board_of([ranking.board for ranking in made], arguments.beside)
         others = [only_theirs(board, *theirs)]
-    text = page(made, RecordStore(arguments.out).examples, overalls(made), ablations(records, labels), others)
+    ablated = [one for of in labels.values() for one in ablations(records, of)]
+    text = page(made, RecordStore(arguments.out).examples, overalls(made), ablated, others)
     if not arguments.page.parent.is_dir():
         raise UsageError(
             f"cannot write --page {str(arguments.page)!r}: there is no such folder; make it, or name another"

@@ -54,14 +54,13 @@ class Hints:
     def candidates(self) -> dict[str, list[float]]:
         """Return combinations of hints that an explainer may start at, as factors by name."""
         points, count = self.points, len(self.names)
-        way = [1.0] * points + [0.0] * (count - points)
-        found = {"integrated gradients": way}
+        found = {"integrated gradients": [1.0] * points + [0.0] * (count - points)} if points else {}
         for at, name in enumerate(self.names):
-            if count > 1:
+            if count > 1 or not points:
                 found[name] = [float(at == other) for other in range(count)]
         if self.rules:
             found["mean"] = [1.0] * count
-        return found
+        return found or {"nothing": []}
 
     def of(self, task: Task, x: Tensor, target: Tensor) -> Tensor:
         """Return the hints (B, G, names) of inputs x (B, ...) and targets (B,), 0 at padding.
@@ -86,11 +85,15 @@ class Hints:
 
     def _rule(self) -> list[tuple[float, float]]:
         """Return places on the way, in (0, 1), and their weights, which sum to 1."""
+        if not self.points:
+            return []
         places, weights = np.polynomial.legendre.leggauss(self.points)
         return list(zip(((places + 1) / 2).tolist(), (weights / 2).tolist(), strict=True))
 
     def _gradients(self, task: Task, x: Tensor, target: Tensor) -> Tensor:
         """Return the hints (b, G, points) of some inputs by their gradients."""
+        if not self.points:
+            return x.new_zeros(len(x), task.n_features, 0, dtype=torch.float32)
         inputs = continuous(task, x)
         way = inputs.x.detach() - inputs.base
         found = []

@@ -11,16 +11,21 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from benchmark.core.types import Budget, Task
+from benchmark.core.types import Budget, Modality, Task
 from benchmark.statistics.correlation import is_constant, pearson
+from deepfaith.drawing import Drawing
 
 SIZES = ("few", "one", "half")
 """Groups whose masses are of sizes: as many features as FC removes, one step of FE and MC, and half of them as INF."""
 ORDERS = ("front", "back")
 """Groups whose masses are of orders: cuts of orders near the explainer's, from their most relevant feature on, as DEL,
 POS, RP and IROF remove, and from their least relevant one on, as NEG and INS."""
-WEIGHTS = {"few": 0.5, "one": 0.25, "half": 0.25, "front": 0.5, "back": 0.5}
+MIXED = "mixed"
+"""The one group of `deepfaith`: sets of all sizes, drawn as it draws them."""
+WEIGHTS = {"few": 0.5, "one": 0.25, "half": 0.25, "front": 0.5, "back": 0.5, MIXED: 1.0}
 """Of groups; those of `ORDERS` count so many times `ordering`."""
+MIXED_SHARES: dict[Modality, tuple[float, float]] = {"table": (0.3, 0.3), "text": (0.02, 0.5), "image": (0.02, 0.5)}
+"""The least and the largest share of features that a mixed set removes."""
 
 
 def kinds_for(budget: Budget, features: int) -> tuple[str, ...]:
@@ -35,7 +40,7 @@ class Groups:
     """How removal sets are drawn.
 
     Args:
-        kinds: of groups, see `kinds_for`.
+        kinds: of groups, see `kinds_for`; or `MIXED` alone.
         sets: k, of each group.
         noise: orders near the explainer's are its scores with normal noise of up to this many root mean squares.
     """
@@ -55,6 +60,9 @@ class Groups:
         """
         valid = task.removal.valid(x)
         count = valid.sum(1).view(-1, 1, 1)
+        if self.kinds == (MIXED,):
+            low, high = MIXED_SHARES[task.modality]
+            return Drawing(self.sets, low, high, mix=0.0, hide=0.0).removals(task, x, generator).masks.unsqueeze(1)
         return torch.stack([self._group(kind, task.budget, valid, count, order, generator) for kind in self.kinds], 1)
 
     def _group(

@@ -16,7 +16,9 @@ class HintedHyperparameters:
     Args:
         hints: what is weighed.
         fitting: the training loop.
-        additive, separate: see `HintedExplainer`.
+        gains, additive, separate: see `HintedExplainer`.
+        start: `best`, or `nothing` where all gains begin at 0.
+        loss: over `groups`, or over as many sets of `mixed` sizes in one correlation.
         width, depth, heads, dropout: of the encoder.
         batch: inputs a step.
         sets: removal sets of each group and input.
@@ -32,8 +34,11 @@ class HintedHyperparameters:
 
     hints: Hints
     fitting: Fitting
+    gains: bool
     additive: bool
     separate: bool
+    start: str
+    loss: str
     width: int
     depth: int
     heads: int

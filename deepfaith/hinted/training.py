@@ -23,7 +23,7 @@ from benchmark.scoring.metrics import METRICS, TEN
 from deepfaith.drawing import Drawing, Drawn
 from deepfaith.explainer import margins
 from deepfaith.hinted.explainer import HintedExplainer
-from deepfaith.hinted.groups import ORDERS, Groups, group_loss, kinds_for
+from deepfaith.hinted.groups import MIXED, ORDERS, Groups, group_loss, kinds_for
 from deepfaith.hinted.hyperparameters import HintedHyperparameters
 from deepfaith.hinted.isotonic import joined
 
@@ -38,6 +38,7 @@ ORDERED = tuple(name for name in TEN if METRICS[name].family in ("deletion", "in
 SIGNS = torch.tensor([1.0 if METRICS[name].higher_is_better else -1.0 for name in TEN], dtype=torch.float64)
 LEAST_SPREAD = 1e-4
 """Below this the candidates' scores in a metric differ by rounding, or by as little as if they did."""
+NOTHING = "nothing"
 LARGEST_LEAD = 3.0
 """Standard deviations of the candidates by which an attribution may be better in one metric, as far as that counts."""
 
@@ -140,6 +141,8 @@ def best_start(judge: Judge, held: Answered, recipe: HintedHyperparameters, vali
     size = order
     if recipe.separate:
         size = int(judge.value(judge.scores([joined(maps[order], one, valid) for one in maps])).argmax())
+    if recipe.start == NOTHING:
+        return Start(NOTHING, NOTHING, ([0.0] * len(recipe.hints.names),) * 2)
     return Start(names[order], names[size], (candidates[names[order]], candidates[names[size]]))
 
 
@@ -164,9 +167,12 @@ class GroupObjective:
         self.explainer, self.task, self.recipe, self.inputs = explainer, task, recipe, inputs
         self.held, self.judge = held, judge
         self.masked_model = MaskedModel(task)
-        self.groups = Groups(kinds_for(task.budget, task.n_features), recipe.sets, recipe.noise)
+        kinds = kinds_for(task.budget, task.n_features)
+        self.groups = Groups(kinds, recipe.sets, recipe.noise)
+        if recipe.loss == MIXED:
+            self.groups = Groups((MIXED,), recipe.sets * len(kinds), recipe.noise)
         self.mixing = Drawing(subsets=1, low=1.0, high=1.0, mix=recipe.mix, hide=0.0)
-        of_sets = len(self.groups.kinds) * recipe.sets
+        of_sets = len(self.groups.kinds) * self.groups.sets
         row_bytes = inputs[:1].nbytes + (of_sets + 4 * len(recipe.hints.names)) * task.n_features
         self.room = max(recipe.fresh, recipe.batch, min(recipe.pool, POOL_BYTES // row_bytes))
         self.pool: list[Answered] = []
@@ -340,11 +346,13 @@ def train(
 def untrained(task: Task, recipe: HintedHyperparameters, start: Start, seed: int) -> HintedExplainer:
     """Return an explainer that gives its start, with the word vectors of the task's model, where known, as they are."""
     count = len(recipe.hints.names)
-    outputs = HintedExplainer.outputs(count, recipe.additive, recipe.separate)
+    outputs = HintedExplainer.outputs(count, recipe.gains, recipe.additive, recipe.separate)
     shape = shape_of(task, outputs, recipe.width, recipe.depth, recipe.heads, recipe.dropout)
     shape = replace(shape, given=count, coarse=shape.patch > COARSE_FROM)
     with seeded(seed):
-        explainer = HintedExplainer(shape, len(task.class_names), start.gains, recipe.additive, recipe.separate)
+        explainer = HintedExplainer(
+            shape, len(task.class_names), start.gains, recipe.gains, recipe.additive, recipe.separate
+        )
     explainer = explainer.to(task.train.x.device)
     explainer.backbone.start_from(task)
     if task.modality == "text" and embedding_of(task) is not None:

@@ -12,7 +12,9 @@ from benchmark.cli.parser import main
 from benchmark.core.parameters import configure
 from benchmark.core.types import METHODS
 from deepfaith.ablations import VARIANTS
+from deepfaith.hinted_method import HintedDeepFaith
 from deepfaith.method import DeepFaith
+from tests import toys
 
 SOME = "full,local correlation only,unit form"
 
@@ -52,8 +54,9 @@ def test_methods_of_the_users_are_no_rivals(ablated, capsys):
 
 
 def test_every_variant_differs_from_the_full_method():
-    recipes = {name: configure(DeepFaith, name, given).recipe("table").plain() for name, given in VARIANTS.items()}
-    assert len({json.dumps(recipe) for recipe in recipes.values()}) == len(VARIANTS) >= 9
+    variants = VARIANTS["deepfaith"]
+    recipes = {name: configure(DeepFaith, name, given).recipe("table").plain() for name, given in variants.items()}
+    assert len({json.dumps(recipe) for recipe in recipes.values()}) == len(variants) >= 9
     full = recipes["full"]
     changed = {name: {key for key in full if recipe[key] != full[key]} for name, recipe in recipes.items()}
     assert changed["full"] == set()
@@ -62,6 +65,21 @@ def test_every_variant_differs_from_the_full_method():
     assert changed["filter only"] == {"similarity"}
     assert changed["unit form"] == {"form"}
     assert changed["no input mixing"] == {"drawing"}
+
+
+@pytest.mark.parametrize(("modality", "as_full"), [("table", {"one output"}), ("text", {"gains alone", "two outputs"}),
+                                                   ("image", {"gains alone", "two outputs"})])  # fmt: skip
+def test_variants_of_the_hinted_method(modality, as_full):
+    task, variants = toys.TASKS[modality](), VARIANTS["deepfaith_hinted"]
+    recipes = {name: configure(HintedDeepFaith, name, of).recipe(task).plain() for name, of in variants.items()}
+    assert {name for name, recipe in recipes.items() if recipe == recipes["full"]} == {"full"} | as_full
+    assert len({json.dumps(recipe) for recipe in recipes.values()}) == len(variants) - len(as_full)
+    full = recipes["full"]
+    changed = {name: {key for key in full if recipe[key] != full[key]} for name, recipe in recipes.items()}
+    assert changed["start alone"] == {"fitting"}
+    assert changed["no start"] == {"start"}
+    assert "loss" in changed["mixed sizes"]
+    assert {"gains"} <= changed["no gains"] <= {"gains", "additive"}
 
 
 @pytest.mark.slow
@@ -94,6 +112,8 @@ def test_optimality(tmp_path, capsys):
     ("words", "code", "message"),
     [
         (["ablate", "--task", "nap_mlp", "--variants", "full,none"], 2, "unknown variant 'none'; known: full"),
+        (["ablate", "--task", "nap_mlp", "--of", "lime"], 2, "unknown method with variants 'lime'; known: deepfaith"),
+        (["ablate", "--task", "nap_mlp", "--of", "deepfaith*"], 2, "expected one method, got 'deepfaith*', which is 2"),
         (["ablate", "--task", "nap_mlp", "--variants", "full,!f*"], 2, "'full,!f*' leaves no variant"),
         (["ablate", "--task", "nap_mlp,wcd_mlp"], 2, "expected one task, got 'nap_mlp,wcd_mlp', which is 2"),
         (["optimality", "--task", "!all"], 2, "'!all' leaves no task"),

@@ -372,7 +372,7 @@ def test_large_images_have_gains_by_the_patch():
     start = Start("both", "both", ([1.0, 1.0], [1.0, 1.0]))
     fine = untrained(task, recipe, start, 0)
     shape = replace(fine.backbone.shape, patch=3, coarse=True)
-    coarse = HintedExplainer(shape, 3, start.gains, False, recipe.separate)
+    coarse = HintedExplainer(shape, 3, start.gains, True, False, recipe.separate)
     torch.nn.init.normal_(coarse.backbone.head.weight)
     hints = torch.ones(2, 36, 2)
     order, _ = coarse(task.test.x[:2], torch.tensor([0, 1]), torch.ones(2), hints)
@@ -450,3 +450,64 @@ def test_settings_that_cannot_be():
     assert HintedDeepFaith(rules=True).unsupported(toys.TASKS["image"]()) is None
     assert [type(one).__name__ for one in HintedDeepFaith().learns_from("image")] == ["LRP", "DeepLift"]
     assert HintedDeepFaith().learns_from("table") == []
+
+
+# Parts that can be left out
+
+
+def trained_with(modality, **settings):
+    task, recipe = small(modality, **settings)
+    recipe = replace(recipe, fitting=replace(recipe.fitting, from_start=False))
+    explainer, report = train(task, recipe, 0)
+    given, _ = prepared(task, recipe, task.test.x, MaskedModel(task))
+    return explainer, report, given
+
+
+@pytest.mark.parametrize("modality", ["table", "image"])
+def test_without_hints_the_input_alone_is_explained(modality):
+    explainer, report, given = trained_with(modality, points=0, gains=False, additive=True)
+    assert report["hints"] == []
+    assert given.hints.shape[-1] == explainer.backbone.shape.given == 0
+    assert max(part.abs().max() for part in explainer(*given.inputs)) > 0
+
+
+def test_gains_that_are_not_learned_stay_at_the_start():
+    explainer, _, given = trained_with("table", gains=False, additive=True)
+    order, _ = explainer(*given.inputs)
+    explainer.backbone.head.weight.data.zero_()
+    explainer.backbone.head.bias.data.zero_()
+    start, _ = explainer(*given.inputs)
+    torch.testing.assert_close(start, (explainer.starts[0] * given.hints).sum(-1))
+    assert not torch.equal(order, start)
+
+
+def test_a_start_at_nothing():
+    task, recipe = small("table", start="nothing", iterations=0)
+    explainer, report = train(task, recipe, 0)
+    assert not explainer.starts.any()
+    assert report["start"] == {"order": "nothing", "size": "nothing"}
+
+
+@pytest.mark.parametrize("modality", ["table", "image"])
+def test_mixed_sizes_are_as_many_sets_in_one_group(modality, monkeypatch):
+    task, recipe = small(modality, loss="mixed", separate=False)
+    shapes, drawing = [], GroupObjective._ask
+
+    def watched(self, x, generator):
+        answered = drawing(self, x, generator)
+        shapes.append(answered.masks.shape[1:3])
+        sizes.update(answered.masks.sum(-1).flatten().tolist())
+        return answered
+
+    sizes = set()
+    monkeypatch.setattr(GroupObjective, "_ask", watched)
+    train(task, recipe, 0)
+    assert set(shapes) == {(1, recipe.sets * len(kinds_for(task.budget, task.n_features)))}
+    assert len(sizes) > 2
+
+
+def test_nothing_to_learn_is_refused():
+    task, _ = small("table")
+    for settings in ({"points": 0}, {"gains": False}):
+        with pytest.raises(UsageError, match=r"nothing to learn: expected additive=true, .* got additive=false"):
+            HintedDeepFaith(additive=False, **settings).recipe(task)

@@ -43,6 +43,7 @@ def add_studies(verb: Verb) -> None:
     """Add the commands to the parser."""
     ablate = verb("ablate", ablate_command, "Leave out parts of DeepFaith, one at a time, and rank what is left.")
     ablate.add_argument("--task", required=True)
+    ablate.add_argument("--of", default="deepfaith", metavar="METHOD", help="deepfaith (default) or deepfaith_hinted")
     ablate.add_argument("--variants", default="all", help="names separated by commas (default: all)")
     ablate.add_argument("--seeds", type=positive, default=3, metavar="N", help="training seeds (default: 3)")
     ablate.add_argument("--limit", type=positive, metavar="N", help="only the first N test samples")
@@ -90,8 +91,12 @@ def ablate_command(arguments: argparse.Namespace) -> int:
         from leaderboards.figures import ablation_figure, save
 
     task = TASKS.one(arguments.task)
-    chosen = select_labels(arguments.variants, VARIANTS, "variant", "")
-    variants = {name: MethodChoice("deepfaith", tuple(sorted(VARIANTS[name].items()))) for name in chosen}
+    of = select_labels(arguments.of, VARIANTS, "method with variants", "")
+    if len(of) > 1:
+        raise UsageError(f"expected one method, got {arguments.of!r}, which is {len(of)}")
+    settings_by_name = VARIANTS[of[0]]
+    chosen = select_labels(arguments.variants, settings_by_name, "variant", "")
+    variants = {name: MethodChoice(of[0], tuple(sorted(settings_by_name[name].items()))) for name in chosen}
     store = RecordStore(arguments.out).open()
     settings = settings_of(arguments, store.root)
     rivals = [choice for choice in parse_methods("all") if _is_rival(choice)]
@@ -112,7 +117,8 @@ def ablate_command(arguments: argparse.Namespace) -> int:
     if not labels:
         raise BenchmarkError(f"no variant is left: {failures}")
     result = ablation([record for record in records if record.label not in failed], labels)
-    stem = arguments.out / "ablation" / f"{result.board.source}-{result.board.task}"
+    ending = "" if of[0] == "deepfaith" else f"-{of[0]}"
+    stem = arguments.out / "ablation" / f"{result.board.source}-{result.board.task}{ending}"
     stem.parent.mkdir(parents=True, exist_ok=True)
     for form in ("md", "csv"):
         stem.with_name(f"{stem.name}.{form}").write_text(render(result, form) + "\n", encoding="utf-8")
