@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from benchmark.learning.beside import Lead
 from benchmark.learning.encoder import SPREAD, Backbone, Shape
-from deepfaith.explainer import LARGEST_MARGIN
 
 
 class HintedExplainer(nn.Module):
@@ -34,7 +34,7 @@ class HintedExplainer(nn.Module):
         nn.init.zeros_(self.backbone.head.weight)
         nn.init.zeros_(self.backbone.head.bias)
         self.label = nn.Parameter(SPREAD * torch.randn(classes, shape.width))
-        self.lead = nn.Sequential(nn.Linear(1, shape.width), nn.GELU(), nn.Linear(shape.width, shape.width))
+        self.lead = Lead(shape.width)
         self.starts: Tensor
         self.register_buffer("starts", torch.tensor(starts if separate else starts[:1]))
 
@@ -52,8 +52,7 @@ class HintedExplainer(nn.Module):
             margin: by how much their logits lead, (B,).
             hints: see `Hints.of`, (B, G, J).
         """
-        lead = margin.clamp(-LARGEST_MARGIN, LARGEST_MARGIN).unsqueeze(1) / LARGEST_MARGIN
-        extra = (self.label[target] + self.lead(lead)).unsqueeze(1)
+        extra = (self.label[target] + self.lead(margin)).unsqueeze(1)
         learned = self.backbone(x, extra, given=hints)
         learned = learned.unflatten(-1, (len(self.starts), -1))  # (B, G, 1 or 2, J or J + 1)
         count = hints.shape[-1]
