@@ -17,11 +17,12 @@ from benchmark.core.parameters import configured
 from benchmark.core.seeding import seed_for
 from benchmark.core.store import key_of
 from benchmark.core.types import METHODS, Budget, Method, Modality, Removal, Split, Task
+from benchmark.modalities.building import origin_of
 from benchmark.modalities.removal import ColumnRemoval, PixelRemoval
 from benchmark.models.batching import Batching
 from deepfaith.fitted import Fitted
 from deepfaith.hyperparameters import Hyperparameters
-from deepfaith.method import DeepFaith, explanations_path, plain_prior, priors_for
+from deepfaith.method import DeepFaith, explanations_path, priors_for
 from deepfaith.supervision import Prior, PriorPath
 from deepfaith.training import train
 
@@ -100,7 +101,7 @@ def _choose(known: list[Prior], names: Sequence[str] | None, task: Task) -> list
 
 def _paths(folder: Path, task: Task, recipe: Hyperparameters, priors: list[Prior], seed: int) -> tuple[Path, PriorPath]:
     """Return where the checkpoint and the explanations are: bound to what they are made from, as in the cache."""
-    copied = [plain_prior(name, prior, task) for name, prior in priors]
+    copied = [origin_of(name, prior, task) for name, prior in priors]
     made_from = source_digest("deepfaith.training"), training_digest(task), recipe.plain(), copied, seed
 
     def prior_path(name: str, prior: Method) -> Path:

@@ -5,14 +5,13 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from benchmark.learning.beside import Lead
 from benchmark.learning.encoder import SPREAD, Backbone, Shape
 
 OUTPUTS = 2
 """What the explainer needs of each feature: how it differs from the others, and its share of their level."""
 LEVEL = 0.5
 """Where the mean attribution starts: the more is removed the lower a probability falls."""
-LARGEST_MARGIN = 8.0
-"""Logit margins are cut here: beyond it a probability no longer moves."""
 
 
 class Explainer(nn.Module):
@@ -37,7 +36,7 @@ class Explainer(nn.Module):
         if conditioning != "nothing":
             self.label = nn.Parameter(SPREAD * torch.randn(classes, shape.width))
         if conditioning == "margin":
-            self.lead = nn.Sequential(nn.Linear(1, shape.width), nn.GELU(), nn.Linear(shape.width, shape.width))
+            self.lead = Lead(shape.width)
 
     def forward(self, x: Tensor, target: Tensor | None = None, margin: Tensor | None = None) -> Tensor:
         """Return attributions (B, G).
@@ -53,18 +52,10 @@ class Explainer(nn.Module):
             extra = self.label[target].unsqueeze(1)
         if self.conditioning == "margin":
             assert margin is not None, "an explainer that is conditioned on the margin needs it"
-            lead = margin.clamp(-LARGEST_MARGIN, LARGEST_MARGIN).unsqueeze(1) / LARGEST_MARGIN
-            extra = extra + self.lead(lead).unsqueeze(1)
+            extra = extra + self.lead(margin).unsqueeze(1)
         differences, levels = self.backbone(x, extra).unbind(-1)
         valid = self.backbone.valid(x)
         count = valid.sum(1, keepdim=True).clamp(min=1)
         scores = differences + ((levels - differences) * valid).sum(1, keepdim=True) / count
         scores = scores.masked_fill(~valid, 0.0)
         return scores.sigmoid() if self.form == "unit" else scores
-
-
-def margins(logits: Tensor, target: Tensor) -> Tensor:
-    """Return by how much the target's logit leads the best of the others, (B,), for logits (B, C)."""
-    of_target = logits.gather(1, target.unsqueeze(1)).squeeze(1)
-    best_other = logits.scatter(1, target.unsqueeze(1), -float("inf")).amax(1)
-    return of_target - best_other

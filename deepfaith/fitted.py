@@ -13,10 +13,11 @@ from benchmark.core.errors import DataError, UsageError
 from benchmark.core.files import write_atomically
 from benchmark.core.seeding import seeded
 from benchmark.core.store import Made, Unusable, sealed, unseal
+from benchmark.learning.beside import margins
 from benchmark.learning.encoder import Shape
 from benchmark.models.training import freeze
 from benchmark.models.weights import fill
-from deepfaith.explainer import Explainer, margins
+from deepfaith.explainer import Explainer
 
 TOKENS = 2**15
 """Tokens that pass the explainer together."""

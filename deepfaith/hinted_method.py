@@ -15,28 +15,27 @@ from benchmark.core.store import EXPLAINERS, Made, Unusable
 from benchmark.core.types import METHODS, Attribute, Method, Modality, Task, TaskSpec, Told
 from benchmark.learning.encoder import Shape
 from benchmark.learning.fitting import Fitting
-from benchmark.learning.hints import Hints
+from benchmark.learning.hints import USUAL, Hints
 from benchmark.learning.sizes import HEADS
-from benchmark.modalities.building import explainer_path
+from benchmark.modalities.building import explainer_path, origin_of
 from benchmark.models.training import freeze
 from benchmark.models.weights import fill
 from benchmark.scoring.masked_model import MaskedModel
 from deepfaith.hinted.explainer import HintedExplainer
 from deepfaith.hinted.hyperparameters import HintedHyperparameters
 from deepfaith.hinted.training import attribution_of, explained, prepared, train
-from deepfaith.method import plain_prior
 
 CHECKS, PATIENCE = 10, 6
 DEFAULTS: dict[Modality, dict[str, Any]] = {
-    "table": {"points": 3, "rules": False, "gains": True, "additive": True, "separate": False, "ordering": 0.1,
-              "noise": 0.3, "iterations": 1500, "batch": 128, "sets": 24, "width": 48, "depth": 2, "rate": 2e-3,
-              "mix": 0.25, "fresh": 128, "every": 1, "pool": 512, "validation": 128},
-    "text": {"points": 2, "rules": False, "gains": True, "additive": False, "separate": True, "ordering": 1.0,
-             "noise": 0.3, "iterations": 600, "batch": 48, "sets": 8, "width": 64, "depth": 2, "rate": 1e-3, "mix": 0.0,
+    "table": {"gains": True, "additive": True, "separate": False, "ordering": 0.1, "noise": 0.3,
+              "iterations": 1500, "batch": 128, "sets": 24, "width": 48, "depth": 2, "rate": 2e-3, "mix": 0.25,
+              "fresh": 128, "every": 1, "pool": 512, "validation": 128},
+    "text": {"gains": True, "additive": False, "separate": True, "ordering": 1.0, "noise": 0.3,
+             "iterations": 600, "batch": 48, "sets": 8, "width": 64, "depth": 2, "rate": 1e-3, "mix": 0.0,
              "fresh": 64, "every": 10, "pool": 2560, "validation": 64},
-    "image": {"points": 3, "rules": True, "gains": True, "additive": False, "separate": True, "ordering": 1.0,
-              "noise": 1.0, "iterations": 1500, "batch": 96, "sets": 8, "width": 64, "depth": 2, "rate": 1e-3,
-              "mix": 0.0, "fresh": 96, "every": 4, "pool": 1536, "validation": 48},
+    "image": {"gains": True, "additive": False, "separate": True, "ordering": 1.0, "noise": 1.0,
+              "iterations": 1500, "batch": 96, "sets": 8, "width": 64, "depth": 2, "rate": 1e-3, "mix": 0.0,
+              "fresh": 96, "every": 4, "pool": 1536, "validation": 48},
 }  # fmt: skip
 LARGE_IMAGE = {"iterations": 400, "batch": 16, "fresh": 16, "every": 8, "pool": 256, "validation": 12}
 """In place of these, on images of more than `LARGE` features, on which a forward costs far more."""
@@ -163,7 +162,7 @@ class HintedDeepFaith(Method):
 
     def learns_from(self, modality: Modality) -> list[Method]:
         """Return the methods whose attributions are hints."""
-        rules = DEFAULTS[modality]["rules"] if self.rules is None else self.rules
+        rules = USUAL[modality].rules if self.rules is None else self.rules
         return list(Hints(1, rules).methods().values())
 
     def prepare(self, task: Task, seed: int) -> Attribute:
@@ -174,7 +173,7 @@ class HintedDeepFaith(Method):
             NoGradientError: no gradient passes the model.
         """
         recipe = self.recipe(task)
-        rules = [plain_prior(name, rule, task) for name, rule in recipe.hints.methods().items()]
+        rules = [origin_of(name, rule, task) for name, rule in recipe.hints.methods().items()]
         path = explainer_path("deepfaith_hinted", "deepfaith.hinted.training", task, recipe.plain(), rules, seed)
 
         def make() -> Made:
@@ -206,7 +205,7 @@ class HintedDeepFaith(Method):
 def defaults_for(task: Task | TaskSpec) -> dict[str, Any]:
     """Return every setting that is left to the task."""
     large = task.modality == "image" and task.n_features > LARGE
-    return DEFAULTS[task.modality] | (LARGE_IMAGE if large else {})
+    return parameters(USUAL[task.modality]) | DEFAULTS[task.modality] | (LARGE_IMAGE if large else {})
 
 
 @dataclass(frozen=True, eq=False)

@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any, ClassVar, Self
 
 from benchmark.core.errors import UsageError
-from benchmark.core.identity import method_identity, source_digest, training_digest
+from benchmark.core.identity import source_digest, training_digest
 from benchmark.core.parameters import Space, bounded, configure, parameters, with_defaults
 from benchmark.core.store import EXPLAINERS, EXPLANATIONS, Made, key_of
 from benchmark.core.types import METHODS, Attribute, Method, Modality, Task, TaskSpec, Told
 from benchmark.learning.fitting import Fitting
 from benchmark.learning.sizes import HEADS, SIZES
-from benchmark.modalities.building import explainer_path
+from benchmark.modalities.building import explainer_path, origin_of
 from benchmark.running.presets import PRESETS
 from deepfaith.drawing import Drawing
 from deepfaith.fitted import Fitted, fitted
@@ -161,7 +161,7 @@ class DeepFaith(Method):
 
 def stored_path(task: Task, recipe: Hyperparameters, priors: list[Prior], seed: int) -> Path:
     """Return where the explainer of a task, recipe and seed is, or will be."""
-    copied = [plain_prior(name, prior, task) for name, prior in priors]
+    copied = [origin_of(name, prior, task) for name, prior in priors]
     return explainer_path("deepfaith", "deepfaith.training", task, recipe.plain(), copied, seed)
 
 
@@ -169,12 +169,7 @@ def explanations_path(task: Task, recipe: Hyperparameters, seed: int, name: str,
     """Return where a prior method's explanations of a task's training inputs are, or will be; recipes may share it."""
     rows = source_digest("deepfaith.supervision"), training_digest(task), recipe.rows, recipe.held_out, seed
     folder = f"{task.name}-{key_of(*rows)}"
-    return EXPLANATIONS.path(f"{folder}/{name}", plain_prior(name, prior, task))
-
-
-def plain_prior(name: str, prior: Method, task: Task) -> tuple[str, dict[str, Any], dict[str, str]]:
-    """Return what the explanations of a prior method on a task follow from: all its parameters, and its code."""
-    return name, parameters(prior.resolved(task)), method_identity(prior, task.modality, METHODS.entry(name).module)
+    return EXPLANATIONS.path(f"{folder}/{name}", origin_of(name, prior, task))
 
 
 def priors_for(modality: Modality, preset: str = "standard") -> list[Prior]:

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from benchmark.core.seeding import seed_for, seeded
 from benchmark.core.types import Split, Task
+from benchmark.learning.beside import margins
 from benchmark.learning.encoder import shape_of
 from benchmark.learning.fitting import fit, iterations
 from benchmark.models.metering import Meter
@@ -20,7 +21,7 @@ from benchmark.scoring.evaluator import Evaluator
 from benchmark.scoring.masked_model import MaskedModel
 from benchmark.scoring.metrics import TEN
 from deepfaith.drawing import Drawn
-from deepfaith.explainer import OUTPUTS, Explainer, margins
+from deepfaith.explainer import OUTPUTS, Explainer
 from deepfaith.hyperparameters import Hyperparameters
 from deepfaith.losses import local_correlation, pattern_consistency
 from deepfaith.schedule import DECAYS, Schedule

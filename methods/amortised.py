@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from benchmark.core.seeding import seeded
 from benchmark.core.store import EXPLAINERS, Made
 from benchmark.core.types import Task
+from benchmark.learning.beside import Lead
 from benchmark.learning.encoder import SPREAD, Backbone, Shape, shape_of
 from benchmark.learning.fitting import Fitting, fit, iterations
 from benchmark.learning.objective import StatelessObjective
@@ -198,20 +199,28 @@ class Labelled(nn.Module):
         task: what is explained; the encoder begins with its model's word vectors.
         outputs: numbers for each feature.
         classes: how many classes the encoder is told apart by, 0 for none.
+        hints: J, where the encoder is also given hints and the margin of the class, 0 otherwise.
     """
 
-    def __init__(self, task: Task, outputs: int, classes: int = 0) -> None:
+    def __init__(self, task: Task, outputs: int, classes: int = 0, hints: int = 0) -> None:
         super().__init__()
-        self.backbone = Backbone(encoder_shape(task, outputs))
+        self.backbone = Backbone(replace(encoder_shape(task, outputs), given=hints))
         self.backbone.start_from(task)
         self.label = nn.Parameter(SPREAD * torch.randn(classes, self.backbone.shape.width)) if classes else None
+        self.lead = Lead(self.backbone.shape.width) if hints else None
 
-    def forward(self, x: Tensor, target: Tensor | None = None) -> Tensor:
-        """Return (B, G, outputs) for inputs and, where it is conditioned on them, targets (B,)."""
+    def forward(
+        self, x: Tensor, target: Tensor | None = None, margin: Tensor | None = None, hints: Tensor | None = None
+    ) -> Tensor:
+        """Return (B, G, outputs) for inputs and, where given, targets and margins (B,), and hints (B, G, J)."""
         if self.label is None:
             return self.backbone(x)
         assert target is not None, "an encoder that is conditioned on the class needs it"
-        return self.backbone(x, self.label[target].unsqueeze(1))
+        token = self.label[target]
+        if self.lead is not None:
+            assert margin is not None, "an encoder that is given the margin needs it"
+            token = token + self.lead(margin)
+        return self.backbone(x, token.unsqueeze(1), given=hints)
 
 
 def predictor_for(task: Task) -> Predictor:

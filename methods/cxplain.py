@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -15,6 +15,7 @@ from benchmark.core.errors import BenchmarkError
 from benchmark.core.parameters import Space, bounded, parameters, with_defaults
 from benchmark.core.seeding import seed_for
 from benchmark.core.types import METHODS, Attribute, Method, Modality, Task, TaskSpec, Told
+from benchmark.learning.beside import GIVEN, Beside, methods_beside, nothing
 from benchmark.learning.fitting import Curves, fit
 from benchmark.learning.objective import StatelessObjective
 from benchmark.models.batching import Batching
@@ -109,26 +110,29 @@ class Divergence(StatelessObjective):
     """The objective KL(omega || A(x)) on the rows of a bootstrap sample; see `benchmark.learning.fitting.Objective`.
 
     Args:
-        explain: maps inputs to logits (B, n) of shares.
+        explain: maps inputs, and what is given beside them, to logits (B, n) of shares.
         x: inputs (N, ...), of which the first `held` validate.
         omega: their targets, (N, n).
         valid: (N, n) bool, where there is a player.
         held: how many validate.
         batch: inputs a step.
         bootstrap: draws as many of the other rows as there are, with replacement; without it each is used.
+        given: maps rows of x to what is given beside them.
     """
 
     def __init__(
         self,
-        explain: Callable[[Tensor], Tensor],
+        explain: Callable[..., Tensor],
         x: Tensor,
         omega: Tensor,
         valid: Tensor,
         held: int,
         batch: int,
         bootstrap: torch.Generator | None = None,
+        given: Callable[[Tensor], tuple[Tensor, ...]] = nothing,
     ) -> None:
         self.explain, self.x, self.omega, self.valid, self.held, self.batch = explain, x, omega, valid, held, batch
+        self.given = given
         count = len(x) - held
         pool = torch.arange(count, device=x.device)
         if bootstrap is not None:
@@ -142,7 +146,7 @@ class Divergence(StatelessObjective):
 
     def _loss(self, rows: Tensor) -> Tensor:
         omega, valid = self.omega[rows], self.valid[rows]
-        log_shares = self.explain(self.x[rows]).masked_fill(~valid, -1e9).log_softmax(1)
+        log_shares = self.explain(self.x[rows], *self.given(rows)).masked_fill(~valid, -1e9).log_softmax(1)
         return (omega * (omega.clamp(min=1e-12).log() - log_shares) * valid).sum(1).mean()
 
     def validate(self) -> dict[str, float]:
@@ -204,6 +208,8 @@ class CXPlain(Method):
         seconds: ends training in place of `iterations`, in equal parts too.
         batch: inputs a step.
         output: what falls, `log_probability`, which is minus the loss of the paper, or see `benchmark.models.outputs`.
+        given: what the encoder is given beside the input: `nothing`; or `gradient`, what `deepfaith_hinted` is given by
+            default, gradients of the predicted class (on images LRP and DeepLIFT, too), the class and its margin.
 
     Example:
         >>> explain = CXPlain(members=3).prepare(task, seed=0)
@@ -213,7 +219,10 @@ class CXPlain(Method):
 
     told: ClassVar[Told] = Told(
         training_rows=True,
-        layers="in texts, word vectors",
+        prediction="with given=gradient, class and margin",
+        gradients="with given=gradient",
+        layers="in texts, word vectors; with given=gradient also what all layers of image models take and give, and "
+        "their weights",
         optimises="learns what FE and MC ask, of single features",
         signed=False,
     )
@@ -225,10 +234,15 @@ class CXPlain(Method):
     seconds: float | None = bounded(None, above=0)
     batch: int | None = bounded(None, low=1)
     output: str = bounded(LOSS, among=(LOSS, *OUTPUTS))
+    given: str = bounded("nothing", among=GIVEN)
 
     def resolved(self, task: Task | TaskSpec) -> Self:
         """See `Method`."""
         return with_defaults(self, DEFAULTS[task.modality])
+
+    def learns_from(self, modality: Modality) -> Sequence[Method]:
+        """See `Method`."""
+        return methods_beside(self.given, modality)
 
     def prepare(self, task: Task, seed: int) -> Attribute:
         """See `Method`; the explainer is a `TrainedExplainer`, and with several members an `UncertainExplainer`.
@@ -236,19 +250,23 @@ class CXPlain(Method):
         Raises:
             BenchmarkError: no removal of a single player ever changes a prediction.
             DivergedError: a loss is not finite.
+            NoGradientError: gradients are to be given, and none passes the model.
         """
         settings = parameters(self.resolved(task))
         players, members = Players(task), settings["members"]
+        beside = Beside(task, self.given, "cxplain")
+        classes = len(task.class_names) if beside.count else 0  # the paper's explainer is not told the class
 
         def build() -> nn.Module:
-            return nn.ModuleList([Labelled(task, 1) for _ in range(members)])
+            return nn.ModuleList([Labelled(task, 1, classes, beside.count) for _ in range(members)])
 
-        def logits(member: nn.Module, x: Tensor) -> Tensor:
-            return players.pool(member(x)).squeeze(-1)  # (B, n)
+        def logits(member: nn.Module, x: Tensor, *given: Tensor) -> Tensor:
+            return players.pool(member(x, *given)).squeeze(-1)  # (B, n)
 
         def train(module: nn.Module, checkpoint: Path) -> dict[str, Any]:
             x, held = rows_for(task, seed, settings["rows"])
             targets = targets_for(task, players, x, held, self.output)
+            given = beside.of_rows(targets.x)
             fitting = fitting_for(settings["iterations"], self.seconds).part(members)
             curves: Curves = []
             for i, member in enumerate(module.children()):
@@ -261,6 +279,7 @@ class CXPlain(Method):
                     targets.held,
                     settings["batch"],
                     bootstrap if members > 1 else None,
+                    given,
                 )
                 member_curves = fit(
                     member,
@@ -273,12 +292,12 @@ class CXPlain(Method):
                 curves += [point | {"member": float(i)} for point in member_curves]
             return {"curves": curves, "rows": {"asked": len(x), "with signal": len(targets.x)}}
 
-        module, report = trained(task, "cxplain", settings, seed, build, train)
+        module, report = trained(task, "cxplain", [settings, beside.origins()], seed, build, train)
 
         def ensemble(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
             """Return the median and the ends of the interval, each (B, G): a player's share is split evenly."""
-            valid = players.valid(x)
-            by_member = torch.stack([shares(logits(member, x), valid) for member in module.children()])
+            valid, given = players.valid(x), beside(x)
+            by_member = torch.stack([shares(logits(member, x, *given), valid) for member in module.children()])
             median, lower, upper = (players.features(y) / players.patch**2 for y in median_and_interval(by_member))
             return median, lower, upper
 

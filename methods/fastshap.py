@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 
 from benchmark.core.parameters import Space, bounded, parameters, with_defaults
 from benchmark.core.types import METHODS, Attribute, Method, Modality, Task, TaskSpec, Told
+from benchmark.learning.beside import GIVEN, Beside, methods_beside, nothing
 from benchmark.learning.fitting import fit
 from benchmark.learning.objective import StatelessObjective
 from benchmark.models.batching import Batching
@@ -81,8 +83,8 @@ def weighted_regression(phi: Tensor, present: Tensor, values: Tensor, empty: Ten
     return phi.shape[1] * ((predicted - values) ** 2).mean()
 
 
-Value = Callable[[Tensor, Tensor], Tensor]
-"""Values (B, k, C) of coalitions (B, k, n) of present players, for inputs (B, ...)."""
+Value = Callable[..., Tensor]
+"""Values (B, k, C) of coalitions (B, k, n) of present players, for inputs (B, ...) and, where known, classes (B,)."""
 
 
 def ends_of(valid: Tensor) -> Tensor:
@@ -94,7 +96,7 @@ class Regression(StatelessObjective):
     """The objective of a FastSHAP explainer; see `benchmark.learning.fitting.Objective`.
 
     Args:
-        phi: maps inputs (B, ...) to values (B, n, C) of players.
+        phi: maps inputs (B, ...), and what is given beside them, to values (B, n, C) of players.
         value: the game.
         x: inputs (N, ...) that are fitted.
         held: inputs that validate, under 32 coalitions each that stay the same.
@@ -103,11 +105,13 @@ class Regression(StatelessObjective):
         coalitions: of each input a step, in pairs.
         normalise: see `normalised`.
         penalty: weight of the squared gap that normalisation closes.
+        given: maps rows of x to what is given beside them: nothing, or first the class that values are of.
+        held_given: the same of `held`.
     """
 
     def __init__(
         self,
-        phi: Callable[[Tensor], Tensor],
+        phi: Callable[..., Tensor],
         value: Value,
         x: Tensor,
         held: Tensor,
@@ -116,24 +120,27 @@ class Regression(StatelessObjective):
         coalitions: int,
         normalise: bool = True,
         penalty: float = 0.0,
+        given: Callable[[Tensor], tuple[Tensor, ...]] = nothing,
+        held_given: tuple[Tensor, ...] = (),
     ) -> None:
         self.phi, self.value, self.x, self.held, self.valid = phi, value, x, held, valid
         self.batch, self.pairs = batch, max(1, coalitions // 2)
         self.normalise, self.penalty = normalise, penalty
+        self.given, self.held_given = given, held_given
         self.fixed = shapley_coalitions(valid(held), 16, torch.Generator(x.device).manual_seed(0))
 
     def loss(self, generator: torch.Generator) -> Tensor:
         """See `Objective`."""
         rows = torch.randint(len(self.x), (self.batch,), generator=generator, device=self.x.device)
         x = self.x[rows]
-        return self._loss(x, shapley_coalitions(self.valid(x), self.pairs, generator))
+        return self._loss(x, shapley_coalitions(self.valid(x), self.pairs, generator), *self.given(rows))
 
-    def _loss(self, x: Tensor, present: Tensor) -> Tensor:
+    def _loss(self, x: Tensor, present: Tensor, *given: Tensor) -> Tensor:
         valid = self.valid(x)
         with torch.no_grad():
-            values = self.value(x, torch.cat([ends_of(valid), present], 1))
+            values = self.value(x, torch.cat([ends_of(valid), present], 1), *given[:1])
         empty, whole, values = values[:, 0], values[:, 1], values[:, 2:]
-        phi = self.phi(x) * valid.unsqueeze(-1)
+        phi = self.phi(x, *given) * valid.unsqueeze(-1)
         gap = whole - empty - phi.sum(1)
         penalty = self.penalty * (gap**2).mean()
         phi = normalised(phi, valid, whole - empty) if self.normalise else phi
@@ -141,7 +148,7 @@ class Regression(StatelessObjective):
 
     def validate(self) -> dict[str, float]:
         """See `Objective`."""
-        return {"loss": float(self._loss(self.held, self.fixed))}
+        return {"loss": float(self._loss(self.held, self.fixed, *self.held_given))}
 
 
 class Game:
@@ -207,6 +214,9 @@ class FastShap(Method):
         seconds: ends training in place of `iterations`; a surrogate has one half of them too.
         batch: inputs a step.
         coalitions: of each input a step, in pairs of complements.
+        given: what the encoder is given beside the input: `nothing`; or `gradient`, what `deepfaith_hinted` is given by
+            default, gradients of the predicted class (on images LRP and DeepLIFT, too), the class and its margin;
+            values are then of this class alone.
 
     Example:
         >>> explain = FastShap(iterations=500).prepare(task, seed=0)
@@ -215,8 +225,10 @@ class FastShap(Method):
 
     told: ClassVar[Told] = Told(
         training_rows=True,
-        prediction="the sum of the attributions; above 10 classes, the class",
-        layers="in texts, word vectors",
+        prediction="the sum of the attributions; above 10 classes, the class; with given=gradient, class and margin",
+        gradients="with given=gradient",
+        layers="in texts, word vectors; with given=gradient also what all layers of image models take and give, and "
+        "their weights",
         optimises="fits removal sets, under the Shapley kernel",
     )
     space: ClassVar[Space] = Space(
@@ -230,6 +242,12 @@ class FastShap(Method):
     seconds: float | None = bounded(None, above=0)
     batch: int | None = bounded(None, low=1)
     coalitions: int | None = bounded(None, low=2)
+    given: str = bounded("nothing", among=GIVEN)
+
+    @property
+    def only_predicted(self) -> bool:  # type: ignore[override]  # it follows from a parameter here
+        """See `Method`: hints are of the predicted class."""
+        return self.given != "nothing"
 
     def resolved(self, task: Task | TaskSpec) -> Self:
         """See `Method`."""
@@ -237,34 +255,43 @@ class FastShap(Method):
         trained_nets = 2 if self.value == "surrogate" else 1
         return with_defaults(self, defaults | {"iterations": trained_nets * defaults["iterations"]})
 
+    def learns_from(self, modality: Modality) -> Sequence[Method]:
+        """See `Method`."""
+        return methods_beside(self.given, modality)
+
     def prepare(self, task: Task, seed: int) -> Attribute:
         """See `Method`; the explainer is a `TrainedExplainer`.
 
         Raises:
             DivergedError: a loss is not finite.
+            NoGradientError: gradients are to be given, and none passes the model.
         """
         settings = parameters(self.resolved(task))
         budget = {"iterations": settings["iterations"], "seconds": self.seconds}
         if self.value == "surrogate":
             budget = halves(**budget)
         players, classes = Players(task), len(task.class_names)
-        conditioned = classes > MANY_CLASSES
+        beside = Beside(task, self.given, "fastshap")
+        conditioned = self.only_predicted or classes > MANY_CLASSES
         surrogate, surrogate_report = surrogate_of(task, seed, **budget) if self.value == "surrogate" else (None, {})
         game = Game(task, players, surrogate, conditioned, self.output)
 
         def build() -> nn.Module:
-            return Labelled(task, 1, classes) if conditioned else Labelled(task, classes)
+            return Labelled(task, 1, classes, beside.count) if conditioned else Labelled(task, classes)
 
-        def phi(module: nn.Module, x: Tensor, target: Tensor | None = None) -> Tensor:
-            """Return values (B, n, C) as the module predicts them; those of `target`, C = 1, where conditioned."""
-            if not conditioned:
-                return players.pool(module(x))
-            return players.pool(module(x, game.predicted(x) if target is None else target))
+        def phi(module: nn.Module, x: Tensor, *given: Tensor) -> Tensor:
+            """Return values (B, n, C) as the module predicts them.
+
+            Where it is conditioned, C = 1: those of the class that `given` begins with, by default the predicted one.
+            """
+            if conditioned and not given:
+                given = (game.predicted(x),)
+            return players.pool(module(x, *given))
 
         def train(module: nn.Module, checkpoint: Path) -> dict[str, Any]:
             x, held = rows_for(task, seed)
             objective = Regression(
-                lambda rows: phi(module, rows),
+                partial(phi, module),
                 game,
                 x[held:],
                 x[:held],
@@ -273,14 +300,17 @@ class FastShap(Method):
                 settings["coalitions"],
                 self.normalise,
                 self.penalty,
+                beside.of_rows(x[held:]),
+                beside(x[:held]),
             )
             return {"curves": fit(module, objective, fitting_for(**budget), seed, checkpoint, "fastshap")}
 
-        module, report = trained(task, "fastshap", settings, seed, build, train)
+        module, report = trained(task, "fastshap", [settings, beside.origins()], seed, build, train)
 
         def explain(x: Tensor, target: Tensor) -> Tensor:
-            valid = players.valid(x)
-            values = phi(module, x, target) * valid.unsqueeze(-1)  # (B, n, C)
+            valid, given = players.valid(x), beside(x) or (target,)
+            target = given[0]
+            values = phi(module, x, *given) * valid.unsqueeze(-1)  # (B, n, C)
             if self.normalise:
                 ends = game(x, ends_of(valid), target)  # (B, 2, C)
                 values = normalised(values, valid, ends[:, 1] - ends[:, 0])

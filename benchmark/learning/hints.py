@@ -10,7 +10,7 @@ from torch import Tensor
 
 from benchmark.core.errors import BenchmarkError
 from benchmark.core.parameters import configured
-from benchmark.core.types import METHODS, Method, Task
+from benchmark.core.types import METHODS, Method, Modality, Task
 from benchmark.modalities.continuous import continuous, pooled, rows_per_backward
 from benchmark.models.outputs import output_of, with_gradient
 
@@ -62,11 +62,17 @@ class Hints:
             found["mean"] = [1.0] * count
         return found or {"nothing": []}
 
-    def of(self, task: Task, x: Tensor, target: Tensor) -> Tensor:
+    def of(self, task: Task, x: Tensor, target: Tensor, otherwise: str = "hints without rules") -> Tensor:
         """Return the hints (B, G, names) of inputs x (B, ...) and targets (B,), 0 at padding.
 
         Each input is scaled such that its integrated gradients have a mean square of 1, and what a rule gives such that
         it has as much: no metric asks for an attribution's scale.
+
+        Args:
+            task: whose model is asked.
+            x: inputs (B, ...).
+            target: the classes (B,) that hints are of.
+            otherwise: what to use where LRP or DeepLIFT cannot be taken of the model, for the error.
 
         Raises:
             NoGradientError: no gradient passes the model.
@@ -80,7 +86,10 @@ class Hints:
         if not self.rules:
             return hints
         rows = max(1, rows // RULE_ROWS)
-        by_rule = [_by_rule(name, method, task, x, target, rows).to(hints) for name, method in self.methods().items()]
+        by_rule = [
+            _by_rule(name, method, task, x, target, rows, otherwise).to(hints)
+            for name, method in self.methods().items()
+        ]
         return torch.cat([hints, *((hint / _size(hint)).unsqueeze(-1) for hint in by_rule)], -1)
 
     def _rule(self) -> list[tuple[float, float]]:
@@ -106,7 +115,15 @@ class Hints:
         return torch.stack(found, -1).float()
 
 
-def _by_rule(name: str, method: Method, task: Task, x: Tensor, target: Tensor, rows: int) -> Tensor:
+USUAL: dict[Modality, Hints] = {
+    "table": Hints(points=3, rules=False),
+    "text": Hints(points=2, rules=False),
+    "image": Hints(points=3, rules=True),
+}
+"""The hints that every learned explainer is given, where it is given any, unless it is told otherwise."""
+
+
+def _by_rule(name: str, method: Method, task: Task, x: Tensor, target: Tensor, rows: int, otherwise: str) -> Tensor:
     """Return the attributions (B, G) of a method, `rows` inputs at a time.
 
     Raises:
@@ -119,8 +136,7 @@ def _by_rule(name: str, method: Method, task: Task, x: Tensor, target: Tensor, r
         raise
     except (RuntimeError, KeyError) as error:
         raise BenchmarkError(
-            f"{name}, a hint on images, cannot take this model ({type(error).__name__}: {error}): use "
-            "deepfaith_hinted[rules=false]"
+            f"{name}, a hint on images, cannot take this model ({type(error).__name__}: {error}): use {otherwise}"
         ) from error
 
 

@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchmark.core.errors import DataError
-from benchmark.core.identity import source_digest, training_digest
+from benchmark.core.identity import method_identity, source_digest, training_digest
+from benchmark.core.parameters import parameters
 from benchmark.core.provenance import ModelProvenance, shown
 from benchmark.core.sources import Located
-from benchmark.core.types import Task
+from benchmark.core.types import METHODS, Method, Task
 
 if TYPE_CHECKING:
     from torch import nn
@@ -52,6 +53,11 @@ def explainer_path(method: str, code: str, task: Task, *settings: Any) -> Path:
     from benchmark.core.store import EXPLAINERS
 
     return EXPLAINERS.path(f"{method}-{task.name}", source_digest(code), training_digest(task), *settings)
+
+
+def origin_of(name: str, method: Method, task: Task) -> tuple[str, dict[str, Any], dict[str, str]]:
+    """Return what explanations by a method that others learn from follow from: all its parameters, and its code."""
+    return name, parameters(method.resolved(task)), method_identity(method, task.modality, METHODS.entry(name).module)
 
 
 def target_model(

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from benchmark.learning.beside import Lead
 from benchmark.learning.encoder import SPREAD, Backbone, Shape
-from deepfaith.explainer import LARGEST_MARGIN
 
 
 class HintedExplainer(nn.Module):
@@ -32,11 +32,11 @@ class HintedExplainer(nn.Module):
         super().__init__()
         self.classes, self.gains, self.additive = classes, gains, additive
         self.backbone = Backbone(shape)
-        if any(any(gains) for gains in starts):  # else all masses were 0, and a correlation without a slope
+        if any(any(start) for start in starts):  # else all masses were 0, and a correlation without a slope
             nn.init.zeros_(self.backbone.head.weight)
             nn.init.zeros_(self.backbone.head.bias)
         self.label = nn.Parameter(SPREAD * torch.randn(classes, shape.width))
-        self.lead = nn.Sequential(nn.Linear(1, shape.width), nn.GELU(), nn.Linear(shape.width, shape.width))
+        self.lead = Lead(shape.width)
         self.starts: Tensor
         self.register_buffer("starts", torch.tensor(starts if separate else starts[:1]))
 
@@ -54,8 +54,7 @@ class HintedExplainer(nn.Module):
             margin: by how much their logits lead, (B,).
             hints: see `Hints.of`, (B, G, J).
         """
-        lead = margin.clamp(-LARGEST_MARGIN, LARGEST_MARGIN).unsqueeze(1) / LARGEST_MARGIN
-        extra = (self.label[target] + self.lead(lead)).unsqueeze(1)
+        extra = (self.label[target] + self.lead(margin)).unsqueeze(1)
         learned = self.backbone(x, extra, given=hints if self.backbone.shape.given else None)
         learned = learned.unflatten(-1, (len(self.starts), -1))  # (B, G, 1 or 2, J, J + 1 or 1)
         count = hints.shape[-1] if self.gains else 0

@@ -14,6 +14,7 @@ from torch import Tensor
 from benchmark.core.errors import UsageError
 from benchmark.core.seeding import seed_for, seeded
 from benchmark.core.types import Split, Task
+from benchmark.learning.beside import margins
 from benchmark.learning.encoder import embedding_of, shape_of
 from benchmark.learning.fitting import Curves, fit, iterations
 from benchmark.models.metering import Meter
@@ -21,7 +22,6 @@ from benchmark.scoring.evaluator import Evaluator
 from benchmark.scoring.masked_model import MaskedModel
 from benchmark.scoring.metrics import METRICS, TEN
 from deepfaith.drawing import Drawing, Drawn
-from deepfaith.explainer import margins
 from deepfaith.hinted.explainer import HintedExplainer
 from deepfaith.hinted.groups import MIXED, ORDERS, Groups, group_loss, kinds_for
 from deepfaith.hinted.hyperparameters import HintedHyperparameters
@@ -276,7 +276,7 @@ def prepared(
         logits = masked_model.batching.ask(x, lambda rows: task.model(x[rows]).double())
     target = logits.argmax(1)
     nothing = x.new_zeros(len(x), 0)
-    hints = recipe.hints.of(task, x, target)
+    hints = recipe.hints.of(task, x, target, otherwise="deepfaith_hinted[rules=false]")
     clean = logits.softmax(1).gather(1, target.unsqueeze(1))
     return Answered(x, target, margins(logits, target).float(), hints, nothing, nothing), clean
 

@@ -433,13 +433,13 @@ def test_a_checkpoint_of_another_start_is_not_gone_on_from():
 
 
 def test_a_model_that_a_rule_cannot_take_is_told_the_way_out():
-    task, _ = small("image")
+    task, recipe = small("image")
     model = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.BatchNorm2d(4, affine=False), torch.nn.Flatten(),
                                 torch.nn.Linear(64, 3)).eval()  # fmt: skip
     with pytest.raises(
         BenchmarkError, match=r"lrp, a hint on images, cannot take .* use deepfaith_hinted\[rules=false\]"
     ):
-        Hints(points=1, rules=True).of(replace(task, model=model), task.test.x[:2], torch.zeros(2).long())
+        prepared(replace(task, model=model), replace(recipe, hints=Hints(1, True)), task.test.x[:2], MaskedModel(task))
 
 
 def test_settings_that_cannot_be():

@@ -11,10 +11,11 @@ import torch
 from benchmark.core.errors import UsageError
 from benchmark.core.types import METHODS, Split
 from benchmark.learning import fitting
+from benchmark.learning.beside import margins
 from benchmark.learning.fitting import DivergedError, Fitting
 from benchmark.models.metering import Meter
 from deepfaith.drawing import Drawing
-from deepfaith.explainer import Explainer, margins
+from deepfaith.explainer import Explainer
 from deepfaith.method import DeepFaith
 from deepfaith.training import Joint, train
 from tests import toys

@@ -237,8 +237,10 @@ def test_a_trained_explainer_is_given_the_prediction_where_it_says_so(modality, 
 
 
 def test_only_explainers_that_are_trained_say_that_they_are_given_the_prediction():
-    assert {name for name in KIND if METHODS.get(name).told.prediction} == {"deepfaith", "deepfaith_hinted", "fastshap"}
-    assert KIND["deepfaith"] == KIND["fastshap"] == "learned"
+    named = {name for name in KIND if METHODS.get(name).told.prediction}
+    assert named == {"cxplain", "deepfaith", "deepfaith_hinted", "fastshap"}
+    assert {KIND[name] for name in named} == {"learned"}
+    assert not says(METHODS.get("cxplain").told.prediction, "table"), "unless it is given gradients"
 
 
 @pytest.mark.parametrize(
