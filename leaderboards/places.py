@@ -1,4 +1,4 @@
-"""Who leads published boards of classes of costs, and where one method stands on them."""
+"""Who leads published boards, of classes of costs or of methods of any cost, and where one method stands on them."""
 
 from __future__ import annotations
 
@@ -47,11 +47,11 @@ class Place:
 
 @dataclass(frozen=True)
 class PublishedBoard:
-    """What a published board of a class of costs says of the methods on it.
+    """What a published board says of the methods on it.
 
     Attributes:
         task: its name.
-        cost_class: name of the class.
+        cost_class: name of the class; empty where methods of any cost stand there.
         samples: test samples.
         seeds: how many.
         models: how many.
@@ -75,43 +75,47 @@ class PublishedBoard:
         return next((place for place in self.places if place.method == method), None)
 
 
-def read(folder: Path) -> list[PublishedBoard]:
-    """Return the published boards of real data and of classes of costs, by task and class.
+def read(folder: Path, classes: bool = True, source: str = "real") -> list[PublishedBoard]:
+    """Return published boards, by task and class.
 
     Args:
-        folder: what `leaderboard --rows ROWS --publish FOLDER` wrote to.
+        folder: what `leaderboard --publish FOLDER`, with `--rows ROWS` where `classes`, wrote to.
+        classes: whether boards of classes of costs are read, or the others.
+        source: of the data, `real` or `synthetic`.
 
     Raises:
         DataError: there is none, a board of a class stands there twice, or one cannot be read.
     """
     found: dict[tuple[str, str], PublishedBoard] = {}
-    for path in sorted(folder.glob("*-rows*.csv")):
+    for path in sorted(folder.glob("*-rows*.csv" if classes else "*.csv")):
         try:
-            board = _board(path)
+            board = _board(path, source)
         except (OSError, ValueError, KeyError, IndexError) as error:
             raise DataError(
                 f"{path} is no published board ({type(error).__name__}: {error}): publish it again"
             ) from error
-        if board is None:
+        if board is None or bool(board.cost_class) != classes:
             continue
         key = (board.task, board.cost_class)
         if key in found:
-            raise DataError(f"{folder} has two boards of {board.task} for {board.cost_class} rows: leave one there")
+            of_class = f" for {board.cost_class} rows" if classes else ""
+            raise DataError(f"{folder} has two boards of {board.task}{of_class}: leave one there")
         found[key] = board
     if not found:
+        what, option = (" of a class of costs", " --rows 60") if classes else ("", "")
         raise DataError(
-            f"{str(folder)!r} has no board of a class of costs of real data: write some there with python -m benchmark "
-            "leaderboard --rows 60 --publish FOLDER"
+            f"{str(folder)!r} has no board{what} of {source} data: write some there with python -m benchmark "
+            f"leaderboard{option} --publish FOLDER"
         )
-    return sorted(found.values(), key=lambda board: (board.task, NAMES.index(board.cost_class)))
+    return sorted(found.values(), key=lambda board: (board.task, ("", *NAMES).index(board.cost_class)))
 
 
-def _board(path: Path) -> PublishedBoard | None:
-    """Return the board of a file; None where it is of synthetic data, of other metrics or of no default preset."""
+def _board(path: Path, source: str) -> PublishedBoard | None:
+    """Return the board of a file; None where it is of another source, of other metrics or of no default preset."""
     text = "".join(line for line in path.read_text(encoding="utf-8").splitlines(True) if not line.startswith("#"))
     rows = list(csv.DictReader(io.StringIO(text)))
     first = rows[0]
-    if first["source"] != "real" or first["metric_group"] != PAPER or first["preset"] != "standard":
+    if first["source"] != source or first["metric_group"] != PAPER or first["preset"] != "standard":
         return None
     places = [
         Place(
@@ -159,17 +163,55 @@ def method_table(boards: Sequence[PublishedBoard], method: str) -> TextTable:
         rows.append([
             board.task, _rows_of(board.cost_class), f"{place.rank:.1f}", between(place.low, place.high),
             f"{board.places.index(place) + 1} of {len(board.places)}", _standing(board, place), f"{place.rows:g}",
-            f"{place.training_seconds:.0f}",
-            "–" if other is None else f"{other} ({between(other.low, other.high)}; {other.rows:g} rows)",
+            f"{place.training_seconds:.0f}", _other(other),
         ])  # fmt: skip
     if not rows:
-        there = sorted({place.method for board in boards for place in board.places})
-        raise UsageError(f"{method} stands on none of these boards: expected one of {', '.join(there)}")
+        raise _nowhere(boards, method)
     header = ["task", "class", "rank", "95 % interval", "place", "standing", "rows", "training s", "best other"]
     return TextTable(f"{method} on boards of tuned methods", header, rows, [
         "place: among methods, without controls and oracles; standing: level with what cannot be told from it; rows: "
         "forward and backward passes an explanation.",
     ])  # fmt: skip
+
+
+def any_cost_table(boards: Sequence[PublishedBoard], method: str) -> TextTable:
+    """Return where a method stands, a row a board, beside the best others in no more rows and in any number of them.
+
+    Args:
+        boards: of methods of any cost.
+        method: its label.
+
+    Raises:
+        UsageError: it stands on none of them.
+    """
+    rows = []
+    for board in boards:
+        place = board.of(method)
+        if place is None:
+            continue
+        others = [one for one in board.places if one.method != method]
+        cheap = next((one for one in others if one.rows <= place.rows), None)
+        rows.append([
+            board.task, _made_on(board), f"{place.rank:.1f}", between(place.low, place.high), _standing(board, place),
+            f"{place.rows:g}", f"{place.training_seconds:.0f}", _other(cheap), _other(others[0] if others else None),
+        ])  # fmt: skip
+    if not rows:
+        raise _nowhere(boards, method)
+    header = ["task", "test samples", "rank", "95 % interval", "standing", "rows", "training s",
+              "best other in no more rows", "best other"]  # fmt: skip
+    return TextTable(f"{method} beside methods of any cost", header, rows, [
+        "standing: level with what cannot be told from it, among methods, without controls and oracles; rows: forward "
+        "and backward passes an explanation.",
+    ])  # fmt: skip
+
+
+def _other(place: Place | None) -> str:
+    return "–" if place is None else f"{place} ({between(place.low, place.high)}; {place.rows:g} rows)"
+
+
+def _nowhere(boards: Sequence[PublishedBoard], method: str) -> UsageError:
+    there = sorted({place.method for board in boards for place in board.places})
+    return UsageError(f"{method} stands on none of these boards: expected one of {', '.join(there)}")
 
 
 def _standing(board: PublishedBoard, place: Place) -> str:

@@ -11,7 +11,7 @@ import pytest
 from benchmark.cli.parser import main
 from benchmark.cli.studies.marked import MarkedPage
 from benchmark.core.errors import DataError
-from leaderboards.places import PUBLISHED, leaders_table, method_table, read
+from leaderboards.places import PUBLISHED, any_cost_table, leaders_table, method_table, read
 from leaderboards.tables import write
 
 ROOT = Path(__file__).parents[2]
@@ -118,6 +118,37 @@ def test_a_page_is_given_both_parts(tmp_path, capsys):
     assert re.search(r"Made by `python -m benchmark places --of lime --boards .* --write .*page.md`", text)
     page.write_text("no marks\n")
     assert places("--boards", tmp_path, "--write", page) == 2
+
+
+@pytest.mark.parametrize(
+    ("method", "standing", "cheap", "best"),
+    [
+        ("deepfaith", "level with lime", "–", "lime 2.0 (1.0 to 3.0; 60 rows)"),
+        ("saliency", "behind lime", "deepfaith 2.5 (2.0 to 3.0; 1 rows)", "lime 2.0 (1.0 to 3.0; 60 rows)"),
+        ("lime", "first, level with deepfaith", "deepfaith 2.5 (2.0 to 3.0; 1 rows)", "deepfaith 2.5 (2.0 to 3.0; 1 rows)"),
+    ],
+)  # fmt: skip
+def test_beside_methods_of_any_cost(method, standing, cheap, best, tmp_path):
+    board(tmp_path, "nap_mlp.csv", cost_class="")
+    board(tmp_path, "nap_mlp-60-rows.csv")
+    (row,) = any_cost_table(read(tmp_path, classes=False), method).rows
+    assert (row[4], row[7], row[8]) == (standing, cheap, best)
+
+
+def test_stand_ins_have_a_table_of_their_own(tmp_path, capsys):
+    board(tmp_path, "nap_mlp.csv", cost_class="")
+    board(tmp_path, "wcd_mlp-synthetic.csv", task="wcd_mlp", source="synthetic", cost_class="")
+    page = tmp_path / "page.md"
+    page.write_text("<!-- places: lime any cost synthetic -->\n<!-- /places: lime any cost synthetic -->\n")
+    words = ("--boards", tmp_path, "--of", "lime", "--any-cost", "--source", "synthetic", "--write", page)
+    assert places(*words) == 0
+    text = page.read_text()
+    assert "wcd_mlp" in text
+    assert "nap_mlp" not in text
+    assert "--of lime --any-cost --source synthetic" in text
+    assert places(*words[:4]) == 3, "no board of a class"
+    assert places("--any-cost") == 2
+    assert "name it with --of METHOD" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(("page", "of"), [("README.md", None), ("docs/deepfaith.md", "deepfaith")])
