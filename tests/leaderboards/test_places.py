@@ -125,7 +125,7 @@ def test_a_page_is_given_both_parts(tmp_path, capsys):
     [
         ("deepfaith", "level with lime", "–", "lime 2.0 (1.0 to 3.0; 60 rows)"),
         ("saliency", "behind lime", "deepfaith 2.5 (2.0 to 3.0; 1 rows)", "lime 2.0 (1.0 to 3.0; 60 rows)"),
-        ("lime", "first, level with deepfaith", "deepfaith 2.5 (2.0 to 3.0; 1 rows)", "deepfaith 2.5 (2.0 to 3.0; 1 rows)"),
+        ("lime", "first, level with deepfaith", *["deepfaith 2.5 (2.0 to 3.0; 1 rows)"] * 2),
     ],
 )  # fmt: skip
 def test_beside_methods_of_any_cost(method, standing, cheap, best, tmp_path):
