@@ -26,7 +26,8 @@ def add_places(verb: Verb) -> None:
     command.add_argument("--format", choices=("table", "md", "latex"), default="table")
     command.add_argument("--write", type=Path, metavar="PAGE.md",
                          help="also put it into this page, between <!-- places --> and <!-- /places -->, or "
-                         "<!-- places: METHOD --> and <!-- /places: METHOD -->; after METHOD ' any cost', ' synthetic'")  # fmt: skip
+                         "<!-- places: METHOD --> and <!-- /places: METHOD -->, where METHOD may be followed by "
+                         "' any cost' and ' synthetic'")  # fmt: skip
 
 
 def places_command(arguments: argparse.Namespace) -> int:
