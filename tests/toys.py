@@ -44,10 +44,12 @@ class BagOfTokens(nn.Module):
         self.embed = nn.Embedding(30, 8)
         self.head = nn.Sequential(nn.Linear(8, 16), nn.Tanh(), nn.Linear(16, 3))
 
-    def forward(self, ids):
-        real = (ids != 0).unsqueeze(-1)
+    def forward(self, ids, real=None):
+        """Word numbers (B, L), or embeddings (B, L, 8) and which words are real (B, L), to logits."""
+        embedded = self.embed(ids) if real is None else ids
+        real = (ids != 0 if real is None else real).unsqueeze(-1)
         place = 1 + torch.arange(ids.shape[1], device=ids.device).view(1, -1, 1) / 10
-        vectors = torch.sin(self.embed(ids) * place * 3)
+        vectors = torch.sin(embedded * place * 3)
         return self.head((vectors * real).sum(1) / real.sum(1) * 3)
 
 

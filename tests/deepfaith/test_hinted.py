@@ -29,7 +29,7 @@ GRADIENTS = Hints(points=3, rules=False)
 def small(modality, **settings):
     """Return a toy in single precision with training rows of its own, and a short recipe."""
     task = toys.TASKS[modality](samples=30)
-    x = task.test.x.float()
+    x = task.test.x.float() if modality != "text" else task.test.x
     task = replace(
         task, model=task.model.float(), train=Split(x[:20], task.test.y[:20]), test=Split(x[20:], task.test.y[20:])
     )
@@ -267,7 +267,7 @@ def test_training_that_makes_it_worse_leaves_the_start(monkeypatch):
     assert torch.equal(weights(trained), weights(start))
 
 
-@pytest.mark.parametrize("modality", ["table", "image"])
+@pytest.mark.parametrize("modality", ["table", "text", "image"])
 def test_the_same_seed_gives_the_same_explainer(modality):
     task, recipe = small(modality)
     (first, report), (second, _), (other, _) = (train(task, recipe, seed) for seed in (0, 0, 1))
@@ -277,7 +277,7 @@ def test_the_same_seed_gives_the_same_explainer(modality):
     assert report["hints"] == ["gradient at 0.211", "gradient at 0.789"]
 
 
-@pytest.mark.parametrize("modality", ["table", "image"])
+@pytest.mark.parametrize("modality", ["table", "text", "image"])
 def test_a_killed_training_ends_with_the_same_explainer(modality, tmp_path, monkeypatch):
     monkeypatch.setattr(fitting, "CHECKPOINT_SECONDS", 0.0)
     task, recipe = small(modality, iterations=8)
