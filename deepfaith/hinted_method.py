@@ -37,7 +37,7 @@ DEFAULTS: dict[Modality, dict[str, Any]] = {
               "iterations": 1500, "batch": 96, "sets": 8, "width": 64, "depth": 2, "rate": 1e-3, "mix": 0.0,
               "fresh": 96, "every": 4, "pool": 1536, "validation": 48},
 }  # fmt: skip
-LARGE_IMAGE = {"iterations": 400, "batch": 16, "fresh": 16, "every": 8, "pool": 256, "validation": 12}
+LARGE_IMAGE = {"iterations": 400, "batch": 16, "fresh": 16, "every": 8, "pool": 256, "validation": 6}
 """In place of these, on images of more than `LARGE` features, on which a forward costs far more."""
 LARGE = 2**10
 STARTS, LOSSES = ("best", "nothing"), ("groups", "mixed")
