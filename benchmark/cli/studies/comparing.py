@@ -102,6 +102,7 @@ def ablate_command(arguments: argparse.Namespace) -> int:
     rivals = [choice for choice in parse_methods("all") if _is_rival(choice)]
     records: list[Record] = []
     failed: dict[str, str] = {}
+    planned_labels: set[str] = set()
     for seed in range(arguments.seeds):
         plans, missing = planned(
             [task], [*variants.values(), *rivals], chosen_sources(arguments), seed=seed,
@@ -110,9 +111,15 @@ def ablate_command(arguments: argparse.Namespace) -> int:
         outcomes, unbuilt = run_all(plans, store, settings)
         if missing or unbuilt:
             return DataError.exit_code
+        planned_labels |= {choice.label for plan in plans for _, choice in plan.cells}
         failed |= {o.label: o.reason for o in outcomes if o.bad}
         records += [store.read(store.folder(o.cell)) for o in outcomes if o.state in ("kept", "computed")]
-    labels = {name: choice.label for name, choice in variants.items() if choice.label not in failed}
+    repeated = [name for name, choice in variants.items() if choice.label not in planned_labels]
+    if repeated:
+        log.warning(f"left out, since {task} has the settings of an earlier variant then: {', '.join(repeated)}")
+    labels = {
+        name: choice.label for name, choice in variants.items() if choice.label not in failed and name not in repeated
+    }
     failures = "; ".join(f"{label} failed: {reason}" for label, reason in failed.items())
     if not labels:
         raise BenchmarkError(f"no variant is left: {failures}")
