@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from benchmark.learning.beside import Lead
 from benchmark.learning.encoder import SPREAD, Backbone, Shape
+from benchmark.learning.prediction import Lead
 
 OUTPUTS = 2
 """What the explainer needs of each feature: how it differs from the others, and its share of their level."""

@@ -13,8 +13,8 @@ from benchmark.core.errors import DataError, UsageError
 from benchmark.core.files import write_atomically
 from benchmark.core.seeding import seeded
 from benchmark.core.store import Made, Unusable, sealed, unseal
-from benchmark.learning.beside import margins
 from benchmark.learning.encoder import Shape
+from benchmark.learning.prediction import margins
 from benchmark.models.training import freeze
 from benchmark.models.weights import fill
 from deepfaith.explainer import Explainer

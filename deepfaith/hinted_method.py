@@ -22,8 +22,9 @@ from benchmark.models.training import freeze
 from benchmark.models.weights import fill
 from benchmark.scoring.masked_model import MaskedModel
 from deepfaith.hinted.explainer import HintedExplainer
+from deepfaith.hinted.groups import MIXED
 from deepfaith.hinted.hyperparameters import HintedHyperparameters
-from deepfaith.hinted.training import attribution_of, explained, prepared, train
+from deepfaith.hinted.training import NOTHING, attribution_of, explained, prepared, train
 
 CHECKS, PATIENCE = 10, 6
 DEFAULTS: dict[Modality, dict[str, Any]] = {
@@ -40,7 +41,7 @@ DEFAULTS: dict[Modality, dict[str, Any]] = {
 LARGE_IMAGE = {"iterations": 400, "batch": 16, "fresh": 16, "every": 8, "pool": 256, "validation": 6}
 """In place of these, on images of more than `LARGE` features, on which a forward costs far more."""
 LARGE = 2**10
-STARTS, LOSSES = ("best", "nothing"), ("groups", "mixed")
+STARTS, LOSSES = ("best", NOTHING), ("groups", MIXED)
 TRAINED_IN = (
     "gains", "additive", "separate", "ordering", "noise", "width", "depth", "batch", "sets", "mix", "fresh", "every",
     "pool", "validation",
@@ -69,8 +70,8 @@ class HintedDeepFaith(Method):
         separate: whether order and size are two outputs, joined by isotonic regression; otherwise one is both.
         start: `best` begins at the best untrained combination of hints, `nothing` with all gains 0.
         loss: `groups` correlates inside groups of removal sets that are drawn as metrics draw them, `mixed` over as
-            many sets of all sizes, as `deepfaith` does.
-        iterations: training steps; 0 gives the start.
+            many sets of mixed sizes, as `deepfaith` does, which is of one output.
+        iterations: training steps; 0 gives the start, which needs `start=best`.
         seconds: ends training in place of `iterations`.
         batch: inputs a step.
         sets: removal sets of each group and input.
@@ -123,30 +124,32 @@ class HintedDeepFaith(Method):
         if self.width is not None and self.width % HEADS:
             raise UsageError(f"deepfaith_hinted[width] expects a multiple of {HEADS}, got {self.width}")
 
+        if self.loss == MIXED and self.separate:
+            raise UsageError("deepfaith_hinted[loss=mixed] trains one output: leave out separate=true")
+        if self.iterations == 0 and self.start == NOTHING:
+            raise UsageError("deepfaith_hinted[start=nothing] has no start for iterations=0 to give: leave out one")
+
     def unsupported(self, spec: TaskSpec) -> str | None:
         """See `Method`."""
         if self.rules and spec.modality != "image":
             return "rules=true asks for LRP and DeepLIFT, which are hints on images alone"
+        settings = parameters(self.resolved(spec))
+        has_hints = settings["points"] > 0 or settings["rules"]
+        if settings["iterations"] == 0 and not has_hints:
+            return "points=0 leaves no hints, and so no start for iterations=0 to give"
+        if settings["iterations"] and not settings["additive"] and not (has_hints and settings["gains"]):
+            lacks = "gains=false learns nothing" if has_hints else "points=0 leaves no hints"
+            return f"{lacks} on {spec.modality}s without additive=true"
         return None
 
     def resolved(self, task: Task | TaskSpec) -> Self:
         """See `Method`."""
-        return with_defaults(self, defaults_for(task))
+        defaults = defaults_for(task) | ({"separate": False} if self.loss == MIXED else {})
+        return with_defaults(self, defaults)
 
     def recipe(self, task: Task | TaskSpec) -> HintedHyperparameters:
-        """Return every setting of the training on a task, its defaults filled in.
-
-        Raises:
-            UsageError: nothing can be learned.
-        """
+        """Return every setting of the training on a task, its defaults filled in."""
         settings = defaults_for(task) | parameters(self.resolved(task))
-        has_hints = settings["points"] > 0 or settings["rules"]
-        if not settings["additive"] and not (settings["gains"] and has_hints):
-            raise UsageError(
-                "deepfaith_hinted has nothing to learn: expected additive=true, or gains=true with points=1 or more "
-                f"(or rules=true); got additive=false, gains={str(settings['gains']).lower()}, "
-                f"points={settings['points']}"
-            )
         return HintedHyperparameters(
             hints=Hints(settings["points"], settings["rules"]),
             fitting=Fitting(

@@ -13,9 +13,9 @@ from torch import Tensor
 
 from benchmark.core.seeding import seed_for, seeded
 from benchmark.core.types import Split, Task
-from benchmark.learning.beside import margins
 from benchmark.learning.encoder import shape_of
 from benchmark.learning.fitting import fit, iterations
+from benchmark.learning.prediction import margins
 from benchmark.models.metering import Meter
 from benchmark.scoring.evaluator import Evaluator
 from benchmark.scoring.masked_model import MaskedModel

@@ -60,6 +60,11 @@ class Ablation:
     rivals: tuple[str, ...]
     variants: tuple[Variant, ...]
 
+    @property
+    def heading(self) -> str:
+        """Say of which method it is, and on what."""
+        return f"ablation of {self.variants[0].label.split('[')[0]} · {title(self.board)}"
+
 
 def ablation(records: list[Record], labels: Mapping[str, str]) -> Ablation:
     """Rank variants of one method, each alone among all other records.
@@ -143,8 +148,7 @@ def render(ablation: Ablation, form: str) -> str:
         f"mean ± standard deviation over seeds {', '.join(map(str, ablation.seeds))}; metrics likewise.",
         *(f"{v.name}: {v.label}" for v in ablation.variants),
     ]
-    heading = f"ablation · {title(ablation.board)}"
-    return write(TextTable(heading, header, rows, lines), form)
+    return write(TextTable(ablation.heading, header, rows, lines), form)
 
 
 def cells(ablation: Ablation) -> tuple[list[str], list[list[str]]]:

@@ -295,7 +295,7 @@ def ablation_figure(ablation: Ablation) -> Figure:
     sns.stripplot(frame, x="mean rank", y="variant", order=names, color=INK, size=5, jitter=False, ax=axes)
     axes.set_ylabel("")
     axes.set_xlabel(f"mean rank among {len(ablation.rivals)} other methods (lower is better); a dot is a seed")
-    axes.set_title(f"ablation · {title(ablation.board)}", fontsize=9, wrap=True)
+    axes.set_title(ablation.heading, fontsize=9, wrap=True)
     figure.tight_layout()
     return figure
 

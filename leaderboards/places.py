@@ -16,6 +16,8 @@ from leaderboards.tables import TextTable, between
 
 PUBLISHED = Path(__file__).parent / "published"
 NAMES = tuple(map(name_of, CLASSES))
+UNSAID = {"metric_group": PAPER, "cost_class": "", "models": "1"}
+"""What boards of earlier versions leave unsaid."""
 
 
 @dataclass(frozen=True)
@@ -114,7 +116,7 @@ def _board(path: Path, source: str) -> PublishedBoard | None:
     """Return the board of a file; None where it is of another source, of other metrics or of no default preset."""
     text = "".join(line for line in path.read_text(encoding="utf-8").splitlines(True) if not line.startswith("#"))
     rows = list(csv.DictReader(io.StringIO(text)))
-    first = rows[0]
+    first = UNSAID | rows[0]
     if first["source"] != source or first["metric_group"] != PAPER or first["preset"] != "standard":
         return None
     places = [
@@ -174,7 +176,7 @@ def method_table(boards: Sequence[PublishedBoard], method: str) -> TextTable:
     ])  # fmt: skip
 
 
-def any_cost_table(boards: Sequence[PublishedBoard], method: str) -> TextTable:
+def unclassed_table(boards: Sequence[PublishedBoard], method: str) -> TextTable:
     """Return where a method stands, a row a board, beside the best others in no more rows and in any number of them.
 
     Args:

@@ -261,4 +261,4 @@ def _overall(board: Overall) -> dict[str, Any]:
 
 def _ablation(made: Ablation) -> dict[str, Any]:
     header, rows = ablation_cells(made)
-    return {"title": title(made.board), "header": header, "rows": rows, "rivals": len(made.rivals)}
+    return {"title": made.heading, "header": header, "rows": rows, "rivals": len(made.rivals)}

@@ -13,10 +13,10 @@ from torch import Tensor, nn
 from benchmark.core.seeding import seeded
 from benchmark.core.store import EXPLAINERS, Made
 from benchmark.core.types import Task
-from benchmark.learning.beside import Lead
 from benchmark.learning.encoder import SPREAD, Backbone, Shape, shape_of
 from benchmark.learning.fitting import Fitting, fit, iterations
 from benchmark.learning.objective import StatelessObjective
+from benchmark.learning.prediction import Lead
 from benchmark.learning.sizes import HEADS, SIZES
 from benchmark.modalities.building import explainer_path
 from benchmark.models.batching import Batching
@@ -204,6 +204,7 @@ class Labelled(nn.Module):
 
     def __init__(self, task: Task, outputs: int, classes: int = 0, hints: int = 0) -> None:
         super().__init__()
+        assert classes or not hints, "hints are of a class"
         self.backbone = Backbone(replace(encoder_shape(task, outputs), given=hints))
         self.backbone.start_from(task)
         self.label = nn.Parameter(SPREAD * torch.randn(classes, self.backbone.shape.width)) if classes else None

@@ -132,7 +132,7 @@ class Divergence(StatelessObjective):
         given: Callable[[Tensor], tuple[Tensor, ...]] = nothing,
     ) -> None:
         self.explain, self.x, self.omega, self.valid, self.held, self.batch = explain, x, omega, valid, held, batch
-        self.given = given
+        self.given, self.held_given = given, given(torch.arange(held, device=x.device))
         count = len(x) - held
         pool = torch.arange(count, device=x.device)
         if bootstrap is not None:
@@ -142,16 +142,17 @@ class Divergence(StatelessObjective):
     def loss(self, generator: torch.Generator) -> Tensor:
         """See `Objective`."""
         drawn = torch.randint(len(self.pool), (self.batch,), generator=generator, device=self.x.device)
-        return self._loss(self.pool[drawn])
+        rows = self.pool[drawn]
+        return self._loss(rows, *self.given(rows))
 
-    def _loss(self, rows: Tensor) -> Tensor:
+    def _loss(self, rows: Tensor, *given: Tensor) -> Tensor:
         omega, valid = self.omega[rows], self.valid[rows]
-        log_shares = self.explain(self.x[rows], *self.given(rows)).masked_fill(~valid, -1e9).log_softmax(1)
+        log_shares = self.explain(self.x[rows], *given).masked_fill(~valid, -1e9).log_softmax(1)
         return (omega * (omega.clamp(min=1e-12).log() - log_shares) * valid).sum(1).mean()
 
     def validate(self) -> dict[str, float]:
         """See `Objective`."""
-        return {"loss": float(self._loss(torch.arange(self.held, device=self.x.device)))}
+        return {"loss": float(self._loss(torch.arange(self.held, device=self.x.device), *self.held_given))}
 
 
 def median_and_interval(members: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -6,36 +6,37 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from benchmark.core.types import Method, Modality, Task
-from benchmark.learning.hints import USUAL
+from benchmark.learning.hints import USUAL, Hints
+from benchmark.learning.prediction import margins
 from benchmark.modalities.building import origin_of
 from benchmark.models.batching import Batching
 
 GIVEN = ("nothing", "gradient")
-LARGEST_MARGIN = 8.0
-"""Logit margins are cut here: beyond it a probability no longer moves."""
 KEPT_BYTES = 2**29
 """What the hints of training rows may take; where all would take more, those of each batch are computed anew."""
 
 
-def margins(logits: Tensor, target: Tensor) -> Tensor:
-    """Return by how much the target's logit leads the best of the others, (B,), for logits (B, C)."""
-    of_target = logits.gather(1, target.unsqueeze(1)).squeeze(1)
-    best_other = logits.scatter(1, target.unsqueeze(1), -float("inf")).amax(1)
-    return of_target - best_other
+def told(task: Task, hints: Hints, x: Tensor, batching: Batching, otherwise: str) -> tuple[Tensor, ...]:
+    """Return logits (B, C), float64, predicted classes (B,), by how much their logits lead (B,), and hints (B, G, J).
 
+    Args:
+        task: whose model is asked.
+        hints: which.
+        x: inputs (B, ...).
+        batching: of the model's forwards.
+        otherwise: see `Hints.of`.
 
-class Lead(nn.Sequential):
-    """Margins (B,) to what they add to the token of the prediction, (B, width)."""
-
-    def __init__(self, width: int) -> None:
-        super().__init__(nn.Linear(1, width), nn.GELU(), nn.Linear(width, width))
-
-    def forward(self, margin: Tensor) -> Tensor:
-        """Return (B, width)."""
-        return super().forward(margin.clamp(-LARGEST_MARGIN, LARGEST_MARGIN).unsqueeze(1) / LARGEST_MARGIN)
+    Raises:
+        NoGradientError: no gradient passes the model.
+        BenchmarkError: LRP or DeepLIFT cannot be taken of the model.
+    """
+    with torch.no_grad():
+        logits = batching.ask(x, lambda rows: task.model(x[rows]).double())
+    target = logits.argmax(1)
+    return logits, target, margins(logits, target).float(), hints.of(task, x, target, otherwise).detach()
 
 
 class Beside:
@@ -71,11 +72,7 @@ class Beside:
         """
         if self.hints is None:
             return ()
-        with torch.no_grad():
-            logits = self.batching.ask(x, lambda rows: self.task.model(x[rows]).double())
-        target = logits.argmax(1)
-        hints = self.hints.of(self.task, x, target, otherwise=f"{self.method}[given=nothing]")
-        return target, margins(logits, target).float(), hints.detach()
+        return told(self.task, self.hints, x, self.batching, f"{self.method}[given=nothing]")[1:]
 
     def of_rows(self, x: Tensor) -> Callable[[Tensor], tuple[Tensor, ...]]:
         """Return what maps rows, numbers (B,), of inputs x (N, ...) to what is given beside these.

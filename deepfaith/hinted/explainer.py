@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from benchmark.learning.beside import Lead
 from benchmark.learning.encoder import SPREAD, Backbone, Shape
+from benchmark.learning.prediction import Lead
 
 
 class HintedExplainer(nn.Module):

@@ -1,7 +1,7 @@
 """Removal sets in groups, as the metrics ask about them, and the loss that correlates inside each group.
 
-A group's sets have one size, but for `half`, which draws as INF does. In one correlation over sets of all sizes knowing
-how many features are removed is rewarded, which no metric asks.
+A group's sets have one size, but for `half`, which draws as INF does. In one correlation over sets of mixed sizes
+knowing how many features are removed is rewarded, which no metric asks; `mixed` does so, for comparison.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ ORDERS = ("front", "back")
 """Groups whose masses are of orders: cuts of orders near the explainer's, from their most relevant feature on, as DEL,
 POS, RP and IROF remove, and from their least relevant one on, as NEG and INS."""
 MIXED = "mixed"
-"""The one group of `deepfaith`: sets of all sizes, drawn as it draws them."""
+"""The one group of `deepfaith`: sets of mixed sizes, drawn as it draws them by default."""
 WEIGHTS = {"few": 0.5, "one": 0.25, "half": 0.25, "front": 0.5, "back": 0.5, MIXED: 1.0}
 """Of groups; those of `ORDERS` count so many times `ordering`."""
 MIXED_SHARES: dict[Modality, tuple[float, float]] = {"table": (0.3, 0.3), "text": (0.02, 0.5), "image": (0.02, 0.5)}
-"""The least and the largest share of features that a mixed set removes."""
+"""Between which probabilities a mixed set removes each feature."""
 
 
 def kinds_for(budget: Budget, features: int) -> tuple[str, ...]:

@@ -14,7 +14,7 @@ from torch import Tensor
 from benchmark.core.errors import UsageError
 from benchmark.core.seeding import seed_for, seeded
 from benchmark.core.types import Split, Task
-from benchmark.learning.beside import margins
+from benchmark.learning.beside import told
 from benchmark.learning.encoder import embedding_of, shape_of
 from benchmark.learning.fitting import Curves, fit, iterations
 from benchmark.models.metering import Meter
@@ -39,6 +39,9 @@ SIGNS = torch.tensor([1.0 if METRICS[name].higher_is_better else -1.0 for name i
 LEAST_SPREAD = 1e-4
 """Below this the candidates' scores in a metric differ by rounding, or by as little as if they did."""
 NOTHING = "nothing"
+"""A start at which all gains are 0."""
+RANDOM = 3
+"""Random attributions beside a single candidate."""
 LARGEST_LEAD = 3.0
 """Standard deviations of the candidates by which an attribution may be better in one metric, as far as that counts."""
 
@@ -102,9 +105,8 @@ class Judge:
         return torch.stack(means).double() * SIGNS
 
     def calibrate(self, scores: Tensor) -> None:
-        """Let scores (n, metrics) of candidates say what counts."""
-        self.mean = scores.mean(0)
-        self.spread = scores.std(0, correction=0) if len(scores) > 1 else torch.ones(len(TEN), dtype=torch.float64)
+        """Let scores (n, metrics) of two candidates at least say what counts."""
+        self.mean, self.spread = scores.mean(0), scores.std(0, correction=0)
 
     def value(self, scores: Tensor, names: Sequence[str] = TEN) -> Tensor:
         """Return the value (n,) of scores (n, metrics) in some of the metrics; one that is undefined counts nothing."""
@@ -130,20 +132,28 @@ class Start:
 def best_start(judge: Judge, held: Answered, recipe: HintedHyperparameters, valid: Tensor) -> Start:
     """Return the combination that orders best, and beside it the one whose sizes are best in all ten metrics.
 
-    Where order and size are one, it is the combination that is best in all ten.
+    Where order and size are one, it is the combination that is best in all ten. The judge is calibrated by the
+    combinations; a single one has no spread, and random attributions stand beside it then.
     """
     candidates = recipe.hints.candidates()
     names = list(candidates)
     maps = [(held.hints * held.hints.new_tensor(candidates[name])).sum(-1) for name in names]
     scores = judge.scores(maps)
-    judge.calibrate(scores)
+    judge.calibrate(scores if len(maps) > 1 else torch.cat([scores, judge.scores(_random(held.x, valid))]))
+    if recipe.start == NOTHING:
+        return Start(NOTHING, NOTHING, ([0.0] * len(recipe.hints.names),) * 2)
     order = int(judge.value(scores, ORDERED if recipe.separate else TEN).argmax())
     size = order
     if recipe.separate:
         size = int(judge.value(judge.scores([joined(maps[order], one, valid) for one in maps])).argmax())
-    if recipe.start == NOTHING:
-        return Start(NOTHING, NOTHING, ([0.0] * len(recipe.hints.names),) * 2)
     return Start(names[order], names[size], (candidates[names[order]], candidates[names[size]]))
+
+
+def _random(x: Tensor, valid: Tensor) -> list[Tensor]:
+    """Return a few random attributions (V, G) of inputs x (V, ...), always the same."""
+    generator = torch.Generator(x.device).manual_seed(0)
+    shape = RANDOM, *valid.shape
+    return list(torch.randn(shape, generator=generator, device=x.device) * valid)
 
 
 class GroupObjective:
@@ -272,13 +282,12 @@ def prepared(
     task: Task, recipe: HintedHyperparameters, x: Tensor, masked_model: MaskedModel
 ) -> tuple[Answered, Tensor]:
     """Return inputs x (b, ...) with what an explainer is given of them, without removal sets; and clean (b, 1)."""
-    with torch.no_grad():
-        logits = masked_model.batching.ask(x, lambda rows: task.model(x[rows]).double())
-    target = logits.argmax(1)
+    logits, target, margin, hints = told(
+        task, recipe.hints, x, masked_model.batching, otherwise="deepfaith_hinted[rules=false]"
+    )
     nothing = x.new_zeros(len(x), 0)
-    hints = recipe.hints.of(task, x, target, otherwise="deepfaith_hinted[rules=false]")
     clean = logits.softmax(1).gather(1, target.unsqueeze(1))
-    return Answered(x, target, margins(logits, target).float(), hints, nothing, nothing), clean
+    return Answered(x, target, margin, hints, nothing, nothing), clean
 
 
 def explained(explainer: HintedExplainer, given: Answered, batch: int) -> tuple[Tensor, Tensor]:
@@ -344,7 +353,7 @@ def train(
 
 
 def untrained(task: Task, recipe: HintedHyperparameters, start: Start, seed: int) -> HintedExplainer:
-    """Return an explainer that gives its start, with the word vectors of the task's model, where known, as they are."""
+    """Return an explainer that gives its start, unless that is nothing; word vectors are the model's, where known."""
     count = len(recipe.hints.names)
     outputs = HintedExplainer.outputs(count, recipe.gains, recipe.additive, recipe.separate)
     shape = shape_of(task, outputs, recipe.width, recipe.depth, recipe.heads, recipe.dropout)

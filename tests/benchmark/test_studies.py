@@ -48,11 +48,11 @@ def test_an_ablation_is_made_of_records(ablated, capsys):
 
 def test_a_variant_that_is_another_one_on_this_task_is_said(tmp_path, capsys, monkeypatch):
     start = {"iterations": "0"}
-    variants = {"full": start, "one output": start | {"separate": "false"}, "no start": start | {"start": "nothing"}}
+    variants = {"full": start, "one output": start | {"separate": "false"}, "one gradient": start | {"points": "1"}}
     monkeypatch.setitem(VARIANTS, "deepfaith_hinted", variants)
     assert ablate(tmp_path, "--of", "deepfaith_hinted", "--format", "json", variants="all") == 0
     out, err = capsys.readouterr()
-    assert [variant["name"] for variant in json.loads(out)["variants"]] == ["full", "no start"]
+    assert [variant["name"] for variant in json.loads(out)["variants"]] == ["full", "one gradient"]
     assert "left out, since nap_mlp has the settings of an earlier variant then: one output" in err
     assert (tmp_path / "ablation" / "synthetic-nap_mlp-deepfaith_hinted.md").is_file()
 

@@ -17,10 +17,11 @@ from benchmark.models.metering import Meter
 from benchmark.scoring.masked_model import MaskedModel
 from deepfaith.hinted import training
 from deepfaith.hinted.explainer import HintedExplainer
-from deepfaith.hinted.groups import ORDERS, WEIGHTS, Groups, group_loss, kinds_for
+from deepfaith.hinted.groups import MIXED_SHARES, ORDERS, WEIGHTS, Groups, group_loss, kinds_for
 from deepfaith.hinted.isotonic import joined
 from deepfaith.hinted.training import GroupObjective, Judge, Start, explained, prepared, train, untrained
 from deepfaith.hinted_method import HintedDeepFaith, TrainedHinted
+from deepfaith.method import DeepFaith
 from tests import toys
 
 GRADIENTS = Hints(points=3, rules=False)
@@ -481,11 +482,16 @@ def test_gains_that_are_not_learned_stay_at_the_start():
     assert not torch.equal(order, start)
 
 
-def test_a_start_at_nothing():
-    task, recipe = small("table", start="nothing", iterations=0)
-    explainer, report = train(task, recipe, 0)
+@pytest.mark.parametrize("modality", ["table", "image"])
+def test_a_start_at_nothing_learns(modality):
+    explainer, report, given = trained_with(modality, start="nothing")
     assert not explainer.starts.any()
     assert report["start"] == {"order": "nothing", "size": "nothing"}
+    task, recipe = small(modality, start="nothing")
+    begun = untrained(task, recipe, Start("nothing", "nothing", ([0.0] * 2,) * 2), 0)
+    for trained, first in zip(explainer(*given.inputs), begun(*given.inputs), strict=True):
+        assert first.any(), "a correlation with masses that are all 0 has no slope"
+        assert not torch.equal(trained, first)
 
 
 @pytest.mark.parametrize("modality", ["table", "image"])
@@ -506,8 +512,35 @@ def test_mixed_sizes_are_as_many_sets_in_one_group(modality, monkeypatch):
     assert len(sizes) > 2
 
 
-def test_nothing_to_learn_is_refused():
-    task, _ = small("table")
-    for settings in ({"points": 0}, {"gains": False}):
-        with pytest.raises(UsageError, match=r"nothing to learn: expected additive=true, .* got additive=false"):
-            HintedDeepFaith(additive=False, **settings).recipe(task)
+def test_what_cannot_be_learned_is_refused():
+    table, image = toys.TASKS["table"](), toys.TASKS["image"]()
+    assert HintedDeepFaith(gains=False).unsupported(table) is None, "numbers are added there"
+    assert "gains=false learns nothing on images without additive=true" in HintedDeepFaith(gains=False).unsupported(
+        image
+    )
+    assert HintedDeepFaith(gains=False, iterations=0).unsupported(image) is None
+    without = HintedDeepFaith(points=0, rules=False, additive=False)
+    assert "points=0 leaves no hints on images without additive=true" in without.unsupported(image)
+    assert "no start for iterations=0" in HintedDeepFaith(points=0, iterations=0).unsupported(table)
+    for settings in ({"loss": "mixed", "separate": True}, {"start": "nothing", "iterations": 0}):
+        with pytest.raises(UsageError, match="leave out"):
+            HintedDeepFaith(**settings)
+
+
+def test_mixed_sizes_are_of_one_output_and_those_of_deepfaith():
+    for modality in MIXED_SHARES:
+        task = toys.TASKS[modality]()
+        assert HintedDeepFaith(loss="mixed").recipe(task).separate is False
+        drawing = DeepFaith().recipe(modality).drawing
+        assert MIXED_SHARES[modality] == (pytest.approx(drawing.low), pytest.approx(drawing.high))
+
+
+@pytest.mark.parametrize("modality", ["table", "image"])
+def test_a_single_candidate_is_judged_by_standard_deviations_too(modality, monkeypatch):
+    task, recipe = small(modality, points=1)
+    spreads, calibrate = [], Judge.calibrate
+    monkeypatch.setattr(Judge, "calibrate", lambda self, scores: (calibrate(self, scores), spreads.append(self.spread)))
+    train(task, recipe, 0)
+    assert spreads[0].isfinite().all()
+    assert (spreads[0] > 0).all()
+    assert len(spreads[0].unique()) == 10

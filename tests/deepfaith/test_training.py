@@ -11,8 +11,8 @@ import torch
 from benchmark.core.errors import UsageError
 from benchmark.core.types import METHODS, Split
 from benchmark.learning import fitting
-from benchmark.learning.beside import margins
 from benchmark.learning.fitting import DivergedError, Fitting
+from benchmark.learning.prediction import margins
 from benchmark.models.metering import Meter
 from deepfaith.drawing import Drawing
 from deepfaith.explainer import Explainer

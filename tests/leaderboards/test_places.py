@@ -11,7 +11,7 @@ import pytest
 from benchmark.cli.parser import main
 from benchmark.cli.studies.marked import MarkedPage
 from benchmark.core.errors import DataError
-from leaderboards.places import PUBLISHED, any_cost_table, leaders_table, method_table, read
+from leaderboards.places import PUBLISHED, leaders_table, method_table, read, unclassed_table
 from leaderboards.tables import write
 
 ROOT = Path(__file__).parents[2]
@@ -131,7 +131,7 @@ def test_a_page_is_given_both_parts(tmp_path, capsys):
 def test_beside_methods_of_any_cost(method, standing, cheap, best, tmp_path):
     board(tmp_path, "nap_mlp.csv", cost_class="")
     board(tmp_path, "nap_mlp-60-rows.csv")
-    (row,) = any_cost_table(read(tmp_path, classes=False), method).rows
+    (row,) = unclassed_table(read(tmp_path, classes=False), method).rows
     assert (row[4], row[7], row[8]) == (standing, cheap, best)
 
 
@@ -139,15 +139,15 @@ def test_stand_ins_have_a_table_of_their_own(tmp_path, capsys):
     board(tmp_path, "nap_mlp.csv", cost_class="")
     board(tmp_path, "wcd_mlp-synthetic.csv", task="wcd_mlp", source="synthetic", cost_class="")
     page = tmp_path / "page.md"
-    page.write_text("<!-- places: lime any cost synthetic -->\n<!-- /places: lime any cost synthetic -->\n")
-    words = ("--boards", tmp_path, "--of", "lime", "--any-cost", "--source", "synthetic", "--write", page)
+    page.write_text("<!-- places: lime no class synthetic -->\n<!-- /places: lime no class synthetic -->\n")
+    words = ("--boards", tmp_path, "--of", "lime", "--no-class", "--source", "synthetic", "--write", page)
     assert places(*words) == 0
     text = page.read_text()
     assert "wcd_mlp" in text
     assert "nap_mlp" not in text
-    assert "--of lime --any-cost --source synthetic" in text
+    assert "--of lime --no-class --source synthetic" in text
     assert places(*words[:4]) == 3, "no board of a class"
-    assert places("--any-cost") == 2
+    assert places("--no-class") == 2
     assert "name it with --of METHOD" in capsys.readouterr().err
 
 
@@ -157,6 +157,10 @@ def test_documents_say_what_the_published_boards_show(page, of):
     part = f"places: {of}" if of else "places"
     table = method_table(boards, of) if of else leaders_table(boards)
     assert write(table, "md").strip() in MarkedPage("page", ROOT / page, part)[part]
+
+
+def test_our_own_boards_without_a_class_are_read():
+    assert {"nap_mlp", "imdb_lstm"} <= {board.task for board in read(PUBLISHED, classes=False)}
 
 
 def test_the_places_are_those_of_the_files():

@@ -13,15 +13,17 @@ from benchmark.core.parameters import configure
 from benchmark.core.seeding import seeded
 from benchmark.core.types import METHODS
 from benchmark.learning import beside
-from benchmark.learning.beside import Beside, Lead, margins
+from benchmark.learning.beside import Beside
+from benchmark.learning.encoder import SPREAD, Backbone
 from benchmark.learning.hints import USUAL, Hints
+from benchmark.learning.prediction import Lead, margins
 from benchmark.models.metering import Meter
 from benchmark.models.others.adapters import NoGradientError
 from benchmark.scoring.evaluator import Evaluator
 from benchmark.scoring.masked_model import MaskedModel
 from deepfaith.hinted.training import prepared
 from deepfaith.hinted_method import HintedDeepFaith
-from methods.amortised import Labelled
+from methods.amortised import Labelled, encoder_shape
 from tests import toys
 from tests.methods.test_told import attributions, make, method, shut  # noqa: F401
 
@@ -65,11 +67,13 @@ def test_nothing_is_given_by_default(modality):
     assert Beside(task, "nothing", "fastshap")(task.test.x) == ()
     with seeded(0):
         without = Labelled(task, 2, 3)
-    with seeded(0):
-        zero = Labelled(task, 2, 3, hints=0)
-    assert {name: torch.equal(weight, zero.state_dict()[name]) for name, weight in without.state_dict().items()} == (
-        dict.fromkeys(zero.state_dict(), True)
-    )
+    with seeded(0):  # as it was made before anything could be given
+        backbone = Backbone(encoder_shape(task, 2))
+        backbone.start_from(task)
+        label = SPREAD * torch.randn(3, backbone.shape.width)
+    assert torch.equal(without.label, label)
+    for name, weight in backbone.state_dict().items():
+        assert torch.equal(without.backbone.state_dict()[name], weight), name
     assert not [name for name in without.state_dict() if "see" in name or "lead" in name]
     target = predicted(task)
     token = without.label[target].unsqueeze(1)
@@ -170,13 +174,15 @@ def test_either_game_of_fastshap_may_be_played(value):
     assert found.isfinite().all()
 
 
-def test_an_interval_is_given_hints_too():
+def test_an_interval_is_given_hints_too(monkeypatch):
     task = make("table")
     explain = explainer("cxplain", task, members="3")
     lower, upper = explain.interval(task.test.x)
     found = explain(task.test.x, predicted(task))
     assert (lower <= found).all()
     assert (found <= upper).all()
+    monkeypatch.setattr(Hints, "of", lambda self, *given, real=Hints.of, **more: real(self, *given, **more).flip(1))
+    assert not torch.equal(explain.interval(task.test.x)[0], lower), "its ends follow the hints"
 
 
 # Costs and refusals
