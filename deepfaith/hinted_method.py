@@ -65,7 +65,7 @@ class HintedDeepFaith(Method):
         points: places on the way from the removal baseline to the input, each a row forward and backward; with 0, and
             without rules, there are no hints.
         rules: whether LRP and DeepLIFT are hints too, on images.
-        gains: whether gains are learned; otherwise hints are weighed as at the start.
+        gains: whether gains are learned; otherwise hints are weighed as at the start, which needs `additive=true`.
         additive: whether numbers that no hint is a factor of are added to the weighed hints.
         separate: whether order and size are two outputs, joined by isotonic regression; otherwise one is both.
         start: `best` begins at the best untrained combination of hints, `nothing` with all gains 0.
@@ -126,6 +126,8 @@ class HintedDeepFaith(Method):
 
         if self.loss == MIXED and self.separate:
             raise UsageError("deepfaith_hinted[loss=mixed] trains one output: leave out separate=true")
+        if self.gains is False and self.start == NOTHING:
+            raise UsageError("deepfaith_hinted[gains=false] weighs hints as at the start: leave out start=nothing")
         if self.iterations == 0 and self.start == NOTHING:
             raise UsageError("deepfaith_hinted[start=nothing] has no start for iterations=0 to give: leave out one")
 

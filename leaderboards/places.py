@@ -58,6 +58,7 @@ class PublishedBoard:
         seeds: how many.
         models: how many.
         places: of methods, neither controls nor oracles, from the best rank.
+        source: of the data, `real` or `synthetic`.
     """
 
     task: str
@@ -66,6 +67,7 @@ class PublishedBoard:
     seeds: int
     models: int
     places: tuple[Place, ...]
+    source: str = "real"
 
     @property
     def leaders(self) -> tuple[Place, ...]:
@@ -94,7 +96,7 @@ def read(folder: Path, classes: bool = True, source: str = "real") -> list[Publi
             board = _board(path, source)
         except (OSError, ValueError, KeyError, IndexError) as error:
             raise DataError(
-                f"{path} is no published board ({type(error).__name__}: {error}): publish it again"
+                f"{path} is no published board ({type(error).__name__}: {error}): publish it again, or move it away"
             ) from error
         if board is None or bool(board.cost_class) != classes:
             continue
@@ -129,7 +131,7 @@ def _board(path: Path, source: str) -> PublishedBoard | None:
     ]  # fmt: skip
     return PublishedBoard(
         first["task"], first["cost_class"], int(first["samples"]), int(first["seeds"]), int(first["models"]),
-        tuple(sorted(places, key=lambda place: place.rank)),
+        tuple(sorted(places, key=lambda place: place.rank)), source,
     )  # fmt: skip
 
 
@@ -144,7 +146,7 @@ def leaders_table(boards: Sequence[PublishedBoard]) -> TextTable:
         made_on = next(board for board in of_task if board is not None)
         rows.append([task, _made_on(made_on), *cells])
     header = ["task", "test samples", *(_rows_of(name) for name in NAMES)]
-    return TextTable("who leads, with mean ranks, by rows an explanation", header, rows, [
+    return TextTable(f"who leads, with mean ranks, by rows an explanation{_synthetic(boards)}", header, rows, [
         "Methods in one cell cannot be told apart on test samples, seeds and models drawn again; ranks are those among "
         "all that stands on the board.",
     ])  # fmt: skip
@@ -170,7 +172,7 @@ def method_table(boards: Sequence[PublishedBoard], method: str) -> TextTable:
     if not rows:
         raise _nowhere(boards, method)
     header = ["task", "class", "rank", "95 % interval", "place", "standing", "rows", "training s", "best other"]
-    return TextTable(f"{method} on boards of tuned methods", header, rows, [
+    return TextTable(f"{method} on boards of tuned methods{_synthetic(boards)}", header, rows, [
         "place: among methods, without controls and oracles; standing: level with what cannot be told from it; rows: "
         "forward and backward passes an explanation.",
     ])  # fmt: skip
@@ -201,10 +203,14 @@ def unclassed_table(boards: Sequence[PublishedBoard], method: str) -> TextTable:
         raise _nowhere(boards, method)
     header = ["task", "test samples", "rank", "95 % interval", "standing", "rows", "training s",
               "best other in no more rows", "best other"]  # fmt: skip
-    return TextTable(f"{method} beside methods of any cost", header, rows, [
+    return TextTable(f"{method} beside methods of any cost{_synthetic(boards)}", header, rows, [
         "standing: level with what cannot be told from it, among methods, without controls and oracles; rows: forward "
         "and backward passes an explanation.",
     ])  # fmt: skip
+
+
+def _synthetic(boards: Sequence[PublishedBoard]) -> str:
+    return ", on SYNTHETIC stand-ins" if boards[0].source == "synthetic" else ""
 
 
 def _other(place: Place | None) -> str:

@@ -53,7 +53,8 @@ def test_a_variant_that_is_another_one_on_this_task_is_said(tmp_path, capsys, mo
     assert ablate(tmp_path, "--of", "deepfaith_hinted", "--format", "json", variants="all") == 0
     out, err = capsys.readouterr()
     assert [variant["name"] for variant in json.loads(out)["variants"]] == ["full", "one gradient"]
-    assert "left out, since nap_mlp has the settings of an earlier variant then: one output" in err
+    assert "left out on nap_mlp, where they are the same as an earlier variant: one output" in err
+    assert ablate(tmp_path, "--of", "deepfaith_hinted", variants="one output") == 0, "its record is stored as of full"
     assert (tmp_path / "ablation" / "synthetic-nap_mlp-deepfaith_hinted.md").is_file()
 
 

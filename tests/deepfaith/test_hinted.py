@@ -522,7 +522,11 @@ def test_what_cannot_be_learned_is_refused():
     without = HintedDeepFaith(points=0, rules=False, additive=False)
     assert "points=0 leaves no hints on images without additive=true" in without.unsupported(image)
     assert "no start for iterations=0" in HintedDeepFaith(points=0, iterations=0).unsupported(table)
-    for settings in ({"loss": "mixed", "separate": True}, {"start": "nothing", "iterations": 0}):
+    for settings in (
+        {"loss": "mixed", "separate": True},
+        {"start": "nothing", "iterations": 0},
+        {"start": "nothing", "gains": False},
+    ):
         with pytest.raises(UsageError, match="leave out"):
             HintedDeepFaith(**settings)
 

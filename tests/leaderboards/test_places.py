@@ -144,6 +144,7 @@ def test_stand_ins_have_a_table_of_their_own(tmp_path, capsys):
     assert places(*words) == 0
     text = page.read_text()
     assert "wcd_mlp" in text
+    assert "lime beside methods of any cost, on SYNTHETIC stand-ins" in text
     assert "nap_mlp" not in text
     assert "--of lime --no-class --source synthetic" in text
     assert places(*words[:4]) == 3, "no board of a class"

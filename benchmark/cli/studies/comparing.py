@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -113,10 +114,13 @@ def ablate_command(arguments: argparse.Namespace) -> int:
             return DataError.exit_code
         planned_labels |= {choice.label for plan in plans for _, choice in plan.cells}
         failed |= {o.label: o.reason for o in outcomes if o.bad}
-        records += [store.read(store.folder(o.cell)) for o in outcomes if o.state in ("kept", "computed")]
+        kept = [outcome for outcome in outcomes if outcome.state in ("kept", "computed")]
+        records += [
+            replace(store.read(store.folder(o.cell)), label=o.label) for o in kept
+        ]  # it may be stored by another
     repeated = [name for name, choice in variants.items() if choice.label not in planned_labels]
     if repeated:
-        log.warning(f"left out, since {task} has the settings of an earlier variant then: {', '.join(repeated)}")
+        log.warning(f"left out on {task}, where they are the same as an earlier variant: {', '.join(repeated)}")
     labels = {
         name: choice.label for name, choice in variants.items() if choice.label not in failed and name not in repeated
     }
