@@ -40,8 +40,6 @@ LEAST_SPREAD = 1e-4
 """Below this the candidates' scores in a metric differ by rounding, or by as little as if they did."""
 NOTHING = "nothing"
 """A start at which all gains are 0."""
-RANDOM = 3
-"""Random attributions beside a single candidate."""
 LARGEST_LEAD = 3.0
 """Standard deviations of the candidates by which an attribution may be better in one metric, as far as that counts."""
 
@@ -84,7 +82,7 @@ class Judge:
     """Says how good attributions of training rows are, by the ten metrics.
 
     A metric's score counts by how many standard deviations of the candidates' scores it is above their mean, since that
-    is what decides between good attributions; the value is the mean over metrics.
+    is what decides between good attributions; the value is the mean over metrics. See `calibrate` for a single one.
 
     Args:
         task: whose rows they are.
@@ -105,8 +103,12 @@ class Judge:
         return torch.stack(means).double() * SIGNS
 
     def calibrate(self, scores: Tensor) -> None:
-        """Let scores (n, metrics) of two candidates at least say what counts."""
-        self.mean, self.spread = scores.mean(0), scores.std(0, correction=0)
+        """Let scores (n, metrics) of candidates say what counts; where there is one, scores count as they are.
+
+        Random attributions beside it would not do: by their small spread all that is better than random is at the cut.
+        """
+        self.mean = scores.mean(0)
+        self.spread = scores.std(0, correction=0) if len(scores) > 1 else torch.ones(len(TEN), dtype=torch.float64)
 
     def value(self, scores: Tensor, names: Sequence[str] = TEN) -> Tensor:
         """Return the value (n,) of scores (n, metrics) in some of the metrics; one that is undefined counts nothing."""
@@ -132,14 +134,13 @@ class Start:
 def best_start(judge: Judge, held: Answered, recipe: HintedHyperparameters, valid: Tensor) -> Start:
     """Return the combination that orders best, and beside it the one whose sizes are best in all ten metrics.
 
-    Where order and size are one, it is the combination that is best in all ten. The judge is calibrated by the
-    combinations; a single one has no spread, and random attributions stand beside it then.
+    Where order and size are one, it is the combination that is best in all ten. The judge is calibrated by them.
     """
     candidates = recipe.hints.candidates()
     names = list(candidates)
     maps = [(held.hints * held.hints.new_tensor(candidates[name])).sum(-1) for name in names]
     scores = judge.scores(maps)
-    judge.calibrate(scores if len(maps) > 1 else torch.cat([scores, judge.scores(_random(held.x, valid))]))
+    judge.calibrate(scores)
     if recipe.start == NOTHING:
         return Start(NOTHING, NOTHING, ([0.0] * len(recipe.hints.names),) * 2)
     order = int(judge.value(scores, ORDERED if recipe.separate else TEN).argmax())
@@ -147,13 +148,6 @@ def best_start(judge: Judge, held: Answered, recipe: HintedHyperparameters, vali
     if recipe.separate:
         size = int(judge.value(judge.scores([joined(maps[order], one, valid) for one in maps])).argmax())
     return Start(names[order], names[size], (candidates[names[order]], candidates[names[size]]))
-
-
-def _random(x: Tensor, valid: Tensor) -> list[Tensor]:
-    """Return a few random attributions (V, G) of inputs x (V, ...), always the same."""
-    generator = torch.Generator(x.device).manual_seed(0)
-    shape = RANDOM, *valid.shape
-    return list(torch.randn(shape, generator=generator, device=x.device) * valid)
 
 
 class GroupObjective:
