@@ -123,7 +123,6 @@ class HintedDeepFaith(Method):
     def __post_init__(self) -> None:
         if self.width is not None and self.width % HEADS:
             raise UsageError(f"deepfaith_hinted[width] expects a multiple of {HEADS}, got {self.width}")
-
         if self.loss == MIXED and self.separate:
             raise UsageError("deepfaith_hinted[loss=mixed] trains one output: leave out separate=true")
         if self.gains is False and self.start == NOTHING:
