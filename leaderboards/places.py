@@ -159,18 +159,13 @@ def method_table(boards: Sequence[PublishedBoard], method: str) -> TextTable:
         UsageError: it stands on none of them.
     """
     rows = []
-    for board in boards:
-        place = board.of(method)
-        if place is None:
-            continue
+    for board, place in _of(boards, method):
         other = next((one for one in board.places if one.method != method), None)
         rows.append([
             board.task, _rows_of(board.cost_class), f"{place.rank:.1f}", between(place.low, place.high),
             f"{board.places.index(place) + 1} of {len(board.places)}", _standing(board, place), f"{place.rows:g}",
             f"{place.training_seconds:.0f}", _other(other),
         ])  # fmt: skip
-    if not rows:
-        raise _nowhere(boards, method)
     header = ["task", "class", "rank", "95 % interval", "place", "standing", "rows", "training s", "best other"]
     return TextTable(f"{method} on boards of tuned methods{_synthetic(boards)}", header, rows, [
         "place: among methods, without controls and oracles; standing: level with what cannot be told from it; rows: "
@@ -189,18 +184,13 @@ def unclassed_table(boards: Sequence[PublishedBoard], method: str) -> TextTable:
         UsageError: it stands on none of them.
     """
     rows = []
-    for board in boards:
-        place = board.of(method)
-        if place is None:
-            continue
+    for board, place in _of(boards, method):
         others = [one for one in board.places if one.method != method]
         cheap = next((one for one in others if one.rows <= place.rows), None)
         rows.append([
             board.task, _made_on(board), f"{place.rank:.1f}", between(place.low, place.high), _standing(board, place),
             f"{place.rows:g}", f"{place.training_seconds:.0f}", _other(cheap), _other(others[0] if others else None),
         ])  # fmt: skip
-    if not rows:
-        raise _nowhere(boards, method)
     header = ["task", "test samples", "rank", "95 % interval", "standing", "rows", "training s",
               "best other in no more rows", "best other"]  # fmt: skip
     return TextTable(f"{method} beside methods of any cost{_synthetic(boards)}", header, rows, [
@@ -217,9 +207,17 @@ def _other(place: Place | None) -> str:
     return "–" if place is None else f"{place} ({between(place.low, place.high)}; {place.rows:g} rows)"
 
 
-def _nowhere(boards: Sequence[PublishedBoard], method: str) -> UsageError:
-    there = sorted({place.method for board in boards for place in board.places})
-    return UsageError(f"{method} stands on none of these boards: expected one of {', '.join(there)}")
+def _of(boards: Sequence[PublishedBoard], method: str) -> list[tuple[PublishedBoard, Place]]:
+    """Return the boards on which a method stands, each with its place there.
+
+    Raises:
+        UsageError: it stands on none of them.
+    """
+    found = [(board, place) for board in boards if (place := board.of(method)) is not None]
+    if not found:
+        there = sorted({place.method for board in boards for place in board.places})
+        raise UsageError(f"{method} stands on none of these boards: expected one of {', '.join(there)}")
+    return found
 
 
 def _standing(board: PublishedBoard, place: Place) -> str:

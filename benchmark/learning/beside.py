@@ -19,7 +19,7 @@ KEPT_BYTES = 2**29
 """What the hints of training rows may take; where all would take more, those of each batch are computed anew."""
 
 
-def told(task: Task, hints: Hints, x: Tensor, batching: Batching, otherwise: str) -> tuple[Tensor, ...]:
+def all_beside(task: Task, hints: Hints, x: Tensor, batching: Batching, otherwise: str) -> tuple[Tensor, ...]:
     """Return logits (B, C), float64, predicted classes (B,), by how much their logits lead (B,), and hints (B, G, J).
 
     Args:
@@ -72,7 +72,7 @@ class Beside:
         """
         if self.hints is None:
             return ()
-        return told(self.task, self.hints, x, self.batching, f"{self.method}[given=nothing]")[1:]
+        return all_beside(self.task, self.hints, x, self.batching, f"{self.method}[given=nothing]")[1:]
 
     def of_rows(self, x: Tensor) -> Callable[[Tensor], tuple[Tensor, ...]]:
         """Return what maps rows, numbers (B,), of inputs x (N, ...) to what is given beside these.

@@ -14,7 +14,7 @@ from torch import Tensor
 from benchmark.core.errors import UsageError
 from benchmark.core.seeding import seed_for, seeded
 from benchmark.core.types import Split, Task
-from benchmark.learning.beside import told
+from benchmark.learning.beside import all_beside
 from benchmark.learning.encoder import embedding_of, shape_of
 from benchmark.learning.fitting import Curves, fit, iterations
 from benchmark.models.metering import Meter
@@ -276,7 +276,7 @@ def prepared(
     task: Task, recipe: HintedHyperparameters, x: Tensor, masked_model: MaskedModel
 ) -> tuple[Answered, Tensor]:
     """Return inputs x (b, ...) with what an explainer is given of them, without removal sets; and clean (b, 1)."""
-    logits, target, margin, hints = told(
+    logits, target, margin, hints = all_beside(
         task, recipe.hints, x, masked_model.batching, otherwise="deepfaith_hinted[rules=false]"
     )
     nothing = x.new_zeros(len(x), 0)

@@ -115,9 +115,8 @@ def ablate_command(arguments: argparse.Namespace) -> int:
         planned_labels |= {choice.label for plan in plans for _, choice in plan.cells}
         failed |= {o.label: o.reason for o in outcomes if o.bad}
         kept = [outcome for outcome in outcomes if outcome.state in ("kept", "computed")]
-        records += [
-            replace(store.read(store.folder(o.cell)), label=o.label) for o in kept
-        ]  # it may be stored by another
+        # A cell may be stored under the label of another variant with the same settings.
+        records += [replace(store.read(store.folder(o.cell)), label=o.label) for o in kept]
     repeated = [name for name, choice in variants.items() if choice.label not in planned_labels]
     if repeated:
         log.warning(f"left out on {task}, where they are the same as an earlier variant: {', '.join(repeated)}")
