@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
@@ -10,35 +11,35 @@ from torch import Tensor
 
 from benchmark.core.errors import UsageError
 from benchmark.core.parameters import Space, bounded, parameters, with_defaults
-from benchmark.core.seeding import seeded
-from benchmark.core.store import EXPLAINERS, Made, Unusable
+from benchmark.core.seeding import seed_for
 from benchmark.core.types import METHODS, Attribute, Method, Modality, Task, TaskSpec, Told
-from benchmark.learning.encoder import Shape
 from benchmark.learning.fitting import Fitting
 from benchmark.learning.hints import USUAL, Hints
 from benchmark.learning.sizes import HEADS
-from benchmark.modalities.building import explainer_path, origin_of
-from benchmark.models.training import freeze
-from benchmark.models.weights import fill
 from benchmark.scoring.masked_model import MaskedModel
+from deepfaith.hinted.distilling import Distilling, without_hints
+from deepfaith.hinted.ensemble import agreed, report_of
 from deepfaith.hinted.explainer import HintedExplainer
 from deepfaith.hinted.groups import MIXED
 from deepfaith.hinted.hyperparameters import HintedHyperparameters
-from deepfaith.hinted.training import NOTHING, attribution_of, explained, prepared, train
+from deepfaith.hinted.stored import trained_member, trained_student
+from deepfaith.hinted.training import NOTHING, attribution_of, prepared
 
 CHECKS, PATIENCE = 10, 6
+DISTILLING_ITERATIONS = 2500
 DEFAULTS: dict[Modality, dict[str, Any]] = {
     "table": {"gains": True, "additive": True, "separate": False, "ordering": 0.1, "noise": 0.3,
               "iterations": 1500, "batch": 128, "sets": 24, "width": 48, "depth": 2, "rate": 2e-3, "mix": 0.25,
-              "fresh": 128, "every": 1, "pool": 512, "validation": 128},
+              "fresh": 128, "every": 1, "pool": 512, "validation": 128, "members": 1, "copied": 4000},
     "text": {"gains": True, "additive": False, "separate": True, "ordering": 1.0, "noise": 0.3,
              "iterations": 600, "batch": 48, "sets": 8, "width": 64, "depth": 2, "rate": 1e-3, "mix": 0.0,
-             "fresh": 64, "every": 10, "pool": 2560, "validation": 64},
+             "fresh": 64, "every": 10, "pool": 2560, "validation": 64, "members": 1, "copied": 6000},
     "image": {"gains": True, "additive": False, "separate": True, "ordering": 1.0, "noise": 1.0,
               "iterations": 1500, "batch": 96, "sets": 8, "width": 64, "depth": 2, "rate": 1e-3, "mix": 0.0,
-              "fresh": 96, "every": 4, "pool": 1536, "validation": 48},
+              "fresh": 96, "every": 4, "pool": 1536, "validation": 48, "members": 1, "copied": 6000},
 }  # fmt: skip
-LARGE_IMAGE = {"iterations": 400, "batch": 16, "fresh": 16, "every": 8, "pool": 256, "validation": 6}
+LARGE_IMAGE = {"iterations": 400, "batch": 16, "fresh": 16, "every": 8, "pool": 256, "validation": 6,
+               "members": 1, "copied": 400}  # fmt: skip
 """In place of these, on images of more than `LARGE` features, on which a forward costs far more."""
 LARGE = 2**10
 STARTS, LOSSES = ("best", NOTHING), ("groups", MIXED)
@@ -71,8 +72,12 @@ class HintedDeepFaith(Method):
         start: `best` begins at the best untrained combination of hints, `nothing` with all gains 0.
         loss: `groups` correlates inside groups of removal sets that are drawn as metrics draw them, `mixed` over as
             many sets of mixed sizes, as `deepfaith` does, which is of one output.
-        iterations: training steps; 0 gives the start, which needs `start=best`.
-        seconds: ends training in place of `iterations`.
+        members: explainers that are trained, each from a seed of its own; their orders and sizes are averaged.
+        distilled: whether an explainer that is given no hints is trained to give their order and sizes, and explains in
+            their place: in one row forward, without gradients.
+        copied: inputs whose order and sizes it is trained to give.
+        iterations: training steps of each member; 0 gives the start, which needs `start=best`.
+        seconds: ends training in place of `iterations`, in equal parts for members and distilling.
         batch: inputs a step.
         sets: removal sets of each group and input.
         noise: how far removal sets in an order may be from the explainer's order.
@@ -89,7 +94,7 @@ class HintedDeepFaith(Method):
     told: ClassVar[Told] = Told(
         training_rows=True,
         prediction="class and margin",
-        gradients="unless points=0 and rules=false",
+        gradients="unless points=0 and rules=false; with distilled=true of training rows alone",
         layers="in texts, word vectors; in images what all layers take and give, and their weights",
         optimises="correlation over removal sets as of FC, FE, INF, DEL and INS; all ten choose start and weights",
     )
@@ -110,6 +115,9 @@ class HintedDeepFaith(Method):
     separate: bool | None = None
     start: str = bounded("best", among=STARTS)
     loss: str = bounded("groups", among=LOSSES)
+    members: int | None = bounded(None, low=1)
+    distilled: bool = False
+    copied: int | None = bounded(None, low=2)
     iterations: int | None = bounded(None, low=0)
     seconds: float | None = bounded(None, above=0)
     batch: int | None = bounded(None, low=1)
@@ -154,8 +162,8 @@ class HintedDeepFaith(Method):
         return HintedHyperparameters(
             hints=Hints(settings["points"], settings["rules"]),
             fitting=Fitting(
-                settings["iterations"], settings["rate"], checks=CHECKS, patience=PATIENCE, seconds=self.seconds,
-                from_start=True,
+                settings["iterations"], settings["rate"], checks=CHECKS, patience=PATIENCE, from_start=True,
+                seconds=None if self.seconds is None else self.seconds / (settings["members"] + self.distilled),
             ),
             start=self.start,
             loss=self.loss,
@@ -177,33 +185,16 @@ class HintedDeepFaith(Method):
             NoGradientError: no gradient passes the model.
         """
         recipe = self.recipe(task)
-        rules = [origin_of(name, rule, task) for name, rule in recipe.hints.methods().items()]
-        path = explainer_path("deepfaith_hinted", "deepfaith.hinted.training", task, recipe.plain(), rules, seed)
-
-        def make() -> Made:
-            explainer, report = train(task, recipe, seed, path.with_suffix(".pt"))
-            facts = {
-                "shape": explainer.backbone.shape.plain(),
-                "starts": explainer.starts.tolist(),
-                "report": report,
-            }
-            return explainer.state_dict(), facts
-
-        def built(state: dict[str, Tensor], facts: dict[str, Any]) -> HintedExplainer:
-            try:
-                shape, starts = Shape(**facts["shape"]), facts["starts"]
-            except (KeyError, TypeError) as error:
-                raise Unusable(f"holds no explainer of this version ({type(error).__name__}: {error})") from error
-            with seeded(0):  # weights that are replaced, but drawing them moves the global generator
-                explainer = HintedExplainer(
-                    shape, len(task.class_names), starts, recipe.gains, recipe.additive, recipe.separate
-                )
-            fill(explainer, state)
-            freeze(explainer)
-            return explainer
-
-        state, facts = EXPLAINERS.get(path, make, built)
-        return TrainedHinted(task, recipe, built(state, facts).to(task.train.x.device), facts["report"])
+        settings = parameters(self.resolved(task))
+        seeds = [seed if i == 0 else seed_for(seed, "member", i) for i in range(settings["members"])]
+        members = [trained_member(task, recipe, one) for one in seeds]
+        explainers = [explainer for explainer, _ in members]
+        reports = {f"member {i + 1}": report for i, (_, report) in enumerate(members)}
+        if self.distilled:
+            distilling = Distilling(settings["copied"], DISTILLING_ITERATIONS, recipe.fitting.seconds)
+            student, reports["distilled"] = trained_student(task, recipe, explainers, distilling, seed)
+            explainers, recipe = [student], without_hints(recipe)
+        return TrainedHinted(task, recipe, explainers, report_of(reports))
 
 
 def defaults_for(task: Task | TaskSpec) -> dict[str, Any]:
@@ -219,18 +210,18 @@ class TrainedHinted:
     Attributes:
         task: model and removal; its rows play no part.
         recipe: all settings.
-        explainer: the network.
+        explainers: the networks, on which order and size are averaged.
         report: of training.
     """
 
     task: Task
     recipe: HintedHyperparameters
-    explainer: HintedExplainer
+    explainers: Sequence[HintedExplainer]
     report: dict[str, Any]
 
     def __call__(self, x: Tensor, target: Tensor) -> Tensor:
         """Return attributions (B, G) of the classes that the model predicts."""
         given, _ = prepared(self.task, self.recipe, x, MaskedModel(self.task))
         with torch.no_grad():
-            order, size = explained(self.explainer, given, self.recipe.batch)
+            order, size = agreed(self.explainers, given, self.recipe.batch)
         return attribution_of(self.recipe, order, size, self.task.removal.valid(x))

@@ -12,9 +12,16 @@ from benchmark.engines.engine import Exported, Forward
 
 
 def build(exported: Exported, rows: Tensor, precision: Precision) -> Forward:
-    """See `Builder`. It is compiled here, for any number of rows."""
+    """See `Builder`. It is compiled here, for any number of rows.
+
+    Sizes that stay the same are compiled in: with an image's sides left open, those of padding that follows from them
+    are simplified for hours.
+    """
     options: dict[str, Any] = {"freezing": True} if rows.device.type == "cpu" else {}
-    compiled = torch.compile(exported.module, dynamic=True, options=options)
+    compiled = torch.compile(exported.module, options=options)
+    rows = rows[:]  # a tensor of its own to mark, laid out alike
+    for dimension in (0, *exported.dynamic):
+        torch._dynamo.maybe_mark_dynamic(rows, dimension)
 
     def forward(x: Tensor) -> Tensor:
         with torch.autocast(x.device.type, torch.bfloat16, enabled=precision == "bf16"):

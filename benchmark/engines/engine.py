@@ -93,7 +93,7 @@ class _Untrimmed(nn.Module):
 
 def _trimmed(x: Tensor) -> Tensor:
     """Return texts (B, L) without the columns that are padding in all of them, as `TextModel.forward` reads them."""
-    return x[:, : max(1, int((x != PAD).sum(1).max()))]
+    return x[:, : max(1, int((x != PAD).sum(1).max()))].contiguous()  # compilers tell layouts apart
 
 
 def build(name: str, model: nn.Module, rows: Tensor, precision: Precision = "fp32") -> Forward:

@@ -25,9 +25,11 @@ from benchmark.core.sources import Sources
 from benchmark.core.types import TASKS, Split
 from benchmark.engines import choosing
 from benchmark.engines.choosing import equip
+from benchmark.engines.engine import build
 from benchmark.engines.installed import uninstall
 from benchmark.engines.names import ENGINES
 from benchmark.models.metering import Meter
+from benchmark.models.text import TransformerClassifier
 from benchmark.records.provenance import Environment, RecordProvenance
 from benchmark.running.built import forget_tasks
 from benchmark.running.presets import PRESETS
@@ -101,6 +103,27 @@ def test_torch_compile_answers_as_the_model():
     with torch.no_grad():
         for rows in (1, 3, len(expected)):
             assert torch.allclose(task.model(task.test.x[:rows]), expected[:rows], atol=1e-6)
+
+
+@pytest.mark.parametrize(("modality", "left_open"), [("table", 1), ("text", 2), ("image", 1)])
+def test_torch_compile_leaves_open_what_differs_alone(modality, left_open, monkeypatch):
+    """With an image's sides left open, MobileNetV2 with padding that follows from them compiled for over an hour."""
+    task, sizes, compiling = toys.TASKS[modality](), [], torch.compile
+    if modality == "text":  # of which our models leave the length open
+        task = replace(task, model=TransformerClassifier(30, 3, 8, 1, 2, 40, 0.0).eval().double())
+
+    def recorded(module, inputs):
+        sizes.append(sum(isinstance(one, torch.SymInt) for one in inputs))
+        return module
+
+    monkeypatch.setattr(torch, "compile", lambda module, options, **kinds: compiling(module, backend=recorded, **kinds))
+    torch._dynamo.reset()
+    with torch.no_grad():
+        forward = build("compile", task.model, task.test.x)
+        for count in (2, 5, 9):
+            rows = task.test.x[:count]
+            torch.testing.assert_close(forward(rows), task.model(rows))
+    assert sizes == [left_open], "compiled once, for any number of rows"
 
 
 @pytest.mark.slow
@@ -243,6 +266,7 @@ def test_an_engine_ends_with_its_task(engine):
 SIGNALLED = """
 import os, signal, time
 from benchmark.engines.choosing import equip
+from benchmark.engines.engine import build
 from tests.benchmark.test_engines import in_32_bits
 
 signal.signal(signal.SIGINT, lambda *_: print("received"))

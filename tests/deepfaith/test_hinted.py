@@ -167,7 +167,7 @@ def test_rows_of_an_explanation(points):
     explainer, report = train(task, recipe, 0)
     meter, target = Meter(), predicted(task)
     with meter.phase("explaining", task.model):
-        TrainedHinted(task, recipe, explainer, report)(task.test.x, target)
+        TrainedHinted(task, recipe, [explainer], report)(task.test.x, target)
     assert meter.phases["explaining"].forwards == (points + 1) * len(task.test.x)
     assert meter.phases["explaining"].backwards == points * len(task.test.x)
 
@@ -175,7 +175,7 @@ def test_rows_of_an_explanation(points):
 def test_an_explanation_does_not_depend_on_company():
     task, recipe = small("image", separate=True)
     explainer, report = train(task, recipe, 0)
-    explain = TrainedHinted(task, recipe, explainer, report)
+    explain = TrainedHinted(task, recipe, [explainer], report)
     x, target = task.test.x, predicted(task)
     whole = explain(x, target)
     back = explain(x.flip(0), target.flip(0)).flip(0)
