@@ -27,7 +27,9 @@ VARIANTS: dict[str, dict[str, dict[str, str]]] = {
         "no gains": {"gains": "false", "additive": "true"},
         "one output": {"separate": "false"},
         "two outputs": {"separate": "true"},
+        "three members": {"members": "3"},
+        "distilled": {"distilled": "true"},
     },
 }
 """By method. `deepfaith`: the paper's five and ours, signed form, inputs beyond the training rows, and conditioning on
-the prediction. `deepfaith_hinted`: learning, start, hints, loss, gains and outputs; some are `full` on some tasks."""
+the prediction. `deepfaith_hinted`: learning, start, hints, loss, gains, outputs, members and distilling; some are `full` on some tasks."""
