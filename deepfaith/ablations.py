@@ -32,4 +32,5 @@ VARIANTS: dict[str, dict[str, dict[str, str]]] = {
     },
 }
 """By method. `deepfaith`: the paper's five and ours, signed form, inputs beyond the training rows, and conditioning on
-the prediction. `deepfaith_hinted`: learning, start, hints, loss, gains, outputs, members and distilling; some are `full` on some tasks."""
+the prediction. `deepfaith_hinted`: learning, start, hints, loss, gains, outputs, members, and distilling; some are
+`full` on some tasks."""
