@@ -27,7 +27,7 @@ VARIANTS: dict[str, dict[str, dict[str, str]]] = {
         "no gains": {"gains": "false", "additive": "true"},
         "one output": {"separate": "false"},
         "two outputs": {"separate": "true"},
-        "three members": {"members": "3"},
+        "three members": {"ensemble": "3"},
         "distilled": {"distilled": "true"},
     },
 }

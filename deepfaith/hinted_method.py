@@ -26,22 +26,23 @@ from deepfaith.hinted.stored import trained_member, trained_student
 from deepfaith.hinted.training import NOTHING, attribution_of, prepared
 
 CHECKS, PATIENCE = 10, 6
-DISTILLING_ITERATIONS = 2500
 DEFAULTS: dict[Modality, dict[str, Any]] = {
     "table": {"gains": True, "additive": True, "separate": False, "ordering": 0.1, "noise": 0.3,
               "iterations": 1500, "batch": 128, "sets": 24, "width": 48, "depth": 2, "rate": 2e-3, "mix": 0.25,
-              "fresh": 128, "every": 1, "pool": 512, "validation": 128, "members": 1, "copied": 4000},
+              "fresh": 128, "every": 1, "pool": 512, "validation": 128, "ensemble": 1, "copied": 4000},
     "text": {"gains": True, "additive": False, "separate": True, "ordering": 1.0, "noise": 0.3,
              "iterations": 600, "batch": 48, "sets": 8, "width": 64, "depth": 2, "rate": 1e-3, "mix": 0.0,
-             "fresh": 64, "every": 10, "pool": 2560, "validation": 64, "members": 1, "copied": 6000},
+             "fresh": 64, "every": 10, "pool": 2560, "validation": 64, "ensemble": 1, "copied": 6000},
     "image": {"gains": True, "additive": False, "separate": True, "ordering": 1.0, "noise": 1.0,
               "iterations": 1500, "batch": 96, "sets": 8, "width": 64, "depth": 2, "rate": 1e-3, "mix": 0.0,
-              "fresh": 96, "every": 4, "pool": 1536, "validation": 48, "members": 1, "copied": 6000},
+              "fresh": 96, "every": 4, "pool": 1536, "validation": 48, "ensemble": 1, "copied": 6000},
 }  # fmt: skip
 LARGE_IMAGE = {"iterations": 400, "batch": 16, "fresh": 16, "every": 8, "pool": 256, "validation": 6,
-               "members": 1, "copied": 400}  # fmt: skip
+               "ensemble": 1, "copied": 400}  # fmt: skip
 """In place of these, on images of more than `LARGE` features, on which a forward costs far more."""
 LARGE = 2**10
+DISTILLING: dict[Modality, int] = {"table": 2, "text": 4, "image": 2}
+"""As many members' shares of the iterations go to distilling."""
 STARTS, LOSSES = ("best", NOTHING), ("groups", MIXED)
 TRAINED_IN = (
     "gains", "additive", "separate", "ordering", "noise", "width", "depth", "batch", "sets", "mix", "fresh", "every",
@@ -60,7 +61,7 @@ class HintedDeepFaith(Method):
     the input; attributions begin as the best combination of them on training rows, which takes part in validation, so
     that training does not lower their mean value in the ten metrics there; removal sets are drawn in groups as metrics
     draw them; and, but on tables, order and size of attributions are two outputs, joined by isotonic regression.
-    Nothing is copied.
+    No method's explanations are copied.
 
     Args:
         points: places on the way from the removal baseline to the input, each a row forward and backward; with 0, and
@@ -72,12 +73,14 @@ class HintedDeepFaith(Method):
         start: `best` begins at the best untrained combination of hints, `nothing` with all gains 0.
         loss: `groups` correlates inside groups of removal sets that are drawn as metrics draw them, `mixed` over as
             many sets of mixed sizes, as `deepfaith` does, which is of one output.
-        members: explainers that are trained, each from a seed of its own; their orders and sizes are averaged.
+        ensemble: explainers that are trained, each from a seed of its own; their orders and sizes are averaged.
         distilled: whether an explainer that is given no hints is trained to give their order and sizes, and explains in
-            their place: in one row forward, without gradients.
-        copied: inputs whose order and sizes it is trained to give.
-        iterations: training steps of each member; 0 gives the start, which needs `start=best`.
-        seconds: ends training in place of `iterations`, in equal parts for members and distilling.
+            their place: in one row forward, without gradients. On images of more than 1024 pixels it gives one number a
+            patch.
+        copied: inputs whose order and sizes it is given; it trains on nine in ten of them, and the others validate.
+        iterations: training steps, which members share equally; distilling has as much as 2 of them, on texts 4. 0
+            gives the start, which needs `start=best`.
+        seconds: ends training in place of `iterations`, and is shared alike.
         batch: inputs a step.
         sets: removal sets of each group and input.
         noise: how far removal sets in an order may be from the explainer's order.
@@ -115,7 +118,7 @@ class HintedDeepFaith(Method):
     separate: bool | None = None
     start: str = bounded("best", among=STARTS)
     loss: str = bounded("groups", among=LOSSES)
-    members: int | None = bounded(None, low=1)
+    ensemble: int | None = bounded(None, low=1)
     distilled: bool = False
     copied: int | None = bounded(None, low=2)
     iterations: int | None = bounded(None, low=0)
@@ -137,6 +140,8 @@ class HintedDeepFaith(Method):
             raise UsageError("deepfaith_hinted[gains=false] weighs hints as at the start: leave out start=nothing")
         if self.iterations == 0 and self.start == NOTHING:
             raise UsageError("deepfaith_hinted[start=nothing] has no start for iterations=0 to give: leave out one")
+        if self.iterations == 0 and self.distilled:
+            raise UsageError("deepfaith_hinted[distilled=true] trains: leave out iterations=0")
 
     def unsupported(self, spec: TaskSpec) -> str | None:
         """See `Method`."""
@@ -154,7 +159,16 @@ class HintedDeepFaith(Method):
     def resolved(self, task: Task | TaskSpec) -> Self:
         """See `Method`."""
         defaults = defaults_for(task) | ({"separate": False} if self.loss == MIXED else {})
+        defaults["iterations"] *= self._shares(task)
         return with_defaults(self, defaults)
+
+    def _shares(self, task: Task | TaskSpec) -> int:
+        """Return in how many equal parts training is shared, of which each member has one."""
+        ensemble = defaults_for(task)["ensemble"] if self.ensemble is None else self.ensemble
+        return ensemble + self._distilling_shares(task)
+
+    def _distilling_shares(self, task: Task | TaskSpec) -> int:
+        return DISTILLING[task.modality] if self.distilled else 0
 
     def recipe(self, task: Task | TaskSpec) -> HintedHyperparameters:
         """Return every setting of the training on a task, its defaults filled in."""
@@ -162,9 +176,9 @@ class HintedDeepFaith(Method):
         return HintedHyperparameters(
             hints=Hints(settings["points"], settings["rules"]),
             fitting=Fitting(
-                settings["iterations"], settings["rate"], checks=CHECKS, patience=PATIENCE, from_start=True,
-                seconds=None if self.seconds is None else self.seconds / (settings["members"] + self.distilled),
-            ),
+                settings["iterations"], settings["rate"], checks=CHECKS, patience=PATIENCE, seconds=self.seconds,
+                from_start=True,
+            ).part(self._shares(task)),
             start=self.start,
             loss=self.loss,
             heads=HEADS,
@@ -186,12 +200,12 @@ class HintedDeepFaith(Method):
         """
         recipe = self.recipe(task)
         settings = parameters(self.resolved(task))
-        seeds = [seed if i == 0 else seed_for(seed, "member", i) for i in range(settings["members"])]
+        seeds = [seed if i == 0 else seed_for(seed, "member", i) for i in range(settings["ensemble"])]
         members = [trained_member(task, recipe, one) for one in seeds]
         explainers = [explainer for explainer, _ in members]
         reports = {f"member {i + 1}": report for i, (_, report) in enumerate(members)}
         if self.distilled:
-            distilling = Distilling(settings["copied"], DISTILLING_ITERATIONS, recipe.fitting.seconds)
+            distilling = Distilling.of(recipe.fitting, self._distilling_shares(task), settings["copied"])
             student, reports["distilled"] = trained_student(task, recipe, explainers, distilling, seed)
             explainers, recipe = [student], without_hints(recipe)
         return TrainedHinted(task, recipe, explainers, report_of(reports))

@@ -19,11 +19,14 @@ def build(exported: Exported, rows: Tensor, precision: Precision) -> Forward:
     """
     options: dict[str, Any] = {"freezing": True} if rows.device.type == "cpu" else {}
     compiled = torch.compile(exported.module, options=options)
-    rows = rows[:]  # a tensor of its own to mark, laid out alike
-    for dimension in (0, *exported.dynamic):
-        torch._dynamo.maybe_mark_dynamic(rows, dimension)
 
     def forward(x: Tensor) -> Tensor:
+        x = x[:]  # a tensor of its own to mark, laid out alike
+        for dimension in range(x.dim()):
+            if dimension in (0, *exported.dynamic):
+                torch._dynamo.maybe_mark_dynamic(x, dimension)
+            else:
+                torch._dynamo.mark_static(x, dimension)
         with torch.autocast(x.device.type, torch.bfloat16, enabled=precision == "bf16"):
             return compiled(x)
 

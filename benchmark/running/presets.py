@@ -41,7 +41,7 @@ class Preset:
 QUICK = {
     "n_samples": "50", "steps": "16", "samples": "16", "background": "4", "channels": "16",
     "iterations": "40", "rows": "10", "priors": "quick", "coalitions": "2", "members": "2", "rounds": "2",
-    "search": "20",
+    "search": "20", "copied": "20",
 }  # fmt: skip
 PRESETS = {
     "quick": Preset({"table": 100, "text": 12, "image": 4}, 8, 20, QUICK, comparable=False),

@@ -9,6 +9,7 @@ from typing import Any
 
 from torch import Tensor
 
+from benchmark.core.identity import tensors_digest
 from benchmark.core.seeding import seeded
 from benchmark.core.store import EXPLAINERS, Made, Unusable
 from benchmark.core.types import Task
@@ -42,7 +43,8 @@ def trained_student(
         distilling: how much.
         seed: of teacher and student.
     """
-    followed = recipe.plain(), asdict(distilling), origins_of(task, recipe), len(teacher), seed
+    weights = {f"{i} {key}": value for i, one in enumerate(teacher) for key, value in one.state_dict().items()}
+    followed = recipe.plain(), asdict(distilling), origins_of(task, recipe), tensors_digest(weights), seed
     path = explainer_path("deepfaith_distilled", "deepfaith.hinted.distilling", task, *followed)
     return from_cache(task, without_hints(recipe), path, lambda: distil(
         task, recipe, teacher, distilling, seed, path.with_suffix(".pt")

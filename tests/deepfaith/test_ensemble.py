@@ -7,27 +7,26 @@ from dataclasses import replace
 import pytest
 import torch
 
-from benchmark.core.errors import UsageError
+from benchmark.core.errors import BenchmarkError, UsageError
 from benchmark.core.parameters import configured
 from benchmark.core.seeding import seed_for
 from benchmark.core.types import Split
 from benchmark.learning import fitting
 from benchmark.models.metering import Meter
 from benchmark.scoring.masked_model import MaskedModel
-from deepfaith.hinted import distilling
-from deepfaith.hinted.distilling import Copying, Distilling, distil, inputs_to_copy, without_hints
+from deepfaith import hinted_method
+from deepfaith.hinted.distilling import Copying, Distilling, distil, inputs_to_copy, taught, without_hints
 from deepfaith.hinted.ensemble import agreed, report_of
 from deepfaith.hinted.training import explained, prepared, train
-from deepfaith.hinted_method import HintedDeepFaith, TrainedHinted
+from deepfaith.hinted_method import DISTILLING, HintedDeepFaith, TrainedHinted
 from tests.deepfaith.test_hinted import predicted, small, weights
 
-SHORT = {"iterations": 4, "batch": 4, "sets": 4, "width": 8, "depth": 1, "points": 2}
+SHORT = {"batch": 4, "sets": 4, "width": 8, "depth": 1, "points": 2}
 
 
 @pytest.fixture(autouse=True)
 def cache(tmp_path, monkeypatch):
     monkeypatch.setenv("BENCHMARK_CACHE", str(tmp_path))
-    monkeypatch.setattr("deepfaith.hinted_method.DISTILLING_ITERATIONS", 12)
 
 
 def explaining(task, explain):
@@ -45,12 +44,12 @@ def explaining(task, explain):
 @pytest.mark.parametrize("modality", ["table", "text", "image"])
 def test_an_ensemble_averages_its_members_in_no_more_rows(modality):
     task, _ = small(modality)
-    method = HintedDeepFaith(members=3, rules=False, **SHORT)
+    method = HintedDeepFaith(ensemble=3, iterations=12, rules=False, **SHORT)
     ensemble = method.prepare(task, 7)
     attributions, forwards, backwards = explaining(task, ensemble)
     assert (forwards, backwards) == (3, 2)
     members = [
-        HintedDeepFaith(rules=False, **SHORT).prepare(task, seed)
+        HintedDeepFaith(iterations=4, rules=False, **SHORT).prepare(task, seed)
         for seed in (7, seed_for(7, "member", 1), seed_for(7, "member", 2))
     ]
     given, _ = prepared(task, ensemble.recipe, task.test.x, MaskedModel(task))
@@ -87,7 +86,9 @@ def test_members_that_give_nothing_count_nothing():
 
 def test_what_members_cost_is_added_and_their_curves_are_told_apart():
     task, _ = small("table")
-    one, two = (HintedDeepFaith(members=count, **SHORT).prepare(task, 0).report for count in (1, 2))
+    one, two = (
+        HintedDeepFaith(ensemble=count, iterations=4 * count, **SHORT).prepare(task, 0).report for count in (1, 2)
+    )
     assert one["iterations"] == 4
     assert two["iterations"] == 8
     assert {"member 1 start", "member 1 training", "member 2 start", "member 2 training"} == set(two["costs"])
@@ -102,24 +103,33 @@ def test_a_single_report_is_left_as_it_is():
     assert report_of({"member 1": report}) == report
 
 
-def test_seconds_are_shared():
+def test_iterations_and_seconds_are_shared():
     task, _ = small("table")
-    assert HintedDeepFaith(seconds=12.0).recipe(task).fitting.seconds == 12
-    assert HintedDeepFaith(seconds=12.0, members=3).recipe(task).fitting.seconds == 4
-    assert HintedDeepFaith(seconds=12.0, members=3, distilled=True).recipe(task).fitting.seconds == 3
+    for given, field in (({"seconds": 12.0}, "seconds"), ({"iterations": 12}, "iterations")):
+        for settings, shares in (({}, 1), ({"ensemble": 3}, 3), ({"ensemble": 4, "distilled": True}, 6)):
+            fitting = HintedDeepFaith(**given, **settings).recipe(task).fitting
+            assert getattr(fitting, field) == 12 / shares
+
+
+@pytest.mark.parametrize("modality", ["table", "text", "image"])
+def test_by_default_each_member_is_trained_as_one_alone(modality):
+    task, _ = small(modality)
+    alone, three = HintedDeepFaith().recipe(task), HintedDeepFaith(ensemble=3, distilled=True)
+    assert three.recipe(task) == alone
+    assert three.resolved(task).iterations == (3 + DISTILLING[modality]) * alone.fitting.iterations
 
 
 def test_members_that_are_there_are_not_trained_again(monkeypatch):
     task, _ = small("table")
-    HintedDeepFaith(members=2, **SHORT).prepare(task, 0)
+    HintedDeepFaith(ensemble=2, iterations=8, **SHORT).prepare(task, 0)
 
     def trained_again(*arguments):
         raise AssertionError("it is in the cache")
 
     monkeypatch.setattr("deepfaith.hinted.stored.train", trained_again)
-    HintedDeepFaith(members=2, **SHORT).prepare(task, 0)
-    HintedDeepFaith(**SHORT).prepare(task, 0)
-    HintedDeepFaith(members=2, distilled=True, **SHORT).prepare(task, 0)
+    HintedDeepFaith(ensemble=2, iterations=8, **SHORT).prepare(task, 0)
+    HintedDeepFaith(iterations=4, **SHORT).prepare(task, 0)
+    HintedDeepFaith(ensemble=2, iterations=16, distilled=True, **SHORT).prepare(task, 0)
 
 
 # Distilling
@@ -128,7 +138,7 @@ def test_members_that_are_there_are_not_trained_again(monkeypatch):
 @pytest.mark.parametrize("modality", ["table", "text", "image"])
 def test_what_is_distilled_explains_in_one_row_without_gradients(modality):
     task, _ = small(modality)
-    method = HintedDeepFaith(members=2, distilled=True, rules=False, **SHORT)
+    method = HintedDeepFaith(ensemble=2, distilled=True, iterations=16, rules=False, **SHORT)
     explain = method.prepare(task, 0)
     attributions, forwards, backwards = explaining(task, explain)
     assert (forwards, backwards) == (1, 0)
@@ -141,7 +151,7 @@ def test_a_student_comes_near_its_teacher():
     task, recipe = small("table", iterations=30)
     teacher, _ = train(task, recipe, 0)
     student, report = distil(task, recipe, [teacher], Distilling(rows=400, iterations=400), 0)
-    losses = [point["loss"] for point in report["curves"]]
+    losses = [point["distance"] for point in report["curves"]]
     assert losses[-1] < 0.5 * losses[0]
     own = without_hints(recipe)
     x, target = task.train.x, task.model(task.train.x).argmax(1)
@@ -176,34 +186,54 @@ def test_a_killed_distilling_ends_with_the_same_explainer(tmp_path, monkeypatch)
 
 def test_copied_inputs_are_training_rows_and_mixtures_of_them():
     task, _ = small("table")
-    alone = inputs_to_copy(task, 400, 0.0, 0)
+    alone = torch.cat(inputs_to_copy(task, 400, 0.0, 0))
     assert torch.equal(alone.sort(0).values, task.train.x.sort(0).values)
-    assert len(inputs_to_copy(task, 7, 0.5, 0)) == 7
-    mixed = inputs_to_copy(task, 60, 0.5, 0)
-    assert len(mixed) == 60
-    for column, known in zip(mixed.T, task.train.x.T, strict=True):
+    assert len(torch.cat(inputs_to_copy(task, 7, 0.5, 0))) == 7
+    mixed, held = inputs_to_copy(task, 60, 0.5, 0)
+    assert (len(mixed), len(held)) == (54, 6)
+    for column, known in zip(torch.cat([mixed, held]).T, task.train.x.T, strict=True):
         assert torch.isin(column, known).all(), "each value is a training row's"
     for row in task.test.x:
-        assert not (mixed == row).all(1).any()
-    assert torch.equal(mixed, inputs_to_copy(task, 60, 0.5, 0))
-    assert not torch.equal(mixed, inputs_to_copy(task, 60, 0.5, 1))
+        assert not (torch.cat([mixed, held]) == row).all(1).any()
+    assert torch.equal(mixed, inputs_to_copy(task, 60, 0.5, 0)[0])
+    assert not torch.equal(mixed, inputs_to_copy(task, 60, 0.5, 1)[0])
 
 
-def test_inputs_that_validate_are_not_copied(monkeypatch):
-    task, recipe = small("table")
+def test_rows_that_validate_have_no_share_in_what_is_copied():
+    task, _ = small("table")
+    task = replace(task, train=Split(torch.randn(40, 7), torch.zeros(40, dtype=torch.long)))
+    copied, held = inputs_to_copy(task, 200, 0.5, 0)
+    assert len(held) == 20
+    assert not torch.isin(copied, held).any(), "not a value of theirs"
+
+
+def test_the_length_of_a_text_does_not_count():
+    task, recipe = small("text")
     teacher, _ = train(task, recipe, 0)
-    seen, held = [], []
-    real = Copying._distance
+    found = taught(task, recipe, [teacher], task.train.x)
+    assert len(found.valid.sum(1).unique()) > 1
+    for part in (found.order, found.size):
+        assert not part[~found.valid].any()
+        torch.testing.assert_close(part.square().sum(1) / found.valid.sum(1), torch.ones(len(part)))
+    assert float(found.distance(found.order, found.size)) == 0
+    wrong = float(found.distance(-found.order, found.size))
+    assert wrong == pytest.approx(4.0)
+    assert found.given.hints.shape[-1] == 0
 
-    def watched(self, order, size, rows):
-        (held if not torch.is_grad_enabled() else seen).append(rows)
-        return real(self, order, size, rows)
 
-    monkeypatch.setattr(Copying, "_distance", watched)
-    monkeypatch.setattr(distilling, "HELD_SHARE", 0.3)
-    distil(task, recipe, [teacher], Distilling(rows=20, iterations=40), 0)
-    assert torch.cat(held).unique().tolist() == list(range(14, 20))
-    assert torch.cat(seen).unique().tolist() == list(range(14))
+def test_another_teacher_is_copied_anew(monkeypatch):
+    task, _ = small("table")
+    method = HintedDeepFaith(distilled=True, iterations=12, **SHORT)
+    first = method.prepare(task, 0)(task.test.x, predicted(task))
+    real = hinted_method.trained_member
+
+    def other(*arguments):
+        explainer, report = real(*arguments)
+        explainer.starts *= -1
+        return explainer, report
+
+    monkeypatch.setattr(hinted_method, "trained_member", other)
+    assert not torch.equal(first, method.prepare(task, 0)(task.test.x, predicted(task)))
 
 
 def test_a_single_row_cannot_be_distilled():
@@ -214,7 +244,16 @@ def test_a_single_row_cannot_be_distilled():
         distil(one, replace(recipe, mix=0.0), [teacher], Distilling(rows=40, iterations=4), 0)
 
 
+def test_seconds_that_explaining_uses_up_say_what_to_lower():
+    task, recipe = small("table")
+    teacher, _ = train(task, recipe, 0)
+    with pytest.raises(BenchmarkError, match="which `copied` bounds, took .* give more seconds"):
+        distil(task, recipe, [teacher], Distilling(rows=40, iterations=4, seconds=1e-9), 0)
+
+
 def test_settings_that_cannot_be():
-    for name, least in (("members", 1), ("copied", 2)):
+    for name, least in (("ensemble", 1), ("copied", 2)):
         with pytest.raises(UsageError, match=rf"{name}\] expects .* {least}"):
             configured(HintedDeepFaith, "deepfaith_hinted", {name: least - 1})
+    with pytest.raises(UsageError, match="distilled=true. trains: leave out iterations=0"):
+        HintedDeepFaith(distilled=True, iterations=0)
