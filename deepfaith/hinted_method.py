@@ -78,7 +78,7 @@ class HintedDeepFaith(Method):
             their place: in one row forward, without gradients. On images of more than 1024 pixels it gives one number a
             patch.
         copied: inputs whose order and sizes it is given; it trains on nine in ten of them, and the others validate.
-        iterations: training steps, which members share equally; distilling has as much as 2 of them, on texts 4. 0
+        iterations: training steps, which members share equally; distilling counts as two members, on texts as four. 0
             gives the start, which needs `start=best`.
         seconds: ends training in place of `iterations`, and is shared alike.
         batch: inputs a step.
