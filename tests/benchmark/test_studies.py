@@ -83,7 +83,11 @@ def test_every_variant_differs_from_the_full_method():
                                                    ("image", {"gains alone", "two outputs"})])  # fmt: skip
 def test_variants_of_the_hinted_method(modality, as_full):
     task, variants = toys.TASKS[modality](), VARIANTS["deepfaith_hinted"]
-    recipes = {name: configure(HintedDeepFaith, name, of).recipe(task).plain() for name, of in variants.items()}
+    methods = {name: configure(HintedDeepFaith, name, of).resolved(task) for name, of in variants.items()}
+    recipes = {
+        name: method.recipe(task).plain() | {"ensemble": method.ensemble, "distilled": method.distilled}
+        for name, method in methods.items()
+    }
     assert {name for name, recipe in recipes.items() if recipe == recipes["full"]} == {"full"} | as_full
     assert len({json.dumps(recipe) for recipe in recipes.values()}) == len(variants) - len(as_full)
     full = recipes["full"]
@@ -92,6 +96,8 @@ def test_variants_of_the_hinted_method(modality, as_full):
     assert changed["no start"] == {"start"}
     assert "loss" in changed["mixed sizes"]
     assert {"gains"} <= changed["no gains"] <= {"gains", "additive"}
+    assert changed["three members"] == {"ensemble"}
+    assert changed["distilled"] == {"distilled"}
 
 
 @pytest.mark.slow
