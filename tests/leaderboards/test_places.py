@@ -160,12 +160,19 @@ def test_documents_say_what_the_published_boards_show(page, of):
     assert write(table, "md").strip() in MarkedPage("page", ROOT / page, part)[part]
 
 
-def test_documents_say_where_the_hinted_form_stands():
-    boards = read(PUBLISHED / "no_class", classes=False)
-    assert {"agnews_lstm", "digits_cnn", "nap_mlp", "wcd_mlp"} <= {board.task for board in boards}
-    page = MarkedPage("page", ROOT / "docs/deepfaith.md", "places: deepfaith_hinted no class")
-    table = unclassed_table(boards, "deepfaith_hinted")
-    assert write(table, "md").strip() in page["places: deepfaith_hinted no class"]
+@pytest.mark.parametrize(
+    ("source", "part", "tasks"),
+    [
+        ("real", "", {"agnews_lstm", "digits_cnn", "imagenet_mobilenet", "nap_mlp", "wcd_mlp"}),
+        ("synthetic", " synthetic", {"agnews_lstm", "nap_mlp", "oct_efficientnet"}),
+    ],
+)
+def test_documents_say_where_the_hinted_form_stands(source, part, tasks):
+    boards = read(PUBLISHED / "no_class", classes=False, source=source)
+    assert tasks <= {board.task for board in boards}
+    part = f"places: deepfaith_hinted no class{part}"
+    page = MarkedPage("page", ROOT / "docs/deepfaith.md", part)
+    assert write(unclassed_table(boards, "deepfaith_hinted"), "md").strip() in page[part]
 
 
 def test_our_own_boards_without_a_class_are_read():
